@@ -1,0 +1,52 @@
+"""Differentiable architecture search with DATA. The public names; each is imported when it is first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datanas.architecture import Architecture as Architecture
+    from datanas.engine.config import Config as Config
+    from datanas.engine.search import SearchResult as SearchResult
+    from datanas.engine.search import derive as derive
+    from datanas.engine.search import search as search
+    from datanas.engine.train import TrainResult as TrainResult
+    from datanas.engine.train import evaluate as evaluate
+    from datanas.engine.train import train as train
+    from datanas.network import build_network as build_network
+    from datanas.published import architecture as architecture
+    from datanas.published import architectures as architectures
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Architecture": "datanas.architecture",
+    "Config": "datanas.engine.config",
+    "SearchResult": "datanas.engine.search",
+    "TrainResult": "datanas.engine.train",
+    "build_network": "datanas.network",
+    "derive": "datanas.engine.search",
+    "evaluate": "datanas.engine.train",
+    "search": "datanas.engine.search",
+    "train": "datanas.engine.train",
+    "architecture": "datanas.published",
+    "architectures": "datanas.published",
+}
+
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    try:
+        return import_module(f"datanas.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"datanas.{name}":
+            raise
+        raise AttributeError(f"module 'datanas' has no attribute {name!r}") from None
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

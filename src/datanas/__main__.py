@@ -1,0 +1,7 @@
+"""`python -m datanas`."""
+
+import sys
+
+from datanas.cli import main
+
+sys.exit(main())

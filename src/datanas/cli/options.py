@@ -1,0 +1,66 @@
+"""Options that several commands take, and how they become a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from datanas.config import parse_overrides, read_yaml
+
+if TYPE_CHECKING:
+    from datanas.architecture import Architecture
+    from datanas.engine.config import Config
+
+Overrides = Annotated[
+    str,
+    Parameter(name="--SECTION.KEY VALUE", allow_leading_hyphen=True, help="Any setting, such as --sampler.samples 7."),
+]
+Recipe = Annotated[Path | None, Parameter(name=["--config", "-c"], help="Recipe to start from (YAML).")]
+Seed = Annotated[int | None, Parameter(help="Decides every random number.")]
+Plugin = Annotated[
+    tuple[Path, ...],
+    Parameter(name="--plugin", negative=(), help="Python file that registers components; may be repeated."),
+]
+Flag = Annotated[bool, Parameter(negative=())]
+
+
+def resolve_options(
+    recipe: Path | None, overrides: tuple[str, ...], seed: int | None = None, plugin: tuple[Path, ...] = ()
+) -> Config:
+    """The configuration of a recipe with the command line laid on top.
+
+    Raises:
+        ConfigError: as `datanas.engine.config.resolve`.
+    """
+    from datanas.engine.config import resolve
+
+    raw = {} if recipe is None else read_yaml(recipe)
+    settings = parse_overrides(overrides)
+    if seed is not None:
+        settings.append(("seed", seed))
+    if plugin:
+        settings.append(("plugins", [*(raw.get("plugins") or ()), *map(str, plugin)]))
+    return resolve(raw, settings)
+
+
+def find_architecture(text: str) -> Architecture:
+    """The architecture of a file, of a run folder, or of the registry of published ones.
+
+    Raises:
+        ArchitectureError: the file cannot be read.
+        ConfigError: no such file and no such name.
+    """
+    from datanas.architecture import Architecture
+    from datanas.errors import ConfigError
+    from datanas.published import architecture
+
+    path = Path(text)
+    if path.is_dir():
+        path = path / "architecture.json"
+    if path.is_file():
+        return Architecture.load(path)
+    if "/" in text or text.endswith(".json"):
+        raise ConfigError(f"architecture {text}: no such file")
+    return architecture(text)

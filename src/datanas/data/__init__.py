@@ -1,0 +1,13 @@
+"""Data sets by name, and how their images are split, ordered and augmented. A new data set is one new file here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from datanas.registry import Registry
+
+if TYPE_CHECKING:
+    from datanas.data.base import Dataset
+
+datasets: Registry[type[Dataset[Any]]] = Registry("data set", "datanas.data")
+register_dataset = datasets.register

@@ -1,0 +1,121 @@
+"""Random crop, flip and cutout of a whole batch at once, and normalisation.
+
+Shapes: b images, c channels, h x w pixels. No loop runs over the batch, and everything runs on the images' device.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from datanas.config import Section
+
+Batch = UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"]
+
+
+class Augment(Section):
+    """What is done to training images; the defaults are those of a search on CIFAR-10."""
+
+    crop_padding: int = Field(
+        default=4, ge=0, description="black pixels around the image before it is cropped to its size"
+    )
+    flip: bool = Field(default=True, description="mirror every second image, at random")
+    cutout: int = Field(default=0, ge=0, description="side of the square that is blanked, in pixels")
+
+
+class Moves(NamedTuple):
+    """The random choices for a batch: the crop's corner in the padded image, mirrored or not, the hole's centre."""
+
+    top: Int64[Tensor, " b"]
+    left: Int64[Tensor, " b"]
+    mirrored: Bool[Tensor, " b"]
+    hole_y: Int64[Tensor, " b"]
+    hole_x: Int64[Tensor, " b"]
+
+
+def draw_moves(
+    batch: int, size: tuple[int, int], settings: Augment, generator: torch.Generator, device: torch.device
+) -> Moves:
+    """Draw a batch's moves where `generator` lives and bring them to `device`.
+
+    All are drawn whatever the settings, so that switching one off leaves the others as they were.
+
+    Args:
+        size: (h, w).
+    """
+    uniform = torch.rand(5, batch, generator=generator, device=generator.device)
+    offsets = 2 * settings.crop_padding + 1
+    bounds = torch.tensor([offsets, offsets, 2, *size], device=generator.device)
+    top, left, mirrored, hole_y, hole_x = (uniform * bounds[:, None]).long().to(device)
+    return Moves(top, left, mirrored.bool() & settings.flip, hole_y, hole_x)
+
+
+def augment(
+    images: Batch, settings: Augment, mean: Float[Tensor, " c"], std: Float[Tensor, " c"], generator: torch.Generator
+) -> Float32[Tensor, "b c h w"]:
+    """Pad with black, crop, mirror, normalise, then blank a square: in DARTS' order.
+
+    Args:
+        images: uint8 in 0..255 or floating in 0..1.
+        mean, std: the channels' statistics in 0..1.
+        generator: on the CPU or on the images' device; two calls from the same state give the same result.
+
+    Returns:
+        float32 in channels-last memory. The square is cut off at the border and 0, the normalised mean.
+
+    Raises:
+        ValueError: images that are neither uint8 nor floating, or statistics of another number of channels.
+    """
+    batch, _, height, width = images.shape
+    moves = draw_moves(batch, (height, width), settings, generator, images.device)
+    if settings.crop_padding or settings.flip:
+        images = _crop(images, moves, settings.crop_padding)
+    result = _standardise(images, mean, std)
+    if settings.cutout:
+        rows = _hole(moves.hole_y, height, settings.cutout)
+        columns = _hole(moves.hole_x, width, settings.cutout)
+        result *= ~(rows[:, None, :, None] & columns[:, None, None, :])
+    return result.contiguous(memory_format=torch.channels_last)
+
+
+def normalise(images: Batch, mean: Float[Tensor, " c"], std: Float[Tensor, " c"]) -> Float32[Tensor, "b c h w"]:
+    """(images - mean) / std with images scaled to 0..1, as float32 in channels-last memory.
+
+    Raises:
+        ValueError: images that are neither uint8 nor floating, or statistics of another number of channels.
+    """
+    return _standardise(images, mean, std).contiguous(memory_format=torch.channels_last)
+
+
+def _standardise(images: Batch, mean: Tensor, std: Tensor) -> Float32[Tensor, "b c h w"]:
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise ValueError(f"images must be uint8 or floating, got {images.dtype}")
+    if not images.shape[1] == len(mean) == len(std):
+        raise ValueError(f"images have {images.shape[1]} channels, mean {len(mean)} and std {len(std)}")
+    unit = 255.0 if images.dtype == torch.uint8 else 1.0
+    mean = mean.to(images.device, torch.float32)[:, None, None]
+    std = std.to(images.device, torch.float32)[:, None, None]
+    return (images.float() * (1 / (unit * std))).sub_(mean / std)
+
+
+def _crop(images: Batch, moves: Moves, padding: int) -> Batch:
+    """One gather of every output pixel from the padded batch."""
+    batch, channels, height, width = images.shape
+    padded = F.pad(images, (padding,) * 4)
+    rows = moves.top[:, None] + torch.arange(height, device=images.device)
+    columns = torch.arange(width, device=images.device)
+    columns = moves.left[:, None] + torch.where(moves.mirrored[:, None], width - 1 - columns, columns)
+    source = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]
+    pixels = padded.flatten(2).gather(2, source.view(batch, 1, -1).expand(-1, channels, -1))
+    return pixels.view(images.shape)
+
+
+def _hole(centre: Int64[Tensor, " b"], length: int, side: int) -> Bool[Tensor, "b l"]:
+    """Which of `length` places lie in the `side` ones around each centre."""
+    place = torch.arange(length, device=centre.device) - (centre[:, None] - side // 2)
+    return (place >= 0) & (place < side)

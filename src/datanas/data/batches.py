@@ -1,0 +1,142 @@
+"""Which images go where and when: stratified splits, and batches as a function of the step number."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from datanas.data.base import Images, ImageSet, Labels
+from datanas.errors import DataError
+from datanas.seeding import generator
+
+Indices = Int64[Tensor, " m"]
+Parts = tuple[Int64[Tensor, " first"], Int64[Tensor, " second"]]
+
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
+
+
+def parse_ratio(text: str) -> tuple[int | float, int | float]:
+    """Read "m:n", two positive numbers; whole numbers come back as int.
+
+    Raises:
+        ValueError: the text is something else.
+    """
+    parts = [part.strip() for part in text.split(":")]
+    if len(parts) == 2 and all(_NUMBER.fullmatch(part) and float(part) > 0 for part in parts):
+        first, second = (float(part) if "." in part else int(part) for part in parts)
+        return first, second
+    raise ValueError(f"a ratio must be two positive numbers m:n, such as 1:1, got {text!r}")
+
+
+def split(labels: Labels, ratio: str, seed: int) -> Parts:
+    """Split images m:n into two disjoint parts that cover all of them, class by class.
+
+    Args:
+        ratio: "m:n", the sizes of the parts to each other.
+
+    Returns:
+        The indices of both parts, ascending.
+
+    Raises:
+        ValueError: `ratio` is malformed.
+        DataError: a part would be empty.
+    """
+    first, second = (Fraction(str(number)) for number in parse_ratio(ratio))
+    parts = stratified(labels, first / (first + second), seed, "split")
+    if not (len(parts[0]) and len(parts[1])):
+        raise DataError(f"{len(labels)} images cannot be split {ratio}: a part would be empty")
+    return parts
+
+
+def stratified(labels: Labels, share: Fraction, seed: int, stream: str) -> Parts:
+    """Split images at random so that the first part holds `share` of them and of each class.
+
+    A class of two or more images is in both parts. Rounding is carried from class to class, so the total is right too.
+
+    Args:
+        share: between 0 and 1, exclusive.
+        stream: what the random numbers are for; with `seed` it keys them.
+
+    Raises:
+        ValueError: `share` is out of its range.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"share must lie between 0 and 1, got {share}")
+    labels = labels.cpu()
+    order = torch.randperm(len(labels), generator=generator(seed, stream))
+    order = order[labels[order].argsort(stable=True)]
+    sizes = torch.unique_consecutive(labels[order], return_counts=True)[1].tolist()
+    first, second, end = [order[:0]], [order[:0]], 0
+    for members, size in zip(torch.split(order, sizes), sizes, strict=True):
+        start, end = end, end + size
+        taken = _round(end * share) - _round(start * share)
+        if size > 1:
+            taken = min(max(taken, 1), size - 1)
+        first.append(members[:taken])
+        second.append(members[taken:])
+    return torch.cat(first).sort().values, torch.cat(second).sort().values
+
+
+def _round(number: Fraction) -> int:
+    return int(number + Fraction(1, 2))
+
+
+class Stream:
+    """Shuffled batches of a part of the data, each a pure function of its step number.
+
+    Args:
+        data: the images; a batch is on their device.
+        indices: which of them the stream holds.
+        batch_size: images a batch; where there are fewer, a batch is all of them.
+        seed, name: key the order of every epoch.
+        drop_last: leave out the last, shorter batch of an epoch.
+
+    Raises:
+        ValueError: no indices, or no batch size of at least 1.
+    """
+
+    def __init__(
+        self, data: ImageSet, indices: Indices, batch_size: int, seed: int, name: str, drop_last: bool = True
+    ) -> None:
+        if len(indices) == 0:
+            raise ValueError(f"stream {name!r} has no images")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.data = data
+        self.batch_size = min(batch_size, len(indices))
+        self.steps_per_epoch = len(indices) // self.batch_size
+        if not drop_last and len(indices) % self.batch_size:
+            self.steps_per_epoch += 1
+        self._indices = indices.cpu()
+        self._seed, self._name = seed, name
+        self._epoch, self._order = -1, self._indices
+
+    def batch(self, step: int) -> tuple[Images, Labels]:
+        """The images and labels of step `step`, counted from 0 over all epochs."""
+        if step < 0:
+            raise ValueError(f"step must be at least 0, got {step}")
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            keyed = generator(self._seed, f"order/{self._name}", epoch)
+            order = self._indices[torch.randperm(len(self._indices), generator=keyed)]
+            self._epoch, self._order = epoch, order.to(self.data.labels.device)
+        part = self.data.select(self._order[place * self.batch_size : (place + 1) * self.batch_size])
+        return part.images, part.labels
+
+
+def sequential(data: ImageSet, indices: Indices | None, batch_size: int) -> Iterator[tuple[Images, Labels]]:
+    """Batches in order, for evaluation; the last one may be short. `indices` None means all images."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    for start in range(0, len(data) if indices is None else len(indices), batch_size):
+        stop = start + batch_size
+        if indices is None:
+            yield data.images[start:stop], data.labels[start:stop]
+        else:
+            part = data.select(indices[start:stop])
+            yield part.images, part.labels

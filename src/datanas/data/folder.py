@@ -1,0 +1,117 @@
+"""Any folder of class folders of images."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field
+
+from datanas.config import ComponentConfig
+from datanas.data import register_dataset
+from datanas.data.base import Dataset, ImageData, ImageSet, check_images
+from datanas.data.batches import stratified
+from datanas.data.decode import decode
+from datanas.errors import DataError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+
+
+@register_dataset("folder")
+class Folder(Dataset[ImageData]):
+    """`root/train/CLASS/*` with `root/test/CLASS/*` (or `val`), or `root/CLASS/*` to be split.
+
+    A class is the name of its folder, and classes are in alphabetical order; images may lie deeper in it. Names that
+    begin with a dot are passed over.
+    """
+
+    class Config(ComponentConfig):
+        name: Literal["folder"] = "folder"
+        root: Path = Field(description="the folder")
+        resize: int | None = Field(
+            default=None,
+            ge=1,
+            description="scale the shorter side to this and cut the centre square; unset: as they are",
+        )
+        channels: Literal[1, 3] = Field(default=3, description="3 turns grey images to colour, 1 turns colour to grey")
+        test_share: float = Field(
+            default=0.2, gt=0, lt=1, description="share of each class for testing, without a test folder"
+        )
+        split_seed: int = Field(default=0, description="seed of that choice")
+        skip_broken: bool = Field(default=False, description="leave out images that cannot be read, with a warning")
+
+    config: Config
+
+    def load(self) -> ImageData:
+        root = self.config.root
+        where = f"folder {root}"
+        if not root.is_dir():
+            raise DataError(f"{where}: no such folder")
+        if (root / "train").is_dir() and _folders(root / "train"):
+            classes = tuple(folder.name for folder in _folders(root / "train"))
+            train = self._read(root / "train", classes, where)
+            test = self._read(_test_folder(root, where), classes, where)
+        else:
+            classes = tuple(folder.name for folder in _folders(root))
+            train, test = self._split(self._read(root, classes, where), classes, where)
+        check_images(train, test, classes, where)
+        return ImageData(train, test, classes)
+
+    def _read(self, root: Path, classes: tuple[str, ...], where: str) -> ImageSet:
+        files, labels = list_images(root, classes, where)
+        images, kept = decode(
+            files,
+            where,
+            channels=self.config.channels,
+            resize=self.config.resize,
+            skip_broken=self.config.skip_broken,
+        )
+        return ImageSet(images, torch.tensor(labels)[kept])
+
+    def _split(self, both: ImageSet, classes: tuple[str, ...], where: str) -> tuple[ImageSet, ImageSet]:
+        counts = torch.bincount(both.labels, minlength=len(classes)).tolist()
+        for name, count in zip(classes, counts, strict=True):
+            if count < 2:
+                raise DataError(f"{where}: class {name!r} has {count} readable images; a split needs two or more")
+        share = 1 - Fraction(str(self.config.test_share))
+        first, second = stratified(both.labels, share, self.config.split_seed, "test split")
+        return both.select(first), both.select(second)
+
+
+def list_images(root: Path, classes: tuple[str, ...], where: str) -> tuple[list[Path], list[int]]:
+    """The image files below the class folders of `root`, class by class, and their labels.
+
+    Raises:
+        DataError: no class folders, one that `classes` does not know, or one without images.
+    """
+    folders = _folders(root)
+    if not folders:
+        raise DataError(f"{where}: {root} holds no class folders; expected {root / 'CLASS' / 'image.png'}")
+    files: list[Path] = []
+    labels: list[int] = []
+    for folder in folders:
+        if folder.name not in classes:
+            raise DataError(f"{where}: {folder} is a class without training images")
+        found = sorted(file for file in folder.rglob("*") if _is_image(file))
+        if not found:
+            raise DataError(f"{where}: {folder} holds no images ({', '.join(sorted(SUFFIXES))})")
+        files += found
+        labels += [classes.index(folder.name)] * len(found)
+    return files, labels
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "__MACOSX")))
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+
+
+def _test_folder(root: Path, where: str) -> Path:
+    for name in ("test", "val"):
+        if (root / name).is_dir() and _folders(root / name):
+            return root / name
+    raise DataError(f"{where}: there is {root / 'train'} but neither test nor val beside it holds class folders")

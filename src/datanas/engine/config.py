@@ -1,0 +1,186 @@
+"""The whole configuration of a run: one section a part, one file a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, SerializeAsAny, field_validator
+
+from datanas.config import ComponentConfig, Section, apply_overrides, component, read_yaml, validate
+from datanas.data import datasets
+from datanas.data.batches import parse_ratio
+from datanas.errors import ConfigError
+from datanas.registry import Registry, load_plugin
+from datanas.samplers import samplers
+from datanas.spaces import spaces
+from datanas.tasks import tasks
+
+
+class SGDConfig(Section):
+    """SGD with momentum; the rate falls from `lr` to `lr_min` along a cosine, after an optional linear rise."""
+
+    lr: float = Field(0.025, gt=0)
+    lr_min: float = Field(0.001, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(3e-4, ge=0)
+    clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
+    warm_up_epochs: float = Field(0.0, ge=0, description="over which the rate rises linearly from 0")
+
+
+class AdamConfig(Section):
+    """Adam for alpha."""
+
+    lr: float = Field(3e-4, gt=0)
+    betas: tuple[float, float] = (0.5, 0.999)
+    weight_decay: float = Field(1e-3, ge=0)
+
+    @field_validator("betas")
+    @classmethod
+    def below_one(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError("must both be in [0, 1)")
+        return betas
+
+
+class GapConfig(Section):
+    """The gap meter (Table 2, live)."""
+
+    every: int = Field(1, ge=1, description="epochs between two measurements; the last one is always measured")
+    children: int = Field(4, ge=2, description="sampled children whose mean and variance are taken")
+    images: int | None = Field(2000, ge=1, description="examples of the alpha part for each figure; null for all")
+    statistics_batches: int = Field(8, ge=1, description="batches from which a child's batch norm is re-estimated")
+
+
+def _ratio(value: str) -> str:
+    parse_ratio(value)
+    return value
+
+
+class SearchConfig(Section):
+    """The search loop (Eq. 6, 13; settings of Section 5.1)."""
+
+    epochs: int = Field(50, ge=1)
+    batch_size: int = Field(64, ge=2)
+    images: int | None = Field(None, ge=2, description="training images to search with, balanced; null for all")
+    split: str = Field("1:1", description="m:n, images for the weights and for alpha")
+    steps: str = Field("1:1", description="m:n, weight steps and alpha steps in turn")
+    alpha_start: float = Field(0.0, ge=0, lt=1, description="share of the search before alpha is first updated")
+    pretrain_epochs: int = Field(0, ge=0, description="weights only, with operations drawn uniformly (Table 10)")
+    weights: SGDConfig = SGDConfig()
+    alpha: AdamConfig = AdamConfig()
+    gap: GapConfig = GapConfig()
+    execution: Literal["sparse", "dense"] = Field("sparse", description="dense runs every operation: the reference")
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    @field_validator("split", "steps")
+    @classmethod
+    def ratio(cls, value: str) -> str:
+        return _ratio(value)
+
+    @field_validator("steps")
+    @classmethod
+    def whole_steps(cls, value: str) -> str:
+        if not all(isinstance(part, int) for part in parse_ratio(value)):
+            raise ValueError("must be two whole numbers m:n, such as 1:1")
+        return value
+
+
+class TrainConfig(Section):
+    """Training a rebuilt network from scratch (Section 5.1: 20 cells, C = 36, 600 epochs, batch 96)."""
+
+    channels: int = Field(36, ge=1)
+    cells: int = Field(20, ge=2)
+    epochs: int = Field(600, ge=1)
+    batch_size: int = Field(96, ge=2)
+    auxiliary: bool = Field(True, description="train with the auxiliary tower")
+    drop_path: float = Field(0.2, ge=0, lt=1, description="reached linearly at the end")
+    pooling_norm: bool = Field(False, description="batch norm after pooling, as while searching")
+    weights: SGDConfig = SGDConfig(lr_min=0.0)
+    ema: float | None = Field(None, gt=0, lt=1, description="decay of an average of the weights that is evaluated")
+    validation: float = Field(0.0, ge=0, lt=1, description="share of the training images held out and measured")
+    validate_every: int = Field(1, ge=1, description="epochs between two measurements of the held-out share")
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+
+class RunConfig(Section):
+    """Where a run is written."""
+
+    root: Path = Path("runs")
+    name: str | None = Field(None, min_length=1, description="the folder's name; by default kind and time")
+    checkpoint_every: int = Field(1, ge=1, description="epochs between two checkpoints")
+
+    @field_validator("name")
+    @classmethod
+    def one_folder(cls, name: str | None) -> str | None:
+        if name is not None and (Path(name).name != name or name in (".", "..")):
+            raise ValueError("must be the name of one folder, without a path")
+        return name
+
+
+class Config(Section):
+    """Everything that decides a run, and enough to repeat it."""
+
+    seed: int = Field(0, ge=0)
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    threads: int | None = Field(None, ge=1, description="CPU threads; null for all cores")
+    plugins: tuple[Path, ...] = ()
+    run: RunConfig = RunConfig()
+    data: SerializeAsAny[ComponentConfig]
+    task: SerializeAsAny[ComponentConfig]
+    space: SerializeAsAny[ComponentConfig]
+    sampler: SerializeAsAny[ComponentConfig]
+    search: SearchConfig = SearchConfig()
+    train: TrainConfig = TrainConfig()
+
+    def to_yaml(self) -> str:
+        """The resolved configuration; reading it back gives an equal one."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+COMPONENTS: dict[str, tuple[Registry[Any], str]] = {
+    "data": (datasets, "photos"),
+    "task": (tasks, "classification"),
+    "space": (spaces, "conv_cell"),
+    "sampler": (samplers, "egs"),
+}
+"""The sections that a registry chooses, with the default."""
+
+
+def resolve(raw: Mapping[str, Any] | Config | str | Path, overrides: Sequence[tuple[str, object]] = ()) -> Config:
+    """A checked configuration from a recipe's path, plain data, or a configuration.
+
+    Args:
+        raw: path of a YAML file, nested mapping, or Config.
+        overrides: (dotted path, value), laid on top in order.
+
+    Raises:
+        ConfigError: every fault that was found, a line each.
+    """
+    if isinstance(raw, Config):
+        if not overrides:
+            return raw
+        raw = raw.model_dump(mode="json")
+    elif isinstance(raw, str | Path):
+        raw = read_yaml(raw)
+    data = apply_overrides(raw, overrides)
+    plugins = data.get("plugins") or ()
+    for plugin in [plugins] if isinstance(plugins, str) else plugins:
+        load_plugin(plugin)
+    faults: list[str] = []
+    for section, (registry, default) in COMPONENTS.items():
+        try:
+            data[section] = component(registry.__getitem__, section, data.get(section), default)
+        except ConfigError as error:
+            faults.append(str(error))
+            data[section] = ComponentConfig(name=default)
+    try:
+        config = validate(Config, data)
+    except ConfigError as error:
+        faults.append(str(error))
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return config

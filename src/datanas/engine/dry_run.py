@@ -1,0 +1,75 @@
+"""What a run will cost, from one measured step: nothing is written."""
+
+from __future__ import annotations
+
+import time
+from itertools import count
+
+import torch
+
+from datanas.architecture import Architecture
+from datanas.engine.config import Config
+from datanas.engine.loop import Job
+from datanas.engine.search import SearchJob
+from datanas.engine.setup import load_task, memory_errors, select_device
+from datanas.engine.train import TrainJob
+from datanas.hardware import count_macs, count_parameters, median_seconds, peak_memory
+
+WARM_UP, REPEATS = 2, 3
+
+
+def estimate_search(config: Config) -> str:
+    """Parameters, expected multiply-adds, memory, one measured step and the estimated time of a whole search."""
+    with memory_errors():
+        device = select_device(config)
+        job = SearchJob(config, load_task(config, device), device)
+        step, measure = _measure(job, device)
+    settings = config.search
+    measured = -(-settings.epochs // settings.gap.every)
+    costs = job.expected_costs()
+    return "\n".join(
+        [
+            f"supernet            {count_parameters(job.supernet):,} parameters",
+            f"sampled operations  {costs['parameters']:,.0f} parameters, {costs['macs'] / 1e6:.1f} M multiply-adds "
+            "an image, on average",
+            *_times(job, step, measure, measured, device),
+        ]
+    )
+
+
+def estimate_train(config: Config, architecture: Architecture) -> str:
+    """Parameters, multiply-adds, memory, one measured step and the estimated time of a whole training."""
+    with memory_errors():
+        device = select_device(config)
+        job = TrainJob(config, architecture, load_task(config, device), device)
+        step, measure = _measure(job, device)
+    example = torch.zeros(1, *job.task.example_shape, device=device)
+    measured = -(-config.train.epochs // config.train.validate_every)
+    return "\n".join(
+        [
+            f"network             {count_parameters(job.network):,} parameters, the auxiliary tower included",
+            f"multiply-adds       {count_macs(job.network, example) / 1e6:,.1f} M an image",
+            *_times(job, step, measure, measured, device),
+        ]
+    )
+
+
+def _measure(job: Job, device: torch.device) -> tuple[float, float]:
+    """Seconds of a step, and of the measurements after an epoch; the job is thrown away afterwards."""
+    steps = count(max(0, job.epochs * job.steps_per_epoch - job.steps_per_epoch))
+    step = median_seconds(lambda: job.step(next(steps)), device, warm_up=WARM_UP, repeats=REPEATS)
+    start = time.perf_counter()
+    job.end_epoch(job.epochs, {"loss": 0.0})
+    return step, time.perf_counter() - start
+
+
+def _times(job: Job, step: float, measure: float, measured: int, device: torch.device) -> list[str]:
+    total = job.epochs * job.steps_per_epoch
+    seconds = total * step + measured * measure
+    hours, rest = divmod(round(seconds), 3600)
+    return [
+        f"memory              {peak_memory(device) / 2**30:.2f} GiB at the highest point so far ({device})",
+        f"one step            {step:.3f} s, median of {REPEATS} after {WARM_UP}",
+        f"measuring           {measure:.1f} s, {measured} times",
+        f"whole run           {total:,} steps in {job.epochs} epochs, about {hours}:{rest // 60:02d}:{rest % 60:02d} h",
+    ]

@@ -1,0 +1,123 @@
+"""The gap meter: how far the supernet, its sampled children and the child to be kept are apart (Table 2, live)."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from datanas import seeding
+from datanas.architecture import Architecture
+from datanas.engine.config import GapConfig
+from datanas.ops.mixed import Gates
+from datanas.samplers.base import Sampler
+from datanas.supernet import Supernet
+from datanas.tasks.base import Model, Task
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Scores on the alpha part, in 0..1.
+
+    Attributes:
+        supernet: gates drawn anew for every batch, with the running statistics of the search.
+        children_mean, children_variance: of sampled children, each with its statistics re-estimated; the variance is
+            that of the score in per cent, as the paper prints it.
+        child: the most probable child, with its statistics re-estimated, and the weights of the search.
+    """
+
+    supernet: float
+    children_mean: float
+    children_variance: float
+    child: float
+
+    @property
+    def gap(self) -> float:
+        """Supernet minus the child that is kept."""
+        return self.supernet - self.child
+
+    def figures(self) -> dict[str, float]:
+        return {**{f"gap/{name}": value for name, value in asdict(self).items()}, "gap/gap": self.gap}
+
+
+def measure_gap(
+    supernet: Supernet,
+    sampler: Sampler,
+    task: Task[Any],
+    kept: Architecture,
+    settings: GapConfig,
+    *,
+    device: torch.device,
+    seed: int,
+    epoch: int,
+    progress: float,
+) -> Gap:
+    """Measure without changing anything: weights, statistics, modes and random numbers stay as they are."""
+
+    def score(model: Model) -> float:
+        return task.evaluate(model, "alpha", settings.images)[task.score]
+
+    def drawn(generator: torch.Generator) -> dict[str, Gates]:
+        with torch.no_grad():
+            return host_gates(sampler.draw(progress, generator).gates, device)
+
+    batches = [task.batch("weights", index) for index in range(settings.statistics_batches)]
+    training = supernet.training
+    supernet.eval()
+    try:
+        generator = seeding.generator(seed, "gap/supernet", epoch)
+        whole = score(lambda x: supernet(x, drawn(generator)))
+        children = []
+        for index in range(settings.children):
+            gates = drawn(seeding.generator(seed, "gap/children", epoch, index))
+            with re_estimated(supernet, task, supernet.child(gates), batches):
+                children.append(score(supernet.child(gates)))
+        gates = architecture_gates(kept, device)
+        with re_estimated(supernet, task, supernet.child(gates), batches):
+            child = score(supernet.child(gates))
+    finally:
+        supernet.train(training)
+    variance = statistics.variance([100 * score for score in children])
+    return Gap(whole, statistics.mean(children), variance, child)
+
+
+def host_gates(values: Mapping[str, Tensor], device: torch.device, *, dense: bool = False) -> dict[str, Gates]:
+    """Gates for the supernet from factors on the host."""
+    return {name: Gates.of(factors, device, dense=dense) for name, factors in values.items()}
+
+
+def architecture_gates(architecture: Architecture, device: torch.device) -> dict[str, Gates]:
+    """The gates that make a supernet behave as an architecture of its space."""
+    return host_gates(
+        {name: torch.from_numpy(architecture.weights(name)).float() for name in architecture.cells}, device
+    )
+
+
+@contextmanager
+def re_estimated(network: nn.Module, task: Task[Any], model: Model, batches: list[Any]) -> Iterator[None]:
+    """Run a block with the batch-norm statistics of `model` taken anew from `batches`, then put the old ones back."""
+    norms = [part for part in network.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
+    kept = [({name: buffer.clone() for name, buffer in norm.named_buffers()}, norm.momentum) for norm in norms]
+    training = network.training
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None
+        network.train()
+        with torch.no_grad():
+            for batch in batches:
+                task.loss(model, batch)
+        network.eval()
+        yield
+    finally:
+        for norm, (buffers, momentum) in zip(norms, kept, strict=True):
+            norm.momentum = momentum
+            for name, buffer in norm.named_buffers():
+                buffer.copy_(buffers[name])
+        network.train(training)

@@ -1,0 +1,130 @@
+"""The loop that search and training share: steps, epochs, metrics, checkpoints, and stopping in between."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from datanas.engine.setup import memory_errors
+from datanas.errors import Interrupted
+from datanas.runs.checkpoint import load_checkpoint, save_checkpoint
+from datanas.runs.folder import RunFolder
+from datanas.runs.metrics import Metrics
+from datanas.runs.progress import Progress
+from datanas.runs.signals import StopRequest
+
+Figures = Mapping[str, Any]
+
+
+@dataclass
+class EpochReport:
+    """What an epoch leaves behind.
+
+    Attributes:
+        figures: for metrics and TensorBoard; numbers, strings or lists.
+        summary: one line for people.
+        files: texts to write, by path inside the run folder.
+        warnings: lines that need attention.
+    """
+
+    figures: dict[str, Any]
+    summary: str
+    files: dict[Path, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+class Job(ABC):
+    """Something that runs step by step. A step is a function of its number and of the state before it."""
+
+    kind: ClassVar[str]
+    steps_per_epoch: int
+    epochs: int
+
+    @abstractmethod
+    def step(self, step: int) -> dict[str, float]:
+        """Make one step; its figures are averaged over the epoch."""
+
+    @abstractmethod
+    def end_epoch(self, epoch: int, means: dict[str, float]) -> EpochReport:
+        """Measure after epoch `epoch` (counted from 1), given the mean of each step figure."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Everything that the steps have changed."""
+
+    @abstractmethod
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Put a state back."""
+
+
+def run_job(job: Job, folder: RunFolder, *, resume: bool, checkpoint_every: int, quiet: bool) -> None:
+    """Run a job to its end.
+
+    Raises:
+        Interrupted: a signal came; the state is saved.
+        NonFiniteError, OutOfMemoryError, StorageError, CheckpointError: as their names say.
+    """
+    start, sums = 0, _Sums()
+    if resume:
+        start, saved = load_checkpoint(folder.path)
+        job.load_state(saved["job"])
+        sums = _Sums(dict(saved["sums"]), int(saved["count"]))
+    total = job.epochs * job.steps_per_epoch
+
+    def save(step: int) -> None:
+        save_checkpoint(folder.path, step, {"job": job.state(), "sums": sums.totals, "count": sums.count})
+
+    with (
+        Metrics(folder.path, start if resume else None) as metrics,
+        Progress(job.kind, total, quiet=quiet, done=start) as progress,
+        StopRequest() as stop,
+        memory_errors(),
+    ):
+        for step in range(start, total):
+            sums.add(job.step(step))
+            epoch, place = divmod(step + 1, job.steps_per_epoch)
+            progress.advance(text=sums.text(), stage=f"epoch {min(epoch + 1, job.epochs)}/{job.epochs}")
+            if place == 0:
+                report = job.end_epoch(epoch, sums.means())
+                sums.clear()
+                metrics.log(step + 1, {"epoch": epoch, **report.figures})
+                for path, text in report.files.items():
+                    folder.write_text(path, text)
+                progress.message(f"epoch {epoch}/{job.epochs}  {report.summary}")
+                for warning in report.warnings:
+                    progress.message(f"warning: {warning}")
+                if epoch % checkpoint_every == 0 or step + 1 == total:
+                    save(step + 1)
+            if stop and step + 1 < total:
+                save(step + 1)
+                raise Interrupted(
+                    f"interrupted at step {step + 1}/{total}; the state is saved, "
+                    f"go on with: datanas {job.kind} --resume {folder.path}",
+                    stop.signum or 0,
+                )
+
+
+@dataclass
+class _Sums:
+    """Running sums of the step figures of an epoch."""
+
+    totals: dict[str, float] = field(default_factory=dict)
+    count: int = 0
+
+    def add(self, figures: Mapping[str, float]) -> None:
+        self.count += 1
+        for name, value in figures.items():
+            self.totals[name] = self.totals.get(name, 0.0) + value
+
+    def means(self) -> dict[str, float]:
+        return {name: total / self.count for name, total in self.totals.items()}
+
+    def text(self) -> str:
+        return "  ".join(f"{name} {value:.3f}" for name, value in self.means().items())
+
+    def clear(self) -> None:
+        self.totals.clear()
+        self.count = 0

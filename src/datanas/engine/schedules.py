@@ -1,0 +1,32 @@
+"""Learning rates as functions of progress."""
+
+from __future__ import annotations
+
+import math
+
+from torch.optim import Optimizer
+
+from datanas.engine.config import SGDConfig
+
+
+def cosine(progress: float, start: float, end: float) -> float:
+    """From `start` at progress 0 to `end` at 1, along half a cosine."""
+    return end + (start - end) * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0))) / 2
+
+
+def learning_rate(settings: SGDConfig, epoch: float, epochs: int) -> float:
+    """The rate at a point of training.
+
+    Args:
+        epoch: epochs done so far; fractions count.
+        epochs: of the whole training.
+    """
+    if epoch < settings.warm_up_epochs:
+        return settings.lr * epoch / settings.warm_up_epochs
+    rest = max(epochs - settings.warm_up_epochs, 1e-12)
+    return cosine((epoch - settings.warm_up_epochs) / rest, settings.lr, settings.lr_min)
+
+
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate

@@ -1,0 +1,305 @@
+"""The search loop: weights and alpha in turn on disjoint parts of the training data (Eq. 6 and 13)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from datanas import seeding
+from datanas.architecture import Architecture
+from datanas.config import read_yaml
+from datanas.data.batches import parse_ratio
+from datanas.engine import warnings
+from datanas.engine.config import Config, resolve
+from datanas.engine.gap import Gap, host_gates, measure_gap
+from datanas.engine.loop import EpochReport, Job, run_job
+from datanas.engine.schedules import learning_rate, set_learning_rate
+from datanas.engine.setup import build_sampler, build_space, check_example_size, load_task, memory_errors, select_device
+from datanas.engine.steps import autocast, frozen, update, update_alpha
+from datanas.hardware import count_parameters, place
+from datanas.runs.checkpoint import load_checkpoint
+from datanas.runs.folder import RunFolder
+from datanas.runs.metrics import read_metrics
+from datanas.samplers.base import Derivation, Sampler
+from datanas.spaces.base import StemShape
+from datanas.supernet import Supernet
+from datanas.tasks.base import Task
+
+
+class SearchJob(Job):
+    """A search under way: supernet, sampler, their optimisers, and the number of alpha steps so far."""
+
+    kind = "search"
+
+    def __init__(self, config: Config, task: Task[Any], device: torch.device) -> None:
+        settings = config.search
+        self.config = config
+        self.task = task
+        self.device = device
+        task.split_search(settings.split, settings.batch_size, settings.images)
+        space = build_space(config)
+        check_example_size(task, space.smallest_size(getattr(config.space, "cells", 1)))
+        self.sampler: Sampler = build_sampler(config, space)
+        with seeding.keyed(config.seed, "supernet"):
+            stem = task.stem(config.task, task.example_shape[0], space.width)
+            self.supernet = Supernet(space, stem, lambda widths: task.head(config.task, widths, task.num_classes))
+        place(self.supernet, device)
+        self._costs = space.costs(*_stem_features(stem, task, device))
+        self._weights = list(self.supernet.parameters())
+        self._alphas = list(self.sampler.parameters())
+        self._weight_optimizer = torch.optim.SGD(
+            self._weights,
+            settings.weights.lr,
+            momentum=settings.weights.momentum,
+            nesterov=settings.weights.nesterov,
+            weight_decay=settings.weights.weight_decay,
+        )
+        self._alpha_optimizer = torch.optim.Adam(
+            self._alphas, settings.alpha.lr, betas=settings.alpha.betas, weight_decay=settings.alpha.weight_decay
+        )
+        self._weight_turn, self._alpha_turn = (int(part) for part in parse_ratio(settings.steps))
+        self._alpha_steps = 0
+        self.steps_per_epoch = task.steps_per_epoch("weights")
+        self.epochs = settings.pretrain_epochs + settings.epochs
+        self.derivation: Derivation | None = None
+        self.gap: Gap | None = None
+
+    def progress(self, step: int) -> float:
+        """Share of the search that is done before `step`; 0 while pre-training."""
+        before = self.config.search.pretrain_epochs * self.steps_per_epoch
+        return max(0, step - before) / (self.config.search.epochs * self.steps_per_epoch)
+
+    def step(self, step: int) -> dict[str, float]:
+        pretraining = step < self.config.search.pretrain_epochs * self.steps_per_epoch
+        figures: dict[str, float] = {}
+        if not pretraining and step % self._weight_turn == 0 and self.progress(step) >= self.config.search.alpha_start:
+            losses = [self._alpha_step(step) for _ in range(self._alpha_turn)]
+            figures["alpha loss"] = sum(losses) / len(losses)
+        figures["loss"] = self._weight_step(step, uniform=pretraining)
+        return figures
+
+    def _weight_step(self, step: int, *, uniform: bool) -> float:
+        settings = self.config.search
+        done = self.progress(step) * settings.epochs
+        set_learning_rate(self._weight_optimizer, learning_rate(settings.weights, done, settings.epochs))
+        with torch.no_grad():
+            generator = seeding.generator(self.config.seed, "gates/weights", step)
+            draw = self.sampler.draw(self.progress(step), generator, uniform=uniform)
+        gates = host_gates(draw.gates, self.device, dense=settings.execution == "dense")
+        with seeding.keyed(self.config.seed, "weights", step), autocast(self.device, settings.precision):
+            loss = self.task.loss(self.supernet.child(gates), self.task.batch("weights", step))
+        return update(loss, self._weights, self._weight_optimizer, settings.weights.clip, f"weight step {step + 1}")
+
+    def _alpha_step(self, step: int) -> float:
+        settings = self.config.search
+        progress = self.progress(step)
+        number = self._alpha_steps
+        draw = self.sampler.draw(progress, seeding.generator(self.config.seed, "gates/alpha", number))
+        gates = host_gates(draw.gates, self.device, dense=settings.execution == "dense")
+        with frozen(self._weights):
+            with seeding.keyed(self.config.seed, "alpha", number), autocast(self.device, settings.precision):
+                loss = self.task.loss(self.supernet.child(gates), self.task.batch("alpha", number))
+            loss = self.sampler.loss(loss, draw, progress)
+            value = update_alpha(loss, self._alphas, self._alpha_optimizer, f"alpha step {number + 1}")
+        self._alpha_steps += 1
+        return value
+
+    def end_epoch(self, epoch: int, means: dict[str, float]) -> EpochReport:
+        settings = self.config.search
+        figures: dict[str, Any] = {f"train/{name}": value for name, value in means.items()}
+        searched = epoch - settings.pretrain_epochs
+        if searched <= 0:
+            return EpochReport(figures, f"pre-training  loss {means['loss']:.3f}")
+        derivation = self.derivation = self.sampler.derive()
+        kept = derivation.architecture
+        found = kept.posterior or {}
+        lines = [f"loss {means['loss']:.3f}"]
+        if searched % settings.gap.every == 0 or searched == settings.epochs:
+            self.gap = measure_gap(
+                self.supernet,
+                self.sampler,
+                self.task,
+                kept,
+                settings.gap,
+                device=self.device,
+                seed=self.config.seed,
+                epoch=searched,
+                progress=self.progress(epoch * self.steps_per_epoch),
+            )
+            figures |= self.gap.figures()
+            gap = self.gap
+            lines.append(
+                f"supernet {gap.supernet:.1%}  children {gap.children_mean:.1%} (variance {gap.children_variance:.2f})"
+                f"  child kept {gap.child:.1%}  gap {100 * gap.gap:+.1f} points"
+            )
+        lines.append(f"log P {found['log_prob']:.2f}" if "log_prob" in found else "")
+        figures |= {f"derived/{name}": value for name, value in found.items() if isinstance(value, int | float)}
+        flatness = self.sampler.flatness()
+        for name, share in self.sampler.probabilities().items():
+            figures[f"probs/{name}"] = share.tolist()
+            figures[f"flatness/{name}"] = flatness[name]
+        for name, cost in self.expected_costs().items():
+            figures[f"expected/{name}"] = cost
+        document = architecture_with_source(kept, self.config, self.task, searched)
+        return EpochReport(
+            figures,
+            "  ".join(filter(None, lines)),
+            {Path("genotypes") / f"epoch-{searched:04d}.json": document.to_json()},
+            warnings.inspect(kept, flatness),
+        )
+
+    def expected_costs(self) -> dict[str, float]:
+        """What the operations of a sampled child cost on average: the sum of cost times inclusion probability."""
+        inclusion = {name: share.double().numpy() for name, share in self.sampler.inclusion().items()}
+        return {
+            "parameters": float(sum((inclusion[name] * cost.parameters).sum() for name, cost in self._costs.items())),
+            "macs": float(sum((inclusion[name] * cost.macs).sum() for name, cost in self._costs.items())),
+        }
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "supernet": self.supernet.state_dict(),
+            "sampler": self.sampler.state_dict(),
+            "weight_optimizer": self._weight_optimizer.state_dict(),
+            "alpha_optimizer": self._alpha_optimizer.state_dict(),
+            "alpha_steps": self._alpha_steps,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.supernet.load_state_dict(state["supernet"])
+        self.sampler.load_state_dict(state["sampler"])
+        self._weight_optimizer.load_state_dict(state["weight_optimizer"])
+        self._alpha_optimizer.load_state_dict(state["alpha_optimizer"])
+        self._alpha_steps = int(state["alpha_steps"])
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        path: the run folder.
+        architecture: the one that is kept, with its posterior probability and margin.
+        gap: the last measurement of the gap meter; None where the run was complete before.
+        history: one mapping of figures an epoch, as in metrics.jsonl.
+        parameters: learned numbers of the supernet.
+    """
+
+    path: Path
+    architecture: Architecture
+    gap: Gap | None
+    history: list[dict[str, Any]]
+    parameters: int
+
+
+def search(
+    config: Config | Mapping[str, Any] | str | Path | None = None,
+    *,
+    resume: str | Path | None = None,
+    quiet: bool = False,
+) -> SearchResult:
+    """Search an architecture and write the run folder.
+
+    Args:
+        config: a recipe's path, a mapping of sections, or a Config; left out when resuming.
+        resume: a run folder to go on with; its own configuration holds.
+        quiet: no progress on stderr.
+
+    Raises:
+        ConfigError, DataError: before anything is written.
+        NonFiniteError, OutOfMemoryError, StorageError, RunInUseError, CheckpointError, Interrupted: as they say.
+    """
+    settings = load_run_config(resume) if resume is not None else resolve({} if config is None else config)
+    with memory_errors():
+        device = select_device(settings)
+        task = load_task(settings, device)
+        job = SearchJob(settings, task, device)
+    folder = open_folder(settings, "search", resume)
+    with folder:
+        run_job(job, folder, resume=resume is not None, checkpoint_every=settings.run.checkpoint_every, quiet=quiet)
+        if job.derivation is None:
+            job.derivation = job.sampler.derive()
+        kept = architecture_with_source(job.derivation.architecture, settings, task, settings.search.epochs)
+        folder.write_text("architecture.json", kept.to_json())
+        return SearchResult(
+            folder.path, kept, job.gap, read_metrics(folder.path / "metrics.jsonl"), count_parameters(job.supernet)
+        )
+
+
+def derive(run: str | Path, *, n: int = 1, samples: int | None = None) -> Derivation:
+    """The likeliest architectures of a search run, from its last checkpoint; needs neither its data nor a device.
+
+    Args:
+        run: a run folder of `search`.
+        n: how many.
+        samples: M, where it should differ from the search's.
+
+    Raises:
+        CheckpointError: no usable checkpoint there.
+        ConfigError: the sampler has no such setting.
+    """
+    config = load_run_config(run)
+    if samples is not None:
+        config = resolve(config, [("sampler.samples", samples)])
+    sampler = build_sampler(config, build_space(config))
+    _, state = load_checkpoint(Path(run))
+    sampler.load_state_dict(state["job"]["sampler"])
+    return sampler.derive(n)
+
+
+def load_run_config(run: str | Path) -> Config:
+    """The resolved configuration of a run folder."""
+    from datanas.errors import CheckpointError
+
+    path = Path(run) / "config.yaml"
+    if not path.is_file():
+        raise CheckpointError(f"not a run folder: no config.yaml in {run}")
+    return resolve(read_yaml(path))
+
+
+def open_folder(config: Config, kind: str, resume: str | Path | None) -> RunFolder:
+    """The run folder, new or to go on with, with its configuration and environment written."""
+    if resume is not None:
+        return RunFolder.open(Path(resume))
+    folder = RunFolder.create(config.run.root, config.run.name, kind)
+    try:
+        folder.write_config(config.to_yaml())
+        folder.write_env()
+    except BaseException:
+        folder.discard()
+        raise
+    return folder
+
+
+def architecture_with_source(architecture: Architecture, config: Config, task: Task[Any], epoch: int) -> Architecture:
+    """The architecture with a note of where it comes from."""
+    source = {
+        "method": config.sampler.model_dump(mode="json"),
+        "data": {"name": config.data.name, **task.describe()},
+        "seed": config.seed,
+        "epoch": epoch,
+    }
+    return Architecture(
+        architecture.cells,
+        space=architecture.space,
+        scope=architecture.scope,
+        aggregate=architecture.aggregate,
+        posterior=architecture.posterior,
+        source=json.loads(json.dumps(source)),
+    )
+
+
+def _stem_features(stem: nn.Module, task: Task[Any], device: torch.device) -> tuple[StemShape, tuple[int, int]]:
+    """The shape of what the stem hands to the body, and the height and width of its first feature map."""
+    assert isinstance(stem.shape, StemShape)
+    training = stem.training
+    with torch.no_grad():
+        first, _ = stem.eval()(torch.zeros(1, *task.example_shape, device=device))
+    stem.train(training)
+    return stem.shape, (first.shape[2], first.shape[3])

@@ -1,0 +1,91 @@
+"""From a configuration to the things that a loop needs: device, task, space, sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from datanas import seeding
+from datanas.data import datasets
+from datanas.engine.config import Config
+from datanas.errors import ConfigError, DataError, OutOfMemoryError
+from datanas.samplers import samplers
+from datanas.samplers.base import Sampler
+from datanas.spaces import spaces
+from datanas.spaces.base import Space
+from datanas.tasks import tasks
+from datanas.tasks.base import Task
+
+
+def select_device(config: Config) -> torch.device:
+    """The device that the configuration asks for; `auto` takes a GPU where there is one.
+
+    Raises:
+        ConfigError: no such device here.
+    """
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    if config.device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(config.device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device: {config.device!r} cannot be used here: {reason}") from None
+    return device
+
+
+def load_task(config: Config, device: torch.device) -> Task[Any]:
+    """Load the data and set up the task on it.
+
+    Raises:
+        DataError: the data is missing, broken or unsuitable.
+        ConfigError: the task does not take data of that kind.
+    """
+    data = datasets[config.data.name](config.data).load()
+    return tasks[config.task.name](config.task, data, device, config.seed)
+
+
+def build_space(config: Config) -> Space:
+    """The search space, without a supernet."""
+    make: Any = spaces[config.space.name]
+    space: Space = make(config.space)
+    return space
+
+
+def build_sampler(config: Config, space: Space) -> Sampler:
+    """The search method with fresh alphas, keyed by the seed."""
+    make: Any = samplers[config.sampler.name]
+    with seeding.keyed(config.seed, "alpha"):
+        sampler: Sampler = make(config.sampler, space.groups(), space.name)
+    return sampler
+
+
+def check_example_size(task: Task[Any], smallest: int) -> None:
+    """Raises DataError where the task's examples are too small for the network."""
+    size = min(task.example_shape[1:], default=smallest)
+    if size < smallest:
+        raise DataError(f"images of {size} pixels are too small for this network; at least {smallest} are needed")
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn torch's and Python's out-of-memory errors of the block into ours."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise OutOfMemoryError(f"{str(error).splitlines()[0]} Try a smaller batch_size, channels or cells.") from None
+    except MemoryError as error:
+        if isinstance(error, OutOfMemoryError):
+            raise
+        raise OutOfMemoryError("out of memory. Try a smaller batch_size, channels or cells.") from None
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" not in str(error) and "out of memory" not in str(error):
+            raise
+        raise OutOfMemoryError("out of memory. Try a smaller batch_size, channels or cells.") from None

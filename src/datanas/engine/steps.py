@@ -1,0 +1,77 @@
+"""One guarded update: nothing that is not finite reaches a parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from datanas.errors import NonFiniteError
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Autocast to bfloat16 where it is asked for."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def update(loss: Tensor, parameters: Sequence[Tensor], optimizer: Optimizer, clip: float, what: str) -> float:
+    """Backpropagate, clip, check, step.
+
+    Args:
+        clip: the largest norm of the gradient.
+        what: names the update in an error ("weight step 12").
+
+    Returns:
+        The loss.
+
+    Raises:
+        NonFiniteError: the loss or the gradient is not finite; the parameters are as before.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    norm = nn.utils.clip_grad_norm_(parameters, clip)
+    value, size = torch.stack([loss.detach().float(), norm.detach().float()]).tolist()
+    _require_finite(what, loss=value, gradient=size)
+    optimizer.step()
+    return float(value)
+
+
+def update_alpha(loss: Tensor, alphas: Sequence[Tensor], optimizer: Optimizer, what: str) -> float:
+    """As `update`, with gradients for the alphas alone and without clipping; checks the alphas afterwards."""
+    gradients = torch.autograd.grad(loss, alphas, allow_unused=True)
+    value = float(loss.detach())
+    present = [gradient for gradient in gradients if gradient is not None]
+    size = float(torch.stack([gradient.norm() for gradient in present]).norm()) if present else 0.0
+    _require_finite(what, loss=value, gradient=size)
+    for alpha, gradient in zip(alphas, gradients, strict=True):
+        alpha.grad = gradient
+    before = [alpha.detach().clone() for alpha in alphas]
+    optimizer.step()
+    if not all(bool(alpha.isfinite().all()) for alpha in alphas):
+        with torch.no_grad():
+            for alpha, old in zip(alphas, before, strict=True):
+                alpha.copy_(old)
+        raise NonFiniteError(f"{what}: alpha is no longer finite; try a smaller search.alpha.lr")
+    return value
+
+
+@contextmanager
+def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Run a block in which no gradient is made for these parameters, and nothing is kept for one."""
+    changed = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in changed:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in changed:
+            parameter.requires_grad_(True)
+
+
+def _require_finite(what: str, **values: float) -> None:
+    for name, value in values.items():
+        if value != value or value in (float("inf"), float("-inf")):
+            raise NonFiniteError(f"{what}: the {name} is {value}; try a smaller learning rate")

@@ -1,0 +1,244 @@
+"""Training a rebuilt network from scratch, and its test error (Section 5.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from datanas import seeding
+from datanas.architecture import Architecture
+from datanas.engine.config import Config, resolve
+from datanas.engine.loop import EpochReport, Job, run_job
+from datanas.engine.schedules import learning_rate, set_learning_rate
+from datanas.engine.search import load_run_config, open_folder
+from datanas.engine.setup import check_example_size, load_task, memory_errors, select_device
+from datanas.engine.steps import autocast, update
+from datanas.errors import CheckpointError
+from datanas.hardware import count_macs, count_parameters, place
+from datanas.network import Network
+from datanas.ops.mixed import set_drop_path
+from datanas.spaces import spaces
+from datanas.tasks.base import Task
+
+NETWORK_FILE = "network.safetensors"
+
+
+def network_for(architecture: Architecture, config: Config, task: Task[Any]) -> Network:
+    """The network that the configuration's `train` section describes, with fresh weights keyed by the seed."""
+    settings = config.train
+    with seeding.keyed(config.seed, "network"):
+        return Network(
+            architecture,
+            task.stem(config.task, task.example_shape[0], settings.channels),
+            lambda widths: task.head(config.task, widths, task.num_classes),
+            channels=settings.channels,
+            cells=settings.cells,
+            auxiliary=settings.auxiliary,
+            pooling_norm=settings.pooling_norm,
+        )
+
+
+class TrainJob(Job):
+    """A training under way: network, optimiser, and the average of the weights where one is kept."""
+
+    kind = "train"
+
+    def __init__(self, config: Config, architecture: Architecture, task: Task[Any], device: torch.device) -> None:
+        settings = config.train
+        self.config = config
+        self.task = task
+        self.device = device
+        if architecture.space in spaces:
+            check_example_size(task, spaces[architecture.space].smallest_size(settings.cells))
+        task.split_train(settings.validation, settings.batch_size)
+        self.network = network_for(architecture, config, task)
+        place(self.network, device)
+        self.average: AveragedModel | None = None
+        if settings.ema is not None:
+            decay = get_ema_multi_avg_fn(settings.ema)  # type: ignore[no-untyped-call]
+            self.average = AveragedModel(self.network, multi_avg_fn=decay, use_buffers=True)
+        self._weights = list(self.network.parameters())
+        self._optimizer = torch.optim.SGD(
+            self._weights,
+            settings.weights.lr,
+            momentum=settings.weights.momentum,
+            nesterov=settings.weights.nesterov,
+            weight_decay=settings.weights.weight_decay,
+        )
+        self.steps_per_epoch = task.steps_per_epoch("train")
+        self.epochs = settings.epochs
+
+    @property
+    def evaluated(self) -> torch.nn.Module:
+        """The network whose error counts: the average, where one is kept."""
+        return self.network if self.average is None else self.average.module
+
+    def step(self, step: int) -> dict[str, float]:
+        settings = self.config.train
+        epoch = step / self.steps_per_epoch
+        set_learning_rate(self._optimizer, learning_rate(settings.weights, epoch, settings.epochs))
+        set_drop_path(self.network, settings.drop_path * int(epoch) / settings.epochs)
+        with seeding.keyed(self.config.seed, "train", step), autocast(self.device, settings.precision):
+            loss = self.task.loss(self.network, self.task.batch("train", step))
+        value = update(loss, self._weights, self._optimizer, settings.weights.clip, f"step {step + 1}")
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        return {"loss": value}
+
+    def end_epoch(self, epoch: int, means: dict[str, float]) -> EpochReport:
+        settings = self.config.train
+        figures: dict[str, Any] = {f"train/{name}": value for name, value in means.items()}
+        figures["learning_rate"] = self._optimizer.param_groups[0]["lr"]
+        summary = f"loss {means['loss']:.3f}"
+        if settings.validation > 0 and (epoch % settings.validate_every == 0 or epoch == settings.epochs):
+            found = score(self.evaluated, self.task, "validation")
+            figures |= {f"validation/{name}": value for name, value in found.items()}
+            summary += f"  validation {self.task.score} {found[self.task.score]:.2%}"
+        return EpochReport(figures, summary)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "network": self.network.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+
+
+def score(network: torch.nn.Module, task: Task[Any], part: Any, limit: int | None = None) -> dict[str, float]:
+    """A network's figures over a part, in evaluation mode."""
+    training = network.training
+    network.eval()
+    try:
+        return task.evaluate(network, part, limit)
+    finally:
+        network.train(training)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a trained network reaches and costs.
+
+    Attributes:
+        score: the task's score on the test set (accuracy in 0..1).
+        error: 1 - score.
+        loss: mean test loss.
+        parameters: learned numbers, the auxiliary tower left out.
+        macs: multiply-adds of one example.
+    """
+
+    score: float
+    error: float
+    loss: float
+    parameters: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training gave.
+
+    Attributes:
+        path: the run folder.
+        network: the trained network, in evaluation mode (the average of the weights, where one was kept).
+        evaluation: its test figures.
+    """
+
+    path: Path
+    network: torch.nn.Module
+    evaluation: Evaluation
+
+
+def train(
+    architecture: Architecture | str | Path | None = None,
+    config: Config | Mapping[str, Any] | str | Path | None = None,
+    *,
+    resume: str | Path | None = None,
+    quiet: bool = False,
+) -> TrainResult:
+    """Train an architecture from scratch and measure it on the test set, once, at the end.
+
+    Args:
+        architecture: an Architecture or the path of its file; left out when resuming.
+        config: a recipe's path, a mapping of sections, or a Config.
+        resume: a run folder to go on with; its own configuration and architecture hold.
+        quiet: no progress on stderr.
+
+    Raises:
+        ArchitectureError, ConfigError, DataError: before anything is written.
+        NonFiniteError, OutOfMemoryError, StorageError, RunInUseError, CheckpointError, Interrupted: as they say.
+    """
+    if resume is not None:
+        settings = load_run_config(resume)
+        architecture = Path(resume) / "architecture.json"
+    else:
+        settings = resolve({} if config is None else config)
+    if architecture is None:
+        raise TypeError("train() needs an architecture, or a run to resume")
+    chosen = architecture if isinstance(architecture, Architecture) else Architecture.load(architecture)
+    with memory_errors():
+        device = select_device(settings)
+        task = load_task(settings, device)
+        job = TrainJob(settings, chosen, task, device)
+    with open_folder(settings, "train", resume) as folder:
+        folder.write_text("architecture.json", chosen.to_json())
+        run_job(job, folder, resume=resume is not None, checkpoint_every=settings.run.checkpoint_every, quiet=quiet)
+        network = job.evaluated
+        save_file(
+            {name: value.contiguous() for name, value in network.state_dict().items()}, folder.path / NETWORK_FILE
+        )
+        evaluation = measure(network, task)
+        folder.write_json("evaluation.json", asdict(evaluation))
+        return TrainResult(folder.path, network.eval(), evaluation)
+
+
+def evaluate(run: str | Path, overrides: list[tuple[str, object]] | None = None) -> Evaluation:
+    """Measure the trained network of a run folder on its test set again.
+
+    Args:
+        run: a run folder of `train`.
+        overrides: settings that differ here, such as ("data.root", path).
+
+    Raises:
+        CheckpointError: no trained network there, or one that does not fit its architecture.
+    """
+    settings = resolve(load_run_config(run), overrides or [])
+    device = select_device(settings)
+    weights = Path(run) / NETWORK_FILE
+    if not weights.is_file():
+        raise CheckpointError(f"no trained network in {run}: {NETWORK_FILE} is missing; finish it with train --resume")
+    task = load_task(settings, device)
+    network = network_for(Architecture.load(Path(run) / "architecture.json"), settings, task)
+    try:
+        network.load_state_dict(load_file(weights))
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{weights}: does not fit the run's architecture: {reason}") from None
+    return measure(place(network, device), task)
+
+
+def measure(network: torch.nn.Module, task: Task[Any]) -> Evaluation:
+    """Test figures and costs."""
+    found = score(network, task, "test")
+    example = torch.zeros(1, *task.example_shape, device=next(network.parameters()).device)
+    auxiliary = getattr(network.head, "auxiliary", None)
+    extra = 0 if auxiliary is None else count_parameters(auxiliary)
+    value = found[task.score]
+    return Evaluation(
+        score=value,
+        error=1 - value,
+        loss=found["loss"],
+        parameters=count_parameters(network) - extra,
+        macs=count_macs(network, example),
+    )

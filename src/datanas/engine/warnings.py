@@ -1,0 +1,54 @@
+"""What is wrong with a cell that a search would keep, said while there is time to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from datanas.architecture import Architecture, Cell
+
+PARAMETER_FREE = frozenset({"skip_connect", "max_pool_3x3", "avg_pool_3x3", "none"})
+FLAT = 0.98
+IDENTITY_SHARE = 0.5
+
+
+def inspect(architecture: Architecture, flatness: Mapping[str, float]) -> list[str]:
+    """One line for each fault: a collapsed cell, a flat P, a node without input.
+
+    Args:
+        architecture: the one that would be kept.
+        flatness: by group, normalised entropy of P; 1 prefers nothing.
+    """
+    lines = []
+    for name, cell in architecture.cells.items():
+        lines += _collapse(name, cell)
+        if flatness.get(name, 0.0) >= FLAT:
+            lines.append(
+                f"{name}: P is still flat (normalised entropy {flatness[name]:.3f}); the number of samples decides how "
+                "many operations are kept, and chance which; search longer or raise search.alpha.lr"
+            )
+        targets = dict.fromkeys(target for _, target in cell.edges)
+        empty = [str(node) for node in targets if not _row_sum(cell, node)]
+        if empty:
+            lines.append(f"{name}: no input for node {', '.join(empty)}")
+    return lines
+
+
+def _collapse(name: str, cell: Cell) -> list[str]:
+    counts = cell.code.sum(axis=0)
+    total = int(counts.sum())
+    if total == 0:
+        return [f"{name}: collapsed, every edge is none"]
+    skips = int(sum(count for op, count in zip(cell.primitives, counts, strict=True) if op == "skip_connect"))
+    free = int(sum(count for op, count in zip(cell.primitives, counts, strict=True) if op in PARAMETER_FREE))
+    if free == total:
+        return [f"{name}: collapsed, none of its {total} operations has parameters"]
+    if skips > IDENTITY_SHARE * total:
+        return [f"{name}: collapsing, {skips} of its {total} operations are identities"]
+    return []
+
+
+def _row_sum(cell: Cell, node: int) -> int:
+    rows = [index for index, (_, target) in enumerate(cell.edges) if target == node]
+    return int(np.asarray(cell.code)[rows].sum())

@@ -1,0 +1,71 @@
+"""What a network costs: parameters, multiply-adds, latency, memory."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Learned numbers."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def count_macs(module: nn.Module, x: Tensor) -> int:
+    """Multiply-adds of the convolutions and matrix products of one forward pass of `x`.
+
+    Costs nothing where the module and `x` lie on the meta device.
+    """
+    training = module.training
+    module.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(x)
+    module.train(training)
+    return int(counter.get_total_flops()) // 2
+
+
+def place(module: ModuleT, device: torch.device) -> ModuleT:
+    """Move a module to the device, its convolutions' weights in channels-last layout."""
+    module.to(device)
+    module.to(memory_format=torch.channels_last)
+    return module
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until everything that was asked of the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def median_seconds(call: Callable[[], object], device: torch.device, *, warm_up: int = 3, repeats: int = 10) -> float:
+    """The median wall-clock time of `call`, in seconds, after warm-up."""
+    for _ in range(warm_up):
+        call()
+    seconds = []
+    for _ in range(repeats):
+        synchronize(device)
+        start = time.perf_counter()
+        call()
+        synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes at the highest point so far: of the device's allocator, or of this process on the CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,34 @@
+"""The operations without a kernel: identity, and none."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from datanas.ops import NONE, OpSettings, register_op
+from datanas.ops.conv import FactorizedReduce
+
+
+class Zero(nn.Module):
+    """Zeros of the size that an operation of this stride would give."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.stride == 1:
+            return x.new_zeros(()).expand_as(x)
+        return x.new_zeros(()).expand_as(x[:, :, :: self.stride, :: self.stride])
+
+
+@register_op(NONE)
+def none(settings: OpSettings) -> nn.Module:
+    return Zero(settings.stride)
+
+
+@register_op("skip_connect")
+def skip_connect(settings: OpSettings) -> nn.Module:
+    """The identity; at stride 2 a factorised reduction."""
+    if settings.stride == 1:
+        return nn.Identity()
+    return FactorizedReduce(settings.channels, settings.channels, affine=settings.affine)

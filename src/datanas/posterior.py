@@ -1,0 +1,319 @@
+"""The distribution of the codes that Ensemble Gumbel-Softmax draws, in closed form (DATA, TPAMI 2020, Eq. 14-15).
+
+M draws with replacement from p give the set S of the operations that were drawn. Eq. 15, with t_k >= 1 for k in S and
+t_k = 0 elsewhere, is
+
+    P(S) = M! [x^M] prod_{k in S} (exp(p_k x) - 1),
+
+where [x^M] takes the coefficient of x^M. All terms are positive, so it is evaluated in log space without cancellation.
+
+`null`: in a network the operation `none` cannot be seen, so two codes that differ only there are one network. With
+`null=i` the functions that take it speak of networks. The factor of entry i is exp(p_i x), whether it was drawn or
+not; its bit is ignored in codes that are given and is 0 in codes that are returned. Sizes run from 0 to min(M, K - 1),
+and the empty code has probability p_i^M.
+
+The entries of `probs` are not checked to sum to 1; where they do not, the same polynomials are evaluated.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int64, Shaped
+from torch import Tensor
+
+from datanas.egs import check_samples, full_precision
+
+# Stands for log 0: the gradients of a true -inf are NaN. Sums of some thousand of them stay finite in float32.
+_LOG_ZERO = -1e30
+# Log-probabilities that agree to within this are ties. Rounding errors are far smaller.
+_TIE = 2.0**-34
+
+
+def inclusion_probs(probs: Float[Tensor, "*batch ops"], samples: int) -> Float[Tensor, "*batch ops"]:
+    """The probability that each operation is in the code (DATA, TPAMI 2020, Eq. 14).
+
+    P(b_k = 1) = 1 - (1 - p_k)^M = p_k sum_{j=0..M-1} (1 - p_k)^j; the sum loses no digits at small p_k.
+
+    Args:
+        probs: p, shape (..., K).
+        samples: the number of draws M.
+
+    Returns:
+        Shape (..., K), in [0, 1], increasing in p_k. Differentiable, also at p_k = 0 and 1.
+
+    Raises:
+        ValueError: `samples` is not an integer of at least 1, or `probs` has no last dimension or an empty one.
+    """
+    _check(probs, samples)
+    probs = full_precision(probs)
+    exponents = torch.arange(samples, device=probs.device)
+    return probs * ((1 - probs).unsqueeze(-1) ** exponents).sum(-1)
+
+
+def expected_cost(
+    probs: Float[Tensor, "*#batch ops"], samples: int, costs: Shaped[Tensor, "*#batch ops"]
+) -> Float[Tensor, "*batch"]:
+    """The expectation of an additive cost of the code (from DATA, TPAMI 2020, Eq. 14).
+
+    E[sum_k c_k b_k] = sum_k c_k (1 - (1 - p_k)^M).
+
+    Args:
+        probs: p, shape (..., K).
+        samples: the number of draws M.
+        costs: c, shape (..., K), for instance parameters, multiply-adds or a latency table; 0 for `none`. The leading
+            dimensions broadcast against those of `probs`.
+
+    Returns:
+        Shape (...), exact and differentiable.
+
+    Raises:
+        ValueError: `samples` is not an integer of at least 1, or the last dimensions are empty or differ.
+    """
+    _check(probs, samples)
+    _check_ops("costs", costs, probs)
+    included = inclusion_probs(probs, samples)
+    return (included * costs.to(included)).sum(-1)
+
+
+def log_prob(
+    code: Shaped[Tensor, "*#batch ops"], probs: Float[Tensor, "*#batch ops"], samples: int, *, null: int | None = None
+) -> Float[Tensor, "*batch"]:
+    """The log-probability of a code (DATA, TPAMI 2020, Eq. 15; see the formula of this module).
+
+    Args:
+        code: shape (..., K); an entry above 0 is chosen.
+        probs: p, shape (..., K). The leading dimensions broadcast against those of `code`.
+        samples: the number of draws M.
+        null: index of the operation that stands for "none", see the head of this module.
+
+    Returns:
+        Shape (...), at most 0 up to rounding; -inf for codes that cannot be drawn: none or more than M chosen, or one
+        with p_k = 0. Differentiable in `probs`; the gradient of an impossible code, and that at an entry with p_k = 0,
+        is given as 0.
+
+    Raises:
+        ValueError: `samples` is not an integer of at least 1, the last dimensions are empty or differ, or `null` is out
+            of range.
+    """
+    _check(probs, samples, null)
+    _check_ops("code", code, probs)
+    probs = full_precision(probs)
+    visible = torch.ones_like(probs, dtype=torch.bool)
+    if null is not None:
+        visible[..., null] = False
+    chosen = (code > 0) & visible
+    log_probs = _log(probs).expand_as(chosen)
+    log_null = None if null is None else log_probs[..., null]
+
+    members_first = chosen.to(torch.int8).argsort(dim=-1, descending=True, stable=True)
+    by_size = _prefix_log_probs(log_probs.gather(-1, members_first[..., :samples]), log_null, samples)
+    largest = by_size.shape[-1] - 1
+    size = chosen.sum(-1)
+    found = by_size.gather(-1, size.clamp_max(largest).unsqueeze(-1)).squeeze(-1)
+    return found.masked_fill(size > largest, -math.inf)
+
+
+@torch.no_grad()
+def most_probable(
+    probs: Float[Tensor, "*batch ops"], samples: int, *, null: int | None = None
+) -> Float[Tensor, "*batch ops"]:
+    """The likeliest code of each vector, exactly (from DATA, TPAMI 2020, Eq. 15).
+
+    P(S) increases in every p_k with k in S. So the best set of a size holds the largest p_k, and only sizes compete.
+    Of equally likely codes the smaller wins, then the one with the lower indices. Evaluated in float64 on the CPU, so
+    the answer does not depend on the device.
+
+    Args:
+        probs: p, shape (..., K).
+        samples: the number of draws M.
+        null: index of the operation that stands for "none", see the head of this module.
+
+    Returns:
+        Shape (..., K), 0 or 1, of the type and on the device of `probs`.
+
+    Raises:
+        ValueError: `samples` is not an integer of at least 1, `probs` has no last dimension or an empty one or holds a
+            vector that is negative somewhere, not finite, or all 0, or `null` is out of range.
+    """
+    _check(probs, samples, null)
+    order, log_probs, log_null = _arrange(probs, null)
+    order = order[..., :samples]
+    by_size = _round_to_ties(_prefix_log_probs(log_probs[..., :samples], log_null, samples))
+    size = by_size.argmax(-1, keepdim=True)
+    chosen = torch.arange(order.shape[-1], device=order.device) < size
+    return log_probs.new_zeros(probs.shape).scatter_(-1, order, chosen.double()).to(probs)
+
+
+@torch.no_grad()
+def top(
+    probs: Float[Tensor, " ops"], samples: int, n: int, *, null: int | None = None
+) -> tuple[Float[Tensor, "n ops"], Float[Tensor, " n"]]:
+    """The n likeliest codes of one vector, exactly and in order (from DATA, TPAMI 2020, Eq. 15).
+
+    Best-first search. With the operations sorted by p, replacing a member of S by the next less probable operation
+    cannot raise P(S), and every set of a size is reached by such steps from the set of the largest p_k. Of equally
+    likely codes the smaller comes first, then the one with the lower indices; log-probabilities less than 6e-11 apart
+    may count as equal. Evaluated in float64 on the CPU, so the answer does not depend on the device.
+
+    Args:
+        probs: p, shape (K,).
+        samples: the number of draws M.
+        n: how many codes.
+        null: index of the operation that stands for "none", see the head of this module.
+
+    Returns:
+        codes, shape (n, K), 0 or 1, and their log-probabilities, shape (n,), falling, without gradient (`log_prob` has
+        one). Fewer rows if fewer codes have positive probability.
+
+    Raises:
+        ValueError: `samples` or `n` is not an integer of at least 1, `probs` is not of shape (K,) or is negative
+            somewhere, not finite, or all 0, or `null` is out of range.
+    """
+    _check(probs, samples, null)
+    _check_count(n)
+    if probs.ndim != 1:
+        raise ValueError(f"probs must have shape (K,), got {tuple(probs.shape)}")
+    order, log_probs, log_null = _arrange(probs, null)
+    index = order.tolist()
+    waiting: list[tuple[float, int, list[int], tuple[int, ...], float]] = []
+    seen: set[tuple[int, ...]] = set()
+
+    def add(sets: Sequence[tuple[int, ...]]) -> None:
+        """Queue sets of one size, each the ranks of its members in falling order of p."""
+        seen.update(sets)
+        members = log_probs[order.new_tensor(sets)]
+        values = _prefix_log_probs(members, None if log_null is None else log_null.expand(len(sets)), samples)[:, -1]
+        for ranks, value, rounded in zip(sets, values.tolist(), _round_to_ties(values).tolist(), strict=True):
+            if value > -math.inf:
+                heapq.heappush(waiting, (-rounded, len(ranks), sorted(index[r] for r in ranks), ranks, value))
+
+    for size in range(min(samples, len(index)) + 1):
+        add([tuple(range(size))])
+    found: list[list[int]] = []
+    values: list[float] = []
+    while waiting and len(found) < n:
+        _, _, indices, ranks, value = heapq.heappop(waiting)
+        found.append(indices)
+        values.append(value)
+        steps = (
+            (*ranks[:i], rank + 1, *ranks[i + 1 :])
+            for i, rank in enumerate(ranks)
+            if rank + 1 < len(index) and rank + 1 not in ranks
+        )
+        if fresh := [step for step in steps if step not in seen]:
+            add(fresh)
+
+    codes = log_probs.new_zeros(len(found), probs.shape[0])
+    for row, indices in zip(codes, found, strict=True):
+        row[indices] = 1.0
+    # Ties differ by rounding errors, in an order that says nothing.
+    log_probs_found = log_probs.new_tensor(values).cummin(0).values
+    return codes.to(probs), full_precision(log_probs_found.to(probs))
+
+
+def sample(
+    probs: Float[Tensor, "*batch ops"], samples: int, n: int | None = None, *, generator: torch.Generator | None = None
+) -> Float[Tensor, "*n_and_batch ops"]:
+    """Draw codes without gradient: the union of M categorical draws (DATA, TPAMI 2020, definition after Eq. 10).
+
+    Args:
+        probs: p, shape (..., K).
+        samples: the number of draws M.
+        n: how many codes of each vector; without it one, and no dimension for it.
+        generator: source of randomness; it may live on another device than `probs`.
+
+    Returns:
+        Shape (..., K), or (n, ..., K) with `n`; 0 or 1, of the type of `probs`.
+
+    Raises:
+        ValueError: `samples` or `n` is not an integer of at least 1, or `probs` has no last dimension or an empty one.
+        RuntimeError: from torch, for a vector that is negative somewhere, not finite, or all 0.
+    """
+    _check(probs, samples)
+    count = 1 if n is None else n
+    _check_count(count)
+    operations = probs.shape[-1]
+    device = probs.device if generator is None else generator.device
+    rows = full_precision(probs.detach()).to(device).reshape(-1, operations)
+    draws = rows.multinomial(count * samples, replacement=True, generator=generator).reshape(-1, count, samples)
+    codes = torch.zeros(len(rows), count, operations, device=device).scatter_(-1, draws, 1.0)
+    codes = codes.movedim(1, 0).reshape(count, *probs.shape).to(probs)
+    return codes[0] if n is None else codes
+
+
+def _check(probs: Tensor, samples: int, null: int | None = None) -> None:
+    check_samples(samples)
+    if probs.ndim == 0 or probs.shape[-1] == 0:
+        raise ValueError(f"probs must have shape (..., K) with K at least 1, got {tuple(probs.shape)}")
+    if null is not None and not 0 <= null < probs.shape[-1]:
+        raise ValueError(f"null must be an index from 0 to {probs.shape[-1] - 1}, got {null}")
+
+
+def _check_ops(name: str, tensor: Tensor, probs: Tensor) -> None:
+    if tensor.shape[-1:] != probs.shape[-1:]:
+        raise ValueError(f"{name} must have the last dimension {probs.shape[-1]} of probs, got {tuple(tensor.shape)}")
+
+
+def _check_count(n: int) -> None:
+    if not isinstance(n, int) or n < 1:
+        raise ValueError(f"n must be an integer of at least 1, got {n!r}")
+
+
+def _log(probs: Tensor) -> Tensor:
+    impossible = probs == 0
+    return probs.masked_fill(impossible, 1.0).log().masked_fill(impossible, _LOG_ZERO)
+
+
+def _round_to_ties(log_probs: Tensor) -> Tensor:
+    return (log_probs / _TIE).round() * _TIE
+
+
+def _arrange(
+    probs: Tensor, null: int | None
+) -> tuple[Int64[Tensor, "*batch visible"], Float[Tensor, "*batch visible"], Float[Tensor, "*batch"] | None]:
+    """The visible operations in falling order of p, ties by index: their indices, their log p, and log p of `null`."""
+    probs = probs.detach().to("cpu", torch.float64)
+    if not (probs.isfinite() & (probs >= 0)).all() or not (probs > 0).any(-1).all():
+        raise ValueError("probs must be finite, not negative, and above 0 somewhere in each vector")
+    visible = torch.tensor([k for k in range(probs.shape[-1]) if k != null], dtype=torch.int64, device="cpu")
+    ordered, rank = probs[..., visible].sort(dim=-1, descending=True, stable=True)
+    return visible[rank], _log(ordered), None if null is None else _log(probs[..., null])
+
+
+def _log_binomials(samples: int) -> Float[Tensor, "drawn new"]:
+    """log C(m, t) for m = 0..M and t = 1..M, log 0 where t > m."""
+    drawn = torch.arange(samples + 1, device="cpu")
+    log_factorial = (drawn.double() + 1).lgamma()
+    m, t = drawn.unsqueeze(-1), drawn[1:]
+    logs = log_factorial[m] - log_factorial[t] - log_factorial[(m - t).clamp_min(0)]
+    return logs.masked_fill(t > m, _LOG_ZERO)
+
+
+def _prefix_log_probs(
+    log_probs: Float[Tensor, "*batch members"], log_null: Float[Tensor, "*batch"] | None, samples: int
+) -> Float[Tensor, "*batch sizes"]:
+    """log P of the sets of the first 0, 1, ..., R of R operations.
+
+    Multiplies the factors one by one. `state` holds log m! [x^m] of the product for m = 0..M, so a factor
+    exp(p x) - 1 takes a_m to sum_{t=1..m} C(m, t) p^t a_{m-t}.
+    """
+    drawn = torch.arange(samples + 1, device=log_probs.device)
+    if log_null is None:
+        state = log_probs.new_full((*log_probs.shape[:-1], samples + 1), _LOG_ZERO)
+        state[..., 0] = 0.0
+    else:
+        state = drawn * log_null.unsqueeze(-1)
+    log_binomials = _log_binomials(samples).to(log_probs)
+    new = drawn[1:]
+    earlier = (drawn.unsqueeze(-1) - new).clamp_min(0)
+    by_size = [state[..., -1]]
+    for log_p in log_probs.unbind(-1):
+        factor = log_binomials + (new * log_p.unsqueeze(-1)).unsqueeze(-2)
+        state = (state[..., earlier] + factor).logsumexp(-1)
+        by_size.append(state[..., -1])
+    values = torch.stack(by_size, -1)
+    return values.masked_fill(values < _LOG_ZERO / 2, -math.inf)

@@ -1,0 +1,73 @@
+"""Files that are written whole or not at all, and the error where they cannot be."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from datanas.errors import StorageError
+
+_WAYS_OUT = {
+    errno.ENOSPC: "; free some space there",
+    errno.EDQUOT: "; free some space there",
+    errno.EROFS: "; choose a folder that can be written",
+    errno.EACCES: "; choose a folder that can be written",
+    errno.EPERM: "; choose a folder that can be written",
+}
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block into a StorageError that names `path`."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        way_out = _WAYS_OUT.get(error.errno or 0, "")
+        raise StorageError(f"{path}: cannot be written: {error.strerror or error}{way_out}") from error
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write `data` to `path` and wait until the device holds it.
+
+    Raises:
+        OSError: the write failed; a part of the file may be left.
+    """
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the device holds the names in the folder `path`, where its file system can promise that."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, making its folder: a reader sees the old content or the new, never a part.
+
+    Raises:
+        StorageError: the write failed; the old content stands.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            write_synced(temporary, data)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)

@@ -1,0 +1,170 @@
+"""The folder that one run owns: made whole, locked, and written file by file without half-written states."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime
+from itertools import chain, count
+from pathlib import Path
+from types import TracebackType
+
+from datanas.errors import CheckpointError, ConfigError
+from datanas.runs.atomic import storage_errors, write_atomic
+from datanas.runs.environment import environment
+from datanas.runs.lock import Lock
+from datanas.runs.metrics import encode
+
+_LOCK = "lock"
+
+
+class RunFolder:
+    """A run folder that this process has locked; made by `create` or `open`, let go by `close` or `with`."""
+
+    def __init__(self, path: Path, lock: Lock, made: Iterable[Path] | None) -> None:
+        self.path = path
+        self._lock = lock
+        # The folders that `create` made, innermost first; None where the run was there before.
+        self._made = None if made is None else list(made)
+
+    @classmethod
+    def create(cls, root: Path, name: str | None, kind: str) -> RunFolder:
+        """Make root/name, root included, and lock it.
+
+        Args:
+            root: the folder of all runs.
+            name: the run's; None for `kind`-date-time, with a number behind it where that is taken.
+            kind: what the run does ("search"), for the name.
+
+        Raises:
+            ConfigError: `name` is no folder name, or it is taken.
+            RunInUseError: another process is just making the same run.
+            StorageError: the folder cannot be written; nothing is left of it.
+        """
+        if name is not None and (Path(name).name != name or name in ("", "..")):
+            raise ConfigError(f"run.name: must be the name of one folder, got {name!r}")
+        made = [folder for folder in (root, *root.parents) if not folder.exists()]
+        with storage_errors(root):
+            try:
+                root.mkdir(parents=True, exist_ok=True)
+                path, is_new = _make(root, name, kind)
+                made = [path, *made] if is_new else made
+                lock = Lock(path / _LOCK)
+            except OSError:
+                _remove_empty(made)
+                raise
+        if _is_taken(path):
+            lock.release()
+            raise _taken(path)
+        return cls(path, lock, made)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Lock a run that exists, to go on with it.
+
+        Raises:
+            CheckpointError: `path` holds no run.
+            RunInUseError: another process holds it.
+            StorageError: the folder cannot be written.
+        """
+        if not (path / "config.yaml").is_file():
+            raise CheckpointError(f"not a run folder: no config.yaml in {path}")
+        return cls(path, Lock(path / _LOCK), None)
+
+    @property
+    def architecture_path(self) -> Path:
+        """Where the architecture that the run found is written."""
+        return self.path / "architecture.json"
+
+    def genotype_path(self, epoch: int) -> Path:
+        """Where the architecture after an epoch is written."""
+        return self.path / "genotypes" / f"epoch-{epoch:04d}.json"
+
+    def write_text(self, relative: str | Path, text: str) -> None:
+        """Write a file of the run, whole or not at all.
+
+        Raises:
+            StorageError: it cannot be written; what stood there before still does.
+        """
+        write_atomic(self.path / relative, text.encode())
+
+    def write_json(self, relative: str | Path, data: object) -> None:
+        """Write plain data as indented JSON, floats that are not finite as the strings "nan", "inf" and "-inf".
+
+        Raises:
+            StorageError: it cannot be written; what stood there before still does.
+            TypeError: `data` holds something that JSON cannot.
+        """
+        self.write_text(relative, json.dumps(encode(data), indent=2, allow_nan=False) + "\n")
+
+    def write_config(self, yaml_text: str) -> None:
+        """Write config.yaml; from then on `open` takes the folder for a run."""
+        self.write_text("config.yaml", yaml_text)
+
+    def write_env(self) -> None:
+        """Write env.json; a run that goes on keeps what it says and adds this process to its list `resumed`."""
+        env = environment()
+        with suppress(OSError, ValueError, TypeError, AttributeError):
+            first = json.loads((self.path / "env.json").read_bytes())
+            env = {**first, "resumed": [*first.get("resumed", []), env]}
+        self.write_json("env.json", env)
+
+    def discard(self) -> None:
+        """Remove what `create` made and let go; an opened run is only let go.
+
+        For a setup that fails, so that bad input leaves no run behind.
+        """
+        if self._made is not None and self._lock.is_held:
+            with suppress(OSError):
+                for entry in self.path.iterdir():
+                    if entry.is_dir() and not entry.is_symlink():
+                        shutil.rmtree(entry, ignore_errors=True)
+                    else:
+                        entry.unlink(missing_ok=True)
+            _remove_empty(self._made)
+        self.close()
+
+    def close(self) -> None:
+        """Let other processes have the folder."""
+        self._lock.release()
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def _make(root: Path, name: str | None, kind: str) -> tuple[Path, bool]:
+    """The run's folder, and whether it is new: an empty one with the given name will do."""
+    stem = name or f"{kind}-{datetime.now():%Y%m%d-%H%M%S}"
+    for candidate in chain([stem], (f"{stem}-{number}" for number in count(2))):
+        path = root / candidate
+        try:
+            path.mkdir()
+        except FileExistsError:
+            if name is None:
+                continue
+            if _is_taken(path):
+                raise _taken(path) from None
+            return path, False
+        return path, True
+    raise AssertionError("count() has no end")
+
+
+def _is_taken(path: Path) -> bool:
+    """Whether `path` holds more than the lock that a process which was killed while it set up has left."""
+    return not path.is_dir() or any(entry.name != _LOCK for entry in path.iterdir())
+
+
+def _taken(path: Path) -> ConfigError:
+    return ConfigError(f"run.name: {path} is there already; go on with --resume {path}, or choose another --run.name")
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):
+            os.rmdir(folder)

@@ -1,0 +1,149 @@
+"""The figures of a run, step by step: one line of JSON each, the scalars for TensorBoard too."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from datanas.errors import CheckpointError
+from datanas.runs.atomic import storage_errors, write_atomic
+
+if TYPE_CHECKING:
+    from datanas.runs.events import EventFile
+
+Value: TypeAlias = "float | str | Sequence[Value] | None"
+_NAME = "metrics.jsonl"
+_NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+class Metrics:
+    """Appends to metrics.jsonl and to an event file in `folder`; a line is there for readers once `log` returns.
+
+    Args:
+        folder: the run folder.
+        resume_step: the step that the run goes on from: what was logged for later steps is dropped.
+
+    Raises:
+        CheckpointError: a line other than the last cannot be read.
+        StorageError: the file cannot be written.
+    """
+
+    def __init__(self, folder: Path, resume_step: int | None = None) -> None:
+        self._folder = folder
+        self._path = folder / _NAME
+        self._purge_step = None if resume_step is None else resume_step + 1
+        self._events: EventFile | None = None
+        if self._path.exists():
+            self._repair(resume_step)
+        with storage_errors(self._path):
+            self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115
+
+    def _repair(self, resume_step: int | None) -> None:
+        lines = _lines(self._path)
+        kept = [text for text, line in lines if resume_step is None or line["step"] <= resume_step]
+        content = b"".join(text + b"\n" for text in kept)
+        if content != self._path.read_bytes():
+            write_atomic(self._path, content)
+
+    def log(self, step: int, values: Mapping[str, Value], **more: Value) -> None:
+        """Append {"step": step, "time": Unix seconds, **values, **more}; its numbers go to TensorBoard.
+
+        The line is strict JSON: floats that are not finite are the strings "nan", "inf" and "-inf".
+
+        Raises:
+            StorageError: it cannot be written.
+            ValueError: a value is named "step" or "time".
+        """
+        figures = {**values, **more}
+        if reserved := figures.keys() & {"step", "time"}:
+            raise ValueError(f"a metric must not be named {min(reserved)!r}: every line has that field")
+        line = {"step": step, "time": round(time.time(), 3), **figures}
+        self._append(json.dumps(encode(line), allow_nan=False).encode() + b"\n")
+        scalars = {name: float(value) for name, value in figures.items() if isinstance(value, (int, float))}
+        if scalars:
+            with storage_errors(self._folder):
+                self._event_file().log(step, scalars)
+
+    def _append(self, line: bytes) -> None:
+        with storage_errors(self._path):
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _event_file(self) -> EventFile:
+        if self._events is None:
+            # TensorBoard takes half a second to import.
+            from datanas.runs.events import EventFile
+
+            self._events = EventFile(self._folder, self._purge_step)
+        return self._events
+
+    def close(self) -> None:
+        """Close both files."""
+        self._file.close()
+        if self._events is not None:
+            self._events.close()
+
+    def __enter__(self) -> Metrics:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl, or of that in a run folder, in order.
+
+    The strings "nan", "inf" and "-inf" come back as floats. A last line that a crash cut short is left out.
+
+    Raises:
+        CheckpointError: there is no such file, or another line cannot be read.
+    """
+    return [decode(line) for _, line in _lines(path / _NAME if path.is_dir() else path)]
+
+
+def _lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
+    try:
+        *complete, last = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror or error}") from None
+    lines = []
+    for number, text in enumerate([*complete, last], start=1):
+        try:
+            line = json.loads(text)
+            if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+                raise ValueError("no step")
+        except ValueError:
+            if number > len(complete):
+                break
+            raise CheckpointError(f"{path}: line {number} is damaged; remove it to go on") from None
+        lines.append((text, line))
+    return lines
+
+
+def encode(value: object) -> object:
+    """Plain data with its floats that are not finite as strings, so that it fits strict JSON."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(float(value))
+    if isinstance(value, Mapping):
+        return {name: encode(inner) for name, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        return [encode(inner) for inner in value]
+    return value
+
+
+def decode(value: Any) -> Any:
+    """Plain data with the floats that `encode` made strings."""
+    if isinstance(value, str):
+        return _NOT_FINITE.get(value, value)
+    if isinstance(value, dict):
+        return {name: decode(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [decode(inner) for inner in value]
+    return value

@@ -1,0 +1,175 @@
+"""DATA: Ensemble Gumbel-Softmax with the architecture distribution constraint (Sections 4.2 and 4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from datanas.config import ComponentConfig, Section, merge
+from datanas.constraint import constraint
+from datanas.egs import ensemble_gumbel_softmax
+from datanas.posterior import inclusion_probs
+from datanas.samplers import register_sampler
+from datanas.samplers.base import Derivation, Draw, Sampler, Scope, Vectors
+from datanas.samplers.derivation import derive_likeliest
+from datanas.spaces.base import ChoiceGroup
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper": {
+        "scope": "edge",
+        "normalise": "sum",
+        "probs": "softmax",
+        "tau": {"start": 1.0, "end": 1.0},
+        "constraint": {"kind": "l1", "gamma": 1e-3, "reduction": "sum", "target": "code", "warm_up": 0.0},
+        "init_std": 0.0,
+    },
+    "official": {
+        "scope": "edge",
+        "normalise": "mean",
+        "probs": "relu",
+        "tau": {"start": 5.0, "end": 1.0},
+        "constraint": {"kind": "l1", "gamma": 0.1, "reduction": "mean", "target": "normalised", "warm_up": 0.0},
+        "init_std": 1e-3,
+    },
+}
+"""What each preset lays over the defaults. `paper` is the text, `official` the authors' program while searching."""
+
+
+class Tau(Section):
+    """The temperature of Eq. 8, linear over the search."""
+
+    start: float = Field(1.0, gt=0)
+    end: float = Field(1.0, gt=0)
+
+    def at(self, progress: float) -> float:
+        return self.start + (self.end - self.start) * min(max(progress, 0.0), 1.0)
+
+
+class ConstraintConfig(Section):
+    """The architecture distribution constraint (Eq. 12, 16-19), and how it enters the alpha loss (Eq. 13)."""
+
+    kind: Literal["none", "l1", "l2", "kl", "entropy", "power"] = "l1"
+    gamma: float = Field(1e-3, ge=0, description="weight in the alpha loss")
+    power: float = Field(1.0, gt=0, description="t of Eq. 12, for kind `power`")
+    warm_up: float = Field(0.0, ge=0, le=1, description="share of the search over which gamma rises from 0")
+    reduction: Literal["sum", "mean"] = "sum"
+    target: Literal["code", "normalised"] = "code"
+    through_gates: bool = Field(False, description="let the gradient also flow through f(P)")
+
+    @model_validator(mode="after")
+    def power_fits_kind(self) -> ConstraintConfig:
+        if self.power != 1.0 and self.kind not in ("l1", "power"):
+            raise ValueError(f"power belongs to kind `power`, not to `{self.kind}`")
+        return self
+
+
+@register_sampler("egs")
+class EGS(Sampler):
+    """Draws M operations per probability vector with replacement, and keeps the most probable code."""
+
+    class Config(ComponentConfig):
+        name: Literal["egs"] = "egs"
+        preset: Literal["default", "paper", "official"] = "default"
+        samples: int = Field(4, ge=1, le=64, description="M, draws for each probability vector")
+        scope: Scope = "node"
+        normalise: Literal["sum", "mean"] = "sum"
+        probs: Literal["softmax", "relu"] = "softmax"
+        tau: Tau = Tau()
+        constraint: ConstraintConfig = ConstraintConfig()
+        init_std: float = Field(0.0, ge=0, description="deviation of alpha at the start")
+
+        @model_validator(mode="before")
+        @classmethod
+        def lay_over_preset(cls, raw: Any) -> Any:
+            chosen = raw.get("preset", "default") if isinstance(raw, Mapping) else None
+            return merge(PRESETS[chosen], raw) if chosen in PRESETS else raw
+
+    config: Config
+    FLOOR: ClassVar[float] = 1e-8
+
+    def __init__(self, config: Config, groups: Mapping[str, ChoiceGroup], space: str) -> None:
+        super().__init__(config, groups, space)
+        self.config = config
+        self.vectors = {name: Vectors(group, config.scope) for name, group in groups.items()}
+        with torch.no_grad():
+            for alpha in self.alpha.values():
+                alpha.add_(1.0 if config.probs == "relu" else 0.0)
+                alpha.add_(torch.randn(alpha.shape) * config.init_std)
+
+    def _logits(self, name: str) -> Tensor:
+        """What the softmax of a vector is taken of; relu(alpha) / sum is the softmax of log relu(alpha)."""
+        alpha: Tensor = self.alpha[name]
+        if self.config.probs == "softmax":
+            return alpha
+        return (alpha.relu() + self.FLOOR).log()
+
+    def draw(self, progress: float, generator: torch.Generator, *, uniform: bool = False) -> Draw:
+        tau = self.config.tau.at(progress)
+        gates, probs, codes = {}, {}, {}
+        for name, layout in self.vectors.items():
+            logits = self._logits(name)
+            log_probs = layout.log_probs(torch.zeros_like(logits) if uniform else logits)
+            code = ensemble_gumbel_softmax(log_probs, self.config.samples, tau, generator=generator)
+            gates[name] = layout.to_edges(self._normalised(code, layout))
+            probs[name] = log_probs.exp()
+            codes[name] = code
+        return Draw(gates, probs, codes)
+
+    def _normalised(self, code: Tensor, layout: Vectors) -> Tensor:
+        seen = layout.operations(code)
+        if self.config.normalise == "sum":
+            return seen
+        return seen / seen.sum(dim=1, keepdim=True).clamp_min(1.0)
+
+    def loss(self, task_loss: Tensor, draw: Draw, progress: float) -> Tensor:
+        settings = self.config.constraint
+        gamma = settings.gamma * (min(progress / settings.warm_up, 1.0) if settings.warm_up > 0 else 1.0)
+        if settings.kind == "none" or gamma == 0:
+            return task_loss
+        total = task_loss.new_zeros((), device="cpu")
+        for name, layout in self.vectors.items():
+            code = draw.codes[name]
+            target = code if settings.target == "code" else code / code.sum(dim=1, keepdim=True)
+            total = total + constraint(
+                draw.probs[name],
+                target,
+                settings.kind,
+                settings.power,
+                through_gates=settings.through_gates,
+                reduction=settings.reduction,
+                mask=layout.mask,
+            )
+        return task_loss + gamma * total.to(task_loss.device)
+
+    def _probs(self, name: str) -> Tensor:
+        """The probability vectors as they stand, in double and without gradient."""
+        with torch.no_grad():
+            return self.vectors[name].log_probs(self._logits(name).double()).exp()
+
+    def probabilities(self) -> dict[str, Tensor]:
+        return {name: layout.shares(self._probs(name)) for name, layout in self.vectors.items()}
+
+    def inclusion(self) -> dict[str, Tensor]:
+        samples = self.config.samples
+        return {
+            name: layout.to_edges(inclusion_probs(self._probs(name), samples)) for name, layout in self.vectors.items()
+        }
+
+    def flatness(self) -> dict[str, float]:
+        return {name: layout.flatness(self._probs(name)) for name, layout in self.vectors.items()}
+
+    def derive(self, n: int = 1) -> Derivation:
+        return derive_likeliest(
+            {name: self._probs(name) for name in self.vectors},
+            self.vectors,
+            self.config.samples,
+            n,
+            space=self.space,
+            scope=self.config.scope,
+            aggregate=self.config.normalise,
+        )

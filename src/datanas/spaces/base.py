@@ -1,0 +1,138 @@
+"""What a search space tells the rest: its choice groups, its bodies and its costs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from torch import nn
+
+from datanas.architecture import Architecture
+from datanas.config import ComponentConfig
+from datanas.ops import NONE
+
+
+@dataclass(frozen=True)
+class ChoiceGroup:
+    """Edges that choose among the same primitives, and are chosen once for every cell of their kind.
+
+    Attributes:
+        name: "normal", "reduce", ...
+        edges: (source, target) nodes of each edge.
+        primitives: the candidate operations, in the order of the gates' columns.
+        outputs: the nodes whose values make up the group's output.
+        inputs: number of input nodes, which come first.
+    """
+
+    name: str
+    edges: tuple[tuple[int, int], ...]
+    primitives: tuple[str, ...]
+    outputs: tuple[int, ...]
+    inputs: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(edges, primitives)."""
+        return len(self.edges), len(self.primitives)
+
+    @property
+    def null(self) -> int | None:
+        """The column of `none`, where the group offers it."""
+        return self.primitives.index(NONE) if NONE in self.primitives else None
+
+    @property
+    def partition(self) -> tuple[tuple[int, ...], ...]:
+        """The edges that a node-scope distribution pools: those with the same target, in the order of the nodes."""
+        targets = dict.fromkeys(target for _, target in self.edges)
+        return tuple(tuple(i for i, (_, t) in enumerate(self.edges) if t == target) for target in targets)
+
+
+@dataclass(frozen=True)
+class StemShape:
+    """What a task's stem hands to a body: two feature maps, the second as large as the first or half as large.
+
+    Attributes:
+        channels: channels of the two feature maps.
+        halved: whether the second has half the resolution of the first.
+    """
+
+    channels: tuple[int, int]
+    halved: bool = False
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Additive costs of one group's operations over the whole supernet, each of shape (edges, ops).
+
+    Attributes:
+        parameters: learned numbers.
+        macs: multiply-adds of one forward pass of one example.
+    """
+
+    parameters: np.ndarray
+    macs: np.ndarray
+
+
+class Body(nn.Module):
+    """What a space builds between a stem and a head.
+
+    Attributes:
+        out_channels: one entry for each feature map that it returns.
+    """
+
+    out_channels: tuple[int, ...]
+
+
+class Space(ABC):
+    """A search space, built from its `Config`."""
+
+    Config: ClassVar[type[ComponentConfig]]
+    name: ClassVar[str]
+
+    @abstractmethod
+    def groups(self) -> dict[str, ChoiceGroup]:
+        """The choice groups by name."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Channels of the supernet's first cell, which the stem is built for."""
+
+    @abstractmethod
+    def supernet_body(self, stem: StemShape) -> Body:
+        """Every candidate on every edge: a module `(stem features, gates by group) -> features`."""
+
+    @classmethod
+    @abstractmethod
+    def network_body(
+        cls,
+        architecture: Architecture,
+        stem: StemShape,
+        *,
+        channels: int,
+        cells: int,
+        auxiliary: bool = False,
+        pooling_norm: bool = False,
+    ) -> Body:
+        """The chosen operations only: a module `stem features -> features`, from the same parts as the supernet.
+
+        Args:
+            channels, cells: the network's width and depth.
+            auxiliary: also return the features that an auxiliary head reads, before the last ones.
+            pooling_norm: batch norm without scale and shift after pooling, as while searching.
+
+        Raises:
+            ArchitectureError: the architecture holds an operation that is not known.
+        """
+
+    @abstractmethod
+    def costs(self, stem: StemShape, size: tuple[int, int]) -> Mapping[str, Costs]:
+        """The additive cost of every (edge, operation), for stem features of `size` (height, width)."""
+
+    @classmethod
+    def smallest_size(cls, cells: int) -> int:
+        """The smallest height and width of an image that the body can take."""
+        return 1

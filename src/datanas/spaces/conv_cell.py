@@ -1,0 +1,244 @@
+"""The convolutional cell space of Section 5: DARTS' cells, with any number of operations on an edge."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from datanas.architecture import CONV_PRIMITIVES, Architecture
+from datanas.config import ComponentConfig
+from datanas.errors import ArchitectureError, nearest
+from datanas.hardware import count_macs, count_parameters
+from datanas.ops import NONE, OpSettings, operations
+from datanas.ops.conv import FactorizedReduce, ReLUConvBN
+from datanas.ops.identity import Zero
+from datanas.ops.mixed import Candidate, Gates, MixedNode
+from datanas.spaces import register_space
+from datanas.spaces.base import Body, ChoiceGroup, Costs, Space, StemShape
+
+INPUTS = 2
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One operation that a cell may run: its edge and column in the gates, and its constant factor."""
+
+    edge: int
+    op: int
+    source: int
+    target: int
+    primitive: str
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """What every cell of one kind is built from."""
+
+    choices: tuple[Choice, ...]
+    targets: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+def supernet_plan(group: ChoiceGroup) -> CellPlan:
+    """Every candidate; `none` needs no module."""
+    choices = tuple(
+        Choice(edge, op, source, target, primitive)
+        for edge, (source, target) in enumerate(group.edges)
+        for op, primitive in enumerate(group.primitives)
+        if primitive != NONE
+    )
+    return CellPlan(choices, tuple(dict.fromkeys(target for _, target in group.edges)), group.outputs)
+
+
+def network_plan(architecture: Architecture, group: str) -> CellPlan:
+    """The chosen operations; one that is chosen twice on an edge appears twice."""
+    cell = architecture.cells[group]
+    factors = architecture.weights(group)
+    for primitive, column in zip(cell.primitives, cell.code.T, strict=True):
+        if column.any() and primitive not in operations:
+            raise ArchitectureError(f"cells.{group}: unknown operation {primitive!r}; {nearest(primitive, operations)}")
+    choices = tuple(
+        Choice(edge, op, source, target, cell.primitives[op], factors[edge, op] / cell.code[edge, op])
+        for edge, (source, target) in enumerate(cell.edges)
+        for op in np.flatnonzero(cell.code[edge]).tolist()
+        for _ in range(int(cell.code[edge, op]))
+    )
+    return CellPlan(choices, tuple(dict.fromkeys(target for _, target in cell.edges)), cell.outputs)
+
+
+@cache
+def _operation_cost(primitive: str, channels: int, stride: int, size: tuple[int, int]) -> tuple[int, int]:
+    """(parameters, multiply-adds) of one operation on one feature map."""
+    with torch.device("meta"):
+        module = operations[primitive](OpSettings(channels, stride))
+        return count_parameters(module), count_macs(module, torch.empty(1, channels, *size))
+
+
+class ConvCell(nn.Module):
+    """One cell: two inputs brought to its width, nodes in order, the output nodes side by side."""
+
+    def __init__(
+        self, plan: CellPlan, inputs: tuple[int, int], halve_first: bool, reduction: bool, settings: OpSettings
+    ) -> None:
+        super().__init__()
+        width, affine = settings.channels, settings.affine
+        first, second = inputs
+        self.first = (
+            FactorizedReduce(first, width, affine=affine) if halve_first else ReLUConvBN(first, width, affine=affine)
+        )
+        self.second = ReLUConvBN(second, width, affine=affine)
+        by_target: dict[int, dict[str, Candidate]] = defaultdict(dict)
+        for choice in plan.choices:
+            stride = 2 if reduction and choice.source < INPUTS else 1
+            module = operations[choice.primitive](replace(settings, stride=stride))
+            candidate = Candidate(choice.edge, choice.op, choice.source, module, choice.factor)
+            siblings = by_target[choice.target]
+            name = f"{choice.source}_{choice.primitive}"
+            siblings[name if name not in siblings else f"{name}_again{len(siblings)}"] = candidate
+        blank = Zero(2 if reduction else 1)
+        self.nodes = nn.ModuleDict({str(target): MixedNode(by_target[target], blank) for target in plan.targets})
+        self._outputs = plan.outputs
+
+    def forward(self, s0: Tensor, s1: Tensor, gates: Gates | None = None) -> Tensor:
+        states = [self.first(s0), self.second(s1)]
+        for node in self.nodes.values():
+            states.append(node(states, gates))
+        return torch.cat([states[index] for index in self._outputs], dim=1)
+
+
+class ConvBody(Body):
+    """A stack of cells; reduction cells at 1/3 and 2/3 of the depth double the width and halve the size.
+
+    Args:
+        plans: what a "normal" and a "reduce" cell are built from.
+        stem: the shape of the features that come in.
+        cells: how many.
+        settings: the first cell's width, and how its operations are built.
+        tap: also return the output of the second reduction cell, where an auxiliary head sits.
+    """
+
+    def __init__(
+        self, plans: Mapping[str, CellPlan], stem: StemShape, cells: int, settings: OpSettings, *, tap: bool = False
+    ) -> None:
+        super().__init__()
+        self.cells = nn.ModuleList()
+        before, last, halved = stem.channels[0], stem.channels[1], stem.halved
+        widths: list[int] = []
+        kinds: list[str] = []
+        for index in range(cells):
+            reduction = index in reductions(cells)
+            if reduction:
+                settings = replace(settings, channels=settings.channels * 2)
+            kinds.append("reduce" if reduction else "normal")
+            plan = plans[kinds[-1]]
+            self.cells.append(ConvCell(plan, (before, last), halved, reduction, settings))
+            before, last, halved = last, settings.channels * len(plan.outputs), reduction
+            widths.append(last)
+        self._kinds = tuple(kinds)
+        self._taps = (*((2 * cells // 3,) if tap else ()), cells - 1)
+        self.out_channels = tuple(widths[index] for index in self._taps)
+
+    def forward(self, stem: tuple[Tensor, Tensor], gates: Mapping[str, Gates] | None = None) -> tuple[Tensor, ...]:
+        """(batch, channels, height, width) feature maps, one an entry of `out_channels`."""
+        s0, s1 = stem
+        taps = []
+        for index, (cell, kind) in enumerate(zip(self.cells, self._kinds, strict=True)):
+            s0, s1 = s1, cell(s0, s1, gates[kind] if gates is not None else None)
+            taps.extend([s1] * self._taps.count(index))
+        return tuple(taps)
+
+
+def reductions(cells: int) -> set[int]:
+    """The places of the reduction cells in a stack."""
+    return {cells // 3, 2 * cells // 3}
+
+
+@register_space("conv_cell")
+class ConvCellSpace(Space):
+    """Normal and reduction cells of two inputs, `nodes` - 3 searched nodes and one output (Section 5)."""
+
+    class Config(ComponentConfig):
+        name: Literal["conv_cell"] = "conv_cell"
+        cells: int = Field(8, ge=2, description="cells of the supernet")
+        channels: int = Field(16, ge=1, description="channels of its first cell")
+        nodes: int = Field(7, ge=4, le=12, description="nodes of a cell: two inputs, the searched ones, the output")
+        primitives: Annotated[tuple[str, ...], Field(min_length=2)] = CONV_PRIMITIVES
+
+        @field_validator("primitives")
+        @classmethod
+        def known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+            for name in names:
+                if name not in operations:
+                    raise ValueError(f"unknown operation {name!r}; {nearest(name, operations)}")
+                if names.count(name) > 1:
+                    raise ValueError(f"{name!r} is listed twice")
+            return names
+
+    name: ClassVar[str] = "conv_cell"
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    @property
+    def width(self) -> int:
+        return self.config.channels
+
+    def groups(self) -> dict[str, ChoiceGroup]:
+        targets = range(INPUTS, self.config.nodes - 1)
+        edges = tuple((source, target) for target in targets for source in range(target))
+        return {
+            name: ChoiceGroup(name, edges, self.config.primitives, outputs=tuple(targets), inputs=INPUTS)
+            for name in ("normal", "reduce")
+        }
+
+    def supernet_body(self, stem: StemShape) -> ConvBody:
+        plans = {name: supernet_plan(group) for name, group in self.groups().items()}
+        settings = OpSettings(self.config.channels, affine=False, pooling_norm=True)
+        return ConvBody(plans, stem, self.config.cells, settings)
+
+    @classmethod
+    def network_body(
+        cls,
+        architecture: Architecture,
+        stem: StemShape,
+        *,
+        channels: int,
+        cells: int,
+        auxiliary: bool = False,
+        pooling_norm: bool = False,
+    ) -> ConvBody:
+        missing = {"normal", "reduce"} - set(architecture.cells)
+        if missing:
+            raise ArchitectureError(f"cells: {', '.join(sorted(missing))} is missing; a conv_cell network needs both")
+        plans = {name: network_plan(architecture, name) for name in ("normal", "reduce")}
+        return ConvBody(plans, stem, cells, OpSettings(channels, pooling_norm=pooling_norm), tap=auxiliary)
+
+    def costs(self, stem: StemShape, size: tuple[int, int]) -> dict[str, Costs]:
+        groups = self.groups()
+        parameters = {name: np.zeros(group.shape) for name, group in groups.items()}
+        macs = {name: np.zeros(group.shape) for name, group in groups.items()}
+        height, breadth = ((side + 1) // 2 for side in size) if stem.halved else size
+        width = self.config.channels
+        for index in range(self.config.cells):
+            reduction = index in reductions(self.config.cells)
+            kind = "reduce" if reduction else "normal"
+            after = ((height + 1) // 2, (breadth + 1) // 2) if reduction else (height, breadth)
+            width = width * 2 if reduction else width
+            for edge, (source, _) in enumerate(groups[kind].edges):
+                halving = reduction and source < INPUTS
+                stride, size_in = (2, (height, breadth)) if halving else (1, after)
+                for op, primitive in enumerate(self.config.primitives):
+                    found = _operation_cost(primitive, width, stride, size_in)
+                    parameters[kind][edge, op] += found[0]
+                    macs[kind][edge, op] += found[1]
+            height, breadth = after
+        return {name: Costs(parameters[name], macs[name]) for name in groups}

@@ -1,0 +1,38 @@
+"""The supernet: every candidate of a space between a task's stem and head. It holds no alpha and draws nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from datanas.ops.mixed import Gates
+from datanas.spaces.base import Space, StemShape
+
+
+class Supernet(nn.Module):
+    """`(x, gates) -> output`, where gates are given for each choice group (Eq. 4).
+
+    Args:
+        space: builds the body.
+        stem: the task's way in; has a `shape`.
+        make_head: the task's way out, from the channels of the body's feature maps.
+    """
+
+    def __init__(self, space: Space, stem: nn.Module, make_head: Callable[[tuple[int, ...]], nn.Module]) -> None:
+        super().__init__()
+        shape = stem.shape
+        assert isinstance(shape, StemShape)
+        self.stem = stem
+        body = space.supernet_body(shape)
+        self.body: nn.Module = body
+        self.head = make_head(body.out_channels)
+
+    def forward(self, x: Tensor, gates: Mapping[str, Gates]) -> Any:
+        return self.head(self.body(self.stem(x), gates))
+
+    def child(self, gates: Mapping[str, Gates]) -> Callable[[Tensor], Any]:
+        """The sampled network inside the supernet, as a function of its input alone."""
+        return partial(self.forward, gates=gates)

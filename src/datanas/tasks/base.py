@@ -1,0 +1,96 @@
+"""What a task tells the engine: its batches, its loss, its score, and the stem and head around a body."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from datanas.config import ComponentConfig
+
+Model = Callable[[Tensor], Any]
+"""A network, or a child bound to its gates: a function of the input alone."""
+
+Part = Literal["weights", "alpha", "train", "validation", "test"]
+"""Which examples: the two parts of a search, the two of a training, or the test set."""
+
+BatchT = TypeVar("BatchT")
+
+
+class Task(ABC, Generic[BatchT]):
+    """A problem to search and train for. It never sees gates.
+
+    Args:
+        config: the task's settings.
+        data: what its data set loaded.
+        device: where batches go.
+        seed: keys splits, order and augmentation.
+
+    Raises:
+        ConfigError: the data is not of the kind that this task takes.
+    """
+
+    Config: ClassVar[type[ComponentConfig]]
+    score: ClassVar[str]
+    """The name of the figure by which networks are compared; higher is better."""
+
+    @abstractmethod
+    def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None: ...
+
+    @classmethod
+    @abstractmethod
+    def stem(cls, config: ComponentConfig, in_channels: int, channels: int) -> nn.Module:
+        """The way into a body whose first cell has `channels`; has a `shape` (StemShape)."""
+
+    @classmethod
+    @abstractmethod
+    def head(cls, config: ComponentConfig, widths: tuple[int, ...], num_classes: int) -> nn.Module:
+        """The way out of a body that returns feature maps of these widths."""
+
+    @property
+    @abstractmethod
+    def example_shape(self) -> tuple[int, ...]:
+        """The shape of one input, without the batch."""
+
+    @property
+    @abstractmethod
+    def num_classes(self) -> int:
+        """Outputs of the head."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What an architecture or report should know of the data: names and counts, JSON types only."""
+
+    @abstractmethod
+    def split_search(self, ratio: str, batch_size: int, images: int | None) -> None:
+        """Make the disjoint parts `weights` and `alpha` (Eq. 6) of the training examples, m:n.
+
+        Args:
+            images: use only so many examples, balanced over the classes; None for all.
+        """
+
+    @abstractmethod
+    def split_train(self, validation: float, batch_size: int) -> None:
+        """Make the parts `train` and `validation`; the share 0 trains on everything."""
+
+    @abstractmethod
+    def steps_per_epoch(self, part: Part) -> int:
+        """Batches in one pass over a part."""
+
+    @abstractmethod
+    def batch(self, part: Part, step: int) -> BatchT:
+        """The augmented batch of one step: a function of the step's number."""
+
+    @abstractmethod
+    def loss(self, model: Model, batch: BatchT) -> Tensor:
+        """The mean loss of a batch, a scalar."""
+
+    @abstractmethod
+    def evaluate(self, model: Model, part: Part, limit: int | None = None) -> dict[str, float]:
+        """Figures over a part without augmentation, among them the score; `limit` examples at most.
+
+        The caller chooses the network's mode.
+        """

@@ -1,0 +1,49 @@
+"""One thread a test process, and tiny data that trains in a second."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An .npz of 8x8 colour images in three classes that differ in brightness."""
+    rng = np.random.default_rng(0)
+
+    def part(count: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = np.arange(count) % 3
+        noise = rng.integers(0, 60, (count, 8, 8, 3))
+        return (noise + 80 * labels[:, None, None, None]).astype(np.uint8), labels
+
+    path = tmp_path_factory.mktemp("data") / "tiny.npz"
+    (train_x, train_y), (test_x, test_y) = part(48), part(12)
+    np.savez(path, train_x=train_x, train_y=train_y, test_x=test_x, test_y=test_y)
+    return path
+
+
+@pytest.fixture
+def tiny_config(tiny_images: Path, tmp_path: Path) -> dict:
+    """A whole configuration of which search and training take a second or two."""
+    return {
+        "run": {"root": str(tmp_path / "runs"), "name": "run"},
+        "device": "cpu",
+        "data": {"name": "npz", "root": str(tiny_images)},
+        "space": {"cells": 2, "channels": 2, "nodes": 5},
+        "search": {
+            "epochs": 2,
+            "batch_size": 8,
+            "alpha": {"lr": 0.05},
+            "gap": {"children": 2, "images": 12, "statistics_batches": 1},
+        },
+        "train": {"channels": 4, "cells": 2, "epochs": 2, "batch_size": 16, "auxiliary": False, "drop_path": 0.1},
+        "task": {"train_augment": {"cutout": 2, "crop_padding": 1}, "search_augment": {"crop_padding": 1}},
+    }

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from datanas.config import validate
+from datanas.data.augment import Augment, Moves, augment, draw_moves, normalise
+from datanas.errors import ConfigError
+
+MEAN, STD = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.25, 0.2, 0.1])
+CPU = torch.device("cpu")
+
+
+def keyed(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def batch(dtype: torch.dtype = torch.uint8, count: int = 16, size: tuple[int, int] = (9, 7)) -> Tensor:
+    images = torch.rand(count, 3, *size, generator=keyed(1), dtype=torch.float64)
+    return (images * 255).to(dtype) if dtype == torch.uint8 else images.to(dtype)
+
+
+def reference(images: Tensor, settings: Augment, moves: Moves) -> Tensor:
+    """The same, image by image and in double, with loops over the pixels of the hole."""
+    results = []
+    scale = 255 if images.dtype == torch.uint8 else 1
+    for index, image in enumerate(images):
+        height, width = image.shape[1:]
+        padding = settings.crop_padding
+        padded = torch.zeros(3, height + 2 * padding, width + 2 * padding, dtype=torch.float64)
+        padded[:, padding : padding + height, padding : padding + width] = image.double() / scale
+        top, left = int(moves.top[index]), int(moves.left[index])
+        result = padded[:, top : top + height, left : left + width]
+        if moves.mirrored[index]:
+            result = result.flip(2)
+        result = (result - MEAN.double()[:, None, None]) / STD.double()[:, None, None]
+        y0 = int(moves.hole_y[index]) - settings.cutout // 2
+        x0 = int(moves.hole_x[index]) - settings.cutout // 2
+        for y in range(y0, y0 + settings.cutout):
+            for x in range(x0, x0 + settings.cutout):
+                if 0 <= y < height and 0 <= x < width:
+                    result[:, y, x] = 0
+        results.append(result)
+    return torch.stack(results).float()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Augment(),
+        Augment(cutout=4),
+        Augment(cutout=5, flip=False),
+        Augment(crop_padding=0, cutout=3),
+        Augment(crop_padding=0, flip=False),
+        Augment(crop_padding=12),
+        Augment(cutout=100),
+    ],
+)
+def test_every_image_is_moved_as_drawn(dtype: torch.dtype, settings: Augment) -> None:
+    images = batch(dtype)
+    before = images.clone()
+    moves = draw_moves(16, (9, 7), settings, keyed(), CPU)
+    result = augment(images, settings, MEAN, STD, keyed())
+    assert torch.equal(images, before)
+    assert result.dtype == torch.float32
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(result, reference(images, settings, moves), rtol=1e-5, atol=1e-5)
+
+
+def test_moves_cover_their_range_and_differ_between_images() -> None:
+    moves = draw_moves(4000, (9, 7), Augment(crop_padding=2), keyed(), CPU)
+    for drawn, bound in zip(moves, (5, 5, 2, 9, 7), strict=True):
+        assert drawn.unique().tolist() == list(range(bound))
+        assert drawn.double().mean() == pytest.approx((bound - 1) / 2, abs=0.15)
+    assert not torch.equal(moves.top, moves.left)
+
+
+def test_switching_one_move_off_leaves_the_others() -> None:
+    full = draw_moves(32, (9, 7), Augment(cutout=4), keyed(), CPU)
+    plain = draw_moves(32, (9, 7), Augment(flip=False), keyed(), CPU)
+    assert full.mirrored.any()
+    assert not plain.mirrored.any()
+    for name in ("top", "left", "hole_y", "hole_x"):
+        assert torch.equal(getattr(full, name), getattr(plain, name))
+
+
+def test_the_generator_alone_decides() -> None:
+    first, again, other = (augment(batch(), Augment(cutout=4), MEAN, STD, keyed(seed)) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_the_order_in_memory_of_the_input_does_not_matter() -> None:
+    images = batch()
+    expected = augment(images, Augment(cutout=4), MEAN, STD, keyed())
+    strided = images.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(augment(strided, Augment(cutout=4), MEAN, STD, keyed()), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_normalise_is_the_formula(dtype: torch.dtype) -> None:
+    images = batch(dtype)
+    before = images.clone()
+    result = normalise(images, MEAN, STD)
+    scale = 255 if dtype == torch.uint8 else 1
+    expected = (images.double() / scale - MEAN.double()[:, None, None]) / STD.double()[:, None, None]
+    torch.testing.assert_close(result, expected.float())
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(images, before)
+
+
+def test_unsuitable_images_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"must be uint8 or floating, got torch\.int64"):
+        normalise(batch().long(), MEAN, STD)
+    with pytest.raises(ValueError, match="images have 1 channels, mean 3 and std 3"):
+        augment(batch()[:, :1], Augment(), MEAN, STD, keyed())
+
+
+@pytest.mark.parametrize("name", ["crop_padding", "cutout"])
+def test_negative_settings_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"augment.{name}: must be at least 0, got -1"):
+        validate(Augment, {name: -1}, "augment")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_gives_what_the_cpu_gives_from_a_generator_on_the_cpu() -> None:
+    settings = Augment(cutout=4)
+    expected = augment(batch(), settings, MEAN, STD, keyed())
+    result = augment(batch().cuda(), settings, MEAN, STD, keyed())
+    assert result.device.type == "cuda"
+    torch.testing.assert_close(result.cpu(), expected)

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from datanas.ops import OpSettings, operations
+from datanas.ops.conv import FactorizedReduce
+
+
+def test_separable_convolution_is_applied_twice_and_dilated_once() -> None:
+    def depthwise(name: str) -> list[nn.Conv2d]:
+        op = operations[name](OpSettings(4, 2))
+        return [part for part in op.modules() if isinstance(part, nn.Conv2d) and part.groups == 4]
+
+    assert [conv.stride for conv in depthwise("sep_conv_3x3")] == [(2, 2), (1, 1)]
+    assert [conv.dilation for conv in depthwise("dil_conv_5x5")] == [(2, 2)]
+
+
+def test_order_is_relu_conv_norm() -> None:
+    op = operations["dil_conv_3x3"](OpSettings(4))
+    assert [type(part).__name__ for part in op] == ["ReLU", "Conv2d", "Conv2d", "BatchNorm2d"]
+
+
+def test_factorized_reduction_reads_even_and_odd_pixels() -> None:
+    reduce = FactorizedReduce(1, 2, affine=False).eval()
+    with torch.no_grad():
+        reduce.even.weight.fill_(1)
+        reduce.odd.weight.fill_(1)
+    image = torch.arange(16.0).reshape(1, 1, 4, 4)
+    even, odd = reduce(image)[0]
+    torch.testing.assert_close(even, image[0, 0, ::2, ::2], rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(odd, image[0, 0, 1::2, 1::2], rtol=1e-4, atol=1e-3)
+
+
+def test_average_pooling_leaves_out_the_padding() -> None:
+    pool = operations["avg_pool_3x3"](OpSettings(1))
+    torch.testing.assert_close(pool(torch.ones(1, 1, 4, 4)), torch.ones(1, 1, 4, 4))

@@ -1,0 +1,373 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from datanas.errors import CheckpointError, StorageError
+from datanas.runs import checkpoint as checkpoint_module
+from datanas.runs.checkpoint import latest_step, load_checkpoint, save_checkpoint
+
+
+def state_of(number):
+    return {"weight": torch.full((8,), float(number)), "step": number}
+
+
+def save(folder, *steps, keep=2):
+    for step in steps:
+        save_checkpoint(folder, step, state_of(step), keep)
+
+
+def holds(folder, step):
+    found, state = load_checkpoint(folder, step)
+    return found == step and state["step"] == step and torch.equal(state["weight"], state_of(step)["weight"])
+
+
+def names(folder):
+    return sorted(os.listdir(folder / "checkpoints"))
+
+
+def no_space(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_files_and_names(tmp_path):
+    save(tmp_path, 123)
+    assert names(tmp_path) == ["step-00000123"]
+    assert sorted(os.listdir(tmp_path / "checkpoints" / "step-00000123")) == ["state.json", "state.safetensors"]
+    assert holds(tmp_path, 123)
+
+
+def test_without_checkpoints(tmp_path):
+    assert latest_step(tmp_path) is None
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        load_checkpoint(tmp_path)
+
+
+def test_the_last_ones_are_kept(tmp_path):
+    save(tmp_path, 1, 2, 3, 4)
+    assert names(tmp_path) == ["step-00000003", "step-00000004"]
+    assert latest_step(tmp_path) == 4
+    save(tmp_path, 5, keep=1)
+    assert names(tmp_path) == ["step-00000005"]
+
+
+def test_nothing_old_is_removed_before_the_new_one_is_complete(tmp_path, monkeypatch):
+    save(tmp_path, 1, 2)
+    remove = checkpoint_module._remove
+    seen = []
+    monkeypatch.setattr(checkpoint_module, "_remove", lambda path: (seen.append(holds(tmp_path, 3)), remove(path)))
+    save(tmp_path, 3)
+    assert seen
+    assert all(seen)
+
+
+def test_steps_of_more_than_eight_digits_are_the_newest(tmp_path):
+    save(tmp_path, 99_999_999, 100_000_000)
+    assert latest_step(tmp_path) == 100_000_000
+
+
+def test_keep_must_be_positive(tmp_path):
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        save(tmp_path, 1, keep=0)
+
+
+def test_a_step_can_be_asked_for(tmp_path):
+    save(tmp_path, 1, 2)
+    assert holds(tmp_path, 1)
+    with pytest.raises(CheckpointError, match=r"no checkpoint of step 3; there are \[1, 2\]"):
+        load_checkpoint(tmp_path, 3)
+
+
+def test_a_state_that_cannot_be_stored_leaves_nothing(tmp_path):
+    with pytest.raises(TypeError):
+        save_checkpoint(tmp_path, 1, {"a": object()})
+    assert os.listdir(tmp_path) == []
+
+
+def test_saving_an_earlier_step_drops_the_course_that_was_left(tmp_path):
+    save(tmp_path, 1, 2, 3, keep=3)
+    save(tmp_path, 2, keep=3)
+    assert names(tmp_path) == ["step-00000001", "step-00000002"]
+
+
+def test_saving_a_step_again_replaces_it(tmp_path):
+    save(tmp_path, 1, 2)
+    save_checkpoint(tmp_path, 2, {"again": True})
+    assert names(tmp_path) == ["step-00000001", "step-00000002"]
+    assert load_checkpoint(tmp_path) == (2, {"again": True})
+
+
+@pytest.mark.parametrize("optimizer_class", ["adam", "sgd"])
+def test_training_goes_on_as_if_it_had_not_stopped(tmp_path, optimizer_class):
+    def build():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).to(memory_format=torch.channels_last)
+        if optimizer_class == "adam":
+            optimizer = torch.optim.Adam(model.parameters(), 0.1, betas=(0.5, 0.999), weight_decay=1e-3)
+        else:
+            optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=True)
+        return model, optimizer
+
+    def train(model, optimizer, steps):
+        for step in steps:
+            torch.manual_seed(step)
+            optimizer.zero_grad()
+            model(torch.randn(2, 3, 6, 6)).square().sum().backward()
+            optimizer.step()
+
+    straight, optimizer = build()
+    train(straight, optimizer, range(3))
+    save_checkpoint(tmp_path, 3, {"model": straight.state_dict(), "optimizer": optimizer.state_dict()})
+    _, state = load_checkpoint(tmp_path)
+    assert set(state["optimizer"]["state"]) == set(range(4))
+    train(straight, optimizer, range(3, 6))
+
+    resumed, optimizer = build()
+    resumed.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    train(resumed, optimizer, range(3, 6))
+    for name, value in straight.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+
+
+def truncate(file):
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def scramble(file):
+    file.write_bytes(random.Random(0).randbytes(file.stat().st_size))
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(content)
+
+
+def empty(file):
+    file.write_bytes(b"")
+
+
+def remove(file):
+    file.unlink()
+
+
+def make_folder(file):
+    file.unlink()
+    file.mkdir()
+
+
+DAMAGES = [truncate, scramble, flip, empty, remove, make_folder]
+
+
+@pytest.mark.parametrize("name", ["state.json", "state.safetensors"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_found_named_and_passed_over(tmp_path, name, damage):
+    save(tmp_path, 1, 2)
+    file = tmp_path / "checkpoints" / "step-00000002" / name
+    damage(file)
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(tmp_path, 2)
+    assert str(file) in str(caught.value)
+    assert caught.value.exit_code == 3
+    with pytest.warns(UserWarning, match=r"step-00000002.*going on from step 1"):
+        step, state = load_checkpoint(tmp_path)
+    assert (step, state["step"]) == (1, 1)
+
+
+def test_the_newest_damage_is_reported_where_nothing_is_whole(tmp_path):
+    save(tmp_path, 1, 2)
+    for step in (1, 2):
+        truncate(tmp_path / "checkpoints" / f"step-0000000{step}" / "state.safetensors")
+    with pytest.raises(CheckpointError, match="step-00000002"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_number_changed_by_hand_is_found(tmp_path):
+    save(tmp_path, 7)
+    file = tmp_path / "checkpoints" / "step-00000007" / "state.json"
+    file.write_text(file.read_text().replace('["step", 7]', '["step", 8]'))
+    with pytest.raises(CheckpointError, match="does not match its digest"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_renamed_checkpoint_is_found(tmp_path):
+    save(tmp_path, 7)
+    os.rename(tmp_path / "checkpoints" / "step-00000007", tmp_path / "checkpoints" / "step-00000009")
+    with pytest.raises(CheckpointError, match=r"state\.json"):
+        load_checkpoint(tmp_path)
+
+
+def test_files_of_two_checkpoints_do_not_mix(tmp_path):
+    save(tmp_path, 1, 2)
+    root = tmp_path / "checkpoints"
+    shutil.copy(root / "step-00000001" / "state.safetensors", root / "step-00000002" / "state.safetensors")
+    with pytest.raises(CheckpointError, match=r"state\.safetensors: damaged"):
+        load_checkpoint(tmp_path, 2)
+
+
+@pytest.mark.parametrize(
+    "content", [b"{}", b"[]", b"3", b"[" * 100_000, b'{"format": 1, "blake2b": [], "structure": 1}']
+)
+def test_json_that_is_no_checkpoint(tmp_path, content):
+    save(tmp_path, 1)
+    (tmp_path / "checkpoints" / "step-00000001" / "state.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"state\.json: damaged"):
+        load_checkpoint(tmp_path)
+
+
+def forge(folder, structure, tensor_file):
+    """A checkpoint with right digests and wrong content."""
+    path = folder / "checkpoints" / "step-00000001"
+    path.mkdir(parents=True)
+    digests = {
+        "state.safetensors": checkpoint_module._digest(tensor_file),
+        "structure": checkpoint_module._structure_digest(1, structure),
+    }
+    document = {"format": 1, "step": 1, "blake2b": digests, "structure": structure}
+    (path / "state.json").write_text(json.dumps(document))
+    (path / "state.safetensors").write_bytes(tensor_file)
+
+
+@pytest.mark.parametrize(
+    ("structure", "tensor_file"),
+    [
+        ({"dict": [["a", {"tensor": "a"}]]}, safetensors.torch.save({"b": torch.zeros(1)})),
+        ({"dict": []}, b"no safetensors"),
+        ({"what": []}, safetensors.torch.save({})),
+        ([1, 2], safetensors.torch.save({})),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(tmp_path, structure, tensor_file):
+    forge(tmp_path, structure, tensor_file)
+    with pytest.raises(CheckpointError, match="step-00000001"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_forgery_that_fits_is_read(tmp_path):
+    forge(tmp_path, {"dict": [["a", {"tensor": "a"}]]}, safetensors.torch.save({"a": torch.ones(2)}))
+    assert torch.equal(load_checkpoint(tmp_path)[1]["a"], torch.ones(2))
+
+
+def test_a_later_format_is_refused(tmp_path):
+    save(tmp_path, 1)
+    file = tmp_path / "checkpoints" / "step-00000001" / "state.json"
+    file.write_text(file.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(CheckpointError, match="has format 2; this version reads 1"):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("call", ["rename", "fsync", "mkdir"])
+@pytest.mark.parametrize("step", [2, 3], ids=["again", "new"])
+def test_a_full_disk_keeps_what_there_is(tmp_path, monkeypatch, call, step):
+    save(tmp_path, 1, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, no_space)
+        with pytest.raises(StorageError, match=f"step-0000000{step}: cannot be written: No space left") as caught:
+            save(tmp_path, step)
+    assert caught.value.exit_code == 6
+    assert names(tmp_path) == ["step-00000001", "step-00000002"]
+    assert holds(tmp_path, 1)
+    assert holds(tmp_path, 2)
+
+
+def test_a_write_that_the_system_cuts_short_keeps_what_there_is(tmp_path):
+    save(tmp_path, 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(StorageError, match="File too large"):
+            save_checkpoint(tmp_path, 2, {"weight": torch.zeros(10_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert names(tmp_path) == ["step-00000001"]
+    assert holds(tmp_path, 1)
+
+
+CRASH = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from datanas.runs import checkpoint
+
+def crash_at(wanted):
+    # Dies in the middle of the wanted file, or just before the wanted call: SIGKILL, so nothing cleans up.
+    seen = []
+    def reach(event):
+        seen.append(event)
+        if seen.count(event) == wanted[1] and event == wanted[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+    write, rename, rmtree = checkpoint.write_synced, os.rename, checkpoint.shutil.rmtree
+    def write_synced(path, data):
+        path.write_bytes(data[: len(data) // 2])
+        reach(path.name)
+        write(path, data)
+    checkpoint.write_synced = write_synced
+    os.rename = lambda *paths: (reach("rename"), rename(*paths))
+    checkpoint.shutil.rmtree = lambda *args, **kwargs: (reach("rmtree"), rmtree(*args, **kwargs))
+
+folder, step, name, count = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+for number, point in enumerate(zip(sys.argv[3::2], map(int, sys.argv[4::2]))):
+    child = os.fork()
+    if child == 0:
+        crash_at(point)
+        checkpoint.save_checkpoint(folder / str(number), step, {"weight": torch.full((8,), 7.0), "step": 7})
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def crash(folder, step, points):
+    """Kill a save of `step` at each point, in a folder of its own that holds steps 1 and 2."""
+    for number in range(len(points)):
+        save(folder / str(number), 1, 2)
+    arguments = [str(part) for point in points for part in point]
+    answer = subprocess.run(
+        [sys.executable, "-c", CRASH, str(folder), str(step), *arguments], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.split() == ["-9"] * len(points), answer.stderr
+
+
+def test_a_process_killed_while_it_saves_leaves_the_old_checkpoints(tmp_path):
+    points = [("state.safetensors", 1), ("state.json", 1), ("rename", 1)]
+    crash(tmp_path, 3, points)
+    for number in range(len(points)):
+        folder = tmp_path / str(number)
+        assert load_checkpoint(folder)[0] == 2
+        assert holds(folder, 1)
+        assert holds(folder, 2)
+        save(folder, 3)
+        assert names(folder) == ["step-00000002", "step-00000003"]
+
+
+def test_a_process_killed_while_it_removes_old_ones_leaves_the_new(tmp_path):
+    crash(tmp_path, 3, [("rename", 3), ("rmtree", 1)])
+    for number in range(2):
+        step, state = load_checkpoint(tmp_path / str(number))
+        assert (step, state["step"]) == (3, 7)
+        save(tmp_path / str(number), 4)
+        assert names(tmp_path / str(number)) == ["step-00000003", "step-00000004"]
+
+
+def test_a_process_killed_while_it_replaces_a_step_leaves_the_old_or_the_new(tmp_path):
+    points = [("state.json", 1), ("rename", 2), ("rename", 3), ("rename", 4), ("rmtree", 1)]
+    crash(tmp_path, 2, points)
+    found = []
+    for number in range(len(points)):
+        step, state = load_checkpoint(tmp_path / str(number))
+        assert step == 2
+        found.append(state["step"])
+        save(tmp_path / str(number), 2)
+        assert names(tmp_path / str(number)) == ["step-00000001", "step-00000002"]
+    assert found == [2, 2, 2, 7, 7]

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from datanas.errors import CheckpointError, ConfigError, RunInUseError, StorageError
+from datanas.runs import RunFolder
+from datanas.runs import folder as folder_module
+from datanas.runs import lock as lock_module
+
+
+def no_space(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_named_run_is_made_with_its_root(tmp_path):
+    with RunFolder.create(tmp_path / "deep" / "runs", "first", "search") as run:
+        assert run.path == tmp_path / "deep" / "runs" / "first"
+        assert run.path.is_dir()
+
+
+def test_unnamed_runs_get_the_kind_the_time_and_a_number(tmp_path, monkeypatch):
+    class Clock(folder_module.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2024, 3, 5, 14, 7, 9)
+
+    monkeypatch.setattr(folder_module, "datetime", Clock)
+    names = []
+    for _ in range(3):
+        with RunFolder.create(tmp_path, None, "search") as run:
+            names.append(run.path.name)
+    assert names == ["search-20240305-140709", "search-20240305-140709-2", "search-20240305-140709-3"]
+
+
+def test_a_taken_name_is_refused_and_nothing_is_touched(tmp_path):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "thesis.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"--resume .*old, or choose another --run\.name"):
+        RunFolder.create(tmp_path, "old", "search")
+    assert os.listdir(tmp_path / "old") == ["thesis.txt"]
+
+
+def test_a_name_taken_by_a_file_is_refused(tmp_path):
+    (tmp_path / "old").touch()
+    with pytest.raises(ConfigError, match=r"run\.name"):
+        RunFolder.create(tmp_path, "old", "search")
+
+
+@pytest.mark.parametrize("left", [[], ["lock"]], ids=["empty", "killed while it set up"])
+def test_a_folder_that_holds_no_run_is_used(tmp_path, left):
+    (tmp_path / "new").mkdir()
+    for name in left:
+        (tmp_path / "new" / name).touch()
+    with RunFolder.create(tmp_path, "new", "search") as run:
+        run.write_config("seed: 1\n")
+    assert (tmp_path / "new" / "config.yaml").read_text() == "seed: 1\n"
+
+
+def test_a_run_that_appears_before_the_lock_is_taken_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "new").mkdir()
+
+    class Late(lock_module.Lock):
+        def __init__(self, path):
+            (path.parent / "config.yaml").touch()
+            super().__init__(path)
+
+    monkeypatch.setattr(folder_module, "Lock", Late)
+    with pytest.raises(ConfigError, match="there already"):
+        RunFolder.create(tmp_path, "new", "search")
+    RunFolder.open(tmp_path / "new").close()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a/"])
+def test_a_name_must_be_one_folder(tmp_path, name):
+    with pytest.raises(ConfigError, match=r"run\.name: must be the name of one folder"):
+        RunFolder.create(tmp_path / "runs", name, "search")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("call", ["pwrite", "open"])
+def test_a_full_disk_leaves_nothing_of_a_new_run(tmp_path, monkeypatch, call):
+    monkeypatch.setattr(lock_module.os, call, no_space)
+    with pytest.raises(StorageError, match="No space left"):
+        RunFolder.create(tmp_path / "deep" / "runs", "new", "search")
+    monkeypatch.undo()
+    assert not (tmp_path / "deep").exists()
+
+
+def test_a_root_that_is_a_file_is_a_storage_error(tmp_path):
+    (tmp_path / "runs").touch()
+    with pytest.raises(StorageError, match="runs: cannot be written"):
+        RunFolder.create(tmp_path / "runs", None, "search")
+
+
+def test_discard_removes_what_create_made(tmp_path):
+    run = RunFolder.create(tmp_path / "deep" / "runs", "new", "search")
+    run.write_json(run.genotype_path(1).relative_to(run.path), {})
+    run.discard()
+    assert os.listdir(tmp_path) == []
+
+
+def test_discard_leaves_a_folder_that_was_there_empty(tmp_path):
+    (tmp_path / "new").mkdir()
+    run = RunFolder.create(tmp_path, "new", "search")
+    run.write_text("file", "text")
+    run.discard()
+    assert os.listdir(tmp_path / "new") == []
+
+
+def test_discard_keeps_other_runs(tmp_path):
+    run = RunFolder.create(tmp_path / "runs", "new", "search")
+    RunFolder.create(tmp_path / "runs", "other", "search").close()
+    run.discard()
+    assert os.listdir(tmp_path / "runs") == ["other"]
+
+
+def test_discard_of_an_opened_run_keeps_it(tmp_path):
+    with RunFolder.create(tmp_path, "run", "search") as run:
+        run.write_config("seed: 1\n")
+    run = RunFolder.open(tmp_path / "run")
+    run.discard()
+    assert (tmp_path / "run" / "config.yaml").exists()
+    RunFolder.open(tmp_path / "run").close()
+
+
+def test_discard_after_close_keeps_the_run(tmp_path):
+    run = RunFolder.create(tmp_path, "run", "search")
+    run.write_config("seed: 1\n")
+    run.close()
+    run.discard()
+    assert (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_open_refuses_what_is_no_run(tmp_path):
+    with pytest.raises(CheckpointError, match=r"not a run folder: no config\.yaml in ") as caught:
+        RunFolder.open(tmp_path)
+    assert caught.value.exit_code == 3
+    assert os.listdir(tmp_path) == []
+
+
+def test_paths(tmp_path):
+    with RunFolder.create(tmp_path, "run", "search") as run:
+        assert run.architecture_path == tmp_path / "run" / "architecture.json"
+        assert run.genotype_path(7) == tmp_path / "run" / "genotypes" / "epoch-0007.json"
+
+
+def test_json_is_strict(tmp_path):
+    with RunFolder.create(tmp_path, "run", "search") as run:
+        run.write_json("result.json", {"loss": float("nan"), "bounds": (float("-inf"), 1.5), "name": "é"})
+    content = (tmp_path / "run" / "result.json").read_text()
+    assert json.loads(content, parse_constant=pytest.fail) == {"loss": "nan", "bounds": ["-inf", 1.5], "name": "é"}
+
+
+def test_a_full_disk_keeps_the_old_config(tmp_path, monkeypatch):
+    with RunFolder.create(tmp_path, "run", "search") as run:
+        run.write_config("seed: 1\n")
+        monkeypatch.setattr(os, "replace", no_space)
+        with pytest.raises(StorageError, match=r"config\.yaml") as caught:
+            run.write_config("seed: 2\n")
+    assert caught.value.exit_code == 6
+    assert sorted(os.listdir(run.path)) == ["config.yaml", "lock"]
+    assert (run.path / "config.yaml").read_text() == "seed: 1\n"
+
+
+def test_env_says_what_ran_where(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["datanas", "search", "--data.root", "my data"])
+    with RunFolder.create(tmp_path, "run", "search") as run:
+        run.write_env()
+    env = json.loads((tmp_path / "run" / "env.json").read_text())
+    assert env["command"] == "datanas search --data.root 'my data'"
+    assert env["python"].split(".")[:2] == [str(part) for part in sys.version_info[:2]]
+    assert env["cpu"]["count"] == os.cpu_count()
+    assert env["cpu"]["model"]
+    assert set(env["versions"]) == {"datanas", "torch", "numpy"}
+    assert env["versions"]["torch"]
+    assert "T" in env["started"]
+    assert isinstance(env["devices"], list)
+
+
+def test_env_has_the_commit_of_the_working_folder(tmp_path, monkeypatch):
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", str(repository)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    monkeypatch.chdir(repository)
+    with RunFolder.create(tmp_path, "run", "search") as run:
+        run.write_env()
+    assert json.loads((tmp_path / "run" / "env.json").read_text())["git_commit"] == commit
+
+
+def test_env_has_no_commit_without_git(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with RunFolder.create(tmp_path, "run", "search") as run:
+        run.write_env()
+    assert json.loads((tmp_path / "run" / "env.json").read_text())["git_commit"] is None
+
+
+def test_env_of_a_resumed_run_keeps_the_first(tmp_path, monkeypatch):
+    with RunFolder.create(tmp_path, "run", "search") as run:
+        for command in ("first", "second", "third"):
+            monkeypatch.setattr(sys, "argv", [command])
+            run.write_env()
+    env = json.loads((tmp_path / "run" / "env.json").read_text())
+    assert env["command"] == "first"
+    assert [later["command"] for later in env["resumed"]] == ["second", "third"]
+
+
+def test_a_damaged_env_is_written_anew(tmp_path):
+    with RunFolder.create(tmp_path, "run", "search") as run:
+        for content in ("[1]", "{", '{"resumed": 3}'):
+            run.write_text("env.json", content)
+            run.write_env()
+            assert "resumed" not in json.loads((tmp_path / "run" / "env.json").read_text())
+
+
+def test_a_second_run_folder_object_is_refused(tmp_path):
+    with RunFolder.create(tmp_path, "run", "search") as run:
+        run.write_config("")
+        with pytest.raises(RunInUseError):
+            RunFolder.open(run.path)
+    RunFolder.open(run.path).close()
+
+
+def test_importing_the_package_is_light():
+    heavy = "{'torch', 'tensorboard', 'rich', 'numpy', 'safetensors'}"
+    code = f"import sys, datanas.runs; print(sorted({heavy} & sys.modules.keys()))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"

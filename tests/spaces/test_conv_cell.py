@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from datanas.architecture import Architecture, Cell
+from datanas.config import validate
+from datanas.errors import ArchitectureError, ConfigError
+from datanas.ops import OpSettings
+from datanas.ops.mixed import Gates
+from datanas.spaces.base import StemShape
+from datanas.spaces.conv_cell import ConvBody, ConvCellSpace, reductions, supernet_plan
+
+
+def space(**settings: object) -> ConvCellSpace:
+    return ConvCellSpace(ConvCellSpace.Config(**settings))
+
+
+def test_groups_are_those_of_section_5() -> None:
+    groups = space().groups()
+    assert {name: group.shape for name, group in groups.items()} == {"normal": (14, 8), "reduce": (14, 8)}
+    assert [len(part) for part in groups["normal"].partition] == [2, 3, 4, 5]
+    assert groups["normal"].outputs == (2, 3, 4, 5)
+
+
+@pytest.mark.parametrize(("cells", "expected"), [(8, {2, 5}), (20, {6, 13}), (5, {1, 3}), (14, {4, 9})])
+def test_reductions_stand_at_thirds(cells: int, expected: set[int]) -> None:
+    assert reductions(cells) == expected
+
+
+def test_reduction_halves_size_and_doubles_width() -> None:
+    body = space(cells=5, channels=2).supernet_body(StemShape((6, 6)))
+    x = torch.randn(2, 6, 8, 8)
+    gates = {name: Gates.of(torch.ones(group.shape)) for name, group in space().groups().items()}
+    (features,) = body((x, x), gates)
+    assert features.shape == (2, 2 * 4 * 4, 2, 2)
+    assert body.out_channels == (32,)
+
+
+@pytest.mark.parametrize("size", [7, 9])
+def test_odd_sizes_pass(size: int) -> None:
+    body = space(cells=5, channels=2).supernet_body(StemShape((6, 6)))
+    x = torch.randn(2, 6, size, size)
+    gates = {name: Gates.of(torch.ones(group.shape)) for name, group in space().groups().items()}
+    assert body((x, x), gates)[0].shape[2:] == (-(-size // 4),) * 2
+
+
+def random_architecture(seed: int, share: float, aggregate: str, scope: str) -> Architecture:
+    rng = np.random.default_rng(seed)
+    cells = {}
+    for name, group in space().groups().items():
+        code = (rng.random(group.shape) < share).astype(np.uint8)
+        cells[name] = Cell(group.primitives, group.edges, group.outputs, code, inputs=2)
+    return Architecture(cells, aggregate=aggregate, scope=scope)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.4])
+@pytest.mark.parametrize(("aggregate", "scope"), [("sum", "edge"), ("mean", "edge"), ("mean", "node")])
+def test_rebuilt_network_is_the_child_of_the_supernet(share: float, aggregate: str, scope: str) -> None:
+    """With the supernet's weights the rebuilt cells compute what the supernet computes for their code."""
+    architecture = random_architecture(3, share, aggregate, scope)
+    stem = StemShape((6, 6))
+    searched = space(cells=3, channels=2).supernet_body(stem)
+    settings = OpSettings(2, affine=False, pooling_norm=True)
+    from datanas.spaces.conv_cell import network_plan
+
+    rebuilt = ConvBody({name: network_plan(architecture, name) for name in ("normal", "reduce")}, stem, 3, settings)
+    rebuilt.load_state_dict({k: v for k, v in searched.state_dict().items() if k in rebuilt.state_dict()})
+    x = torch.randn(4, 6, 8, 8)
+    gates = {name: Gates.of(torch.from_numpy(architecture.weights(name)).float()) for name in architecture.cells}
+    torch.testing.assert_close(rebuilt((x, x))[0], searched((x, x), gates)[0])
+
+
+def test_supernet_has_every_candidate_but_none() -> None:
+    plan = supernet_plan(space().groups()["normal"])
+    assert len(plan.choices) == 14 * 7
+
+
+def test_cost_is_the_parameters_of_the_operations() -> None:
+    chosen = space(cells=4, channels=4)
+    costs = chosen.costs(StemShape((12, 12)), (16, 16))
+    body = chosen.network_body(random_architecture(0, 1.0, "sum", "edge"), StemShape((12, 12)), channels=4, cells=4)
+    in_nodes = sum(p.numel() for name, p in body.named_parameters() if ".nodes." in name)
+    assert sum(cost.parameters.sum() for cost in costs.values()) == in_nodes
+    assert (costs["normal"].macs[:, 0] == 0).all()
+
+
+def test_unknown_operation_is_named_with_its_neighbour() -> None:
+    group = space().groups()["normal"]
+    code = np.zeros((14, 2), np.uint8)
+    code[0, 1] = 1
+    cell = Cell(("none", "sep_conv_3x33"), group.edges, group.outputs, code, inputs=2)
+    with pytest.raises(ArchitectureError, match=r"sep_conv_3x33.*did you mean 'sep_conv_3x3'"):
+        ConvCellSpace.network_body(
+            Architecture({"normal": cell, "reduce": cell}), StemShape((6, 6)), channels=2, cells=2
+        )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"primitives": ["none", "conv"]}, "unknown operation 'conv'"),
+        ({"primitives": ["none", "none"]}, "listed twice"),
+        ({"cells": 1}, "at least 2"),
+        ({"nodes": 3}, "at least 4"),
+    ],
+)
+def test_bad_settings_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        validate(ConvCellSpace.Config, {"name": "conv_cell", **settings}, "space")

@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scipy.stats import chisquare
+from torch import Tensor
+
+from datanas import egs
+from datanas.egs import ensemble_gumbel_softmax, gumbel_softmax
+from datanas.posterior import inclusion_probs, log_prob
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def fix_noise(monkeypatch: pytest.MonkeyPatch, noise: Tensor) -> None:
+    """Make the next draw use `noise`, shape (M, ..., K)."""
+    monkeypatch.setattr(egs, "_gumbel_noise", lambda shape, like, generator: noise.reshape(shape).to(like))
+
+
+def soft_gradient(logits: Tensor, noise: Tensor, tau: float) -> Tensor:
+    """d L_k / d logits_j of one draw, from the derivative of softmax by hand."""
+    soft = ((logits + noise) / tau).softmax(-1)
+    return (soft.diag() - soft.outer(soft)) / tau
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(5,), (14, 8), (2, 3, 4), (3, 1)])
+def test_one_draw_is_one_hot(shape, dtype):
+    code = gumbel_softmax(torch.randn(shape, generator=generator()).to(dtype), generator=generator())
+    assert code.shape == shape
+    assert code.dtype == dtype
+    assert set(code.unique().tolist()) <= {0.0, 1.0}
+    assert torch.equal(code.sum(-1), torch.ones(shape[:-1], dtype=dtype))
+
+
+def test_one_draw_is_the_argmax_of_noisy_logits(monkeypatch):
+    logits, noise = torch.randn(2, 50, 6, generator=generator())
+    fix_noise(monkeypatch, noise)
+    assert torch.equal(gumbel_softmax(logits).argmax(-1), (logits + noise).argmax(-1))
+
+
+def test_soft_draw_follows_equation_8(monkeypatch):
+    logits, noise = torch.randn(2, 50, 6, dtype=torch.float64, generator=generator())
+    fix_noise(monkeypatch, noise)
+    exponentials = ((logits + noise) / 0.7).exp()
+    torch.testing.assert_close(
+        gumbel_softmax(logits, 0.7, hard=False), exponentials / exponentials.sum(-1, keepdim=True)
+    )
+
+
+def test_hard_draw_has_the_gradient_of_the_soft_draw():
+    weights = torch.randn(50, 6, generator=generator(1))
+    gradients = []
+    for hard in (True, False):
+        logits = torch.randn(50, 6, generator=generator()).requires_grad_()
+        (gumbel_softmax(logits, 0.5, hard=hard, generator=generator(2)) * weights).sum().backward()
+        gradients.append(logits.grad)
+    assert gradients[0].abs().max() > 0
+    assert torch.equal(*gradients)
+
+
+def test_ensemble_is_the_maximum_of_a_loop_over_draws(monkeypatch):
+    logits = torch.randn(4, 5, generator=generator(), dtype=torch.float64)
+    noise = torch.randn(7, 4, 5, generator=generator(1), dtype=torch.float64)
+    weights = torch.randn(4, 5, generator=generator(2), dtype=torch.float64)
+
+    ours = logits.clone().requires_grad_()
+    fix_noise(monkeypatch, noise)
+    code = ensemble_gumbel_softmax(ours, 7, 0.6)
+    (code * weights).sum().backward()
+
+    loop = logits.clone().requires_grad_()
+    draws = []
+    for draw in noise:
+        fix_noise(monkeypatch, draw)
+        draws.append(gumbel_softmax(loop, 0.6))
+    expected = torch.stack(draws).amax(0)
+    (expected * weights).sum().backward()
+    assert torch.equal(code, expected)
+    torch.testing.assert_close(ours.grad, loop.grad)
+
+
+def gradients_by_rule(logits: Tensor, noise: Tensor, weights: Tensor, tau: float, *, one_draw: bool) -> Tensor:
+    """The gradient of sum_k w_k b_k: per entry the mean over the draws that attain the maximum, or the first alone."""
+    choices = (logits + noise).argmax(-1).tolist()
+    per_draw = [soft_gradient(logits, draw, tau) for draw in noise]
+    total = torch.zeros_like(logits)
+    for k, weight in enumerate(weights):
+        attained = [i for i, choice in enumerate(choices) if choice == k] or list(range(len(choices)))
+        attained = attained[:1] if one_draw else attained
+        total += weight * sum(per_draw[i][k] for i in attained) / len(attained)
+    return total
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_gradient_is_the_mean_over_tied_draws(monkeypatch, seed):
+    logits, weights = torch.randn(2, 4, generator=generator(seed), dtype=torch.float64)
+    noise = torch.randn(6, 4, generator=generator(seed + 100), dtype=torch.float64)
+    fix_noise(monkeypatch, noise)
+    logits.requires_grad_()
+    (ensemble_gumbel_softmax(logits, 6, 0.8) * weights).sum().backward()
+    expected = gradients_by_rule(logits.detach(), noise, weights, 0.8, one_draw=False)
+    torch.testing.assert_close(logits.grad, expected, rtol=1e-12, atol=1e-12)
+    arg_selected = gradients_by_rule(logits.detach(), noise, weights, 0.8, one_draw=True)
+    assert (logits.grad - arg_selected).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("samples", [1, 2, 7, 20])
+def test_codes_have_one_to_m_ones(samples, dtype):
+    code = ensemble_gumbel_softmax(torch.zeros(500, 8, dtype=dtype), samples, 0.3, generator=generator())
+    assert code.dtype == dtype
+    assert set(code.unique().tolist()) <= {0.0, 1.0}
+    ones = code.sum(-1)
+    assert ones.min() >= 1
+    assert ones.max() <= min(samples, 8)
+
+
+def test_same_seed_same_codes():
+    logits = torch.zeros(100, 8)
+    first, again, other = (ensemble_gumbel_softmax(logits, 3, generator=generator(seed)) for seed in (5, 5, 6))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_generator_leaves_the_global_state_alone():
+    before = torch.get_rng_state()
+    ensemble_gumbel_softmax(torch.zeros(4, 8), 3, generator=generator())
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_shift_of_the_logits_changes_nothing():
+    logits = torch.randn(100, 8, generator=generator(), dtype=torch.float64)
+    codes = [ensemble_gumbel_softmax(logits + shift, 3, generator=generator(1)) for shift in (0.0, 50.0)]
+    assert torch.equal(*codes)
+
+
+@pytest.mark.parametrize("tau", [1e-6, 1e-30, 1.0, 1e6])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_extremes_stay_finite(tau, dtype):
+    infinite = -math.inf
+    logits = torch.tensor(
+        [[0.0, infinite, infinite], [0.0, -1e30, 0.0], [1e10, -1e4, infinite], [0.0, 0.0, 0.0]], dtype=dtype
+    ).requires_grad_()
+    code = ensemble_gumbel_softmax(logits, 5, tau, generator=generator())
+    (code * torch.tensor([1.0, -2.0, 3.0])).sum().backward()
+    assert torch.equal(code[0], torch.tensor([1.0, 0.0, 0.0], dtype=dtype))
+    assert set(code.unique().tolist()) == {0.0, 1.0}
+    assert logits.grad.isfinite().all()
+
+
+def test_nan_logits_are_not_hidden():
+    code = ensemble_gumbel_softmax(torch.tensor([[0.0, math.nan], [0.0, 0.0]]), 3, generator=generator())
+    assert code[0].isnan().any()
+    assert code[1].isfinite().all()
+
+
+def test_noise_is_finite_where_the_exponential_is_zero(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "exponential_", lambda self, generator=None: self.zero_())
+    logits = torch.zeros(3, 4, requires_grad=True)
+    code = ensemble_gumbel_softmax(logits, 2)
+    code[:, 0].sum().backward()
+    assert code.isfinite().all()
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_becomes_float32(dtype):
+    logits = torch.zeros(3, 4, dtype=dtype, requires_grad=True)
+    code = ensemble_gumbel_softmax(logits, 2, 1e-6, generator=generator())
+    code[:, 0].sum().backward()
+    assert code.dtype == torch.float32
+    assert logits.grad.dtype == dtype
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_changes_nothing(dtype):
+    logits = torch.randn(20, 8, generator=generator()).to(dtype)
+    expected = ensemble_gumbel_softmax(logits, 3, 0.4, generator=generator(1))
+    soft = gumbel_softmax(logits, 0.4, hard=False, generator=generator(1))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        code = ensemble_gumbel_softmax(logits, 3, 0.4, generator=generator(1))
+        assert torch.equal(gumbel_softmax(logits, 0.4, hard=False, generator=generator(1)), soft)
+    assert code.dtype == torch.float32
+    assert torch.equal(code, expected)
+
+
+def test_generator_may_live_on_another_device():
+    code = ensemble_gumbel_softmax(torch.zeros(3, 4, device="meta"), 2, generator=generator())
+    assert code.device.type == "meta"
+    assert code.shape == (3, 4)
+
+
+def test_one_draw_has_the_frequencies_of_equation_9():
+    probs = torch.tensor([0.5, 0.3, 0.15, 0.04, 0.01, 0.0])
+    drawn = gumbel_softmax(probs.log().expand(200_000, 6), generator=generator(3)).sum(0)
+    assert drawn[5] == 0
+    assert chisquare(drawn[:5].numpy(), (probs[:5] / probs[:5].sum() * drawn.sum()).numpy()).pvalue > 0.01
+
+
+def draw_codes(probs: Tensor, samples: int) -> Tensor:
+    return ensemble_gumbel_softmax(probs.log().expand(200_000, len(probs)), samples, 0.1, generator=generator(4))
+
+
+def test_codes_have_the_distribution_of_equation_15():
+    probs, samples = torch.tensor([0.4, 0.25, 0.2, 0.1, 0.05], dtype=torch.float64), 3
+    bits = 2 ** torch.arange(5)
+    observed = (draw_codes(probs.float(), samples).long() @ bits).bincount(minlength=32)
+    all_codes = (torch.arange(32).unsqueeze(-1) & bits) > 0
+    expected = log_prob(all_codes, probs, samples).exp() * 200_000
+    possible = expected > 0
+    assert observed[~possible].sum() == 0
+    assert chisquare(observed[possible].numpy(), expected[possible].numpy()).pvalue > 0.01
+    # The test can tell: one draw more is another distribution.
+    other = log_prob(all_codes, probs, samples + 1).exp()[possible]
+    assert chisquare(observed[possible].numpy(), (other / other.sum() * 200_000).numpy()).pvalue < 1e-6
+
+
+def test_operations_are_included_as_often_as_equation_14_says():
+    probs = torch.tensor([0.4, 0.25, 0.2, 0.1, 0.05])
+    expected = inclusion_probs(probs, 4)
+    deviation = (expected * (1 - expected) / 200_000).sqrt()
+    assert ((draw_codes(probs, 4).mean(0) - expected).abs() < 4 * deviation).all()
+
+
+@pytest.mark.parametrize("samples", [0, -1, 1.5])
+def test_samples_out_of_range(samples):
+    with pytest.raises(ValueError, match="samples must be"):
+        ensemble_gumbel_softmax(torch.zeros(3), samples)
+
+
+@pytest.mark.parametrize("tau", [0.0, -1.0, math.nan, math.inf])
+def test_tau_out_of_range(tau):
+    with pytest.raises(ValueError, match="tau must be"):
+        gumbel_softmax(torch.zeros(3), tau)
+    with pytest.raises(ValueError, match="tau must be"):
+        ensemble_gumbel_softmax(torch.zeros(3), 2, tau)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0)])
+def test_logits_without_operations(shape):
+    with pytest.raises(ValueError, match="logits"):
+        ensemble_gumbel_softmax(torch.zeros(shape), 2)
