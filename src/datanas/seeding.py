@@ -32,6 +32,7 @@ def keyed(seed: int, stream: str, *steps: int) -> Iterator[None]:
 
     For code that takes no generator: initialisation, dropout, drop-path.
     """
-    with torch.random.fork_rng():
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices):
         torch.manual_seed(key(seed, stream, *steps))
         yield

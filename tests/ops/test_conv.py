@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
 from datanas.ops import OpSettings, operations
-from datanas.ops.conv import FactorizedReduce
+from datanas.ops.conv import DepthwiseConv, FactorizedReduce
 
 
 def test_separable_convolution_is_applied_twice_and_dilated_once() -> None:
@@ -35,3 +36,25 @@ def test_factorized_reduction_reads_even_and_odd_pixels() -> None:
 def test_average_pooling_leaves_out_the_padding() -> None:
     pool = operations["avg_pool_3x3"](OpSettings(1))
     torch.testing.assert_close(pool(torch.ones(1, 1, 4, 4)), torch.ones(1, 1, 4, 4))
+
+
+def weight_gradient(conv: nn.Module, precision: torch.dtype | None) -> torch.Tensor:
+    torch.manual_seed(0)
+    x = torch.randn(8, 16, 32, 32).contiguous(memory_format=torch.channels_last)
+    target = torch.randn(8, 16, 32, 32)
+    with torch.autocast("cpu", dtype=precision or torch.bfloat16, enabled=precision is not None):
+        y = conv(x)
+    conv.weight.grad = None
+    y.backward(target.to(y.dtype))
+    return conv.weight.grad.clone()
+
+
+def relative_error(conv: nn.Module) -> float:
+    exact = weight_gradient(conv, None)
+    return float((weight_gradient(conv, torch.bfloat16) - exact).norm() / exact.norm())
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_bfloat16_gradient_of_a_depthwise_convolution_is_right_on_the_cpu(dilation: int) -> None:
+    conv = DepthwiseConv(16, 3, dilation=dilation).to(memory_format=torch.channels_last)
+    assert relative_error(conv) < 0.02

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from datanas import seeding
 from datanas.architecture import Architecture
 from datanas.engine.config import GapConfig
-from datanas.ops.mixed import Gates
+from datanas.ops.mixed import Gates, statistics_kept
 from datanas.samplers.base import Sampler
 from datanas.supernet import Supernet
 from datanas.tasks.base import Model, Task
@@ -26,7 +26,8 @@ class Gap:
     """Scores on the alpha part, in 0..1.
 
     Attributes:
-        supernet: gates drawn anew for every batch, with the running statistics of the search.
+        supernet: gates drawn anew for every batch and each batch's own statistics, as while searching; the running
+            ones mix those of different children.
         children_mean, children_variance: of sampled children, each with its statistics re-estimated; the variance is
             that of the score in per cent, as the paper prints it.
         child: the most probable child, with its statistics re-estimated, and the weights of the search.
@@ -72,7 +73,8 @@ def measure_gap(
     supernet.eval()
     try:
         generator = seeding.generator(seed, "gap/supernet", epoch)
-        whole = score(lambda x: supernet(x, drawn(generator)))
+        with batch_statistics(supernet):
+            whole = score(lambda x: supernet(x, drawn(generator)))
         children = []
         for index in range(settings.children):
             gates = drawn(seeding.generator(seed, "gap/children", epoch, index))
@@ -97,6 +99,21 @@ def architecture_gates(architecture: Architecture, device: torch.device) -> dict
     return host_gates(
         {name: torch.from_numpy(architecture.weights(name)).float() for name in architecture.cells}, device
     )
+
+
+@contextmanager
+def batch_statistics(network: nn.Module) -> Iterator[None]:
+    """Run a block in which batch norm uses each batch's own statistics and leaves the running ones alone."""
+    norms = [part for part in network.modules() if isinstance(part, _BatchNorm)]
+    modes = [norm.training for norm in norms]
+    with statistics_kept(network):
+        for norm in norms:
+            norm.train()
+        try:
+            yield
+        finally:
+            for norm, mode in zip(norms, modes, strict=True):
+                norm.train(mode)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from datanas.engine.setup import memory_errors
 from datanas.errors import Interrupted
-from datanas.runs.checkpoint import load_checkpoint, save_checkpoint
+from datanas.runs.checkpoint import latest_step, load_checkpoint, save_checkpoint
 from datanas.runs.folder import RunFolder
 from datanas.runs.metrics import Metrics
 from datanas.runs.progress import Progress
@@ -68,7 +68,7 @@ def run_job(job: Job, folder: RunFolder, *, resume: bool, checkpoint_every: int,
         NonFiniteError, OutOfMemoryError, StorageError, CheckpointError: as their names say.
     """
     start, sums = 0, _Sums()
-    if resume:
+    if resume and latest_step(folder.path) is not None:
         start, saved = load_checkpoint(folder.path)
         job.load_state(saved["job"])
         sums = _Sums(dict(saved["sums"]), int(saved["count"]))

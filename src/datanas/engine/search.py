@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from datanas.engine.loop import EpochReport, Job, run_job
 from datanas.engine.schedules import learning_rate, set_learning_rate
 from datanas.engine.setup import build_sampler, build_space, check_example_size, load_task, memory_errors, select_device
 from datanas.engine.steps import autocast, frozen, update, update_alpha
+from datanas.errors import CheckpointError
 from datanas.hardware import count_parameters, place
 from datanas.runs.checkpoint import load_checkpoint
 from datanas.runs.folder import RunFolder
@@ -255,8 +255,6 @@ def derive(run: str | Path, *, n: int = 1, samples: int | None = None) -> Deriva
 
 def load_run_config(run: str | Path) -> Config:
     """The resolved configuration of a run folder."""
-    from datanas.errors import CheckpointError
-
     path = Path(run) / "config.yaml"
     if not path.is_file():
         raise CheckpointError(f"not a run folder: no config.yaml in {run}")
@@ -266,7 +264,9 @@ def load_run_config(run: str | Path) -> Config:
 def open_folder(config: Config, kind: str, resume: str | Path | None) -> RunFolder:
     """The run folder, new or to go on with, with its configuration and environment written."""
     if resume is not None:
-        return RunFolder.open(Path(resume))
+        folder = RunFolder.open(Path(resume))
+        folder.write_env()
+        return folder
     folder = RunFolder.create(config.run.root, config.run.name, kind)
     try:
         folder.write_config(config.to_yaml())
@@ -285,14 +285,7 @@ def architecture_with_source(architecture: Architecture, config: Config, task: T
         "seed": config.seed,
         "epoch": epoch,
     }
-    return Architecture(
-        architecture.cells,
-        space=architecture.space,
-        scope=architecture.scope,
-        aggregate=architecture.aggregate,
-        posterior=architecture.posterior,
-        source=json.loads(json.dumps(source)),
-    )
+    return replace(architecture, source=source)
 
 
 def _stem_features(stem: nn.Module, task: Task[Any], device: torch.device) -> tuple[StemShape, tuple[int, int]]:

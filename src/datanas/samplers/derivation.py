@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -51,13 +52,7 @@ def derive_likeliest(
         for log_prob, ranks in ranked[:n]
     ]
     best, log_prob = found[0]
-    kept = Architecture(
-        best.cells,
-        space=space,
-        scope=scope,
-        aggregate=aggregate,
-        posterior={"log_prob": log_prob, "margin": margin if np.isfinite(margin) else None, "samples": samples},
-    )
+    kept = replace(best, posterior={"log_prob": log_prob, "margin": margin, "samples": samples})
     return Derivation(kept, ((kept, log_prob), *found[1:]))
 
 

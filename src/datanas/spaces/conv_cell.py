@@ -20,6 +20,7 @@ from datanas.hardware import count_macs, count_parameters
 from datanas.ops import NONE, OpSettings, operations
 from datanas.ops.conv import FactorizedReduce, ReLUConvBN
 from datanas.ops.identity import Zero
+from datanas.ops.layout import join_channels
 from datanas.ops.mixed import Candidate, Gates, MixedNode
 from datanas.spaces import register_space
 from datanas.spaces.base import Body, ChoiceGroup, Costs, Space, StemShape
@@ -112,7 +113,7 @@ class ConvCell(nn.Module):
         states = [self.first(s0), self.second(s1)]
         for node in self.nodes.values():
             states.append(node(states, gates))
-        return torch.cat([states[index] for index in self._outputs], dim=1)
+        return join_channels([states[index] for index in self._outputs])
 
 
 class ConvBody(Body):

@@ -230,11 +230,13 @@ class Classification(Task[ImageBatch]):
         """`accuracy` in 0..1 and `loss`."""
         data = self._test if part == "test" else self._train
         indices = self._held_out[part]
-        if limit is not None and limit < (len(data) if indices is None else len(indices)):
-            everything = torch.arange(len(data)) if indices is None else indices.cpu()
-            share = Fraction(limit, len(everything))
-            picked, _ = stratified(data.labels.cpu()[everything], share, self._seed, "evaluate")
-            indices = everything[picked]
+        indices = torch.arange(len(data)) if indices is None else indices
+        if limit is not None and limit < len(indices):
+            share = Fraction(limit, len(indices))
+            picked, _ = stratified(data.labels.cpu()[indices], share, self._seed, "evaluate")
+            indices = indices[picked]
+        # Shuffled, so that a network which takes its statistics from the batch sees every class in it.
+        indices = indices[torch.randperm(len(indices), generator=seeding.generator(self._seed, "evaluate/order"))]
         right = torch.zeros((), device=self.device, dtype=torch.int64)
         total = torch.zeros((), device=self.device, dtype=torch.float64)
         count = 0

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import torch
+
+from datanas.ops.layout import join_channels
+
+
+def parts(layout: torch.memory_format) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [
+        torch.randn(2, width, 4, 4, dtype=torch.double, generator=generator)
+        .contiguous(memory_format=layout)
+        .requires_grad_()
+        for width in (3, 1, 2)
+    ]
+
+
+def test_join_is_cat_with_the_same_gradients() -> None:
+    ours, theirs = parts(torch.channels_last), parts(torch.channels_last)
+    weight = torch.randn(2, 6, 4, 4, dtype=torch.double)
+    joined, expected = join_channels(ours), torch.cat(theirs, dim=1)
+    assert torch.equal(joined, expected)
+    (joined * weight).sum().backward()
+    (expected * weight).sum().backward()
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.equal(a.grad, b.grad)
+
+
+def test_gradients_keep_the_layout_of_each_part() -> None:
+    for layout in (torch.channels_last, torch.contiguous_format):
+        inputs = parts(layout)
+        seen: list[torch.Tensor] = []
+        for part in inputs:
+            part.register_hook(seen.append)
+        join_channels(inputs).mean(dim=(2, 3)).square().sum().backward()
+        assert all(gradient.is_contiguous(memory_format=layout) for gradient in seen)
