@@ -1,9 +1,15 @@
-"""One thread a test process, and tiny data that trains in a second."""
+"""One thread a test process, plugins to be tested, and tiny data that trains in a second.
+
+The files that the variable DATANAS_TEST_PLUGINS names are loaded before tests are collected, so that the contract
+suites run over what they register.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -11,7 +17,12 @@ import numpy as np
 import pytest
 import torch
 
+from datanas.registry import load_plugin
+
 torch.set_num_threads(1)
+
+for plugin in filter(None, os.environ.get("DATANAS_TEST_PLUGINS", "").split(os.pathsep)):
+    load_plugin(plugin)
 
 
 @pytest.fixture(scope="session")
@@ -30,20 +41,30 @@ def tiny_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def make_config(tiny_images: Path) -> Callable[[Path], dict[str, Any]]:
+    """A whole configuration of which search and training take a second or two, for a folder of runs."""
+
+    def make(root: Path) -> dict[str, Any]:
+        return {
+            "run": {"root": str(root), "name": "run"},
+            "device": "cpu",
+            "data": {"name": "npz", "root": str(tiny_images)},
+            "space": {"cells": 2, "channels": 2, "nodes": 5},
+            "search": {
+                "epochs": 2,
+                "batch_size": 8,
+                "alpha": {"lr": 0.05},
+                "gap": {"children": 2, "images": 12, "statistics_batches": 1},
+            },
+            "train": {"channels": 4, "cells": 2, "epochs": 2, "batch_size": 16, "auxiliary": False, "drop_path": 0.1},
+            "task": {"train_augment": {"cutout": 2, "crop_padding": 1}, "search_augment": {"crop_padding": 1}},
+        }
+
+    return make
+
+
 @pytest.fixture
-def tiny_config(tiny_images: Path, tmp_path: Path) -> dict:
-    """A whole configuration of which search and training take a second or two."""
-    return {
-        "run": {"root": str(tmp_path / "runs"), "name": "run"},
-        "device": "cpu",
-        "data": {"name": "npz", "root": str(tiny_images)},
-        "space": {"cells": 2, "channels": 2, "nodes": 5},
-        "search": {
-            "epochs": 2,
-            "batch_size": 8,
-            "alpha": {"lr": 0.05},
-            "gap": {"children": 2, "images": 12, "statistics_batches": 1},
-        },
-        "train": {"channels": 4, "cells": 2, "epochs": 2, "batch_size": 16, "auxiliary": False, "drop_path": 0.1},
-        "task": {"train_augment": {"cutout": 2, "crop_padding": 1}, "search_augment": {"crop_padding": 1}},
-    }
+def tiny_config(make_config: Callable[[Path], dict[str, Any]], tmp_path: Path) -> dict[str, Any]:
+    """The same for a folder of the test's own."""
+    return make_config(tmp_path / "runs")

@@ -3,6 +3,8 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import FrozenInstanceError, replace
@@ -14,7 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datanas.architecture import CONV_PRIMITIVES, Architecture, Cell
+import datanas.architecture
+from datanas.architecture import Architecture, Cell
 from datanas.errors import ArchitectureError, StorageError
 
 DARTS = (
@@ -190,165 +193,15 @@ class TestNotes:
             Architecture(**{"cells": {"a": small_cell()}, **fields})
 
 
-def document() -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(Architecture.from_genotype(DARTS).to_json())
-    return plain
-
-
-def put(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
-    def change(plain: Any) -> None:
-        for key in path[:-1]:
-            plain = plain[key]
-        plain[path[-1]] = value
-
-    return change
-
-
-def drop(*path: Any) -> Callable[[dict[str, Any]], None]:
-    def change(plain: Any) -> None:
-        for key in path[:-1]:
-            plain = plain[key]
-        del plain[path[-1]]
-
-    return change
-
-
-class TestJson:
-    @patient
-    @given(architectures)
-    def test_round_trip(self, architecture: Architecture) -> None:
-        text = architecture.to_json()
-        for again in (Architecture.from_json(text), Architecture.from_json(json.loads(text))):
-            assert again == architecture
-            assert again.posterior == architecture.posterior
-            assert again.source == architecture.source
-            assert again.to_json() == text
-
-    def test_reads_as_the_schema_says(self) -> None:
-        plain = document()
-        assert list(plain) == ["schema", "version", "space", "scope", "aggregate", "cells"]
-        assert (plain["schema"], plain["version"], plain["space"]) == ("datanas.architecture", 1, "conv_cell")
-        cell = plain["cells"]["normal"]
-        assert list(cell) == ["primitives", "nodes", "inputs", "edges", "outputs", "code"]
-        assert cell["primitives"] == list(CONV_PRIMITIVES)
-        assert (cell["nodes"], cell["inputs"], cell["outputs"]) == (6, 2, [2, 3, 4, 5])
-        assert cell["edges"][:5] == [[0, 2], [1, 2], [0, 3], [1, 3], [2, 3]]
-        assert cell["code"][:5] == ["00001000", "00001000", "00001000", "00001000", "00000000"]
-
-    def test_puts_short_lists_on_one_line(self) -> None:
-        assert '      "outputs": [2, 3, 4, 5],\n' in Architecture.from_genotype(DARTS).to_json()
-
-    @pytest.mark.parametrize(
-        ("change", "message"),
-        [
-            (put("schema", value="other"), r"^schema: must be 'datanas.architecture', got 'other'"),
-            (drop("schema"), r"^schema: must be 'datanas.architecture', got None"),
-            (
-                put("version", value=2),
-                r"^version: written by a newer datanas: schema version 2, this one reads up to 1",
-            ),
-            (put("version", value="1"), r"^version: must be a whole number of at least 1, got '1'"),
-            (drop("version"), r"^version: must be a whole number"),
-            (drop("scope"), r"^scope: missing"),
-            (put("scpoe", value="edge"), r"^scpoe: unknown; did you mean 'scope'\?"),
-            (put("scope", value="graph"), r"^scope: must be edge or node, got 'graph'"),
-            (put("aggregate", value=["sum"]), r"^aggregate: must be sum or mean"),
-            (put("space", value=3), r"^space: must be a name, got 3"),
-            (put("posterior", value=-1.0), r"^posterior: must be an object"),
-            (put("cells", value=[]), r"^cells: must be an object"),
-            (put("cells", value={}), r"^cells: must hold at least one cell"),
-            (put("cells", "normal", value="0001"), r"^cells.normal: must be an object with named fields, got '0001'"),
-            (drop("cells", "normal", "code"), r"^cells.normal.code: missing"),
-            (put("cells", "reduce", "edge", value=[]), r"^cells.reduce.edge: unknown; did you mean 'edges'\?"),
-            (
-                put("cells", "normal", "code", 3, value="0001"),
-                r"^cells.normal.code\[3\]: must be text of 8 digits.*'0001'",
-            ),
-            (put("cells", "normal", "code", 3, value="0001000x"), r"^cells.normal.code\[3\]: must be text of 8 digits"),
-            (put("cells", "normal", "code", 3, value="0001000²"), r"^cells.normal.code\[3\]: must be text of 8 digits"),
-            (put("cells", "normal", "code", 3, value=1000), r"^cells.normal.code\[3\]: must be text of 8 digits"),
-            (drop("cells", "normal", "code", 3), r"^cells.normal.code: must be a list of 14 rows"),
-            (put("cells", "normal", "code", value="0"), r"^cells.normal.code: must be a list of 14 rows"),
-            (
-                put("cells", "normal", "edges", 13, value=[4, 6]),
-                r"^cells.normal.edges\[13\]: node 6 does not exist.* 0..5",
-            ),
-            (put("cells", "normal", "edges", 13, value=[5, 5]), r"^cells.normal.edges\[13\]: source 5 must be lower"),
-            (put("cells", "normal", "edges", 13, value=[-1, 5]), r"^cells.normal.edges\[13\]: must be a whole number"),
-            (
-                put("cells", "normal", "edges", 13, value=[0, 1]),
-                r"^cells.normal.edges\[13\]: target 1 is an input node",
-            ),
-            (
-                put("cells", "normal", "edges", 13, value=[0, 5]),
-                r"^cells.normal.edges\[13\]: \(0, 5\) is there already",
-            ),
-            (put("cells", "normal", "edges", 13, value=[1.0, 5]), r"^cells.normal.edges\[13\]: must be a whole number"),
-            (
-                put("cells", "normal", "edges", 13, value=5),
-                r"^cells.normal.edges\[13\]: must be \[source, target\], got 5",
-            ),
-            (put("cells", "normal", "edges", value={}), r"^cells.normal.edges: must be a list"),
-            (put("cells", "normal", "outputs", 0, value=6), r"^cells.normal.outputs\[0\]: node 6 does not exist"),
-            (put("cells", "normal", "outputs", 0, value=3), r"^cells.normal.outputs\[1\]: 3 is there already"),
-            (put("cells", "normal", "outputs", value=2), r"^cells.normal.outputs: must be a list"),
-            (put("cells", "normal", "nodes", value=10**30), r"^cells.normal.nodes: must be 6"),
-            (put("cells", "normal", "nodes", value=None), r"^cells.normal.nodes: must be a whole number"),
-            (put("cells", "normal", "inputs", value=10**30), r"^cells.normal.edges\[0\]: target 2 is an input node"),
-            (put("cells", "normal", "primitives", 1, value="none"), r"^cells.normal.primitives\[1\]: 'none' is there"),
-            (put("cells", "normal", "primitives", 1, value=None), r"^cells.normal.primitives\[1\]: must be a name"),
-        ],
-    )
-    def test_faults_name_the_place_and_what_is_right(self, change: Callable[[Any], None], message: str) -> None:
-        plain = document()
-        assert Architecture.from_json(plain)
-        change(plain)
-        with pytest.raises(ArchitectureError, match=message):
-            Architecture.from_json(json.dumps(plain))
-
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("", "not JSON"),
-            ("{", "not JSON"),
-            ("[]", "the document: must be an object"),
-            ("null", "the document: must be an object"),
-            ('{"schema": "datanas.architecture", "version": NaN}', "not JSON: NaN"),
-            ('{"schema": 1, "schema": 2}', "a key occurs twice"),
-            ("[" * 100_000, "nested too deeply"),
-            ("1" * 10_000, "not JSON"),
-        ],
-    )
-    def test_refuses_other_text(self, text: str, message: str) -> None:
-        with pytest.raises(ArchitectureError, match=message):
-            Architecture.from_json(text)
-
-    def test_refuses_deep_notes(self) -> None:
-        plain = json.dumps({**document(), "source": {"a": 0}})
-        with pytest.raises(ArchitectureError, match="nested too deeply"):
-            Architecture.from_json(plain.replace('{"a": 0}', '{"a": ' + "[" * 900 + "]" * 900 + "}"))
-
-    @patient
-    @given(notes)
-    def test_refuses_any_other_json(self, value: Any) -> None:
-        with pytest.raises(ArchitectureError):
-            Architecture.from_json(json.dumps(value).replace("NaN", "0").replace("Infinity", "0"))
-
-    @patient
-    @given(st.data())
-    def test_a_changed_value_is_read_or_refused_and_nothing_else(self, data: st.DataObject) -> None:
-        plain = document()
-        inside: Any = plain
-        while isinstance(inside, (dict, list)) and inside:
-            keys = list(inside) if isinstance(inside, dict) else list(range(len(inside)))
-            key = data.draw(st.sampled_from(keys))
-            if data.draw(st.booleans()):
-                break
-            last, inside = (inside, key), inside[key]
-        holder, key = (inside, key) if isinstance(inside, (dict, list)) else last
-        holder[key] = data.draw(notes)
-        with suppress(ArchitectureError):
-            assert Architecture.from_json(plain)
+@patient
+@given(architectures)
+def test_json_round_trip(architecture: Architecture) -> None:
+    text = architecture.to_json()
+    for again in (Architecture.from_json(text), Architecture.from_json(json.loads(text))):
+        assert again == architecture
+        assert again.posterior == architecture.posterior
+        assert again.source == architecture.source
+        assert again.to_json() == text
 
 
 class TestFiles:
@@ -394,3 +247,18 @@ class TestFiles:
         (tmp_path / "a.json").write_bytes(content[: place % len(content)] if cut else content)
         with suppress(ArchitectureError):
             assert Architecture.load(tmp_path / "a.json")
+
+
+class TestModule:
+    def test_is_the_function_of_that_name_too(self) -> None:
+        assert datanas.architecture("darts_v2") == datanas.architecture("DARTS")  # type: ignore[operator]
+        assert datanas.architecture.Architecture is Architecture
+
+    @pytest.mark.parametrize("first", ["import datanas.architecture", "from datanas import architecture", "pass"])
+    def test_in_whatever_order_it_is_imported(self, first: str) -> None:
+        program = (
+            f"{first}; import datanas, sys; assert len(datanas.architecture('darts_v2').cells) == 2;"
+            "import datanas.architecture; assert len(datanas.architecture('darts_v2').cells) == 2;"
+            "from datanas.architecture import Architecture; assert 'torch' not in sys.modules"
+        )
+        subprocess.run([sys.executable, "-c", program], check=True)

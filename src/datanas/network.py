@@ -11,7 +11,6 @@ from datanas.architecture import Architecture
 from datanas.config import validate
 from datanas.errors import ArchitectureError, ConfigError
 from datanas.spaces import spaces
-from datanas.spaces.base import StemShape
 from datanas.tasks import tasks
 
 
@@ -38,13 +37,11 @@ class Network(nn.Module):
         pooling_norm: bool = False,
     ) -> None:
         super().__init__()
-        shape = stem.shape
-        assert isinstance(shape, StemShape)
         if architecture.space not in spaces:
             raise ArchitectureError(f"space: no space {architecture.space!r} is known here; known: {', '.join(spaces)}")
         self.stem = stem
         body = spaces[architecture.space].network_body(
-            architecture, shape, channels=channels, cells=cells, auxiliary=auxiliary, pooling_norm=pooling_norm
+            architecture, stem, channels=channels, cells=cells, auxiliary=auxiliary, pooling_norm=pooling_norm
         )
         self.body: nn.Module = body
         self.head = make_head(body.out_channels)

@@ -32,7 +32,7 @@ def keyed(seed: int, stream: str, *steps: int) -> Iterator[None]:
 
     For code that takes no generator: initialisation, dropout, drop-path.
     """
-    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices):
         torch.manual_seed(key(seed, stream, *steps))
         yield

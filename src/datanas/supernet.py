@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from datanas.ops.mixed import Gates
-from datanas.spaces.base import Space, StemShape
+from datanas.spaces.base import Space
 
 
 class Supernet(nn.Module):
@@ -17,16 +17,14 @@ class Supernet(nn.Module):
 
     Args:
         space: builds the body.
-        stem: the task's way in; has a `shape`.
+        stem: the task's way in.
         make_head: the task's way out, from the channels of the body's feature maps.
     """
 
     def __init__(self, space: Space, stem: nn.Module, make_head: Callable[[tuple[int, ...]], nn.Module]) -> None:
         super().__init__()
-        shape = stem.shape
-        assert isinstance(shape, StemShape)
         self.stem = stem
-        body = space.supernet_body(shape)
+        body = space.supernet_body(stem)
         self.body: nn.Module = body
         self.head = make_head(body.out_channels)
 

@@ -19,7 +19,7 @@ def test_separable_convolution_is_applied_twice_and_dilated_once() -> None:
 
 def test_order_is_relu_conv_norm() -> None:
     op = operations["dil_conv_3x3"](OpSettings(4))
-    assert [type(part).__name__ for part in op] == ["ReLU", "Conv2d", "Conv2d", "BatchNorm2d"]
+    assert [type(part).__name__ for part in op] == ["ReLU", "DepthwiseConv", "Conv2d", "BatchNorm2d"]
 
 
 def test_factorized_reduction_reads_even_and_odd_pixels() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from datanas.architecture import Architecture, Cell
 from datanas.config import validate
@@ -10,7 +11,18 @@ from datanas.errors import ArchitectureError, ConfigError
 from datanas.ops import OpSettings
 from datanas.ops.mixed import Gates
 from datanas.spaces.base import StemShape
-from datanas.spaces.conv_cell import ConvBody, ConvCellSpace, reductions, supernet_plan
+from datanas.spaces.conv_cell import ConvBody, ConvCellSpace, network_plan, reductions, supernet_plan
+
+
+class Stem(nn.Module):
+    """Hands its input on, twice."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.shape = StemShape((width, width))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x, x
 
 
 def space(**settings: object) -> ConvCellSpace:
@@ -30,7 +42,7 @@ def test_reductions_stand_at_thirds(cells: int, expected: set[int]) -> None:
 
 
 def test_reduction_halves_size_and_doubles_width() -> None:
-    body = space(cells=5, channels=2).supernet_body(StemShape((6, 6)))
+    body = space(cells=5, channels=2).supernet_body(Stem(6))
     x = torch.randn(2, 6, 8, 8)
     gates = {name: Gates.of(torch.ones(group.shape)) for name, group in space().groups().items()}
     (features,) = body((x, x), gates)
@@ -40,7 +52,7 @@ def test_reduction_halves_size_and_doubles_width() -> None:
 
 @pytest.mark.parametrize("size", [7, 9])
 def test_odd_sizes_pass(size: int) -> None:
-    body = space(cells=5, channels=2).supernet_body(StemShape((6, 6)))
+    body = space(cells=5, channels=2).supernet_body(Stem(6))
     x = torch.randn(2, 6, size, size)
     gates = {name: Gates.of(torch.ones(group.shape)) for name, group in space().groups().items()}
     assert body((x, x), gates)[0].shape[2:] == (-(-size // 4),) * 2
@@ -60,12 +72,11 @@ def random_architecture(seed: int, share: float, aggregate: str, scope: str) -> 
 def test_rebuilt_network_is_the_child_of_the_supernet(share: float, aggregate: str, scope: str) -> None:
     """With the supernet's weights the rebuilt cells compute what the supernet computes for their code."""
     architecture = random_architecture(3, share, aggregate, scope)
-    stem = StemShape((6, 6))
+    stem = Stem(6)
     searched = space(cells=3, channels=2).supernet_body(stem)
     settings = OpSettings(2, affine=False, pooling_norm=True)
-    from datanas.spaces.conv_cell import network_plan
-
-    rebuilt = ConvBody({name: network_plan(architecture, name) for name in ("normal", "reduce")}, stem, 3, settings)
+    plans = {name: network_plan(architecture, name) for name in ("normal", "reduce")}
+    rebuilt = ConvBody(plans, stem.shape, 3, settings)
     rebuilt.load_state_dict({k: v for k, v in searched.state_dict().items() if k in rebuilt.state_dict()})
     x = torch.randn(4, 6, 8, 8)
     gates = {name: Gates.of(torch.from_numpy(architecture.weights(name)).float()) for name in architecture.cells}
@@ -79,8 +90,8 @@ def test_supernet_has_every_candidate_but_none() -> None:
 
 def test_cost_is_the_parameters_of_the_operations() -> None:
     chosen = space(cells=4, channels=4)
-    costs = chosen.costs(StemShape((12, 12)), (16, 16))
-    body = chosen.network_body(random_architecture(0, 1.0, "sum", "edge"), StemShape((12, 12)), channels=4, cells=4)
+    costs = chosen.costs(Stem(12), torch.zeros(1, 12, 16, 16))
+    body = chosen.network_body(random_architecture(0, 1.0, "sum", "edge"), Stem(12), channels=4, cells=4)
     in_nodes = sum(p.numel() for name, p in body.named_parameters() if ".nodes." in name)
     assert sum(cost.parameters.sum() for cost in costs.values()) == in_nodes
     assert (costs["normal"].macs[:, 0] == 0).all()
@@ -92,9 +103,7 @@ def test_unknown_operation_is_named_with_its_neighbour() -> None:
     code[0, 1] = 1
     cell = Cell(("none", "sep_conv_3x33"), group.edges, group.outputs, code, inputs=2)
     with pytest.raises(ArchitectureError, match=r"sep_conv_3x33.*did you mean 'sep_conv_3x3'"):
-        ConvCellSpace.network_body(
-            Architecture({"normal": cell, "reduce": cell}), StemShape((6, 6)), channels=2, cells=2
-        )
+        ConvCellSpace.network_body(Architecture({"normal": cell, "reduce": cell}), Stem(6), channels=2, cells=2)
 
 
 @pytest.mark.parametrize(
@@ -109,3 +118,13 @@ def test_unknown_operation_is_named_with_its_neighbour() -> None:
 def test_bad_settings_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         validate(ConvCellSpace.Config, {"name": "conv_cell", **settings}, "space")
+
+
+def test_parameter_free_primitives_are_found_by_counting() -> None:
+    assert space().parameter_free() == {"none", "max_pool_3x3", "avg_pool_3x3", "skip_connect"}
+    assert space(primitives=["none", "sep_conv_3x3"]).identities() == frozenset()
+
+
+def test_a_stem_of_another_kind_is_refused() -> None:
+    with pytest.raises(ConfigError, match="two feature maps"):
+        space().supernet_body(nn.Identity())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
+from importlib import import_module
 
 from cyclopts import App, CycloptsError
 
@@ -15,20 +17,24 @@ COMMANDS = ("search", "derive", "train", "evaluate", "profile", "list")
 app = App(
     name="datanas",
     version=__version__,
-    help="Differentiable architecture search: search on your data, derive, retrain, evaluate.",
+    help="Differentiable architecture search: search on your data, derive, retrain, evaluate.\n\n"
+    "With --debug, any command shows where an error came from.",
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,
 )
-for _name in COMMANDS:
-    app.command(f"datanas.cli.{_name}:run", name=_name)
+for _place, _name in enumerate(COMMANDS):
+    app.command(import_module(f"datanas.cli.{_name}").run, name=_name, sort_key=_place)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (DESIGN, "Exit codes")."""
-    tokens = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in tokens
-    tokens = [token for token in tokens if token != "--debug"]
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given
+    tokens = [token for token in given if token != "--debug"]
     try:
-        code = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            code = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         return code if isinstance(code, int) else 0
     except CycloptsError as error:
         return _report(str(error), 2)
@@ -41,9 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except Exception as error:
+        if debug:
+            raise
+        return _report(f"internal error: {type(error).__name__}: {error}\nplease report it, with what --debug shows", 1)
 
 
 def _report(message: str, code: int) -> int:
     for line in message.splitlines():
         print(f"error: {line}", file=sys.stderr)
     return code
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"warning: {message}", file=sys.stderr)

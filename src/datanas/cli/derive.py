@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from datanas.cli.options import Flag
+
+if TYPE_CHECKING:
+    from datanas.architecture import Architecture
 
 
 def run(
@@ -18,36 +23,55 @@ def run(
     samples: Annotated[int | None, Parameter(help="M, where it should differ from the search's.")] = None,
     epoch: Annotated[int | None, Parameter(help="Take what this epoch would have kept instead of the last.")] = None,
     output: Annotated[
-        Path | None, Parameter(name=["--output", "-o"], help="File to write; RUN/architecture.json.")
+        Path | None,
+        Parameter(name=["--output", "-o"], help="File to write, pictures beside it; by default RUN/architecture.json."),
     ] = None,
     genotype: Annotated[Flag, Parameter(help="Print DARTS' text form and nothing else.")] = False,
 ) -> None:
     """Derive the most probable architecture of a search, with its probability and margin."""
-    from datanas.architecture import Architecture
     from datanas.engine.search import derive
-    from datanas.errors import CheckpointError, ConfigError
+    from datanas.errors import ConfigError
     from datanas.report.cells import cell_text, draw_png, draw_svg
 
     if top < 1:
         raise ConfigError(f"--top: must be at least 1, got {top}")
+    others: tuple[tuple[Architecture, float], ...] = ()
     if epoch is not None:
-        file = path / "genotypes" / f"epoch-{epoch:04d}.json"
-        if not file.is_file():
-            raise CheckpointError(f"{path} has kept nothing for epoch {epoch}: no {file.name} in {file.parent}")
         if top > 1 or samples is not None:
             raise ConfigError("--epoch: --top and --samples need the probabilities of the last epoch")
-        ranking: tuple[tuple[Architecture, float], ...] = ((Architecture.load(file), 0.0),)
+        kept = _kept_after(path, epoch)
     else:
-        ranking = derive(path, n=top, samples=samples).ranking
-    kept = ranking[0][0]
+        derivation = derive(path, n=top, samples=samples)
+        kept = replace(derivation.architecture, source=_source(path))
+        others = derivation.ranking[1:]
     if genotype:
         print(kept.to_genotype())
         return
-    target = output if output is not None else path / "architecture.json"
+    target, picture = path / "architecture.json", path / "cells.svg"
+    if output is not None:
+        target, picture = output, output.with_suffix(".svg")
     kept.save(target)
-    draw_svg(kept, target.with_name("cells.svg"))
-    draw_png(kept, target.with_name("cells.png"))
+    draw_svg(kept, picture)
+    draw_png(kept, picture.with_suffix(".png"))
     print(cell_text(kept))
-    for place, (architecture, log_prob) in enumerate(ranking[1:], start=2):
+    for place, (architecture, log_prob) in enumerate(others, start=2):
         print(f"{place:3d}. log P {log_prob:.3f}  {architecture.to_genotype()}")
     print(f"written to {target}")
+
+
+def _kept_after(path: Path, epoch: int) -> Architecture:
+    from datanas.architecture import Architecture
+    from datanas.errors import CheckpointError
+
+    file = path / "genotypes" / f"epoch-{epoch:04d}.json"
+    if not file.is_file():
+        raise CheckpointError(f"{path} has kept nothing for epoch {epoch}: no {file.name} in {file.parent}")
+    return Architecture.load(file)
+
+
+def _source(path: Path) -> Mapping[str, Any] | None:
+    """The note of where it comes from, which the search has written with what it kept last."""
+    from datanas.architecture import Architecture
+
+    files = sorted((path / "genotypes").glob("epoch-*.json"))
+    return Architecture.load(files[-1]).source if files else None

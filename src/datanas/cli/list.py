@@ -43,4 +43,4 @@ def _print_architectures() -> None:
     print("architectures:")
     for name in architectures():
         source = architecture(name).source or {}
-        print(f"  {name:16s} {source.get('citation', '')}")
+        print(f"  {name:13s} {source['paper']}")

@@ -21,9 +21,11 @@ Recipe = Annotated[Path | None, Parameter(name=["--config", "-c"], help="Recipe 
 Seed = Annotated[int | None, Parameter(help="Decides every random number.")]
 Plugin = Annotated[
     tuple[Path, ...],
-    Parameter(name="--plugin", negative=(), help="Python file that registers components; may be repeated."),
+    Parameter(
+        name="--plugin", negative=(), show_default=False, help="Python file that registers components; may be repeated."
+    ),
 ]
-Flag = Annotated[bool, Parameter(negative=())]
+Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
 
 
 def resolve_options(
@@ -34,14 +36,15 @@ def resolve_options(
     Raises:
         ConfigError: as `datanas.engine.config.resolve`.
     """
-    from datanas.engine.config import resolve
-
     raw = {} if recipe is None else read_yaml(recipe)
     settings = parse_overrides(overrides)
     if seed is not None:
         settings.append(("seed", seed))
     if plugin:
-        settings.append(("plugins", [*(raw.get("plugins") or ()), *map(str, plugin)]))
+        settings.append(("plugins", [*(raw.get("plugins") or ()), *(str(file.resolve()) for file in plugin)]))
+    # Only now: it imports torch, and a slip of the fingers should be told at once.
+    from datanas.engine.config import resolve
+
     return resolve(raw, settings)
 
 
@@ -50,7 +53,7 @@ def find_architecture(text: str) -> Architecture:
 
     Raises:
         ArchitectureError: the file cannot be read.
-        ConfigError: no such file and no such name.
+        ConfigError: no such file and no such name, or a folder that holds none.
     """
     from datanas.architecture import Architecture
     from datanas.errors import ConfigError
@@ -59,6 +62,8 @@ def find_architecture(text: str) -> Architecture:
     path = Path(text)
     if path.is_dir():
         path = path / "architecture.json"
+        if not path.is_file():
+            raise ConfigError(f"architecture {text}: a folder without architecture.json")
     if path.is_file():
         return Architecture.load(path)
     if "/" in text or text.endswith(".json"):

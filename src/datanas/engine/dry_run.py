@@ -43,12 +43,11 @@ def estimate_train(config: Config, architecture: Architecture) -> str:
         device = select_device(config)
         job = TrainJob(config, architecture, load_task(config, device), device)
         step, measure = _measure(job, device)
-    example = torch.zeros(1, *job.task.example_shape, device=device)
     measured = -(-config.train.epochs // config.train.validate_every)
     return "\n".join(
         [
             f"network             {count_parameters(job.network):,} parameters, the auxiliary tower included",
-            f"multiply-adds       {count_macs(job.network, example) / 1e6:,.1f} M an image",
+            f"multiply-adds       {count_macs(job.network, job.task.example()) / 1e6:,.1f} M an image",
             *_times(job, step, measure, measured, device),
         ]
     )

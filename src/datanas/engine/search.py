@@ -8,26 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from datanas import seeding
 from datanas.architecture import Architecture
 from datanas.config import read_yaml
 from datanas.data.batches import parse_ratio
-from datanas.engine import warnings
 from datanas.engine.config import Config, resolve
 from datanas.engine.gap import Gap, host_gates, measure_gap
 from datanas.engine.loop import EpochReport, Job, run_job
 from datanas.engine.schedules import learning_rate, set_learning_rate
-from datanas.engine.setup import build_sampler, build_space, check_example_size, load_task, memory_errors, select_device
+from datanas.engine.setup import build_sampler, build_space, load_task, memory_errors, select_device
 from datanas.engine.steps import autocast, frozen, update, update_alpha
+from datanas.engine.warnings import inspect
 from datanas.errors import CheckpointError
 from datanas.hardware import count_parameters, place
 from datanas.runs.checkpoint import load_checkpoint
 from datanas.runs.folder import RunFolder
 from datanas.runs.metrics import read_metrics
 from datanas.samplers.base import Derivation, Sampler
-from datanas.spaces.base import StemShape
 from datanas.supernet import Supernet
 from datanas.tasks.base import Task
 
@@ -43,14 +41,12 @@ class SearchJob(Job):
         self.task = task
         self.device = device
         task.split_search(settings.split, settings.batch_size, settings.images)
-        space = build_space(config)
-        check_example_size(task, space.smallest_size(getattr(config.space, "cells", 1)))
+        space = self._space = build_space(config)
         self.sampler: Sampler = build_sampler(config, space)
         with seeding.keyed(config.seed, "supernet"):
-            stem = task.stem(config.task, task.example_shape[0], space.width)
-            self.supernet = Supernet(space, stem, lambda widths: task.head(config.task, widths, task.num_classes))
+            self.supernet = Supernet(space, task.make_stem(space.width), task.make_head)
         place(self.supernet, device)
-        self._costs = space.costs(*_stem_features(stem, task, device))
+        self._costs = space.costs(self.supernet.stem, task.example())
         self._weights = list(self.supernet.parameters())
         self._alphas = list(self.sampler.parameters())
         self._weight_optimizer = torch.optim.SGD(
@@ -151,7 +147,7 @@ class SearchJob(Job):
             figures,
             "  ".join(filter(None, lines)),
             {Path("genotypes") / f"epoch-{searched:04d}.json": document.to_json()},
-            warnings.inspect(kept, flatness),
+            inspect(kept, self._space, flatness),
         )
 
     def expected_costs(self) -> dict[str, float]:
@@ -286,13 +282,3 @@ def architecture_with_source(architecture: Architecture, config: Config, task: T
         "epoch": epoch,
     }
     return replace(architecture, source=source)
-
-
-def _stem_features(stem: nn.Module, task: Task[Any], device: torch.device) -> tuple[StemShape, tuple[int, int]]:
-    """The shape of what the stem hands to the body, and the height and width of its first feature map."""
-    assert isinstance(stem.shape, StemShape)
-    training = stem.training
-    with torch.no_grad():
-        first, _ = stem.eval()(torch.zeros(1, *task.example_shape, device=device))
-    stem.train(training)
-    return stem.shape, (first.shape[2], first.shape[3])

@@ -11,7 +11,7 @@ import torch
 from datanas import seeding
 from datanas.data import datasets
 from datanas.engine.config import Config
-from datanas.errors import ConfigError, DataError, OutOfMemoryError
+from datanas.errors import ConfigError, OutOfMemoryError
 from datanas.samplers import samplers
 from datanas.samplers.base import Sampler
 from datanas.spaces import spaces
@@ -65,13 +65,6 @@ def build_sampler(config: Config, space: Space) -> Sampler:
     with seeding.keyed(config.seed, "alpha"):
         sampler: Sampler = make(config.sampler, space.groups(), space.name)
     return sampler
-
-
-def check_example_size(task: Task[Any], smallest: int) -> None:
-    """Raises DataError where the task's examples are too small for the network."""
-    size = min(task.example_shape[1:], default=smallest)
-    if size < smallest:
-        raise DataError(f"images of {size} pixels are too small for this network; at least {smallest} are needed")
 
 
 @contextmanager

@@ -17,13 +17,12 @@ from datanas.engine.config import Config, resolve
 from datanas.engine.loop import EpochReport, Job, run_job
 from datanas.engine.schedules import learning_rate, set_learning_rate
 from datanas.engine.search import load_run_config, open_folder
-from datanas.engine.setup import check_example_size, load_task, memory_errors, select_device
+from datanas.engine.setup import load_task, memory_errors, select_device
 from datanas.engine.steps import autocast, update
 from datanas.errors import CheckpointError
 from datanas.hardware import count_macs, count_parameters, place
 from datanas.network import Network
 from datanas.ops.mixed import set_drop_path
-from datanas.spaces import spaces
 from datanas.tasks.base import Task
 
 NETWORK_FILE = "network.safetensors"
@@ -35,8 +34,8 @@ def network_for(architecture: Architecture, config: Config, task: Task[Any]) -> 
     with seeding.keyed(config.seed, "network"):
         return Network(
             architecture,
-            task.stem(config.task, task.example_shape[0], settings.channels),
-            lambda widths: task.head(config.task, widths, task.num_classes),
+            task.make_stem(settings.channels),
+            task.make_head,
             channels=settings.channels,
             cells=settings.cells,
             auxiliary=settings.auxiliary,
@@ -54,8 +53,6 @@ class TrainJob(Job):
         self.config = config
         self.task = task
         self.device = device
-        if architecture.space in spaces:
-            check_example_size(task, spaces[architecture.space].smallest_size(settings.cells))
         task.split_train(settings.validation, settings.batch_size)
         self.network = network_for(architecture, config, task)
         place(self.network, device)
@@ -231,7 +228,6 @@ def evaluate(run: str | Path, overrides: list[tuple[str, object]] | None = None)
 def measure(network: torch.nn.Module, task: Task[Any]) -> Evaluation:
     """Test figures and costs."""
     found = score(network, task, "test")
-    example = torch.zeros(1, *task.example_shape, device=next(network.parameters()).device)
     auxiliary = getattr(network.head, "auxiliary", None)
     extra = 0 if auxiliary is None else count_parameters(auxiliary)
     value = found[task.score]
@@ -240,5 +236,5 @@ def measure(network: torch.nn.Module, task: Task[Any]) -> Evaluation:
         error=1 - value,
         loss=found["loss"],
         parameters=count_parameters(network) - extra,
-        macs=count_macs(network, example),
+        macs=count_macs(network, task.example()),
     )

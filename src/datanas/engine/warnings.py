@@ -7,22 +7,23 @@ from collections.abc import Mapping
 import numpy as np
 
 from datanas.architecture import Architecture, Cell
+from datanas.spaces.base import Space
 
-PARAMETER_FREE = frozenset({"skip_connect", "max_pool_3x3", "avg_pool_3x3", "none"})
 FLAT = 0.98
 IDENTITY_SHARE = 0.5
 
 
-def inspect(architecture: Architecture, flatness: Mapping[str, float]) -> list[str]:
+def inspect(architecture: Architecture, space: Space, flatness: Mapping[str, float]) -> list[str]:
     """One line for each fault: a collapsed cell, a flat P, a node without input.
 
     Args:
         architecture: the one that would be kept.
+        space: tells which of its primitives are identities, and which learn nothing.
         flatness: by group, normalised entropy of P; 1 prefers nothing.
     """
     lines = []
     for name, cell in architecture.cells.items():
-        lines += _collapse(name, cell)
+        lines += _collapse(name, cell, space)
         if flatness.get(name, 0.0) >= FLAT:
             lines.append(
                 f"{name}: P is still flat (normalised entropy {flatness[name]:.3f}); the number of samples decides how "
@@ -35,13 +36,13 @@ def inspect(architecture: Architecture, flatness: Mapping[str, float]) -> list[s
     return lines
 
 
-def _collapse(name: str, cell: Cell) -> list[str]:
-    counts = cell.code.sum(axis=0)
-    total = int(counts.sum())
+def _collapse(name: str, cell: Cell, space: Space) -> list[str]:
+    counts = dict(zip(cell.primitives, cell.code.sum(axis=0).tolist(), strict=True))
+    total = sum(counts.values())
     if total == 0:
         return [f"{name}: collapsed, every edge is none"]
-    skips = int(sum(count for op, count in zip(cell.primitives, counts, strict=True) if op == "skip_connect"))
-    free = int(sum(count for op, count in zip(cell.primitives, counts, strict=True) if op in PARAMETER_FREE))
+    skips = sum(counts.get(primitive, 0) for primitive in space.identities())
+    free = sum(counts.get(primitive, 0) for primitive in space.parameter_free())
     if free == total:
         return [f"{name}: collapsed, none of its {total} operations has parameters"]
     if skips > IDENTITY_SHARE * total:

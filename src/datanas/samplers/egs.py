@@ -53,8 +53,8 @@ class Tau(Section):
 class ConstraintConfig(Section):
     """The architecture distribution constraint (Eq. 12, 16-19), and how it enters the alpha loss (Eq. 13)."""
 
-    kind: Literal["none", "l1", "l2", "kl", "entropy", "power"] = "l1"
-    gamma: float = Field(1e-3, ge=0, description="weight in the alpha loss")
+    kind: Literal["none", "l1", "l2", "kl", "entropy", "power"] = "entropy"
+    gamma: float = Field(1e-2, ge=0, description="weight in the alpha loss")
     power: float = Field(1.0, gt=0, description="t of Eq. 12, for kind `power`")
     warm_up: float = Field(0.0, ge=0, le=1, description="share of the search over which gamma rises from 0")
     reduction: Literal["sum", "mean"] = "sum"
@@ -77,7 +77,7 @@ class EGS(Sampler):
         preset: Literal["default", "paper", "official"] = "default"
         samples: int = Field(4, ge=1, le=64, description="M, draws for each probability vector")
         scope: Scope = "node"
-        normalise: Literal["sum", "mean"] = "sum"
+        normalise: Literal["sum", "mean"] = "mean"
         probs: Literal["softmax", "relu"] = "softmax"
         tau: Tau = Tau()
         constraint: ConstraintConfig = ConstraintConfig()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from datanas.architecture import Architecture
 from datanas.config import ComponentConfig
@@ -52,7 +52,9 @@ class ChoiceGroup:
 
 @dataclass(frozen=True)
 class StemShape:
-    """What a task's stem hands to a body: two feature maps, the second as large as the first or half as large.
+    """What an image stem hands to a body: two feature maps, the second as large as the first or half as large.
+
+    Such a stem has one as its attribute `shape`.
 
     Attributes:
         channels: channels of the two feature maps.
@@ -102,7 +104,7 @@ class Space(ABC):
         """Channels of the supernet's first cell, which the stem is built for."""
 
     @abstractmethod
-    def supernet_body(self, stem: StemShape) -> Body:
+    def supernet_body(self, stem: nn.Module) -> Body:
         """Every candidate on every edge: a module `(stem features, gates by group) -> features`."""
 
     @classmethod
@@ -110,7 +112,7 @@ class Space(ABC):
     def network_body(
         cls,
         architecture: Architecture,
-        stem: StemShape,
+        stem: nn.Module,
         *,
         channels: int,
         cells: int,
@@ -120,19 +122,24 @@ class Space(ABC):
         """The chosen operations only: a module `stem features -> features`, from the same parts as the supernet.
 
         Args:
+            stem: the task's way in, which comes before the body.
             channels, cells: the network's width and depth.
             auxiliary: also return the features that an auxiliary head reads, before the last ones.
             pooling_norm: batch norm without scale and shift after pooling, as while searching.
 
         Raises:
             ArchitectureError: the architecture holds an operation that is not known.
+            ConfigError: the space cannot follow this stem.
         """
 
     @abstractmethod
-    def costs(self, stem: StemShape, size: tuple[int, int]) -> Mapping[str, Costs]:
-        """The additive cost of every (edge, operation), for stem features of `size` (height, width)."""
+    def costs(self, stem: nn.Module, example: Tensor) -> Mapping[str, Costs]:
+        """The additive cost of every (edge, operation) behind this stem, for an input like `example`."""
 
-    @classmethod
-    def smallest_size(cls, cells: int) -> int:
-        """The smallest height and width of an image that the body can take."""
-        return 1
+    @abstractmethod
+    def identities(self) -> frozenset[str]:
+        """The primitives that pass their input on."""
+
+    @abstractmethod
+    def parameter_free(self) -> frozenset[str]:
+        """The primitives that learn nothing."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from datanas.architecture import CONV_PRIMITIVES, Architecture
 from datanas.config import ComponentConfig
-from datanas.errors import ArchitectureError, nearest
+from datanas.errors import ArchitectureError, ConfigError, nearest
 from datanas.hardware import count_macs, count_parameters
 from datanas.ops import NONE, OpSettings, operations
 from datanas.ops.conv import FactorizedReduce, ReLUConvBN
@@ -158,6 +158,22 @@ class ConvBody(Body):
         return tuple(taps)
 
 
+def _stem_shape(stem: nn.Module) -> StemShape:
+    shape = getattr(stem, "shape", None)
+    if not isinstance(shape, StemShape):
+        raise ConfigError("space.name: conv_cell needs a task whose stem gives two feature maps")
+    return shape
+
+
+def _last_feature_size(stem: nn.Module, example: Tensor) -> tuple[int, int]:
+    """Height and width of what the first cell takes as its second input."""
+    training = stem.training
+    with torch.no_grad():
+        _, second = stem.eval()(example)
+    stem.train(training)
+    return second.shape[2], second.shape[3]
+
+
 def reductions(cells: int) -> set[int]:
     """The places of the reduction cells in a stack."""
     return {cells // 3, 2 * cells // 3}
@@ -201,16 +217,16 @@ class ConvCellSpace(Space):
             for name in ("normal", "reduce")
         }
 
-    def supernet_body(self, stem: StemShape) -> ConvBody:
+    def supernet_body(self, stem: nn.Module) -> ConvBody:
         plans = {name: supernet_plan(group) for name, group in self.groups().items()}
         settings = OpSettings(self.config.channels, affine=False, pooling_norm=True)
-        return ConvBody(plans, stem, self.config.cells, settings)
+        return ConvBody(plans, _stem_shape(stem), self.config.cells, settings)
 
     @classmethod
     def network_body(
         cls,
         architecture: Architecture,
-        stem: StemShape,
+        stem: nn.Module,
         *,
         channels: int,
         cells: int,
@@ -221,13 +237,20 @@ class ConvCellSpace(Space):
         if missing:
             raise ArchitectureError(f"cells: {', '.join(sorted(missing))} is missing; a conv_cell network needs both")
         plans = {name: network_plan(architecture, name) for name in ("normal", "reduce")}
-        return ConvBody(plans, stem, cells, OpSettings(channels, pooling_norm=pooling_norm), tap=auxiliary)
+        settings = OpSettings(channels, pooling_norm=pooling_norm)
+        return ConvBody(plans, _stem_shape(stem), cells, settings, tap=auxiliary)
 
-    def costs(self, stem: StemShape, size: tuple[int, int]) -> dict[str, Costs]:
+    def identities(self) -> frozenset[str]:
+        return frozenset({"skip_connect"}) & set(self.config.primitives)
+
+    def parameter_free(self) -> frozenset[str]:
+        return frozenset(name for name in self.config.primitives if _operation_cost(name, 2, 1, (4, 4))[0] == 0)
+
+    def costs(self, stem: nn.Module, example: Tensor) -> dict[str, Costs]:
         groups = self.groups()
         parameters = {name: np.zeros(group.shape) for name, group in groups.items()}
         macs = {name: np.zeros(group.shape) for name, group in groups.items()}
-        height, breadth = ((side + 1) // 2 for side in size) if stem.halved else size
+        height, breadth = _last_feature_size(stem, example)
         width = self.config.channels
         for index in range(self.config.cells):
             reduction = index in reductions(self.config.cells)

@@ -36,6 +36,8 @@ class Task(ABC, Generic[BatchT]):
     Config: ClassVar[type[ComponentConfig]]
     score: ClassVar[str]
     """The name of the figure by which networks are compared; higher is better."""
+    config: Any
+    device: torch.device
 
     @abstractmethod
     def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None: ...
@@ -54,6 +56,18 @@ class Task(ABC, Generic[BatchT]):
     @abstractmethod
     def example_shape(self) -> tuple[int, ...]:
         """The shape of one input, without the batch."""
+
+    def example(self) -> Tensor:
+        """One input, as a batch of one, on the device; its values do not matter."""
+        return torch.zeros(1, *self.example_shape, device=self.device)
+
+    def make_stem(self, channels: int) -> nn.Module:
+        """The stem for this data."""
+        return self.stem(self.config, self.example_shape[0], channels)
+
+    def make_head(self, widths: tuple[int, ...]) -> nn.Module:
+        """The head for this data."""
+        return self.head(self.config, widths, self.num_classes)
 
     @property
     @abstractmethod

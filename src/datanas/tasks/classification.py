@@ -139,6 +139,7 @@ class Classification(Task[ImageBatch]):
         auxiliary_weight: float = Field(0.4, ge=0, description="weight of the auxiliary tower's loss, where it is used")
 
     score: ClassVar[str] = "accuracy"
+    config: Config
 
     def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None:
         if not isinstance(data, ImageData):

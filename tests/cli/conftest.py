@@ -1,0 +1,93 @@
+"""The command line inside this process, the tiny configuration as its arguments, and one finished run of each kind."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from datanas.cli import main
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+class Chain(NamedTuple):
+    """The run folders of a finished search and training, and what each command printed."""
+
+    root: Path
+    search: Path
+    train: Path
+    printed: dict[str, Outcome]
+
+
+@pytest.fixture(scope="session")
+def cli() -> Callable[..., Outcome]:
+    """`datanas ARGUMENTS` in this process."""
+
+    def call(*arguments: object) -> Outcome:
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            code = main([str(argument) for argument in arguments])
+        return Outcome(code, out.getvalue(), err.getvalue())
+
+    return call
+
+
+def flatten(config: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{path}{name}.")
+        else:
+            yield from (f"--{path}{name}", value if isinstance(value, str) else json.dumps(value))
+
+
+@pytest.fixture
+def options() -> Callable[[Mapping[str, Any]], list[str]]:
+    """A configuration as command-line arguments."""
+    return lambda config: [*flatten(config)]
+
+
+@pytest.fixture
+def settings(tiny_config: dict[str, Any]) -> list[str]:
+    """The tiny configuration as command-line arguments."""
+    return [*flatten(tiny_config)]
+
+
+@pytest.fixture
+def runs(tiny_config: dict[str, Any]) -> Path:
+    """Where the tiny configuration puts its runs."""
+    return Path(tiny_config["run"]["root"])
+
+
+@pytest.fixture
+def recipe(tiny_config: dict[str, Any], tmp_path: Path) -> Path:
+    """The tiny configuration as a file."""
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(tiny_config))
+    return path
+
+
+@pytest.fixture(scope="session")
+def chain(make_config: Callable[[Path], dict[str, Any]], cli: Callable[..., Outcome], tmp_path_factory: Any) -> Chain:
+    """search, derive, train and evaluate with the tiny configuration, in a folder that no test may change."""
+    root = tmp_path_factory.mktemp("chain")
+    settings = [*flatten(make_config(root))]
+    search, train = root / "search", root / "train"
+    printed = {
+        "search": cli("search", *settings, "--run.name", "search"),
+        "derive": cli("derive", search, "--top", 3, "-o", root / "derived.json"),
+        "train": cli("train", search, *settings, "--run.name", "train"),
+        "evaluate": cli("evaluate", train),
+    }
+    assert {name: outcome.code for name, outcome in printed.items()} == dict.fromkeys(printed, 0), printed
+    return Chain(root, search, train, printed)

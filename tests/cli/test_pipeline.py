@@ -1,0 +1,284 @@
+"""search, derive, train, evaluate, profile: what each leaves behind and prints."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from datanas import Architecture
+from datanas.engine.config import resolve
+from datanas.runs import read_metrics
+
+
+def files(run: Path) -> set[str]:
+    return {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+
+
+class TestSearch:
+    def test_leaves_the_files_of_a_run(self, chain: Any) -> None:
+        found = files(chain.search)
+        events = {name for name in found if name.startswith("events.out.tfevents.")}
+        steps = {f"checkpoints/step-{step:08d}/state.{kind}" for step in (3, 6) for kind in ("json", "safetensors")}
+        assert len(events) == 1
+        assert found - events - steps == {
+            "architecture.json",
+            "cells.png",
+            "cells.svg",
+            "config.yaml",
+            "env.json",
+            "genotypes/epoch-0001.json",
+            "genotypes/epoch-0002.json",
+            "lock",
+            "metrics.jsonl",
+        }
+        assert steps <= found
+
+    def test_keeps_what_the_last_epoch_would_have_kept(self, chain: Any) -> None:
+        kept = Architecture.load(chain.search / "architecture.json")
+        last = Architecture.load(chain.search / "genotypes" / "epoch-0002.json")
+        assert kept == last
+        assert kept.posterior == last.posterior
+        assert kept.source is not None
+        assert kept.source["seed"] == 0
+        assert kept.source["data"]["name"] == "npz"
+        assert kept.source["method"]["name"] == "egs"
+
+    def test_writes_the_resolved_configuration(self, chain: Any, make_config: Callable[[Path], Any]) -> None:
+        config = make_config(chain.root)
+        config["run"]["name"] = "search"
+        written = yaml.safe_load((chain.search / "config.yaml").read_text())
+        assert resolve(written) == resolve(config)
+        assert written == resolve(config).model_dump(mode="json")
+
+    def test_tells_the_environment(self, chain: Any) -> None:
+        environment = json.loads((chain.search / "env.json").read_text())
+        assert {"started", "command", "python", "platform", "cpu", "versions"} <= set(environment)
+
+    def test_logs_an_epoch_a_line_for_people_and_tensorboard(self, chain: Any) -> None:
+        lines = read_metrics(chain.search)
+        assert [(line["step"], line["epoch"]) for line in lines] == [(3, 1), (6, 2)]
+        events = EventAccumulator(str(chain.search)).Reload()
+        for name in ("train/loss", "train/alpha loss", "gap/supernet", "gap/child", "flatness/normal"):
+            assert name in events.Tags()["scalars"]
+            shown = [event.value for event in events.Scalars(name)]
+            assert shown == pytest.approx([line[name] for line in lines], rel=1e-6)
+
+    def test_prints_the_cells_and_says_where_they_are(self, chain: Any) -> None:
+        code, out, err = chain.printed["search"]
+        assert code == 0
+        assert "normal: " in out
+        assert "reduce: " in out
+        assert f"written to {chain.search}: architecture.json" in out
+        assert "epoch 2/2" in err
+        assert (chain.search / "cells.svg").read_text().startswith("<?xml")
+        assert (chain.search / "cells.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_quiet_is_quiet(self, settings: list[str], cli: Callable[..., Any]) -> None:
+        assert cli("search", *settings, "--search.epochs", 1, "--quiet").err == ""
+
+    def test_its_config_file_alone_repeats_it(self, chain: Any, tmp_path: Path, cli: Callable[..., Any]) -> None:
+        assert cli("search", "-c", chain.search / "config.yaml", "--run.root", tmp_path, "--quiet").code == 0
+        again = tmp_path / "search"
+        assert (again / "architecture.json").read_bytes() == (chain.search / "architecture.json").read_bytes()
+        for step in (3, 6):
+            state = Path("checkpoints") / f"step-{step:08d}" / "state.safetensors"
+            assert (again / state).read_bytes() == (chain.search / state).read_bytes()
+
+    def test_another_seed_is_another_search(self, chain: Any, tmp_path: Path, cli: Callable[..., Any]) -> None:
+        config = chain.search / "config.yaml"
+        assert cli("search", "-c", config, "--seed", 1, "--run.root", tmp_path, "--quiet").code == 0
+        first, second = (read_metrics(run) for run in (chain.search, tmp_path / "search"))
+        assert first[0]["train/loss"] != second[0]["train/loss"]
+        assert yaml.safe_load((tmp_path / "search" / "config.yaml").read_text())["seed"] == 1
+
+
+class TestDerive:
+    @pytest.fixture
+    def run(self, chain: Any, tmp_path: Path) -> Path:
+        return Path(shutil.copytree(chain.search, tmp_path / "run"))
+
+    def test_writes_what_the_search_wrote(self, run: Path, chain: Any, cli: Callable[..., Any]) -> None:
+        for name in ("architecture.json", "cells.svg", "cells.png"):
+            (run / name).unlink()
+        assert cli("derive", run).code == 0
+        for name in ("architecture.json", "cells.svg", "cells.png"):
+            assert (run / name).read_bytes() == (chain.search / name).read_bytes()
+
+    def test_lists_the_likeliest_in_order(self, chain: Any) -> None:
+        out = chain.printed["derive"].out
+        numbered = [line for line in out.splitlines() if " log P " in line and "Genotype(" in line]
+        assert [line.split(".")[0].strip() for line in numbered] == ["2", "3"]
+        kept = Architecture.load(chain.root / "derived.json")
+        assert kept.posterior is not None
+        log_probs = [kept.posterior["log_prob"], *(float(line.split("log P ")[1].split()[0]) for line in numbered)]
+        assert log_probs[0] >= log_probs[1] - 5e-4
+        assert log_probs[1:] == sorted(log_probs[1:], reverse=True)
+        genotypes = {line[line.index("Genotype(") :] for line in numbered}
+        assert len({*genotypes, kept.to_genotype()}) == 3
+
+    def test_writes_elsewhere_with_the_pictures_beside_it(self, chain: Any) -> None:
+        kept = Architecture.load(chain.root / "derived.json")
+        assert kept == Architecture.load(chain.search / "architecture.json")
+        assert (chain.root / "derived.svg").is_file()
+        assert (chain.root / "derived.png").is_file()
+
+    def test_samples_decide_how_many_operations_are_kept(self, run: Path, cli: Callable[..., Any]) -> None:
+        counts = []
+        for samples in (1, 4, 20):
+            assert cli("derive", run, "--samples", samples).code == 0
+            kept = Architecture.load(run / "architecture.json")
+            assert kept.posterior is not None
+            assert kept.posterior["samples"] == samples
+            counts.append(sum(int(cell.code.sum()) for cell in kept.cells.values()))
+        assert counts == sorted(set(counts))
+
+    def test_takes_what_an_earlier_epoch_would_have_kept(self, run: Path, cli: Callable[..., Any]) -> None:
+        assert cli("derive", run, "--epoch", 1).code == 0
+        assert (run / "architecture.json").read_bytes() == (run / "genotypes" / "epoch-0001.json").read_bytes()
+
+    def test_genotype_is_all_that_is_printed_and_nothing_is_written(self, run: Path, cli: Callable[..., Any]) -> None:
+        kept = Architecture.load(run / "architecture.json")
+        (run / "architecture.json").unlink()
+        assert cli("derive", run, "--genotype") == (0, kept.to_genotype() + "\n", "")
+        assert not (run / "architecture.json").exists()
+
+    @pytest.mark.parametrize(
+        ("given", "code", "message"),
+        [
+            (["--top", "0"], 2, "--top: must be at least 1, got 0"),
+            (["--samples", "0"], 2, "sampler.samples: must be at least 1, got 0"),
+            (["--epoch", "9"], 3, "has kept nothing for epoch 9"),
+            (["--epoch", "1", "--top", "2"], 2, "--epoch: --top and --samples need the probabilities"),
+            (["-o", "no-such-folder/a.json"], 6, "no-such-folder/a.json: No such file or directory"),
+        ],
+    )
+    def test_what_it_cannot_do(
+        self, given: list[str], code: int, message: str, run: Path, cli: Callable[..., Any]
+    ) -> None:
+        before = files(run)
+        outcome = cli("derive", run, *given)
+        assert outcome.code == code
+        assert message in outcome.err
+        assert files(run) == before
+
+
+class TestTrain:
+    def test_leaves_the_files_of_a_run(self, chain: Any) -> None:
+        found = files(chain.train)
+        assert {
+            "architecture.json",
+            "config.yaml",
+            "env.json",
+            "evaluation.json",
+            "metrics.jsonl",
+            "network.safetensors",
+            "checkpoints/step-00000006/state.safetensors",
+        } <= found
+        assert any(name.startswith("events.out.tfevents.") for name in found)
+
+    def test_trains_the_architecture_of_the_search(self, chain: Any) -> None:
+        searched = (chain.search / "architecture.json").read_bytes()
+        assert (chain.train / "architecture.json").read_bytes() == searched
+
+    def test_prints_the_figures_that_it_writes(self, chain: Any) -> None:
+        evaluation = json.loads((chain.train / "evaluation.json").read_text())
+        assert f"test error {evaluation['error']:.2%}" in chain.printed["train"].out
+        assert f"{evaluation['parameters']:,} parameters" in chain.printed["train"].out
+        assert evaluation["error"] == pytest.approx(1 - evaluation["score"])
+
+    def test_takes_a_published_architecture(self, settings: list[str], runs: Path, cli: Callable[..., Any]) -> None:
+        outcome = cli("train", "darts_v2", *settings, "--train.epochs", 1)
+        assert outcome.code == 0
+        kept = Architecture.load(runs / "run" / "architecture.json")
+        assert kept.source is not None
+        assert kept.source["name"] == "darts_v2"
+
+    def test_the_architecture_may_be_an_option(self, settings: list[str], cli: Callable[..., Any]) -> None:
+        outcome = cli("train", *settings, "--architecture", "darts_v2", "--print-config")
+        assert (outcome.code, outcome.err) == (0, "")
+
+    def test_a_held_out_share_is_measured(
+        self, chain: Any, settings: list[str], runs: Path, cli: Callable[..., Any]
+    ) -> None:
+        more = ["--train.validation", "0.25", "--train.ema", "0.9"]
+        assert cli("train", chain.search, *settings, *more, "--quiet").code == 0
+        assert all(0 <= line["validation/accuracy"] <= 1 for line in read_metrics(runs / "run"))
+
+
+class TestEvaluate:
+    def test_twice_gives_what_training_printed(self, chain: Any, cli: Callable[..., Any]) -> None:
+        figures = chain.printed["train"].out.splitlines()[0]
+        before = files(chain.train)
+        assert chain.printed["evaluate"] == (0, figures + "\n", "")
+        assert cli("evaluate", chain.train) == chain.printed["evaluate"]
+        assert files(chain.train) == before
+
+    def test_takes_data_from_elsewhere(self, chain: Any, tiny_images: Path, tmp_path: Path, cli: Any) -> None:
+        moved = shutil.copy(tiny_images, tmp_path / "moved.npz")
+        assert cli("evaluate", chain.train, "--data.root", moved) == chain.printed["evaluate"]
+
+    def test_needs_a_finished_training(self, chain: Any, tmp_path: Path, cli: Callable[..., Any]) -> None:
+        run = shutil.copytree(chain.train, tmp_path / "run")
+        (run / "network.safetensors").unlink()
+        outcome = cli("evaluate", run)
+        assert outcome.code == 3
+        assert "finish it with train --resume" in outcome.err
+
+    def test_refuses_a_network_of_another_architecture(self, chain: Any, tmp_path: Path, cli: Any) -> None:
+        run = shutil.copytree(chain.train, tmp_path / "run")
+        other = Architecture.load(chain.search / "genotypes" / "epoch-0001.json")
+        assert other != Architecture.load(run / "architecture.json")
+        other.save(run / "architecture.json")
+        code, out, err = cli("evaluate", run)
+        assert (code, out) == (3, "")
+        assert "network.safetensors: does not fit the run's architecture" in err
+
+    def test_the_network_is_what_was_trained(self, chain: Any) -> None:
+        tensors = load_file(chain.train / "network.safetensors")
+        evaluation = json.loads((chain.train / "evaluation.json").read_text())
+        learned = [name for name in tensors if "running" not in name and "num_batches" not in name]
+        assert sum(tensors[name].numel() for name in learned) == evaluation["parameters"]
+
+
+class TestProfile:
+    NAMES = ("DARTS", "darts_v2", "data_m7")
+    SMALL = ("--channels", "4", "--cells", "2", "--classes", "3", "--size", "8", "--device", "cpu")
+
+    def test_counts_what_training_counted(self, chain: Any, cli: Callable[..., Any]) -> None:
+        evaluation = json.loads((chain.train / "evaluation.json").read_text())
+        for given in (chain.search, chain.search / "architecture.json"):
+            outcome = cli("profile", given, *self.SMALL)
+            assert outcome.code == 0
+            lines = dict(line.split(maxsplit=1) for line in outcome.out.splitlines())
+            assert lines["parameters"] == f"{evaluation['parameters']:,}"
+            assert lines["multiply-adds"] == f"{evaluation['macs'] / 1e6:,.1f} M an image at 8x8"
+            assert lines["latency"].endswith("for a batch of 1 on cpu, median of 10 after 3")
+            assert "GiB" in lines["memory"]
+
+    def test_takes_a_published_name(self, cli: Callable[..., Any]) -> None:
+        first, second, third = (cli("profile", name, *self.SMALL).out.splitlines()[:2] for name in self.NAMES)
+        assert first == second
+        assert first != third
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            (["darts_v3"], "unknown architecture 'darts_v3'; did you mean 'darts_v2'?"),
+            (["darts_v2", "--cells", "0"], "cells must be at least 1, got 0"),
+            (["darts_v2", "--size", "0"], "--size: must be at least 1, got 0"),
+            (["darts_v2", "--batch", "0"], "--batch: must be at least 1, got 0"),
+            (["darts_v2", "--device", "toaster"], "device: 'toaster' cannot be used here"),
+        ],
+    )
+    def test_what_it_cannot_do(self, given: list[str], message: str, cli: Callable[..., Any]) -> None:
+        code, out, err = cli("profile", *given)
+        assert (code, out) == (2, "")
+        assert message in err

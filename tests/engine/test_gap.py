@@ -1,0 +1,212 @@
+"""The gap meter measures what it says, and leaves no trace."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from datanas import seeding
+from datanas.architecture import Architecture
+from datanas.engine.gap import Gap, architecture_gates, batch_statistics, host_gates, measure_gap, re_estimated
+from datanas.engine.search import SearchJob
+from datanas.network import build_network
+
+CPU = torch.device("cpu")
+Copy = Callable[[nn.Module], dict[str, Tensor]]
+
+
+@pytest.fixture
+def job(search_job: Callable[..., SearchJob]) -> SearchJob:
+    """A search of a few steps, so that weights, statistics and alphas are no longer those of the start."""
+    made = search_job(search={"gap": {"children": 3, "images": None, "statistics_batches": 2}})
+    for step in range(4):
+        made.step(step)
+    return made
+
+
+def measure(job: SearchJob, kept: Architecture | None = None) -> Gap:
+    kept = kept or job.sampler.derive().architecture
+    settings = job.config.search.gap
+    return measure_gap(
+        job.supernet, job.sampler, job.task, kept, settings, device=CPU, seed=0, epoch=1, progress=job.progress(4)
+    )
+
+
+def batches(job: SearchJob) -> list[Any]:
+    return [job.task.batch("weights", index) for index in range(job.config.search.gap.statistics_batches)]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_measuring_changes_no_number_and_no_mode(job: SearchJob, copied: Copy, training: bool) -> None:
+    job.supernet.train(training)
+    modes = [part.training for part in job.supernet.modules()]
+    momenta = [getattr(part, "momentum", None) for part in job.supernet.modules()]
+    tracked = [getattr(part, "track_running_stats", None) for part in job.supernet.modules()]
+    before, alphas, state = copied(job.supernet), copied(job.sampler), torch.get_rng_state()
+    measure(job)
+    assert all(torch.equal(value, before[name]) for name, value in job.supernet.state_dict().items())
+    assert all(torch.equal(value, alphas[name]) for name, value in job.sampler.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [part.training for part in job.supernet.modules()] == modes
+    assert [getattr(part, "momentum", None) for part in job.supernet.modules()] == momenta
+    assert [getattr(part, "track_running_stats", None) for part in job.supernet.modules()] == tracked
+
+
+def test_measuring_again_gives_the_same(job: SearchJob) -> None:
+    first = measure(job)
+    torch.rand(3)
+    assert measure(job) == first
+
+
+def test_everything_is_put_back_after_an_error(job: SearchJob, copied: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = copied(job.supernet)
+    monkeypatch.setattr(job.task, "evaluate", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        measure(job)
+    assert job.supernet.training
+    assert all(torch.equal(value, before[name]) for name, value in job.supernet.state_dict().items())
+    assert all(norm.track_running_stats for norm in norms(job.supernet))
+
+
+def norms(module: nn.Module) -> list[nn.BatchNorm2d]:
+    return [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+
+
+ONLY_A_MODEL: Any = SimpleNamespace(loss=lambda model, batch: model(batch))
+"""A task of which nothing but the forward pass counts."""
+
+
+def test_re_estimated_statistics_are_those_of_the_batches_alone() -> None:
+    """The mean over batches of their means and unbiased variances, whatever was there before."""
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(3)
+    for _ in range(3):
+        norm(5 + torch.randn(4, 3, 2, 2))
+    before = {name: buffer.clone() for name, buffer in norm.named_buffers()}
+    taken = [torch.randn(6, 3, 4, 4) * scale for scale in (1.0, 2.0, 3.0)]
+    with re_estimated(norm, ONLY_A_MODEL, norm, taken):
+        means = torch.stack([batch.mean(dim=(0, 2, 3)) for batch in taken]).mean(dim=0)
+        variances = torch.stack([batch.var(dim=(0, 2, 3)) for batch in taken]).mean(dim=0)
+        torch.testing.assert_close(norm.running_mean, means)
+        torch.testing.assert_close(norm.running_var, variances)
+        assert not norm.training
+    assert norm.training
+    assert norm.momentum == 0.1
+    assert all(torch.equal(buffer, before[name]) for name, buffer in norm.named_buffers())
+    assert not torch.allclose(before["running_mean"], means, atol=0.1)
+
+
+def test_norms_that_a_child_does_not_use_keep_quiet() -> None:
+    """Their statistics are reset inside and put back outside."""
+    used, unused = nn.BatchNorm2d(2), nn.BatchNorm2d(2)
+    both = nn.ModuleList([used, unused])
+    unused(3 + torch.randn(4, 2, 2, 2))
+    before = unused.running_mean.clone()
+    with re_estimated(both, ONLY_A_MODEL, used, [torch.randn(4, 2, 2, 2)]):
+        assert torch.equal(unused.running_mean, torch.zeros(2))
+    assert torch.equal(unused.running_mean, before)
+
+
+def test_batch_statistics_normalise_each_batch_by_itself(copied: Copy) -> None:
+    norm = nn.BatchNorm2d(2).eval()
+    before = copied(norm)
+    x = 7 + 3 * torch.randn(8, 2, 4, 4)
+    with batch_statistics(norm):
+        inside = norm(x)
+    torch.testing.assert_close(inside.mean(dim=(0, 2, 3)), torch.zeros(2), atol=1e-5, rtol=0)
+    assert not norm.training
+    assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
+    assert not torch.allclose(norm(x), inside, atol=0.1)
+
+
+def rebuilt(job: SearchJob, kept: Architecture) -> nn.Module:
+    """The network of an architecture, as large as the supernet and with its weights."""
+    space = job.config.space
+    network = build_network(kept, num_classes=3, channels=space.channels, cells=space.cells, pooling_norm=True)
+    weights = job.supernet.state_dict()
+    missing = network.load_state_dict({k: v for k, v in weights.items() if k in network.state_dict()}, strict=False)
+    # The rebuilt norms scale by 1 and shift by 0 until they learn.
+    assert all(name.rsplit(".", 1)[1] in ("weight", "bias") for name in missing.missing_keys)
+    return network
+
+
+@pytest.mark.parametrize("aggregate", ["sum", "mean"])
+def test_the_child_kept_is_the_rebuilt_network_with_the_supernet_s_weights(
+    search_job: Callable[..., SearchJob], aggregate: str
+) -> None:
+    gap = {"children": 2, "images": None, "statistics_batches": 2}
+    job = search_job(search={"gap": gap}, sampler={"normalise": aggregate})
+    for step in range(4):
+        job.step(step)
+    kept = job.sampler.derive().architecture
+    network = rebuilt(job, kept)
+    child = job.supernet.child(architecture_gates(kept, CPU))
+    x = job.task.batch("alpha", 0).images
+    with (
+        re_estimated(network, job.task, network, batches(job)),
+        re_estimated(job.supernet, job.task, child, batches(job)),
+        torch.no_grad(),
+    ):
+        torch.testing.assert_close(network(x), child(x), rtol=1e-4, atol=1e-5)
+        assert measure(job, kept).child == job.task.evaluate(network, "alpha")["accuracy"]
+
+
+def test_another_child_computes_something_else(job: SearchJob) -> None:
+    """Negative control."""
+    first, second = (architecture for architecture, _ in job.sampler.derive(2).ranking)
+    x = job.task.batch("alpha", 0).images
+    with torch.no_grad(), batch_statistics(job.supernet):
+        outputs = [job.supernet(x, architecture_gates(kept, CPU)) for kept in (first, second)]
+    assert not torch.allclose(*outputs, rtol=1e-4, atol=1e-5)
+
+
+def test_children_are_drawn_with_their_own_keys_and_scored_alone(job: SearchJob) -> None:
+    scores = []
+    for index in range(3):
+        with torch.no_grad():
+            draw = job.sampler.draw(job.progress(4), seeding.generator(0, "gap/children", 1, index))
+        child = job.supernet.child(host_gates(draw.gates, CPU))
+        with re_estimated(job.supernet, job.task, child, batches(job)):
+            scores.append(job.task.evaluate(child, "alpha")["accuracy"])
+    found = measure(job)
+    assert found.children_mean == pytest.approx(statistics.mean(scores))
+    assert found.children_variance == pytest.approx(statistics.variance([100 * score for score in scores]))
+    assert found.children_variance > 0
+
+
+def test_the_supernet_draws_anew_for_every_batch(job: SearchJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datanas.tasks.classification.EVALUATION_BATCH", 6)
+    drawn: list[Tensor] = []
+    original = job.sampler.draw
+    monkeypatch.setattr(job.sampler, "draw", lambda *args: drawn.append(args) or original(*args))
+    measure(job)
+    # 24 images of the alpha part in batches of 6, then three children; the child that is kept is not drawn.
+    assert len(drawn) == 4 + 3
+
+
+def test_the_gap_is_the_supernet_s_score_minus_the_kept_child_s() -> None:
+    gap = Gap(supernet=0.8, children_mean=0.5, children_variance=4.0, child=0.6)
+    assert gap.gap == pytest.approx(0.2)
+    assert gap.figures() == {
+        "gap/supernet": 0.8,
+        "gap/children_mean": 0.5,
+        "gap/children_variance": 4.0,
+        "gap/child": 0.6,
+        "gap/gap": gap.gap,
+    }
+
+
+def test_a_limit_is_kept(job: SearchJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    limited = job.config.search.gap.model_copy(update={"images": 12})
+    limits: list[object] = []
+    original = job.task.evaluate
+    monkeypatch.setattr(job.task, "evaluate", lambda *args: limits.append(args[1:]) or original(*args))
+    kept = job.sampler.derive().architecture
+    measure_gap(job.supernet, job.sampler, job.task, kept, limited, device=CPU, seed=0, epoch=1, progress=0.5)
+    assert limits == [("alpha", 12)] * 5

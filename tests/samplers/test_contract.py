@@ -1,0 +1,207 @@
+"""What every registered sampler keeps to. A new one is tested by existing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import datanas
+from datanas.architecture import Architecture
+from datanas.config import ComponentConfig, validate
+from datanas.errors import ConfigError
+from datanas.ops.mixed import Gates
+from datanas.samplers import samplers
+from datanas.samplers.base import Draw, Sampler
+from datanas.spaces import spaces
+from datanas.supernet import Supernet
+from datanas.tasks import tasks
+
+SPACE = spaces["conv_cell"](spaces["conv_cell"].Config(cells=3, channels=2, nodes=5))
+GROUPS = SPACE.groups()
+
+
+def make(name: str, seed: int = 0) -> Sampler:
+    """The sampler with its default settings, and alphas that prefer something."""
+    torch.manual_seed(seed)
+    entry = samplers[name]
+    sampler = entry(validate(entry.Config, {"name": name}, "sampler"), GROUPS, "conv_cell")
+    with torch.no_grad():
+        for parameter in sampler.parameters():
+            parameter.add_(0.5 * torch.randn(parameter.shape))
+    return sampler
+
+
+@pytest.fixture(params=sorted(samplers))
+def sampler(request: pytest.FixtureRequest) -> Sampler:
+    return make(request.param)
+
+
+def draw(sampler: Sampler, seed: int = 0, progress: float = 0.5, *, uniform: bool = False) -> Draw:
+    return sampler.draw(progress, torch.Generator().manual_seed(seed), uniform=uniform)
+
+
+def same(first: Draw, second: Draw) -> bool:
+    return all(torch.equal(first.gates[name], second.gates[name]) for name in GROUPS)
+
+
+@pytest.mark.parametrize("name", sorted(samplers))
+def test_its_settings_are_a_component_of_its_name(name: str) -> None:
+    config = validate(samplers[name].Config, {"name": name}, "sampler")
+    assert isinstance(config, ComponentConfig)
+    assert samplers[name].Config() == config
+    assert validate(samplers[name].Config, config.model_dump(mode="json"), "sampler") == config
+
+
+@pytest.mark.parametrize("name", sorted(samplers))
+def test_unknown_settings_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"sampler\.no_such_setting: unknown key"):
+        validate(samplers[name].Config, {"name": name, "no_such_setting": 1}, "sampler")
+
+
+def test_gates_are_finite_numbers_on_the_host(sampler: Sampler) -> None:
+    for progress in (0.0, 0.5, 1.0):
+        found = draw(sampler, progress=progress)
+        assert set(found.gates) == set(found.probs) == set(found.codes) == set(GROUPS)
+        for name, group in GROUPS.items():
+            gates = found.gates[name]
+            assert gates.shape == group.shape
+            assert gates.device.type == "cpu"
+            assert gates.is_floating_point()
+            assert gates.isfinite().all()
+            assert found.probs[name].shape == found.codes[name].shape
+
+
+def test_probability_vectors_of_a_draw_sum_to_one(sampler: Sampler) -> None:
+    for probs in draw(sampler).probs.values():
+        assert (probs >= 0).all()
+        torch.testing.assert_close(probs.sum(dim=1), torch.ones(len(probs), dtype=probs.dtype))
+
+
+@pytest.mark.parametrize("uniform", [False, True])
+def test_a_draw_is_a_function_of_its_generator(sampler: Sampler, uniform: bool) -> None:
+    state = torch.get_rng_state()
+    first = draw(sampler, 1, uniform=uniform)
+    torch.rand(5)
+    assert same(first, draw(sampler, 1, uniform=uniform))
+    torch.set_rng_state(state)
+
+
+def test_a_draw_takes_no_chance_from_elsewhere(sampler: Sampler) -> None:
+    state = torch.get_rng_state()
+    draw(sampler)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_drawing_changes_no_parameter(sampler: Sampler) -> None:
+    before = {name: value.clone() for name, value in sampler.state_dict().items()}
+    draw(sampler)
+    draw(sampler, uniform=True)
+    assert all(torch.equal(value, before[name]) for name, value in sampler.state_dict().items())
+
+
+def test_a_uniform_draw_ignores_alpha(sampler: Sampler) -> None:
+    before = draw(sampler, uniform=True)
+    with torch.no_grad():
+        for parameter in sampler.parameters():
+            parameter.copy_(torch.rand(parameter.shape) + 0.1)
+    assert same(before, draw(sampler, uniform=True))
+
+
+def test_the_loss_is_a_finite_scalar_that_reaches_every_alpha(sampler: Sampler) -> None:
+    """A step of alpha can be made from it, whatever the task's loss is."""
+    assert set(sampler.alpha) == set(GROUPS)
+    found = draw(sampler)
+    flat = torch.cat([gates.flatten() for gates in found.gates.values()])
+    loss = sampler.loss((flat * torch.linspace(-1, 1, len(flat))).sum(), found, 0.5)
+    assert loss.shape == ()
+    assert loss.isfinite()
+    loss.backward()
+    for alpha in sampler.alpha.values():
+        assert alpha.grad is not None
+        assert alpha.grad.isfinite().all()
+        assert (alpha.grad != 0).any()
+
+
+def test_a_state_gives_the_same_draws(sampler: Sampler) -> None:
+    other = make(sampler.config.name, seed=1)
+    assert any(not torch.equal(a, b) for a, b in zip(sampler.parameters(), other.parameters(), strict=True))
+    other.load_state_dict(sampler.state_dict())
+    for seed in range(3):
+        assert same(draw(sampler, seed), draw(other, seed))
+    assert other.derive().architecture == sampler.derive().architecture
+
+
+def test_probabilities_cover_each_edge_or_each_node(sampler: Sampler) -> None:
+    for name, table in sampler.probabilities().items():
+        group = GROUPS[name]
+        assert table.shape == group.shape
+        assert not table.requires_grad
+        assert (table >= 0).all()
+        by_edge = table.sum(dim=1)
+        by_node = torch.stack([table[list(part)].sum() for part in group.partition])
+        assert torch.allclose(by_edge, torch.ones_like(by_edge)) or torch.allclose(by_node, torch.ones_like(by_node))
+
+
+def test_inclusion_is_a_probability_of_each_operation(sampler: Sampler) -> None:
+    for name, table in sampler.inclusion().items():
+        assert table.shape == GROUPS[name].shape
+        assert not table.requires_grad
+        assert (table >= 0).all()
+        assert (table <= 1 + 1e-12).all()
+
+
+def test_flatness_lies_between_decided_and_flat(sampler: Sampler) -> None:
+    found = sampler.flatness()
+    assert set(found) == set(GROUPS)
+    assert all(0 <= flatness <= 1 + 1e-9 for flatness in found.values())
+
+
+def test_the_derived_architecture_is_one_of_its_groups(sampler: Sampler) -> None:
+    derivation = sampler.derive()
+    found = derivation.architecture
+    assert isinstance(found, Architecture)
+    assert found.space == "conv_cell"
+    for name, group in GROUPS.items():
+        cell = found.cells[name]
+        assert (cell.edges, cell.primitives, cell.outputs) == (group.edges, group.primitives, group.outputs)
+        assert (cell.code[:, group.null] == 0).all()
+    assert Architecture.from_json(found.to_json()) == found
+
+
+def test_deriving_again_gives_the_same(sampler: Sampler) -> None:
+    assert sampler.derive().architecture == sampler.derive(3).architecture
+
+
+def test_the_ranking_falls_and_repeats_nothing(sampler: Sampler) -> None:
+    derivation = sampler.derive(5)
+    found = [architecture for architecture, _ in derivation.ranking]
+    log_probs = [log_prob for _, log_prob in derivation.ranking]
+    assert found[0] == derivation.architecture
+    assert len(set(found)) == len(found) <= 5
+    assert log_probs == sorted(log_probs, reverse=True)
+    assert all(log_prob <= 1e-9 for log_prob in log_probs)
+
+
+def test_the_derived_architecture_builds_and_runs(sampler: Sampler) -> None:
+    network = datanas.build_network(sampler.derive().architecture, num_classes=3, channels=2, cells=2)
+    assert network(torch.randn(2, 3, 8, 8)).shape == (2, 3)
+
+
+def test_the_derived_weights_fit_what_is_drawn(sampler: Sampler) -> None:
+    """A supernet can run the kept child: its factors have the shape of gates and open no closed operation."""
+    found = sampler.derive().architecture
+    for name, group in GROUPS.items():
+        weights = found.weights(name)
+        assert weights.shape == group.shape
+        assert np.array_equal(weights > 0, found.code[name] > 0)
+
+
+def test_what_is_drawn_runs_in_a_supernet(sampler: Sampler) -> None:
+    task = tasks["classification"]
+    config = task.Config()
+    supernet = Supernet(SPACE, task.stem(config, 3, 2), lambda widths: task.head(config, widths, 5))
+    gates = {name: Gates.of(values) for name, values in draw(sampler).gates.items()}
+    outputs = supernet(torch.randn(2, 3, 8, 8), gates)
+    assert outputs.shape == (2, 5)
+    assert outputs.isfinite().all()

@@ -1,0 +1,195 @@
+"""What every registered task keeps to. A new one is tested by existing: on tiny images, or on what DATA makes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from datanas.config import ComponentConfig, validate
+from datanas.data.base import ImageData, ImageSet
+from datanas.errors import ConfigError
+from datanas.network import Network, build_network
+from datanas.published import architecture
+from datanas.spaces.base import StemShape
+from datanas.tasks import tasks
+from datanas.tasks.base import Part, Task
+
+BATCH = 6
+SEARCH: tuple[Part, ...] = ("weights", "alpha")
+
+
+def tiny_images() -> ImageData:
+    def part(count: int) -> ImageSet:
+        generator = torch.Generator().manual_seed(count)
+        pixels = torch.randint(0, 256, (count, 3, 16, 16), generator=generator, dtype=torch.uint8)
+        return ImageSet(pixels, torch.arange(count) % 3)
+
+    return ImageData(part(60), part(30), ("ant", "bee", "cow"))
+
+
+DATA: dict[str, Callable[[], object]] = {}
+"""Data for the tasks that take something else than images."""
+
+
+def make(name: str, seed: int = 0) -> Task[Any]:
+    entry = tasks[name]
+    try:
+        config = validate(entry.Config, {"name": name}, "task")
+        return entry(config, DATA.get(name, tiny_images)(), torch.device("cpu"), seed)
+    except ConfigError as error:
+        pytest.skip(f"{name} needs settings or data that the test does not know: {error}")
+
+
+@pytest.fixture(params=sorted(tasks))
+def task(request: pytest.FixtureRequest) -> Task[Any]:
+    return make(request.param)
+
+
+@pytest.fixture
+def searching(task: Task[Any]) -> Task[Any]:
+    task.split_search("1:1", BATCH, None)
+    return task
+
+
+@pytest.fixture
+def network(task: Task[Any], request: pytest.FixtureRequest) -> Network:
+    torch.manual_seed(0)
+    config = tasks[name_of(request)].Config()
+    return Network(
+        architecture("gdas"),
+        task.stem(config, task.example_shape[0], 2),
+        lambda widths: task.head(config, widths, task.num_classes),
+        channels=2,
+        cells=3,
+    )
+
+
+def name_of(request: pytest.FixtureRequest) -> str:
+    return str(request.node.callspec.params["task"])
+
+
+def flat(batch: object) -> torch.Tensor:
+    """All numbers of a batch in one row, whatever it is made of."""
+    if isinstance(batch, torch.Tensor):
+        return batch.flatten().double()
+    parts = batch if isinstance(batch, list | tuple) else vars(batch).values()
+    return torch.cat([torch.zeros(0).double(), *(flat(x) for x in parts if not isinstance(x, str | int | float))])
+
+
+@pytest.mark.parametrize("name", sorted(tasks))
+def test_its_settings_are_a_component_of_its_name(name: str) -> None:
+    config = validate(tasks[name].Config, {"name": name}, "task")
+    assert isinstance(config, ComponentConfig)
+    assert tasks[name].Config() == config
+    assert validate(tasks[name].Config, config.model_dump(mode="json"), "task") == config
+
+
+@pytest.mark.parametrize("name", sorted(tasks))
+def test_unknown_settings_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"task\.no_such_setting: unknown key"):
+        validate(tasks[name].Config, {"name": name, "no_such_setting": 1}, "task")
+
+
+@pytest.mark.parametrize("name", sorted(tasks))
+def test_data_of_no_kind_is_refused(name: str) -> None:
+    entry = tasks[name]
+    with pytest.raises(ConfigError):
+        entry(entry.Config(), object(), torch.device("cpu"), 0)
+
+
+def test_the_stem_hands_on_what_its_shape_says(task: Task[Any], request: pytest.FixtureRequest) -> None:
+    stem = task.stem(tasks[name_of(request)].Config(), task.example_shape[0], 4)
+    assert isinstance(stem.shape, StemShape)
+    first, second = stem(torch.randn(2, *task.example_shape))
+    assert (first.shape[1], second.shape[1]) == stem.shape.channels
+    assert (first.shape[2:] != second.shape[2:]) == stem.shape.halved
+
+
+def test_its_description_is_plain(task: Task[Any]) -> None:
+    assert json.loads(json.dumps(task.describe())) == task.describe()
+    assert task.num_classes >= 1
+    assert len(task.example_shape) >= 1
+
+
+@pytest.mark.parametrize("part", SEARCH)
+def test_a_batch_is_a_function_of_its_step(searching: Task[Any], part: Part, request: pytest.FixtureRequest) -> None:
+    other = make(name_of(request))
+    other.split_search("1:1", BATCH, None)
+    steps = (0, 1, searching.steps_per_epoch(part) + 1)
+    forward = [flat(searching.batch(part, step)) for step in steps]
+    torch.rand(3)
+    backward = [flat(other.batch(part, step)) for step in reversed(steps)][::-1]
+    assert all(torch.equal(one, two) for one, two in zip(forward, backward, strict=True))
+    assert len(forward[0]) > 0
+    assert not torch.equal(forward[0], forward[1])
+
+
+def test_the_seed_decides_the_batches(searching: Task[Any], request: pytest.FixtureRequest) -> None:
+    other = make(name_of(request), seed=1)
+    other.split_search("1:1", BATCH, None)
+    assert not torch.equal(flat(searching.batch("weights", 0)), flat(other.batch("weights", 0)))
+
+
+def test_making_a_batch_leaves_the_global_generator_alone(searching: Task[Any]) -> None:
+    state = torch.get_rng_state()
+    searching.batch("weights", 0)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_every_part_has_steps(searching: Task[Any]) -> None:
+    assert all(searching.steps_per_epoch(part) >= 1 for part in SEARCH)
+    searching.split_train(0.0, BATCH)
+    assert searching.steps_per_epoch("train") >= 1
+
+
+def test_the_loss_is_a_finite_scalar_that_trains(searching: Task[Any], network: nn.Module) -> None:
+    loss = searching.loss(network, searching.batch("weights", 0))
+    assert loss.shape == ()
+    assert loss.isfinite()
+    loss.backward()
+    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    assert gradients
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert any(gradient.abs().sum() > 0 for gradient in gradients)
+
+
+@pytest.mark.parametrize("part", ["alpha", "test"])
+def test_an_evaluation_has_the_score_and_repeats(searching: Task[Any], network: nn.Module, part: Part) -> None:
+    figures = searching.evaluate(network.eval(), part)
+    assert searching.score in figures
+    assert all(isinstance(value, float) for value in figures.values())
+    assert 0 <= figures[searching.score] <= 1
+    assert searching.evaluate(network, part) == figures
+
+
+def test_a_limited_evaluation_repeats(searching: Task[Any], network: nn.Module) -> None:
+    figures = searching.evaluate(network.eval(), "alpha", 12)
+    assert searching.evaluate(network, "alpha", 12) == figures
+
+
+def test_evaluating_changes_no_weight_no_mode_and_no_random_number(searching: Task[Any], network: nn.Module) -> None:
+    network.eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    state = torch.get_rng_state()
+    searching.evaluate(network, "alpha")
+    assert not network.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_the_held_out_share_is_measured(task: Task[Any], network: nn.Module) -> None:
+    task.split_train(0.25, BATCH)
+    assert task.score in task.evaluate(network.eval(), "validation")
+
+
+@pytest.mark.parametrize("name", sorted(tasks))
+def test_a_network_is_built_for_it_by_name(name: str) -> None:
+    task = make(name)
+    network = build_network(architecture("gdas"), task=name, num_classes=task.num_classes, channels=2, cells=3)
+    task.split_train(0.0, BATCH)
+    assert task.loss(network, task.batch("train", 0)).isfinite()

@@ -1,0 +1,80 @@
+"""Costs of networks, against counts by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from datanas import hardware
+from datanas.hardware import count_macs, count_parameters, median_seconds, peak_memory, place
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 5, padding=2, groups=4),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 10),
+    )
+
+
+PARAMETERS = 3 * 8 * 9 + 16 + (2 * 8 * 25 + 8) + (8 * 10 + 10)
+MACS = 3 * 8 * 9 * 8 * 8 + 2 * 8 * 25 * 8 * 8 + 8 * 10
+
+
+def test_parameters_are_counted() -> None:
+    assert count_parameters(network()) == PARAMETERS
+
+
+def test_a_shared_parameter_counts_once() -> None:
+    layer = nn.Linear(4, 4)
+    assert count_parameters(nn.Sequential(layer, layer)) == 20
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_multiply_adds_are_those_of_convolutions_and_matrix_products(device: str) -> None:
+    assert count_macs(network().to(device), torch.zeros(1, 3, 16, 16, device=device)) == MACS
+
+
+def test_multiply_adds_grow_with_the_batch() -> None:
+    assert count_macs(network(), torch.zeros(4, 3, 16, 16)) == 4 * MACS
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_counting_changes_neither_mode_nor_statistics(training: bool) -> None:
+    module = network().train(training)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    count_macs(module, torch.randn(2, 3, 16, 16))
+    assert module.training == module[1].training == training
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_a_placed_module_keeps_its_weights_in_channels_last() -> None:
+    module = network()
+    weight = module[3].weight.detach().clone()
+    assert place(module, torch.device("cpu")) is module
+    assert torch.equal(module[3].weight, weight)
+    assert module[3].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_time_is_the_median_of_the_calls_after_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    durations = iter([1.0, 9.0, 2.0, 3.0, 50.0])
+    now, calls = [0.0], []
+    monkeypatch.setattr(hardware.time, "perf_counter", lambda: now[0])
+
+    def call() -> None:
+        calls.append(1)
+        if len(calls) > 2:
+            now[0] += next(durations)
+
+    assert median_seconds(call, torch.device("cpu"), warm_up=2, repeats=5) == 3.0
+    assert len(calls) == 7
+
+
+def test_peak_memory_of_the_process_is_in_bytes() -> None:
+    block = bytearray(1 << 26)
+    assert len(block) < peak_memory(torch.device("cpu")) < 1 << 40

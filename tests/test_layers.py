@@ -1,0 +1,183 @@
+"""Imports go one way (DESIGN, "Layout"), and what must start fast loads nothing heavy."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import datanas
+
+PACKAGE = Path(datanas.__file__).parent
+
+LAYERS: tuple[frozenset[str], ...] = tuple(
+    map(
+        frozenset,
+        (
+            {"errors"},
+            {"checks", "registry", "config", "seeding"},
+            {"cell", "document", "genotype", "architecture", "published", "egs", "posterior", "constraint"},
+            {"ops", "hardware"},
+            {"spaces"},
+            {"samplers", "data"},
+            {"tasks"},
+            {"supernet", "network"},
+            {"runs", "distributed"},
+            {"engine"},
+            {"report"},
+            {"cli"},
+        ),
+    )
+)
+"""Lowest first. A part imports from its own layer and from those below, save what APART forbids."""
+
+MODEL_CODE = frozenset().union(*LAYERS[3:8])
+APART: dict[str, frozenset[str]] = {
+    "samplers": frozenset({"data"}),
+    "data": frozenset({"samplers", "spaces", "ops"}),
+    "tasks": frozenset({"samplers"}),
+    "supernet": frozenset({"samplers", "data", "tasks", "network"}),
+    "network": frozenset({"samplers", "data", "supernet"}),
+    "runs": MODEL_CODE,
+    "distributed": MODEL_CODE,
+    "report": MODEL_CODE | {"engine", "distributed"},
+}
+LIGHTNING = ("lightning", "lightning_fabric", "pytorch_lightning")
+
+
+def imports(source: str, module: str) -> Iterator[str]:
+    """The dotted names that a module imports anywhere in its text; `from a import b` gives `a.b`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = module.split(".")[: -node.level] if node.level else []
+            base = ".".join([*parents, *filter(None, [node.module])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "import_module":
+            yield from (a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str))
+
+
+def part_of(module: str) -> str:
+    """`datanas.engine.search` belongs to `engine`; the root's own names to the root."""
+    _, _, rest = module.partition(".")
+    return rest.partition(".")[0]
+
+
+def level_of(part: str) -> int:
+    levels = [level for level, parts in enumerate(LAYERS) if part in parts]
+    assert levels, f"{part} has no place in LAYERS; give it one"
+    return levels[0]
+
+
+def faults(source: str, module: str) -> list[str]:
+    """What a module imports against the rules."""
+    importer = part_of(module)
+    found = []
+    for name in imports(source, module):
+        package, *rest = name.split(".")
+        if package in LIGHTNING and not module.endswith(".distributed"):
+            found.append(f"{module} imports {name}; only distributed.py may")
+        if importer == "report" and package == "torch":
+            found.append(f"{module} imports torch")
+        if package != "datanas" or rest[0].startswith("__"):
+            continue
+        imported = rest[0]
+        if level_of(imported) > level_of(importer):
+            found.append(f"{module} imports {name}, which stands above it")
+        if imported in APART.get(importer, ()):
+            found.append(f"{module} imports {name}; the two know nothing of each other")
+        if "conv_cell" in rest and importer != "spaces":
+            found.append(f"{module} imports {name}; spaces are found by name")
+    return found
+
+
+def module_name(path: Path) -> str:
+    *parents, stem = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parents if stem == "__init__" else [*parents, stem])
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or not path.stem.startswith("__"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=[module_name(path) for path in FILES])
+def test_imports_go_down(path: Path) -> None:
+    # A package's own __init__ is named as a module of it, so that relative imports resolve.
+    module = module_name(path) + (".__init__" if path.stem == "__init__" else "")
+    assert faults(path.read_text(encoding="utf-8"), module) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("datanas.samplers.made_up", "from datanas.supernet import Supernet"),
+        ("datanas.samplers.made_up", "from datanas import tasks"),
+        ("datanas.samplers.made_up", "from ..data import base"),
+        ("datanas.samplers.made_up", "def late():\n    import datanas.engine.search"),
+        ("datanas.tasks.made_up", "from datanas.samplers.base import Sampler"),
+        ("datanas.spaces.made_up", "import datanas.network"),
+        ("datanas.engine.made_up", "from datanas.report.cells import draw_svg"),
+        ("datanas.engine.made_up", "from datanas.spaces.conv_cell import ConvCellSpace"),
+        ("datanas.engine.made_up", "from datanas.spaces import conv_cell"),
+        ("datanas.engine.made_up", "from importlib import import_module\nimport_module('datanas.spaces.conv_cell')"),
+        ("datanas.engine.made_up", "from lightning.fabric import Fabric"),
+        ("datanas.report.made_up", "from torch import Tensor"),
+        ("datanas.report.made_up", "from datanas.engine.search import search"),
+        ("datanas.runs.made_up", "from datanas.ops.mixed import Gates"),
+        ("datanas.errors", "from datanas.config import Section"),
+    ],
+)
+def test_an_offending_import_is_found(module: str, source: str) -> None:
+    """Negative control."""
+    assert len(faults(source, module)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("datanas.network", "from datanas.tasks import tasks"),
+        ("datanas.distributed", "import lightning_fabric"),
+        ("datanas.runs.made_up", "import torch"),
+        ("datanas.spaces.made_up", "from .conv_cell import ConvCellSpace"),
+        ("datanas.cli.made_up", "from datanas import __version__\nimport math"),
+    ],
+)
+def test_a_rightful_import_is_not(module: str, source: str) -> None:
+    assert faults(source, module) == []
+
+
+def loaded_after(code: str) -> set[str]:
+    """The modules that a fresh interpreter has loaded after `code`."""
+    script = f"{code}\nimport sys; print(); print('LOADED', *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.rsplit("LOADED", 1)[1].split())
+
+
+def test_importing_the_package_loads_nothing_else() -> None:
+    loaded = loaded_after("import datanas")
+    assert "torch" not in loaded
+    assert "pydantic" not in loaded
+    assert {name for name in loaded if name.startswith("datanas")} == {"datanas"}
+
+
+def test_help_loads_no_torch_and_of_the_package_only_the_configuration_s_ground() -> None:
+    loaded = loaded_after("from datanas.cli import main; assert main(['--help']) == 0")
+    assert not {"torch", "torchvision", "numpy", "matplotlib", "sklearn", "tensorboard"} & loaded
+    own = {name for name in loaded if name.startswith("datanas.") and not name.startswith("datanas.cli")}
+    assert own <= {"datanas.errors", "datanas.config"}
+
+
+@pytest.mark.parametrize("command", ["search", "train", "derive", "evaluate", "profile", "list"])
+def test_the_help_of_a_command_loads_no_torch(command: str) -> None:
+    assert "torch" not in loaded_after(f"from datanas.cli import main; assert main([{command!r}, '--help']) == 0")
+
+
+def test_reports_and_run_folders_do_without_torch() -> None:
+    report = [module_name(path) for path in FILES if path.parent.name == "report"]
+    runs = ["datanas.runs", "datanas.runs.folder", "datanas.runs.metrics", "datanas.runs.events"]
+    assert "torch" not in loaded_after("\n".join(f"import {name}" for name in (*report, *runs)))
