@@ -89,7 +89,7 @@ def test_a_signal_saves_the_state_and_the_run_goes_on(
     signum: int, code: int, stop: Callable[..., Any], chain: Any, cli: Callable[..., Any]
 ) -> None:
     returned, err, run = stop(signum)
-    assert returned == code
+    assert returned == code, err
     assert "Traceback" not in err
     assert err.splitlines()[-1] == (
         f"error: interrupted at step 5/6; the state is saved, go on with: datanas search --resume {run}"
@@ -103,8 +103,8 @@ def test_a_signal_saves_the_state_and_the_run_goes_on(
 def test_a_killed_run_goes_on_from_its_last_checkpoint(
     stop: Callable[..., Any], chain: Any, cli: Callable[..., Any]
 ) -> None:
-    returned, _, run = stop(signal.SIGKILL)
-    assert returned == -signal.SIGKILL
+    returned, err, run = stop(signal.SIGKILL)
+    assert returned == -signal.SIGKILL, err
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-00000003"]
     assert cli("search", "--resume", run, "--quiet").code == 0
     assert_same_search(run, chain.search)

@@ -102,6 +102,14 @@ def test_re_estimated_statistics_are_those_of_the_batches_alone() -> None:
     assert not torch.allclose(before["running_mean"], means, atol=0.1)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_re_estimating_puts_the_mode_back(training: bool) -> None:
+    norm = nn.BatchNorm2d(2).train(training)
+    with re_estimated(norm, ONLY_A_MODEL, norm, [torch.randn(4, 2, 2, 2)]):
+        pass
+    assert norm.training == training
+
+
 def test_norms_that_a_child_does_not_use_keep_quiet() -> None:
     """Their statistics are reset inside and put back outside."""
     used, unused = nn.BatchNorm2d(2), nn.BatchNorm2d(2)

@@ -15,7 +15,8 @@ from torch import Tensor
 from datanas.architecture import Architecture
 from datanas.config import read_yaml
 from datanas.engine.config import resolve
-from datanas.engine.search import SearchJob, SearchResult, derive, load_run_config, open_folder, search
+from datanas.engine.search import SearchJob, SearchResult, derive, search
+from datanas.engine.setup import load_run_config, open_folder
 from datanas.errors import CheckpointError, ConfigError, DataError, Interrupted, NonFiniteError
 from datanas.hardware import count_parameters
 from datanas.samplers.egs import EGS
@@ -190,7 +191,7 @@ def test_resuming_a_complete_search_changes_nothing(
 def test_measuring_more_and_saving_less_changes_nothing(
     config: Make, finished: SearchResult, final_state: Read, same: Same
 ) -> None:
-    over = {"search": {"gap": {"every": 2, "children": 3}}, "run": {"checkpoint_every": 2}}
+    over = {"search": {"gap": {"every": 3, "children": 3}}, "run": {"checkpoint_every": 2}}
     other = run(config(**over))
     for result, measured in ((finished, True), (other, False)):
         assert ["gap/child" in line for line in result.history] == [measured, True]
@@ -350,17 +351,46 @@ def test_weights_and_alphas_learn_from_their_own_part(
 ) -> None:
     """Eq. 6: a weight step moves no alpha, an alpha step no weight; the parts are disjoint."""
     job = search_job()
-    parts: list[str] = []
-    original = job.task.batch
-    monkeypatch.setattr(job.task, "batch", lambda part, step: parts.append(part) or original(part, step))
+    parts: list[tuple[str, bool]] = []
+    original = job.task.loss
+
+    def spy(model: Any, batch: Any) -> Tensor:
+        parts.append((batch.part, any(weight.requires_grad for weight in job.supernet.parameters())))
+        return original(model, batch)
+
+    monkeypatch.setattr(job.task, "loss", spy)
     before = [weight.detach().clone() for weight in job.supernet.parameters()]
     job._alpha_step(0)
-    assert parts == ["alpha"]
     assert all(torch.equal(old, new) for old, new in zip(before, job.supernet.parameters(), strict=True))
     alphas = [alpha.detach().clone() for alpha in job.sampler.parameters()]
     job._weight_step(0, uniform=False)
-    assert parts == ["alpha", "weights"]
+    assert parts == [("alpha", False), ("weights", True)]
     assert all(torch.equal(old, new) for old, new in zip(alphas, job.sampler.parameters(), strict=True))
+
+
+def test_every_step_draws_its_own_gates(search_job: Callable[..., SearchJob], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one and the same P: alpha is held."""
+    job = search_job(search={"steps": "1:2"})
+    drawn: list[tuple[float, ...]] = []
+    original = EGS.draw
+
+    def spy(self: EGS, *args: Any, **options: Any) -> Any:
+        found = original(self, *args, **options)
+        drawn.append(tuple(torch.cat([gates.detach().flatten() for gates in found.gates.values()]).tolist()))
+        return found
+
+    monkeypatch.setattr(EGS, "draw", spy)
+    monkeypatch.setattr(job._alpha_optimizer, "step", lambda: None)
+    for step in range(3):
+        job.step(step)
+    assert len(drawn) == 9
+    assert len(set(drawn)) == 9
+
+
+def test_an_epoch_s_loss_is_the_mean_of_its_own_steps(config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SearchJob, "step", lambda self, step: {"loss": float(step)})
+    history = run(config()).history
+    assert [line["train/loss"] for line in history] == [1.0, 4.0]
 
 
 def test_every_alpha_gets_a_gradient_from_the_task(search_job: Callable[..., SearchJob]) -> None:

@@ -1,4 +1,4 @@
-"""Training from end to end: that it learns, repeats, resumes, averages and holds out, and that its network comes back."""
+"""Training from end to end: it learns, repeats, resumes, averages and holds out, and its network comes back."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -107,6 +108,16 @@ def test_drop_path_reaches_the_network(train_job: Callable[..., TrainJob], same:
     assert not same(learned(0.5), learned(0.0))
 
 
+def test_every_step_drops_other_paths(train_job: Callable[..., TrainJob], monkeypatch: pytest.MonkeyPatch) -> None:
+    job = train_job(train={"drop_path": 0.9, "epochs": 2})
+    chances: list[float] = []
+    monkeypatch.setattr(type(job.task), "loss", lambda *args: chances.append(float(torch.rand(()))) or 1 / 0)
+    for step in (4, 5, 5):
+        with pytest.raises(ZeroDivisionError):
+            job.step(step)
+    assert chances[0] != chances[1] == chances[2]
+
+
 def test_the_average_of_the_weights_follows_its_recurrence(train_job: Callable[..., TrainJob]) -> None:
     """It begins with the weights after the first step; then average = decay * average + (1 - decay) * weights."""
     job = train_job(train={"ema": 0.75})
@@ -144,8 +155,6 @@ def test_evaluating_the_folder_gives_the_same_figures(config: Make) -> None:
 
 def test_evaluating_other_data_gives_other_figures(config: Make, tiny_images: Path, tmp_path: Path) -> None:
     """Negative control, and the way to measure elsewhere."""
-    import numpy as np
-
     found = run(config())
     with np.load(tiny_images) as arrays:
         other = dict(arrays)
@@ -269,11 +278,10 @@ def test_training_needs_an_architecture(config: Make) -> None:
         train(config=config())
 
 
-def test_a_recurrent_architecture_leaves_no_folder(config: Make) -> None:
+def test_an_architecture_of_an_unknown_space_leaves_no_folder(config: Make) -> None:
     settings = config()
-    recurrent = Architecture(CELL.cells, space="unheard_of")
     with pytest.raises(ArchitectureError, match="space"):
-        run(settings, recurrent)
+        run(settings, Architecture(CELL.cells, space="unheard_of"))
     assert not folder_of(settings).exists()
 
 

@@ -30,7 +30,7 @@ def run(
     settings = None if resume is not None else resolve_options(config, overrides, seed, plugin)
     if print_config:
         if settings is None:
-            from datanas.engine.search import load_run_config
+            from datanas.engine.setup import load_run_config
 
             settings = load_run_config(resume or ".")
         print(settings.to_yaml(), end="")

@@ -11,16 +11,22 @@ import torch
 
 from datanas import seeding
 from datanas.architecture import Architecture
-from datanas.config import read_yaml
 from datanas.data.batches import parse_ratio
 from datanas.engine.config import Config, resolve
 from datanas.engine.gap import Gap, host_gates, measure_gap
 from datanas.engine.loop import EpochReport, Job, run_job
 from datanas.engine.schedules import learning_rate, set_learning_rate
-from datanas.engine.setup import build_sampler, build_space, load_task, memory_errors, select_device
+from datanas.engine.setup import (
+    build_sampler,
+    build_space,
+    load_run_config,
+    load_task,
+    memory_errors,
+    open_folder,
+    select_device,
+)
 from datanas.engine.steps import autocast, frozen, update, update_alpha
 from datanas.engine.warnings import inspect
-from datanas.errors import CheckpointError
 from datanas.hardware import count_parameters, place
 from datanas.runs.checkpoint import load_checkpoint
 from datanas.runs.folder import RunFolder
@@ -212,6 +218,8 @@ def search(
         NonFiniteError, OutOfMemoryError, StorageError, RunInUseError, CheckpointError, Interrupted: as they say.
     """
     settings = load_run_config(resume) if resume is not None else resolve({} if config is None else config)
+    if resume is None:
+        RunFolder.require_free(settings.run.root, settings.run.name)
     with memory_errors():
         device = select_device(settings)
         task = load_task(settings, device)
@@ -247,30 +255,6 @@ def derive(run: str | Path, *, n: int = 1, samples: int | None = None) -> Deriva
     _, state = load_checkpoint(Path(run))
     sampler.load_state_dict(state["job"]["sampler"])
     return sampler.derive(n)
-
-
-def load_run_config(run: str | Path) -> Config:
-    """The resolved configuration of a run folder."""
-    path = Path(run) / "config.yaml"
-    if not path.is_file():
-        raise CheckpointError(f"not a run folder: no config.yaml in {run}")
-    return resolve(read_yaml(path))
-
-
-def open_folder(config: Config, kind: str, resume: str | Path | None) -> RunFolder:
-    """The run folder, new or to go on with, with its configuration and environment written."""
-    if resume is not None:
-        folder = RunFolder.open(Path(resume))
-        folder.write_env()
-        return folder
-    folder = RunFolder.create(config.run.root, config.run.name, kind)
-    try:
-        folder.write_config(config.to_yaml())
-        folder.write_env()
-    except BaseException:
-        folder.discard()
-        raise
-    return folder
 
 
 def architecture_with_source(architecture: Architecture, config: Config, task: Task[Any], epoch: int) -> Architecture:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from datanas import seeding
+from datanas.config import read_yaml
 from datanas.data import datasets
-from datanas.engine.config import Config
-from datanas.errors import ConfigError, OutOfMemoryError
+from datanas.engine.config import Config, resolve
+from datanas.errors import CheckpointError, ConfigError, OutOfMemoryError
+from datanas.runs.folder import RunFolder
 from datanas.samplers import samplers
 from datanas.samplers.base import Sampler
 from datanas.spaces import spaces
@@ -65,6 +68,34 @@ def build_sampler(config: Config, space: Space) -> Sampler:
     with seeding.keyed(config.seed, "alpha"):
         sampler: Sampler = make(config.sampler, space.groups(), space.name)
     return sampler
+
+
+def load_run_config(run: str | Path) -> Config:
+    """The resolved configuration of a run folder."""
+    path = Path(run) / "config.yaml"
+    if not path.is_file():
+        raise CheckpointError(f"not a run folder: no config.yaml in {run}")
+    return resolve(read_yaml(path))
+
+
+def open_folder(config: Config, kind: str, resume: str | Path | None) -> RunFolder:
+    """The run folder, new or to go on with, with its configuration and environment written.
+
+    Raises:
+        ConfigError, CheckpointError, RunInUseError, StorageError: as `RunFolder.create` and `RunFolder.open`.
+    """
+    if resume is not None:
+        folder = RunFolder.open(Path(resume))
+        folder.write_env()
+        return folder
+    folder = RunFolder.create(config.run.root, config.run.name, kind)
+    try:
+        folder.write_config(config.to_yaml())
+        folder.write_env()
+    except BaseException:
+        folder.discard()
+        raise
+    return folder
 
 
 @contextmanager

@@ -16,13 +16,13 @@ from datanas.architecture import Architecture
 from datanas.engine.config import Config, resolve
 from datanas.engine.loop import EpochReport, Job, run_job
 from datanas.engine.schedules import learning_rate, set_learning_rate
-from datanas.engine.search import load_run_config, open_folder
-from datanas.engine.setup import load_task, memory_errors, select_device
+from datanas.engine.setup import load_run_config, load_task, memory_errors, open_folder, select_device
 from datanas.engine.steps import autocast, update
 from datanas.errors import CheckpointError
 from datanas.hardware import count_macs, count_parameters, place
 from datanas.network import Network
 from datanas.ops.mixed import set_drop_path
+from datanas.runs.folder import RunFolder
 from datanas.tasks.base import Task
 
 NETWORK_FILE = "network.safetensors"
@@ -184,6 +184,8 @@ def train(
     if architecture is None:
         raise TypeError("train() needs an architecture, or a run to resume")
     chosen = architecture if isinstance(architecture, Architecture) else Architecture.load(architecture)
+    if resume is None:
+        RunFolder.require_free(settings.run.root, settings.run.name)
     with memory_errors():
         device = select_device(settings)
         task = load_task(settings, device)

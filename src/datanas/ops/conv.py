@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datanas.ops import OpSettings, register_op
+from datanas.ops.depthwise import DepthwiseConv
 from datanas.ops.layout import join_channels
 
 
@@ -19,24 +19,6 @@ class ReLUConvBN(nn.Sequential):
             nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
             nn.BatchNorm2d(outputs, affine=affine),
         )
-
-
-class DepthwiseConv(nn.Conv2d):
-    """A depthwise convolution that keeps the size at stride 1.
-
-    On the CPU a dilated one stays in float32 under autocast: with bfloat16 in channels-last layout oneDNN returns a
-    wrong weight gradient, without a word (torch 2.14: relative error above 0.9).
-    """
-
-    def __init__(self, channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
-        padding = dilation * (kernel - 1) // 2
-        super().__init__(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.dilation == (1, 1) or x.device.type != "cpu":
-            return super().forward(x)
-        with torch.autocast("cpu", enabled=False):
-            return super().forward(x.float() if x.dtype == torch.bfloat16 else x)
 
 
 class DepthwiseSeparable(nn.Sequential):

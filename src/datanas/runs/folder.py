@@ -61,6 +61,16 @@ class RunFolder:
             raise _taken(path)
         return cls(path, lock, made)
 
+    @staticmethod
+    def require_free(root: Path, name: str | None) -> None:
+        """Fail now where `create` would fail later because the name is taken; makes nothing.
+
+        Raises:
+            ConfigError: root/name is there and is not empty.
+        """
+        if name is not None and (root / name).exists() and _is_taken(root / name):
+            raise _taken(root / name)
+
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """Lock a run that exists, to go on with it.
