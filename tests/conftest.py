@@ -50,14 +50,14 @@ def make_config(tiny_images: Path) -> Callable[[Path], dict[str, Any]]:
             "run": {"root": str(root), "name": "run"},
             "device": "cpu",
             "data": {"name": "npz", "root": str(tiny_images)},
-            "space": {"cells": 2, "channels": 2, "nodes": 5},
+            "space": {"cells": 3, "channels": 2, "nodes": 5},
             "search": {
                 "epochs": 2,
                 "batch_size": 8,
                 "alpha": {"lr": 0.05},
                 "gap": {"children": 2, "images": 12, "statistics_batches": 1},
             },
-            "train": {"channels": 4, "cells": 2, "epochs": 2, "batch_size": 16, "auxiliary": False, "drop_path": 0.1},
+            "train": {"channels": 4, "cells": 3, "epochs": 2, "batch_size": 16, "auxiliary": False, "drop_path": 0.1},
             "task": {"train_augment": {"cutout": 2, "crop_padding": 1}, "search_augment": {"crop_padding": 1}},
         }
 

@@ -202,12 +202,22 @@ def test_a_file_is_listed_where_it_is_given(kind: str, files: dict[str, Path]) -
     assert listed(kind, "--plugin", files[kind]) == {*without, PLUGINS[kind][0]}
 
 
+@pytest.mark.parametrize("as_list", [False, True])
+def test_the_command_line_adds_to_those_of_a_recipe(as_list: bool, files: dict[str, Path], tmp_path: Path) -> None:
+    first, second = (str(files[kind]) for kind in ("samplers", "tasks"))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"plugins": [first] if as_list else first, "task": "brier"}))
+    code, out, err = datanas("search", "-c", tmp_path / "recipe.yaml", "--plugin", second, "--print-config")
+    assert (code, err) == (0, "")
+    assert yaml.safe_load(out)["plugins"] == [first, second]
+
+
 SETTINGS = (
-    *("--device", "cpu", "--data.name", "stripes", "--space.cells", "2", "--space.channels", "2", "--space.nodes", "5"),
+    *("--device", "cpu", "--data.name", "stripes", "--space.cells", "3", "--space.channels", "2", "--space.nodes", "5"),
     *("--space.primitives", "[none, skip_connect, conv_1x1_twice]", "--sampler.name", "one_an_edge"),
     *("--task.name", "brier", "--search.epochs", "2", "--search.batch_size", "8", "--search.alpha.lr", "0.1"),
     *("--search.gap.children", "2", "--search.gap.images", "8", "--search.gap.statistics_batches", "1"),
-    *("--train.channels", "2", "--train.cells", "2", "--train.epochs", "1", "--train.auxiliary", "false", "--quiet"),
+    *("--train.channels", "2", "--train.cells", "3", "--train.epochs", "1", "--train.auxiliary", "false", "--quiet"),
+    *("--task.train_augment.cutout", "2"),
 )
 
 

@@ -20,7 +20,9 @@ from datanas.errors import ConfigError, nearest
 class Section(BaseModel):
     """A group of settings: immutable, and closed to keys that it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 class ComponentConfig(Section):
@@ -72,7 +74,7 @@ def _explain(model: type[BaseModel], fault: dict[str, Any], path: str) -> str:
         case "value_error":
             wanted = str(context["error"])
         case _:
-            wanted = str(fault["msg"]).replace("Input should be", "must be").replace("a valid", "a")
+            wanted = str(fault["msg"]).replace("Input should be", "must be")
     return f"{where}: {wanted}, got {fault['input']!r}"
 
 
@@ -157,7 +159,9 @@ def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[tuple[str, objec
         *parents, last = dotted.split(".")
         section = result
         for depth, part in enumerate(parents):
-            child = section.setdefault(part, {})
+            child = section.get(part)
+            if child is None:
+                child = section[part] = {}
             if not isinstance(child, dict):
                 here = ".".join(parents[: depth + 1])
                 raise ConfigError(f"{dotted}: {here} is a value ({child!r}), not a section")

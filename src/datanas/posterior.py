@@ -51,7 +51,9 @@ def inclusion_probs(probs: Float[Tensor, "*batch ops"], samples: int) -> Float[T
     _check(probs, samples)
     probs = full_precision(probs)
     exponents = torch.arange(samples, device=probs.device)
-    return probs * ((1 - probs).unsqueeze(-1) ** exponents).sum(-1)
+    included = probs * ((1 - probs).unsqueeze(-1) ** exponents).sum(-1)
+    # Rounding can pass 1 by an ulp; the value is cut off, the slope is not.
+    return included - (included.detach() - 1).clamp_min(0)
 
 
 def expected_cost(

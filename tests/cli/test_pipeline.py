@@ -250,7 +250,7 @@ class TestEvaluate:
 
 class TestProfile:
     NAMES = ("DARTS", "darts_v2", "data_m7")
-    SMALL = ("--channels", "4", "--cells", "2", "--classes", "3", "--size", "8", "--device", "cpu")
+    SMALL = ("--channels", "4", "--cells", "3", "--classes", "3", "--size", "8", "--device", "cpu")
 
     def test_counts_what_training_counted(self, chain: Any, cli: Callable[..., Any]) -> None:
         evaluation = json.loads((chain.train / "evaluation.json").read_text())

@@ -78,7 +78,6 @@ def test_the_whole_time_is_steps_and_measurements(config: Make, monkeypatch: pyt
     assert "3,600 steps in 1200 epochs, about 35:20:00 h" in estimate_search(settings)
 
 
-@pytest.mark.xfail(strict=True, reason="the median of three steps passes over alpha steps that come seldom")
 def test_alpha_steps_count_by_their_share(config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """An alpha step of 10 s before every fifth weight step of 1 s: 3 s a step."""
     now = [0.0]

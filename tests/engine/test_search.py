@@ -294,7 +294,6 @@ def test_pretraining_trains_the_weights(search_job: Callable[..., SearchJob]) ->
     assert any(not torch.equal(old, new) for old, new in zip(before, job.supernet.parameters(), strict=True))
 
 
-@pytest.mark.xfail(strict=True, reason="while pre-training the rate stands at the start of the warm-up, which is 0")
 def test_pretraining_trains_the_weights_with_a_warm_up_too(search_job: Callable[..., SearchJob]) -> None:
     job = search_job(search={"pretrain_epochs": 2, "weights": {"warm_up_epochs": 0.5}})
     before = [weight.detach().clone() for weight in job.supernet.parameters()]

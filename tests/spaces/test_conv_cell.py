@@ -111,7 +111,7 @@ def test_unknown_operation_is_named_with_its_neighbour() -> None:
     [
         ({"primitives": ["none", "conv"]}, "unknown operation 'conv'"),
         ({"primitives": ["none", "none"]}, "listed twice"),
-        ({"cells": 1}, "at least 2"),
+        ({"cells": 2}, "at least 3"),
         ({"nodes": 3}, "at least 4"),
     ],
 )
@@ -121,8 +121,11 @@ def test_bad_settings_are_refused(settings: dict[str, object], message: str) -> 
 
 
 def test_parameter_free_primitives_are_found_by_counting() -> None:
-    assert space().parameter_free() == {"none", "max_pool_3x3", "avg_pool_3x3", "skip_connect"}
-    assert space(primitives=["none", "sep_conv_3x3"]).identities() == frozenset()
+    pooling = {"none", "max_pool_3x3", "avg_pool_3x3"}
+    assert space().parameter_free("normal") == pooling | {"skip_connect"}
+    assert space().parameter_free("reduce") == pooling
+    assert space().identities("normal") == {"skip_connect"}
+    assert space().identities("reduce") == frozenset()
 
 
 def test_a_stem_of_another_kind_is_refused() -> None:

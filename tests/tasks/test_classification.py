@@ -151,7 +151,6 @@ def test_searching_and_training_have_their_own_augmentation() -> None:
     assert all((x == 0).all(dim=0).sum() >= 4 for x in training)
 
 
-@pytest.mark.xfail(strict=True, reason="a cutout that always blanks the whole image trains on nothing")
 def test_a_cutout_that_leaves_nothing_of_an_image_is_refused() -> None:
     made = task(train_augment={"cutout": 16})
     with pytest.raises(ConfigError, match=r"task\.train_augment\.cutout"):
@@ -249,7 +248,6 @@ def test_batches_of_an_evaluation_do_not_change_its_figures(monkeypatch: pytest.
     assert pieces["loss"] == pytest.approx(whole["loss"])
 
 
-@pytest.mark.xfail(strict=True, reason="a last batch of one image, of which batch norm can take no statistics")
 def test_no_batch_of_an_evaluation_is_a_single_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datanas.tasks.classification.EVALUATION_BATCH", 29)
     sizes: list[int] = []

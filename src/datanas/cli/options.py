@@ -41,7 +41,9 @@ def resolve_options(
     if seed is not None:
         settings.append(("seed", seed))
     if plugin:
-        settings.append(("plugins", [*(raw.get("plugins") or ()), *(str(file.resolve()) for file in plugin)]))
+        known = raw.get("plugins") or []
+        known = known if isinstance(known, list) else [known]
+        settings.append(("plugins", [*known, *(str(file.resolve()) for file in plugin)]))
     # Only now: it imports torch, and a slip of the fingers should be told at once.
     from datanas.engine.config import resolve
 

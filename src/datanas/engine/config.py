@@ -93,7 +93,7 @@ class TrainConfig(Section):
     """Training a rebuilt network from scratch (Section 5.1: 20 cells, C = 36, 600 epochs, batch 96)."""
 
     channels: int = Field(36, ge=1)
-    cells: int = Field(20, ge=2)
+    cells: int = Field(20, ge=3)
     epochs: int = Field(600, ge=1)
     batch_size: int = Field(96, ge=2)
     auxiliary: bool = Field(True, description="train with the auxiliary tower")
@@ -168,7 +168,11 @@ def resolve(raw: Mapping[str, Any] | Config | str | Path, overrides: Sequence[tu
         raw = read_yaml(raw)
     data = apply_overrides(raw, overrides)
     plugins = data.get("plugins") or ()
-    for plugin in [plugins] if isinstance(plugins, str) else plugins:
+    if isinstance(plugins, str | Path):
+        plugins = data["plugins"] = [plugins]
+    if not isinstance(plugins, list | tuple) or not all(isinstance(plugin, str | Path) for plugin in plugins):
+        raise ConfigError(f"plugins: must be a list of paths, got {plugins!r}")
+    for plugin in plugins:
         load_plugin(plugin)
     faults: list[str] = []
     for section, (registry, default) in COMPONENTS.items():

@@ -56,7 +56,12 @@ def estimate_train(config: Config, architecture: Architecture) -> str:
 def _measure(job: Job, device: torch.device) -> tuple[float, float]:
     """Seconds of a step, and of the measurements after an epoch; the job is thrown away afterwards."""
     steps = count(max(0, job.epochs * job.steps_per_epoch - job.steps_per_epoch))
-    step = median_seconds(lambda: job.step(next(steps)), device, warm_up=WARM_UP, repeats=REPEATS)
+
+    def turn() -> None:
+        for _ in range(job.turn):
+            job.step(next(steps))
+
+    step = median_seconds(turn, device, warm_up=WARM_UP, repeats=REPEATS) / job.turn
     start = time.perf_counter()
     job.end_epoch(job.epochs, {"loss": 0.0})
     return step, time.perf_counter() - start

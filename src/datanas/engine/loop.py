@@ -42,6 +42,8 @@ class Job(ABC):
     kind: ClassVar[str]
     steps_per_epoch: int
     epochs: int
+    turn: int = 1
+    """Steps after which the work of a step repeats."""
 
     @abstractmethod
     def step(self, step: int) -> dict[str, float]:

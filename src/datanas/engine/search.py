@@ -66,6 +66,7 @@ class SearchJob(Job):
             self._alphas, settings.alpha.lr, betas=settings.alpha.betas, weight_decay=settings.alpha.weight_decay
         )
         self._weight_turn, self._alpha_turn = (int(part) for part in parse_ratio(settings.steps))
+        self.turn = self._weight_turn
         self._alpha_steps = 0
         self.steps_per_epoch = task.steps_per_epoch("weights")
         self.epochs = settings.pretrain_epochs + settings.epochs
@@ -89,7 +90,8 @@ class SearchJob(Job):
     def _weight_step(self, step: int, *, uniform: bool) -> float:
         settings = self.config.search
         done = self.progress(step) * settings.epochs
-        set_learning_rate(self._weight_optimizer, learning_rate(settings.weights, done, settings.epochs))
+        rate = settings.weights.lr if uniform else learning_rate(settings.weights, done, settings.epochs)
+        set_learning_rate(self._weight_optimizer, rate)
         with torch.no_grad():
             generator = seeding.generator(self.config.seed, "gates/weights", step)
             draw = self.sampler.draw(self.progress(step), generator, uniform=uniform)

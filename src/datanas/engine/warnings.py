@@ -10,7 +10,7 @@ from datanas.architecture import Architecture, Cell
 from datanas.spaces.base import Space
 
 FLAT = 0.98
-IDENTITY_SHARE = 0.5
+IDENTITY_SHARE = 2 / 3
 
 
 def inspect(architecture: Architecture, space: Space, flatness: Mapping[str, float]) -> list[str]:
@@ -41,8 +41,8 @@ def _collapse(name: str, cell: Cell, space: Space) -> list[str]:
     total = sum(counts.values())
     if total == 0:
         return [f"{name}: collapsed, every edge is none"]
-    skips = sum(counts.get(primitive, 0) for primitive in space.identities())
-    free = sum(counts.get(primitive, 0) for primitive in space.parameter_free())
+    skips = sum(counts.get(primitive, 0) for primitive in space.identities(name))
+    free = sum(counts.get(primitive, 0) for primitive in space.parameter_free(name))
     if free == total:
         return [f"{name}: collapsed, none of its {total} operations has parameters"]
     if skips > IDENTITY_SHARE * total:

@@ -87,7 +87,7 @@ class EGS(Sampler):
         @classmethod
         def lay_over_preset(cls, raw: Any) -> Any:
             chosen = raw.get("preset", "default") if isinstance(raw, Mapping) else None
-            return merge(PRESETS[chosen], raw) if chosen in PRESETS else raw
+            return merge(PRESETS[chosen], raw) if isinstance(chosen, str) and chosen in PRESETS else raw
 
     config: Config
     FLOOR: ClassVar[float] = 1e-8

@@ -137,9 +137,9 @@ class Space(ABC):
         """The additive cost of every (edge, operation) behind this stem, for an input like `example`."""
 
     @abstractmethod
-    def identities(self) -> frozenset[str]:
-        """The primitives that pass their input on."""
+    def identities(self, group: str) -> frozenset[str]:
+        """The primitives that only pass their input on, in this choice group."""
 
     @abstractmethod
-    def parameter_free(self) -> frozenset[str]:
-        """The primitives that learn nothing."""
+    def parameter_free(self, group: str) -> frozenset[str]:
+        """The primitives that learn nothing, in this choice group."""

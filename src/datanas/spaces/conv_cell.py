@@ -185,7 +185,7 @@ class ConvCellSpace(Space):
 
     class Config(ComponentConfig):
         name: Literal["conv_cell"] = "conv_cell"
-        cells: int = Field(8, ge=2, description="cells of the supernet")
+        cells: int = Field(8, ge=3, description="cells of the supernet")
         channels: int = Field(16, ge=1, description="channels of its first cell")
         nodes: int = Field(7, ge=4, le=12, description="nodes of a cell: two inputs, the searched ones, the output")
         primitives: Annotated[tuple[str, ...], Field(min_length=2)] = CONV_PRIMITIVES
@@ -240,11 +240,13 @@ class ConvCellSpace(Space):
         settings = OpSettings(channels, pooling_norm=pooling_norm)
         return ConvBody(plans, _stem_shape(stem), cells, settings, tap=auxiliary)
 
-    def identities(self) -> frozenset[str]:
-        return frozenset({"skip_connect"}) & set(self.config.primitives)
+    def identities(self, group: str) -> frozenset[str]:
+        """None in a reduction cell, where the identity of an input is a factorised reduction."""
+        return frozenset({"skip_connect"} & set(self.config.primitives) if group == "normal" else ())
 
-    def parameter_free(self) -> frozenset[str]:
-        return frozenset(name for name in self.config.primitives if _operation_cost(name, 2, 1, (4, 4))[0] == 0)
+    def parameter_free(self, group: str) -> frozenset[str]:
+        stride = 1 if group == "normal" else 2
+        return frozenset(name for name in self.config.primitives if _operation_cost(name, 2, stride, (4, 4))[0] == 0)
 
     def costs(self, stem: nn.Module, example: Tensor) -> dict[str, Costs]:
         groups = self.groups()

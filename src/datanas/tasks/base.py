@@ -104,7 +104,8 @@ class Task(ABC, Generic[BatchT]):
 
     @abstractmethod
     def evaluate(self, model: Model, part: Part, limit: int | None = None) -> dict[str, float]:
-        """Figures over a part without augmentation, among them the score; `limit` examples at most.
+        """Figures over a part without augmentation, among them the score.
 
+        With a `limit` over about as many examples, but at least one a class.
         The caller chooses the network's mode.
         """

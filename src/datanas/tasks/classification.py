@@ -196,6 +196,11 @@ class Classification(Task[ImageBatch]):
         return stratified(self.data.train.labels, Fraction(images, total), self._seed, "images")[0]
 
     def split_train(self, validation: float, batch_size: int) -> None:
+        cutout, side = self.config.train_augment.cutout, min(self.example_shape[1:])
+        if cutout >= 2 * side - 1:
+            raise ConfigError(
+                f"task.train_augment.cutout: {cutout} blanks every image of {side} pixels; half a side is a good size"
+            )
         everything = torch.arange(len(self.data.train))
         if validation == 0:
             self._add("train", everything, batch_size)
@@ -241,7 +246,9 @@ class Classification(Task[ImageBatch]):
         right = torch.zeros((), device=self.device, dtype=torch.int64)
         total = torch.zeros((), device=self.device, dtype=torch.float64)
         count = 0
-        for images, labels in sequential(data, indices, EVALUATION_BATCH):
+        # Of nearly equal size: batch norm can take no statistics of a last batch of one image.
+        size = -(-len(indices) // -(-len(indices) // EVALUATION_BATCH))
+        for images, labels in sequential(data, indices, size):
             logits: Tensor = model(normalise(images, self.data.mean, self.data.std))
             right += (logits.argmax(dim=1) == labels).sum()
             total += F.cross_entropy(logits.float(), labels, reduction="sum")
