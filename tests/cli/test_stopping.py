@@ -204,7 +204,6 @@ class TestFolder:
     def test_without_a_run_nothing_is_derived_or_evaluated(self, command: str, tmp_path: Path, cli: Any) -> None:
         assert cli(command, tmp_path).code == 3
 
-    @pytest.mark.xfail(reason="the engine raises what torch raises", strict=True)
     def test_of_the_other_kind(self, chain: Any, tmp_path: Path, cli: Callable[..., Any]) -> None:
         search, train = (Path(shutil.copytree(path, tmp_path / path.name)) for path in (chain.search, chain.train))
         for arguments in (["search", "--resume", train], ["train", "--resume", search], ["derive", train]):
@@ -242,7 +241,6 @@ class TestCheckpoint:
         assert err.endswith("going on from step 3\n")
         assert_same_search(run, chain.search)
 
-    @pytest.mark.xfail(reason="the engine raises what torch raises", strict=True)
     def test_of_another_configuration(self, begun: Path, cli: Callable[..., Any]) -> None:
         config = begun / "config.yaml"
         config.write_text(config.read_text().replace("  channels: 2\n", "  channels: 3\n", 1))
@@ -306,7 +304,6 @@ class TestDisk:
         assert cli("search", "--resume", run, "--quiet").code == 0
         assert_same_search(run, chain.search)
 
-    @pytest.mark.xfail(reason="the engine raises what torch raises", strict=True)
     def test_full_at_the_end_of_a_training(
         self, settings: list[str], runs: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:

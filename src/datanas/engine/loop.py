@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from datanas.engine.setup import memory_errors
-from datanas.errors import Interrupted
+from datanas.errors import CheckpointError, Interrupted
 from datanas.runs.checkpoint import latest_step, load_checkpoint, save_checkpoint
 from datanas.runs.folder import RunFolder
 from datanas.runs.metrics import Metrics
@@ -71,13 +71,18 @@ def run_job(job: Job, folder: RunFolder, *, resume: bool, checkpoint_every: int,
     """
     start, sums = 0, _Sums()
     if resume and latest_step(folder.path) is not None:
-        start, saved = load_checkpoint(folder.path)
-        job.load_state(saved["job"])
+        start, saved = load_job_state(folder.path, job.kind)
+        try:
+            job.load_state(saved["job"])
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(f"{folder.path}: the checkpoint does not fit config.yaml: {reason}") from None
         sums = _Sums(dict(saved["sums"]), int(saved["count"]))
     total = job.epochs * job.steps_per_epoch
 
     def save(step: int) -> None:
-        save_checkpoint(folder.path, step, {"job": job.state(), "sums": sums.totals, "count": sums.count})
+        state = {"kind": job.kind, "job": job.state(), "sums": sums.totals, "count": sums.count}
+        save_checkpoint(folder.path, step, state)
 
     with (
         Metrics(folder.path, start if resume else None) as metrics,
@@ -107,6 +112,18 @@ def run_job(job: Job, folder: RunFolder, *, resume: bool, checkpoint_every: int,
                     f"go on with: datanas {job.kind} --resume {folder.path}",
                     stop.signum or 0,
                 )
+
+
+def load_job_state(run: Path, kind: str) -> tuple[int, dict[str, Any]]:
+    """The step and the saved state of a run folder's last checkpoint.
+
+    Raises:
+        CheckpointError: there is no usable one, or it is of a run of another kind.
+    """
+    step, saved = load_checkpoint(run)
+    if saved.get("kind") != kind:
+        raise CheckpointError(f"{run}: a {kind} run is needed, this is a {saved.get('kind')} run")
+    return step, saved
 
 
 @dataclass

@@ -14,7 +14,7 @@ from datanas.architecture import Architecture
 from datanas.data.batches import parse_ratio
 from datanas.engine.config import Config, resolve
 from datanas.engine.gap import Gap, host_gates, measure_gap
-from datanas.engine.loop import EpochReport, Job, run_job
+from datanas.engine.loop import EpochReport, Job, load_job_state, run_job
 from datanas.engine.schedules import learning_rate, set_learning_rate
 from datanas.engine.setup import (
     build_sampler,
@@ -28,7 +28,6 @@ from datanas.engine.setup import (
 from datanas.engine.steps import autocast, frozen, update, update_alpha
 from datanas.engine.warnings import inspect
 from datanas.hardware import count_parameters, place
-from datanas.runs.checkpoint import load_checkpoint
 from datanas.runs.folder import RunFolder
 from datanas.runs.metrics import read_metrics
 from datanas.samplers.base import Derivation, Sampler
@@ -254,7 +253,7 @@ def derive(run: str | Path, *, n: int = 1, samples: int | None = None) -> Deriva
     if samples is not None:
         config = resolve(config, [("sampler.samples", samples)])
     sampler = build_sampler(config, build_space(config))
-    _, state = load_checkpoint(Path(run))
+    _, state = load_job_state(Path(run), "search")
     sampler.load_state_dict(state["job"]["sampler"])
     return sampler.derive(n)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from datanas import seeding
@@ -22,6 +22,7 @@ from datanas.errors import CheckpointError
 from datanas.hardware import count_macs, count_parameters, place
 from datanas.network import Network
 from datanas.ops.mixed import set_drop_path
+from datanas.runs.atomic import write_atomic
 from datanas.runs.folder import RunFolder
 from datanas.tasks.base import Task
 
@@ -191,12 +192,12 @@ def train(
         task = load_task(settings, device)
         job = TrainJob(settings, chosen, task, device)
     with open_folder(settings, "train", resume) as folder:
-        folder.write_text("architecture.json", chosen.to_json())
+        if resume is None:
+            folder.write_text("architecture.json", chosen.to_json())
         run_job(job, folder, resume=resume is not None, checkpoint_every=settings.run.checkpoint_every, quiet=quiet)
         network = job.evaluated
-        save_file(
-            {name: value.contiguous() for name, value in network.state_dict().items()}, folder.path / NETWORK_FILE
-        )
+        weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+        write_atomic(folder.path / NETWORK_FILE, save(weights))
         evaluation = measure(network, task)
         folder.write_json("evaluation.json", asdict(evaluation))
         return TrainResult(folder.path, network.eval(), evaluation)
