@@ -73,6 +73,8 @@ def _explain(model: type[BaseModel], fault: dict[str, Any], path: str) -> str:
             wanted = f"must be {context['expected']}"
         case "value_error":
             wanted = str(context["error"])
+            if ", got " in wanted:
+                return f"{where}: {wanted}"
         case _:
             wanted = str(fault["msg"]).replace("Input should be", "must be")
     return f"{where}: {wanted}, got {fault['input']!r}"

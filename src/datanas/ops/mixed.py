@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from timm.layers import drop_path
 from torch import Tensor, nn
 
 
@@ -87,6 +86,8 @@ class MixedNode(nn.Module):
     def _run(self, candidate: Candidate, states: Sequence[Tensor]) -> Tensor:
         output: Tensor = candidate.module(states[candidate.source])
         if self.drop_path > 0 and self.training and not isinstance(candidate.module, nn.Identity):
+            from timm.layers import drop_path  # takes as long to import as torch
+
             output = drop_path(output, self.drop_path, training=True)
         return output
 

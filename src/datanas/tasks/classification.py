@@ -46,7 +46,7 @@ class ImageNetStem(nn.Module):
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
-        half = channels // 2
+        half = max(channels // 2, 1)
         self.first = nn.Sequential(
             nn.Conv2d(in_channels, half, 3, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(half),
