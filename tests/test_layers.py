@@ -127,7 +127,7 @@ def test_imports_go_down(path: Path) -> None:
         ("datanas.engine.made_up", "from lightning.fabric import Fabric"),
         ("datanas.report.made_up", "from torch import Tensor"),
         ("datanas.report.made_up", "from datanas.engine.search import search"),
-        ("datanas.runs.made_up", "from datanas.ops.mixed import Gates"),
+        ("datanas.runs.made_up", "from datanas.ops.gates import Gates"),
         ("datanas.errors", "from datanas.config import Section"),
     ],
 )

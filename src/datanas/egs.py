@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+Estimator = Literal["shared_ties", "first_tie", "disjunction", "gumbel_rao", "reinmax", "inclusion"]
+"""How the gradient of a code is estimated; see `ensemble_gumbel_softmax`."""
+
+RAO_DRAWS = 16
+"""Draws of the noise for each sample that `gumbel_rao` averages over."""
 
 
 def gumbel_softmax(
@@ -43,11 +50,23 @@ def ensemble_gumbel_softmax(
     tau: float = 1.0,
     *,
     generator: torch.Generator | None = None,
+    estimator: Estimator = "shared_ties",
 ) -> Float[Tensor, "*batch ops"]:
     """Draw a binary code with 1 to M ones from each probability vector (DATA, TPAMI 2020, definition after Eq. 10).
 
-    b_k = max_{i=1..M} z_k^(i), each z^(i) a hard Gumbel-Softmax draw. The gradient of b_k is the mean of those of the
-    draws that attain the maximum: the ones that chose k, or all M if none did.
+    b_k = max_{i=1..M} z_k^(i), each z^(i) a hard Gumbel-Softmax draw. The code is the same whatever the estimator of
+    its gradient:
+
+    - `shared_ties`: the mean of the gradients of the draws that attain the maximum, which are those that chose k, or
+      all M if none did.
+    - `first_tie`: that of the first of them, as `torch.max` gives it.
+    - `disjunction`: that of 1 - prod_i (1 - z_k^(i)). A draw counts only where no other has chosen k, so that the
+      gradient of a linear loss is that of the inclusion probability but for the bias of Gumbel-Softmax itself.
+    - `gumbel_rao`: as `shared_ties`, each draw's gradient averaged over RAO_DRAWS draws of the noise given what was
+      chosen (Paulus, Maddison and Krause, ICLR 2021).
+    - `reinmax`: as `shared_ties`, each draw with the second-order gradient of Liu et al. (NeurIPS 2023).
+    - `inclusion`: that of the inclusion probability 1 - (1 - p_k)^M, without noise; exact for a linear loss. `tau`
+      plays no part.
 
     Args:
         logits: log p up to a constant, shape (..., K); -inf stands for p = 0. A vector that holds NaN or +inf, or
@@ -55,16 +74,32 @@ def ensemble_gumbel_softmax(
         samples: the number of draws M.
         tau: temperature of the gradient; it does not change the distribution of the code.
         generator: source of the noise; it may live on another device than `logits`.
+        estimator: of the gradient; `benchmarks/estimator.py` measures bias and variance.
 
     Returns:
         Shape (..., K), exactly 0 or 1. Of the type of `logits`, but float32 where that is a half-precision type.
 
     Raises:
-        ValueError: `samples` is not an integer of at least 1, `tau` is not finite or not positive, or `logits` has no
-            last dimension or an empty one.
+        ValueError: `samples` is not an integer of at least 1, `tau` is not finite or not positive, `logits` has no last
+            dimension or an empty one, or there is no such estimator.
     """
     check_samples(samples)
-    return _draw(logits, (samples,), tau, True, generator).amax(0)
+    if estimator not in get_args(Estimator):
+        raise ValueError(f"estimator must be one of {', '.join(get_args(Estimator))}, got {estimator!r}")
+    draws = _draw(logits, (samples,), tau, True, generator)
+    if estimator == "first_tie":
+        return draws.max(0).values
+    if estimator == "disjunction":
+        return 1 - (1 - draws).prod(0)
+    logits = full_precision(logits)
+    if estimator == "inclusion":
+        excluded = (samples * torch.log1p(-logits.softmax(-1).clamp_max(1 - torch.finfo(logits.dtype).eps))).exp()
+        return _straight_through(draws.detach().amax(0), -excluded)
+    if estimator == "gumbel_rao":
+        draws = _straight_through(draws.detach(), _rao_blackwellised(logits, draws.detach(), tau, generator))
+    if estimator == "reinmax":
+        draws = _straight_through(draws.detach(), _second_order(logits, draws.detach(), tau))
+    return draws.amax(0)
 
 
 def check_samples(samples: int) -> None:
@@ -96,8 +131,37 @@ def _draw(
     if not hard:
         return soft
     one_hot = torch.zeros_like(soft).scatter_(-1, noisy.detach().argmax(-1, keepdim=True), 1.0)
-    # The brackets keep the value exact: the difference is 0, while one_hot + soft would be rounded.
-    return one_hot + (soft - soft.detach())
+    return _straight_through(one_hot, soft)
+
+
+def _straight_through(value: Tensor, slope: Tensor) -> Tensor:
+    """`value` with the gradient of `slope`."""
+    # The brackets keep the value exact: the difference is 0, while value + slope would be rounded.
+    return value + (slope - slope.detach())
+
+
+def _rao_blackwellised(
+    logits: Tensor, chosen: Tensor, tau: float, generator: torch.Generator | None
+) -> Float[Tensor, "samples *batch ops"]:
+    """The mean of L (Eq. 8) over noise under which the same operations are chosen.
+
+    Given that d is chosen, log p_d + G_d is a standard Gumbel variable -log E, and the others are -log(E_k / p_k + E).
+    """
+    log_probs = logits.detach().log_softmax(-1)
+    noise = -_gumbel_noise((RAO_DRAWS, *chosen.shape), logits, generator)  # log of exponential variables
+    top = (noise * chosen).sum(-1, keepdim=True)
+    noisy = torch.where(chosen > 0, -top, -torch.logaddexp(noise - log_probs, top))
+    shifted = torch.where(logits.isfinite(), logits - logits.detach() + noisy, -math.inf)
+    return (shifted / tau).softmax(-1).mean(0)
+
+
+def _second_order(logits: Tensor, chosen: Tensor, tau: float) -> Float[Tensor, "samples *batch ops"]:
+    """Twice the softmax tilted to the middle between what was chosen and the softmax, less half of the softmax."""
+    probs = logits.softmax(-1)
+    middle = (chosen + (logits.detach() / tau).softmax(-1)) / 2
+    zero = torch.where(logits.isfinite(), logits - logits.detach(), 0.0)
+    tilted = (zero + middle.log()).softmax(-1)
+    return 2 * tilted - probs / 2
 
 
 def _gumbel_noise(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:

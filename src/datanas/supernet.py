@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from datanas.ops.mixed import Gates
+from datanas.ops.gates import Gates
 from datanas.spaces.base import Space
 
 

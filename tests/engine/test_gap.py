@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from datanas import seeding
 from datanas.architecture import Architecture
-from datanas.engine.gap import Gap, architecture_gates, batch_statistics, host_gates, measure_gap, re_estimated
+from datanas.engine.gap import Gap, architecture_gates, batch_statistics, measure_gap, re_estimated
 from datanas.engine.search import SearchJob
 from datanas.network import build_network
+from datanas.ops.gates import host_gates
 
 CPU = torch.device("cpu")
 Copy = Callable[[nn.Module], dict[str, Tensor]]

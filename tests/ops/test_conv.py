@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from datanas.ops import OpSettings, operations
-from datanas.ops.conv import DepthwiseConv, FactorizedReduce
+from datanas.ops.conv import FactorizedReduce
+from datanas.ops.depthwise import DepthwiseConv
 
 
 def test_separable_convolution_is_applied_twice_and_dilated_once() -> None:

@@ -10,7 +10,7 @@ import datanas
 from datanas.architecture import Architecture
 from datanas.config import ComponentConfig, validate
 from datanas.errors import ConfigError
-from datanas.ops.mixed import Gates
+from datanas.ops.gates import Gates
 from datanas.samplers import samplers
 from datanas.samplers.base import Draw, Sampler
 from datanas.spaces import spaces

@@ -9,7 +9,7 @@ from datanas.architecture import Architecture, Cell
 from datanas.config import validate
 from datanas.errors import ArchitectureError, ConfigError
 from datanas.ops import OpSettings
-from datanas.ops.mixed import Gates
+from datanas.ops.gates import Gates
 from datanas.spaces.base import StemShape
 from datanas.spaces.conv_cell import ConvBody, ConvCellSpace, network_plan, reductions, supernet_plan
 

@@ -13,6 +13,7 @@ from datanas.config import ComponentConfig, Section, apply_overrides, component,
 from datanas.data import datasets
 from datanas.data.batches import parse_ratio
 from datanas.errors import ConfigError
+from datanas.ops.gates import ClosedGradient
 from datanas.registry import Registry, load_plugin
 from datanas.samplers import samplers
 from datanas.spaces import spaces
@@ -55,6 +56,15 @@ class GapConfig(Section):
     statistics_batches: int = Field(8, ge=1, description="batches from which a child's batch norm is re-estimated")
 
 
+class GradientConfig(Section):
+    """The gradient of closed gates in the alpha step; that of open ones is always exact."""
+
+    kind: ClosedGradient = Field(
+        "exact", description="subsampled asks a random share of the closed gates, unbiased; sampled asks none"
+    )
+    share: float = Field(0.25, gt=0, le=1, description="of the closed gates, where subsampled")
+
+
 def _ratio(value: str) -> str:
     parse_ratio(value)
     return value
@@ -72,6 +82,7 @@ class SearchConfig(Section):
     pretrain_epochs: int = Field(0, ge=0, description="weights only, with operations drawn uniformly (Table 10)")
     weights: SGDConfig = SGDConfig()
     alpha: AdamConfig = AdamConfig()
+    gradient: GradientConfig = GradientConfig()
     gap: GapConfig = GapConfig()
     execution: Literal["sparse", "dense"] = Field("sparse", description="dense runs every operation: the reference")
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -104,6 +115,7 @@ class TrainConfig(Section):
     validation: float = Field(0.0, ge=0, lt=1, description="share of the training images held out and measured")
     validate_every: int = Field(1, ge=1, description="epochs between two measurements of the held-out share")
     precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = Field(False, description="run the network under torch.compile, which takes minutes to start")
 
 
 class RunConfig(Section):

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from datanas import seeding
 from datanas.architecture import Architecture
 from datanas.engine.config import GapConfig
-from datanas.ops.mixed import Gates, statistics_kept
+from datanas.ops.gates import Gates, host_gates
+from datanas.ops.norm import foreign_norms, statistics_kept
 from datanas.samplers.base import Sampler
 from datanas.supernet import Supernet
 from datanas.tasks.base import Model, Task
@@ -89,11 +90,6 @@ def measure_gap(
     return Gap(whole, statistics.mean(children), variance, child)
 
 
-def host_gates(values: Mapping[str, Tensor], device: torch.device, *, dense: bool = False) -> dict[str, Gates]:
-    """Gates for the supernet from factors on the host."""
-    return {name: Gates.of(factors, device, dense=dense) for name, factors in values.items()}
-
-
 def architecture_gates(architecture: Architecture, device: torch.device) -> dict[str, Gates]:
     """The gates that make a supernet behave as an architecture of its space."""
     return host_gates(
@@ -106,7 +102,7 @@ def batch_statistics(network: nn.Module) -> Iterator[None]:
     """Run a block in which batch norm uses each batch's own statistics and leaves the running ones alone."""
     norms = [part for part in network.modules() if isinstance(part, _BatchNorm)]
     modes = [norm.training for norm in norms]
-    with statistics_kept(network):
+    with statistics_kept(foreign_norms(network)):
         for norm in norms:
             norm.train()
         try:

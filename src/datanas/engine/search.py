@@ -13,7 +13,7 @@ from datanas import seeding
 from datanas.architecture import Architecture
 from datanas.data.batches import parse_ratio
 from datanas.engine.config import Config, resolve
-from datanas.engine.gap import Gap, host_gates, measure_gap
+from datanas.engine.gap import Gap, measure_gap
 from datanas.engine.loop import EpochReport, Job, load_job_state, run_job
 from datanas.engine.schedules import learning_rate, set_learning_rate
 from datanas.engine.setup import (
@@ -28,6 +28,7 @@ from datanas.engine.setup import (
 from datanas.engine.steps import autocast, frozen, update, update_alpha
 from datanas.engine.warnings import inspect
 from datanas.hardware import count_parameters, place
+from datanas.ops.gates import host_gates
 from datanas.runs.folder import RunFolder
 from datanas.runs.metrics import read_metrics
 from datanas.samplers.base import Derivation, Sampler
@@ -104,7 +105,11 @@ class SearchJob(Job):
         progress = self.progress(step)
         number = self._alpha_steps
         draw = self.sampler.draw(progress, seeding.generator(self.config.seed, "gates/alpha", number))
-        gates = host_gates(draw.gates, self.device, dense=settings.execution == "dense")
+        chance = seeding.generator(self.config.seed, "gates/closed", number)
+        gates = {
+            name: group.asking(settings.gradient.kind, settings.gradient.share, chance)
+            for name, group in host_gates(draw.gates, self.device, dense=settings.execution == "dense").items()
+        }
         with frozen(self._weights):
             with seeding.keyed(self.config.seed, "alpha", number), autocast(self.device, settings.precision):
                 loss = self.task.loss(self.supernet.child(gates), self.task.batch("alpha", number))

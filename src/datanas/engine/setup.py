@@ -14,6 +14,7 @@ from datanas.config import read_yaml
 from datanas.data import datasets
 from datanas.engine.config import Config, resolve
 from datanas.errors import CheckpointError, ConfigError, OutOfMemoryError
+from datanas.hardware import keep_freed_memory
 from datanas.runs.folder import RunFolder
 from datanas.samplers import samplers
 from datanas.samplers.base import Sampler
@@ -31,16 +32,17 @@ def select_device(config: Config) -> torch.device:
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    if config.device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    name = config.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        device = torch.device(config.device)
+        device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"device: {config.device!r} cannot be used here: {reason}") from None
+        raise ConfigError(f"device: {name!r} cannot be used here: {reason}") from None
+    if device.type == "cpu":
+        keep_freed_memory()
     return device
 
 

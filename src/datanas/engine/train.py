@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save
@@ -57,6 +57,9 @@ class TrainJob(Job):
         task.split_train(settings.validation, settings.batch_size)
         self.network = network_for(architecture, config, task)
         place(self.network, device)
+        self._run: torch.nn.Module = self.network
+        if settings.compile:
+            self._run = cast(torch.nn.Module, torch.compile(self.network))
         self.average: AveragedModel | None = None
         if settings.ema is not None:
             decay = get_ema_multi_avg_fn(settings.ema)  # type: ignore[no-untyped-call]
@@ -83,7 +86,7 @@ class TrainJob(Job):
         set_learning_rate(self._optimizer, learning_rate(settings.weights, epoch, settings.epochs))
         set_drop_path(self.network, settings.drop_path * int(epoch) / settings.epochs)
         with seeding.keyed(self.config.seed, "train", step), autocast(self.device, settings.precision):
-            loss = self.task.loss(self.network, self.task.batch("train", step))
+            loss = self.task.loss(self._run, self.task.batch("train", step))
         value = update(loss, self._weights, self._optimizer, settings.weights.clip, f"step {step + 1}")
         if self.average is not None:
             self.average.update_parameters(self.network)

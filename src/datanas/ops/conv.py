@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
+import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from datanas.ops import OpSettings, register_op
-from datanas.ops.depthwise import DepthwiseConv
-from datanas.ops.layout import join_channels
+from datanas.ops.layout import join_channels, layout_of, runs_by_rows
+from datanas.ops.norm import BatchNorm2d, EndsInNorm
+from datanas.ops.separable import DepthwiseSeparable, SeparableTwice
 
 
-class ReLUConvBN(nn.Sequential):
+class ReLUConvBN(EndsInNorm, nn.Sequential):
     """ReLU, a convolution without bias that keeps the size at stride 1, batch norm."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, *, affine: bool = True) -> None:
         super().__init__(
             nn.ReLU(),
             nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
-            nn.BatchNorm2d(outputs, affine=affine),
+            BatchNorm2d(outputs, affine=affine),
         )
 
-
-class DepthwiseSeparable(nn.Sequential):
-    """ReLU, a depthwise convolution, a pointwise one, batch norm."""
-
-    def __init__(self, channels: int, kernel: int, stride: int, *, dilation: int = 1, affine: bool = True) -> None:
-        super().__init__(
-            nn.ReLU(),
-            DepthwiseConv(channels, kernel, stride, dilation),
-            nn.Conv2d(channels, channels, 1, bias=False),
-            nn.BatchNorm2d(channels, affine=affine),
-        )
+    def features(self, x: Tensor, rectified: Tensor | None = None) -> Tensor:
+        relu, conv = self._modules["0"], cast(nn.Conv2d, self._modules["1"])
+        if runs_by_rows(x) and rectified is None:
+            return rectified_conv(x, conv.weight, conv.stride[0])
+        convolved: Tensor = conv(cast(nn.ReLU, relu)(x) if rectified is None else rectified)
+        return convolved
 
 
-class FactorizedReduce(nn.Module):
+class FactorizedReduce(EndsInNorm, nn.Module):
     """Half the size by two 1x1 convolutions of stride 2, the second one pixel further on; their outputs side by side.
 
-    An odd size gets a row or column of zeros at its end, so that both halves have ceil(size / 2) pixels.
+    An odd size gets a row or column of zeros at its end, so that both halves have ceil(size / 2) pixels. What the two
+    read is gathered side by side first, and both convolutions are one.
     """
 
     def __init__(self, inputs: int, outputs: int, *, affine: bool = True) -> None:
@@ -44,36 +45,92 @@ class FactorizedReduce(nn.Module):
         self.relu = nn.ReLU()
         self.even = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
         self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, stride=2, bias=False)
-        self.norm = nn.BatchNorm2d(outputs, affine=affine)
+        self.norm = BatchNorm2d(outputs, affine=affine)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(x)
-        shifted = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))[:, :, 1:, 1:]
-        joined: Tensor = self.norm(join_channels([self.even(x), self.odd(shifted)]))
-        return joined
+    def features(self, x: Tensor, rectified: Tensor | None = None) -> Tensor:
+        if not runs_by_rows(x):
+            x = self.relu(x)
+            shifted = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))[:, :, 1:, 1:]
+            return join_channels([self.even(x), self.odd(shifted)])
+        pixels: Tensor = _Diagonals.apply(x)
+        even, odd = self.even.weight, self.odd.weight
+        weight = torch.cat([F.pad(even, (0, 0, 0, 0, 0, even.shape[1])), F.pad(odd, (0, 0, 0, 0, odd.shape[1], 0))])
+        return rectified_conv(pixels, weight)
 
 
-def _separable(settings: OpSettings, kernel: int) -> nn.Module:
-    """A separable convolution is applied twice; the first application has the stride."""
-    return nn.Sequential(
-        DepthwiseSeparable(settings.channels, kernel, settings.stride, affine=settings.affine),
-        DepthwiseSeparable(settings.channels, kernel, 1, affine=settings.affine),
-    )
+class _Diagonals(torch.autograd.Function):
+    """(batch, 2 channels, half, half): the pixels of even row and column, and beside them those of odd ones."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        batch, channels, height, width = ctx.shape = x.shape
+        even, odd = x[:, :, ::2, ::2], x[:, :, 1::2, 1::2]
+        shape = batch, 2 * channels, *even.shape[2:]
+        found = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout_of(x))
+        found[:, :channels] = even
+        if height % 2 or width % 2:
+            found[:, channels:] = 0
+        found[:, channels:, : height // 2, : width // 2] = odd
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        gradient = gradients[0]
+        _, channels, height, width = ctx.shape
+        layout = layout_of(gradient)
+        result = torch.empty(ctx.shape, dtype=gradient.dtype, device=gradient.device, memory_format=layout).zero_()
+        result[:, :, ::2, ::2] = gradient[:, :channels]
+        result[:, :, 1::2, 1::2] = gradient[:, channels:, : height // 2, : width // 2]
+        return result
+
+
+def rectified_conv(x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
+    """The convolution of relu(x) with a square kernel, padded to keep the size at stride 1; keeps `x`, not relu(x)."""
+    convolved: Tensor = _RectifiedConv.apply(x, weight, stride)
+    return convolved
+
+
+class _RectifiedConv(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride = stride
+        return F.conv2d(x.relu(), weight, stride=stride, padding=weight.shape[2] // 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, weight = ctx.saved_tensors
+        wants_x, wants_weight, _ = ctx.needs_input_grad
+        into_x, into_weight, _ = torch.ops.aten.convolution_backward(
+            gradients[0].contiguous(memory_format=torch.channels_last),
+            x.relu() if wants_weight else x,
+            weight,
+            None,
+            [ctx.stride] * 2,
+            [weight.shape[2] // 2] * 2,
+            [1, 1],
+            False,
+            [0, 0],
+            1,
+            [wants_x, wants_weight, False],
+        )
+        return torch.ops.aten.threshold_backward(into_x, x, 0) if wants_x else None, into_weight, None
 
 
 @register_op("sep_conv_3x3")
 def sep_conv_3x3(settings: OpSettings) -> nn.Module:
-    return _separable(settings, 3)
+    return SeparableTwice(settings, 3)
 
 
 @register_op("sep_conv_5x5")
 def sep_conv_5x5(settings: OpSettings) -> nn.Module:
-    return _separable(settings, 5)
+    return SeparableTwice(settings, 5)
 
 
 @register_op("sep_conv_7x7")
 def sep_conv_7x7(settings: OpSettings) -> nn.Module:
-    return _separable(settings, 7)
+    return SeparableTwice(settings, 7)
 
 
 @register_op("dil_conv_3x3")
@@ -104,5 +161,5 @@ def conv_7x1_1x7(settings: OpSettings) -> nn.Module:
         nn.ReLU(),
         nn.Conv2d(channels, channels, (1, 7), (1, stride), (0, 3), bias=False),
         nn.Conv2d(channels, channels, (7, 1), (stride, 1), (3, 0), bias=False),
-        nn.BatchNorm2d(channels, affine=settings.affine),
+        BatchNorm2d(channels, affine=settings.affine),
     )

@@ -5,19 +5,22 @@ of a dilated convolution and the weight gradient of a dilated or 5x5 one fall ba
 hundred times slower. Here both are put in terms of what is fast:
 
 - the input gradient is a forward convolution with the flipped kernel;
-- a convolution of dilation 2 is an undilated one of the four images made of every second row and column, and with
-  stride 2 of the first of them alone;
-- the weight gradient of a 5x5 kernel consists of four 3x3 ones of the shifted input.
+- a convolution of dilation 2 is an undilated one among the pixels of every second row and column, and with stride 2
+  only the first of these images counts;
+- the weight gradient of a 5x5 kernel consists of two 5x3 ones of the shifted input.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from datanas.ops.layout import layout_of, own_kernels
 
 Maps = Float[Tensor, "batch channels height width"]
 
@@ -44,34 +47,62 @@ class DepthwiseConv(nn.Conv2d):
         return self._on_cpu(x)
 
     def _on_cpu(self, x: Tensor) -> Tensor:
-        kernel, stride, dilation = self.kernel_size[0], self.stride[0], self.dilation[0]
-        if kernel not in (3, 5) or (stride, dilation) not in ((1, 1), (1, 2), (2, 2)):
+        if not own_kernels():
             return super().forward(x)
-        if stride == 2:
-            x, dilation = _even(x), 1
-        result: Tensor = _Depthwise.apply(x, self.weight, dilation)
+        result: Tensor = _Depthwise.apply(x, self.weight, self.stride[0], self.dilation[0])
         return result
 
 
 class _Depthwise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, dilation: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.dilation = dilation
-        return _convolve(x, weight, dilation)
+        ctx.steps = stride, dilation
+        return convolve(x, weight, stride, dilation)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, weight = ctx.saved_tensors
-        gradient = gradients[0].contiguous(memory_format=_layout(x))
-        into_x = _convolve(gradient, weight.flip(2, 3), ctx.dilation) if ctx.needs_input_grad[0] else None
-        into_weight = weight_gradient(x, gradient, weight.shape[2], ctx.dilation) if ctx.needs_input_grad[1] else None
-        return into_x, into_weight, None
+        gradient = gradients[0].contiguous(memory_format=layout_of(x))
+        stride, dilation = ctx.steps
+        into_x, into_weight = gradients_of(x, weight, gradient, stride, dilation, ctx.needs_input_grad[:2])
+        return into_x, into_weight, None, None
 
 
-def _convolve(x: Maps, weight: Tensor, dilation: int) -> Maps:
+def convolve(x: Maps, weight: Tensor, stride: int, dilation: int) -> Maps:
+    """The depthwise convolution of an odd kernel that keeps the size at stride 1."""
     padding = dilation * (weight.shape[2] - 1) // 2
-    return F.conv2d(x, weight, padding=padding, dilation=dilation, groups=x.shape[1])
+    return F.conv2d(x, weight, None, stride, padding, dilation, x.shape[1])
+
+
+def gradients_of(
+    x: Maps, weight: Tensor, gradient: Maps, stride: int, dilation: int, wanted: Sequence[bool]
+) -> tuple[Maps | None, Tensor | None]:
+    """The gradients of `convolve` into `x` and `weight`, those that are wanted."""
+    kernel = weight.shape[2]
+    if kernel not in (3, 5) or (stride, dilation) not in ((1, 1), (1, 2), (2, 2)):
+        return _by_torch(x, weight, gradient, stride, dilation, wanted)
+    if stride == 2:  # only every second pixel is read, among which it is an undilated convolution
+        even = _even(x)
+        into_even, into_weight = gradients_of(even, weight, gradient, 1, 1, wanted)
+        if into_even is None:
+            return None, into_weight
+        into_x = torch.zeros_like(x)
+        into_x[:, :, ::2, ::2] = into_even
+        return into_x, into_weight
+    into_same = convolve(gradient, weight.flip(2, 3), 1, dilation) if wanted[0] else None
+    return into_same, weight_gradient(x, gradient, kernel, dilation) if wanted[1] else None
+
+
+def _by_torch(
+    x: Maps, weight: Tensor, gradient: Maps, stride: int, dilation: int, wanted: Sequence[bool]
+) -> tuple[Maps | None, Tensor | None]:
+    padding = dilation * (weight.shape[2] - 1) // 2
+    into_x, into_weight, _ = torch.ops.aten.convolution_backward(
+        gradient, x, weight, None, [stride] * 2, [padding] * 2, [dilation] * 2, False, [0, 0], x.shape[1],
+        [*wanted, False],
+    )  # fmt: skip
+    return into_x, into_weight
 
 
 def weight_gradient(x: Maps, gradient: Maps, kernel: int, dilation: int) -> Float[Tensor, "channels 1 kernel kernel"]:
@@ -81,51 +112,58 @@ def weight_gradient(x: Maps, gradient: Maps, kernel: int, dilation: int) -> Floa
         kernel: 3 or 5.
         dilation: 1 or 2.
     """
-    if dilation == 2:
-        x, gradient = _every_second(x), _every_second(gradient)
+    if (kernel, dilation) == (3, 1):
+        return _of_three_columns(x, gradient, 3)
+    rows, columns = (-(-size // dilation) * dilation for size in x.shape[2:])
+    before = dilation if kernel == 5 else 0
+    framed, framed_gradient = (
+        _Framed(maps, rows, before + columns + dilation, before, dilation) for maps in (x, gradient)
+    )
     if kernel == 3:
-        return _gradient_3x3(x, gradient, padding=1)
-    height, width = gradient.shape[2:]
-    padded = F.pad(x, (2, 2, 2, 2))
-    corners = [
-        [_gradient_3x3(padded[:, :, i : i + height + 2, j : j + width + 2], gradient, padding=0) for j in (0, 2)]
-        for i in (0, 2)
-    ]
-    upper, lower = (torch.cat([left, right[:, :, :, 1:]], dim=3) for left, right in corners)
-    return torch.cat([upper, lower[:, :, 1:]], dim=2)
+        found = _of_three_columns(framed.image(), framed_gradient.image(), 3)
+    else:
+        left, right = (_of_three_columns(framed.image(step), framed_gradient.image(), 5) for step in (-1, 1))
+        found = torch.cat([left, right[:, :, :, 1:]], dim=3)
+    return found.view(dilation, x.shape[1], 1, kernel, kernel).sum(0)
+
+
+class _Framed:
+    """Maps with columns of zeros beside them, to be read as images moved by a column without copying them again.
+
+    The zeros keep what leaves a row on one side from meeting the gradient of the next one. With dilation 2 an image has
+    the even and the odd rows beside each other, and even and odd columns as channels: there a dilated convolution is an
+    undilated one.
+
+    Args:
+        rows, columns: with the zeros; multiples of the dilation.
+        before: columns of zeros on the left; the others are on the right.
+    """
+
+    def __init__(self, maps: Maps, rows: int, columns: int, before: int, dilation: int) -> None:
+        batch, channels, height, width = maps.shape
+        self._shape = batch, rows // dilation, columns, dilation * channels
+        self._step = dilation * channels
+        self._size = batch * rows * columns * channels
+        self._numbers = maps.new_zeros(self._size + 2 * self._step)
+        inside = self._numbers.narrow(0, self._step, self._size).view(batch, rows, columns, channels)
+        inside[:, :height, before : before + width] = maps.permute(0, 2, 3, 1)
+
+    def image(self, right: int = 0) -> Float[Tensor, "batch dilated_channels height_part columns"]:
+        """The maps as seen from `right` columns (-1, 0 or 1): what stands there comes to the origin."""
+        return self._numbers.narrow(0, self._step * (1 + right), self._size).view(self._shape).permute(0, 3, 1, 2)
 
 
 def _even(x: Maps) -> Float[Tensor, "batch channels half_height half_width"]:
     """Every second row and column, in the layout of `x`."""
-    return x[:, :, ::2, ::2].contiguous(memory_format=_layout(x))
+    return x[:, :, ::2, ::2].contiguous(memory_format=layout_of(x))
 
 
-def _layout(x: Tensor) -> torch.memory_format:
-    return torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-
-
-def _every_second(x: Maps) -> Float[Tensor, "four_batch channels half_height half_width"]:
-    """The four images made of every second row and column, in the batch; odd sizes are filled up with zeros."""
-    x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
-    return torch.cat([x[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)])
-
-
-def _gradient_3x3(x: Maps, gradient: Maps, padding: int) -> Float[Tensor, "channels 1 3 3"]:
-    channels = x.shape[1]
-    layout = _layout(gradient)
-    shape = gradient.new_empty(channels, 1, 3, 3).contiguous(memory_format=layout)
-    _, result, _ = torch.ops.aten.convolution_backward(
-        gradient,
-        x.contiguous(memory_format=layout),
-        shape,
-        None,
-        [1, 1],
-        [padding, padding],
-        [1, 1],
-        False,
-        [0, 0],
-        channels,
-        [False, True, False],
+def _of_three_columns(x: Maps, gradient: Maps, rows: int) -> Float[Tensor, "channels 1 rows 3"]:
+    """The gradient of an undilated kernel with three columns, for which alone there is a fast function."""
+    shape = gradient.new_empty(x.shape[1], 1, rows, 3).contiguous(memory_format=layout_of(gradient))
+    x = x.contiguous(memory_format=layout_of(gradient))
+    _, found, _ = torch.ops.aten.convolution_backward(
+        gradient, x, shape, None, [1, 1], [rows // 2, 1], [1, 1], False, [0, 0], x.shape[1], [False, True, False]
     )
-    found: Tensor = result
-    return found
+    result: Tensor = found
+    return result

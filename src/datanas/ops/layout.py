@@ -1,13 +1,51 @@
-"""Keeping channels-last through the backward pass."""
+"""Keeping channels-last through the backward pass, and knowing where the CPU's own kernels may run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+
+class _Kernels:
+    own = True
+
+
+@contextmanager
+def plain_kernels() -> Iterator[None]:
+    """Run a block in which every operation is computed by torch's own modules: the reference for tests, and what
+    derivatives of higher order go through."""
+    before, _Kernels.own = _Kernels.own, False
+    try:
+        yield
+    finally:
+        _Kernels.own = before
+
+
+def layout_of(x: Tensor) -> torch.memory_format:
+    """Channels-last or contiguous."""
+    return torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+
+
+def own_kernels() -> bool:
+    """Whether the autograd functions of this package run: neither under `plain_kernels` nor while compiling."""
+    return _Kernels.own and not torch.compiler.is_compiling()
+
+
+def runs_by_rows(x: Tensor) -> bool:
+    """Whether the CPU kernels of this package take `x`: feature maps in channels-last layout, without autocast."""
+    return (
+        own_kernels()
+        and x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.float64)
+        and x.ndim == 4
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and not torch.is_autocast_enabled("cpu")
+    )
 
 
 def join_channels(
@@ -18,6 +56,8 @@ def join_channels(
     The gradient of each part is a dense tensor of the part's own layout. That of `torch.cat` is a strided view, which
     sends the batch norms behind it down a path that is several times slower on the CPU.
     """
+    if not own_kernels():
+        return torch.cat(list(parts), dim=1)
     joined: Tensor = _JoinChannels.apply(*parts)
     return joined
 
@@ -26,10 +66,7 @@ class _JoinChannels(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *parts: Tensor) -> Tensor:
         ctx.widths = [part.shape[1] for part in parts]
-        ctx.formats = [
-            torch.channels_last if part.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-            for part in parts
-        ]
+        ctx.formats = [layout_of(part) for part in parts]
         return torch.cat(parts, dim=1)
 
     @staticmethod

@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class Gates:
-    """What one choice group runs in one forward pass.
-
-    Attributes:
-        values: the factor of each operation, 0 where closed; shape (edges, ops), on the supernet's device. It may
-            require a gradient, which then is exact for open and closed gates alike.
-        host: the same numbers on the host, so that choosing what runs never waits for the device.
-        dense: run every operation, closed ones too: the textbook execution, kept as the reference.
-    """
-
-    values: Float[Tensor, "edges ops"]
-    host: tuple[tuple[float, ...], ...]
-    dense: bool = False
-
-    @classmethod
-    def of(cls, values: Tensor, device: torch.device | str = "cpu", *, dense: bool = False) -> Gates:
-        """Gates from factors that lie on the host."""
-        rows = tuple(tuple(row) for row in values.detach().tolist())
-        return cls(values.to(device, non_blocking=True), rows, dense)
+from datanas.ops.gates import Gates
+from datanas.ops.layout import layout_of, own_kernels
+from datanas.ops.node_sum import Closed, ClosedGates, Opened, Output, Place, Shared, node_sum
+from datanas.ops.norm import foreign_norms
 
 
 @dataclass(frozen=True)
@@ -51,6 +31,10 @@ class Candidate:
     module: nn.Module
     factor: float = 1.0
 
+    @property
+    def place(self) -> Place:
+        return self.edge, self.op
+
 
 class MixedNode(nn.Module):
     """The value of one node.
@@ -63,137 +47,95 @@ class MixedNode(nn.Module):
     def __init__(self, candidates: Mapping[str, Candidate], blank: nn.Module) -> None:
         super().__init__()
         self.ops = nn.ModuleDict({name: candidate.module for name, candidate in candidates.items()})
+        self.drops = False
+        self._kept = torch.ones(())  # a tensor, so that a compiled network outlives its change
         self._candidates = tuple(candidates.values())
+        self._alike = frozenset(each.place for each in self._candidates if _learns_nothing(each.module))
+        self._foreign = foreign_norms(self.ops)
         self._blank = blank
-        self.drop_path = 0.0
 
-    def forward(self, states: Sequence[Tensor], gates: Gates | None = None) -> Tensor:
-        """The node's value from the values of the nodes before it; a rebuilt network gives no gates."""
+    def forward(self, states: Sequence[Tensor], gates: Gates | None = None, shared: Shared | None = None) -> Tensor:
+        """The node's value from the values of the nodes before it.
+
+        Args:
+            states: those values.
+            gates: what runs; None in a rebuilt network, which runs everything.
+            shared: one mapping for all the nodes of a cell in one forward pass.
+        """
+        learns = gates is not None and gates.values.requires_grad and torch.is_grad_enabled()
+        if not own_kernels():
+            return self._plain(states, gates, everything=learns)
+        opened = [
+            Opened(each.place, factor, self._output(each, states[each.source]))
+            for each, factor in self._chosen(gates, everything=gates is not None and gates.dense)
+        ]
+        blank = None if opened else self._nothing(states[0])
+        if gates is None or not learns:
+            return node_sum(opened, blank)
+        closed = self._closed(states, gates, {part.place for part in opened}, Shared() if shared is None else shared)
+        return node_sum(opened, blank, gates.values, closed, gates.asked)
+
+    def _chosen(self, gates: Gates | None, *, everything: bool) -> list[tuple[Candidate, float]]:
         if gates is None:
-            chosen = [(candidate, candidate.factor) for candidate in self._candidates]
-        else:
-            chosen = [
-                (candidate, gates.host[candidate.edge][candidate.op])
-                for candidate in self._candidates
-                if gates.dense or gates.host[candidate.edge][candidate.op] != 0.0
-            ]
-        outputs = [self._run(candidate, states) for candidate, _ in chosen]
-        factors = [factor for _, factor in chosen]
-        if gates is not None and gates.values.requires_grad and torch.is_grad_enabled():
-            return self._with_gradient(states, gates, [candidate for candidate, _ in chosen], factors, outputs)
-        return _weighted_sum(outputs, factors) if outputs else self._blank(states[0]).contiguous()
+            return [(each, each.factor) for each in self._candidates]
+        pairs = [(each, gates.host[each.edge][each.op]) for each in self._candidates]
+        return [(each, factor) for each, factor in pairs if everything or factor != 0.0]
 
-    def _run(self, candidate: Candidate, states: Sequence[Tensor]) -> Tensor:
-        output: Tensor = candidate.module(states[candidate.source])
-        if self.drop_path > 0 and self.training and not isinstance(candidate.module, nn.Identity):
-            from timm.layers import drop_path  # takes as long to import as torch
+    def _output(self, candidate: Candidate, x: Tensor) -> Output:
+        if self._drops(candidate.module):
+            return Output(_dropped(candidate.module(x), self._kept))
+        return Output.of(candidate.module, x)
 
-            output = drop_path(output, self.drop_path, training=True)
-        return output
+    def _drops(self, module: nn.Module) -> bool:
+        return self.drops and self.training and not isinstance(module, nn.Identity)
 
-    def _with_gradient(
-        self,
-        states: Sequence[Tensor],
-        gates: Gates,
-        opened: list[Candidate],
-        factors: list[float],
-        outputs: list[Tensor],
-    ) -> Tensor:
-        ran = {id(candidate) for candidate in opened}
-        closed = [candidate for candidate in self._candidates if id(candidate) not in ran]
-        inputs = [states[candidate.source].detach() for candidate in closed]
-        blank = None if outputs else self._blank(states[0]).contiguous()
-        total: Tensor = _GatedSum.apply(gates.values, opened, factors, closed, inputs, blank, *outputs)
-        return total
+    def _nothing(self, x: Tensor) -> Tensor:
+        blank: Tensor = self._blank(x)
+        return blank.contiguous(memory_format=layout_of(x))
+
+    def _closed(self, states: Sequence[Tensor], gates: Gates, opened: set[Place], shared: Shared) -> ClosedGates:
+        asked = gates.asked
+        items = [
+            Closed(each.place, each.module, each.source, each.place in self._alike)
+            for each in self._candidates
+            if each.place not in opened and (asked is None or asked[each.edge][each.op] != 0.0)
+        ]
+        inputs = [state.detach() for state in states]
+        device = states[0].device.type
+        dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+        autocast = torch.autocast(device, dtype=dtype, enabled=enabled)
+        return ClosedGates(items, inputs, shared, self._foreign, autocast)
+
+    def _plain(self, states: Sequence[Tensor], gates: Gates | None, *, everything: bool) -> Tensor:
+        """The sum by torch's own functions alone, which have derivatives of any order and can be compiled."""
+        total: Tensor | None = None
+        for each, factor in self._chosen(gates, everything=everything or (gates is not None and gates.dense)):
+            output = each.module(states[each.source])
+            if self._drops(each.module):
+                output = _dropped(output, self._kept)
+            weighted = output * (gates.values[each.edge, each.op] if gates is not None and everything else factor)
+            total = weighted if total is None else total + weighted
+        return self._nothing(states[0]) if total is None else total
 
 
 def set_drop_path(module: nn.Module, probability: float) -> None:
     """Let every node in `module` drop each operation of each example with this probability while training.
 
-    Identities are never dropped.
+    What is kept is scaled up by 1 / (1 - probability). Identities are never dropped.
     """
     for part in module.modules():
         if isinstance(part, MixedNode):
-            part.drop_path = probability
+            part.drops = probability > 0
+            part._kept.fill_(1 - probability)
 
 
-class _GatedSum(torch.autograd.Function):
-    """sum_k gate_k * output_k, with the exact gradient of every gate.
-
-    The gradient of a gate is the inner product of the sum's gradient with that operation's output, whatever the gate's
-    value. A closed operation does not run forward; its output is computed in backward, without a graph, and dropped.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        values: Tensor,
-        opened: list[Candidate],
-        factors: list[float],
-        closed: list[Candidate],
-        inputs: list[Tensor],
-        blank: Tensor | None,
-        *outputs: Tensor,
-    ) -> Tensor:
-        ctx.save_for_backward(*outputs)
-        ctx.opened, ctx.factors, ctx.closed, ctx.inputs = opened, factors, closed, inputs
-        ctx.gates = values.shape, values.dtype
-        if blank is not None:
-            ctx.autocast = _autocast_state(blank.device.type)
-            return blank.clone()
-        ctx.autocast = _autocast_state(outputs[0].device.type)
-        return _weighted_sum(list(outputs), factors, copy=True)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        (gradient,) = gradients
-        device, enabled, dtype = ctx.autocast
-        products = [_inner(gradient, output) for output in ctx.saved_tensors]
-        with torch.no_grad(), torch.autocast(device, dtype=dtype, enabled=enabled):
-            for candidate, x in zip(ctx.closed, ctx.inputs, strict=True):
-                with statistics_kept(candidate.module):
-                    products.append(_inner(gradient, candidate.module(x)))
-        shape, dtype = ctx.gates
-        into_gates = gradient.new_zeros(shape, dtype=dtype)
-        if products:
-            rows = [candidate.edge for candidate in (*ctx.opened, *ctx.closed)]
-            columns = [candidate.op for candidate in (*ctx.opened, *ctx.closed)]
-            into_gates[rows, columns] = torch.stack(products).to(dtype)
-        into_outputs = [
-            gradient.to(output.dtype) * factor if factor != 1.0 else gradient.to(output.dtype)
-            for output, factor in zip(ctx.saved_tensors, ctx.factors, strict=True)
-        ]
-        return (into_gates, None, None, None, None, None, *into_outputs)
+def _dropped(output: Tensor, kept: Tensor) -> Tensor:
+    stays = torch.rand(output.shape[0], 1, 1, 1, device=output.device) < kept
+    return output * (stays / kept).to(output.dtype)
 
 
-def _weighted_sum(outputs: list[Tensor], factors: list[float], *, copy: bool = False) -> Tensor:
-    total = outputs[0] if factors[0] == 1.0 else outputs[0] * factors[0]
-    if copy and len(outputs) == 1 and factors[0] == 1.0:
-        return total.clone()
-    for output, factor in zip(outputs[1:], factors[1:], strict=True):
-        total = torch.add(total, output, alpha=factor)
-    return total
-
-
-def _inner(a: Tensor, b: Tensor) -> Tensor:
-    """The inner product in at least float32."""
-    dtype = torch.promote_types(a.dtype, torch.float32)
-    return (a.to(dtype) * b.to(dtype)).sum()
-
-
-def _autocast_state(device: str) -> tuple[str, bool, torch.dtype]:
-    return device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
-
-
-@contextmanager
-def statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Run a block in which the batch norms of `module` do not update their running statistics."""
-    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-    tracked = [norm.track_running_stats for norm in norms]
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm, was in zip(norms, tracked, strict=True):
-            norm.track_running_stats = was
+def _learns_nothing(module: nn.Module) -> bool:
+    """Whether an operation has neither parameters nor anything to keep, its last batch norm's statistics aside."""
+    last = module[-1] if isinstance(module, nn.Sequential) and len(module) > 0 else None
+    statistics = {id(buffer) for buffer in last.buffers()} if isinstance(last, nn.BatchNorm2d) else set()
+    return not list(module.parameters()) and all(id(buffer) in statistics for buffer in module.buffers())

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from datanas.config import ComponentConfig, Section, merge
 from datanas.constraint import constraint
-from datanas.egs import ensemble_gumbel_softmax
+from datanas.egs import Estimator, ensemble_gumbel_softmax
 from datanas.posterior import inclusion_probs
 from datanas.samplers import register_sampler
 from datanas.samplers.base import Derivation, Draw, Sampler, Scope, Vectors
@@ -81,6 +81,7 @@ class EGS(Sampler):
         probs: Literal["softmax", "relu"] = "softmax"
         tau: Tau = Tau()
         constraint: ConstraintConfig = ConstraintConfig()
+        estimator: Estimator = Field("shared_ties", description="of the gradient of a code; see docs/speed.md")
         init_std: float = Field(0.0, ge=0, description="deviation of alpha at the start")
 
         @model_validator(mode="before")
@@ -114,7 +115,9 @@ class EGS(Sampler):
         for name, layout in self.vectors.items():
             logits = self._logits(name)
             log_probs = layout.log_probs(torch.zeros_like(logits) if uniform else logits)
-            code = ensemble_gumbel_softmax(log_probs, self.config.samples, tau, generator=generator)
+            code = ensemble_gumbel_softmax(
+                log_probs, self.config.samples, tau, generator=generator, estimator=self.config.estimator
+            )
             gates[name] = layout.to_edges(self._normalised(code, layout))
             probs[name] = log_probs.exp()
             codes[name] = code

@@ -19,9 +19,11 @@ from datanas.errors import ArchitectureError, ConfigError, nearest
 from datanas.hardware import count_macs, count_parameters
 from datanas.ops import NONE, OpSettings, operations
 from datanas.ops.conv import FactorizedReduce, ReLUConvBN
+from datanas.ops.gates import Gates
 from datanas.ops.identity import Zero
 from datanas.ops.layout import join_channels
-from datanas.ops.mixed import Candidate, Gates, MixedNode
+from datanas.ops.mixed import Candidate, MixedNode
+from datanas.ops.node_sum import Shared
 from datanas.spaces import register_space
 from datanas.spaces.base import Body, ChoiceGroup, Costs, Space, StemShape
 
@@ -111,8 +113,9 @@ class ConvCell(nn.Module):
 
     def forward(self, s0: Tensor, s1: Tensor, gates: Gates | None = None) -> Tensor:
         states = [self.first(s0), self.second(s1)]
+        shared = Shared()
         for node in self.nodes.values():
-            states.append(node(states, gates))
+            states.append(node(states, gates, shared))
         return join_channels([states[index] for index in self._outputs])
 
 

@@ -1,0 +1,120 @@
+"""Separable convolutions: ReLU, a depthwise and a pointwise convolution, batch norm.
+
+On the CPU a stage keeps nothing but its input for backward. The rectified input and the depthwise output are computed
+again where a weight wants its gradient: that costs less than writing them to memory and reading them back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from datanas.ops import OpSettings
+from datanas.ops import norm as bn
+from datanas.ops.depthwise import DepthwiseConv, convolve, gradients_of
+from datanas.ops.layout import runs_by_rows
+from datanas.ops.norm import BatchNorm2d, EndsInNorm
+
+
+class DepthwiseSeparable(EndsInNorm, nn.Sequential):
+    """ReLU, a depthwise convolution, a pointwise one, batch norm."""
+
+    def __init__(self, channels: int, kernel: int, stride: int, *, dilation: int = 1, affine: bool = True) -> None:
+        super().__init__(
+            nn.ReLU(),
+            DepthwiseConv(channels, kernel, stride, dilation),
+            nn.Conv2d(channels, channels, 1, bias=False),
+            BatchNorm2d(channels, affine=affine),
+        )
+
+    def features(self, x: Tensor, rectified: Tensor | None = None, *, norm: nn.BatchNorm2d | None = None) -> Tensor:
+        """What the batch norm is given, from `x` or from `norm(x)`."""
+        relu, depthwise, pointwise = self._convolutions()
+        if not runs_by_rows(x) or type(norm) not in (type(None), nn.BatchNorm2d, BatchNorm2d):
+            plain: Tensor = pointwise(depthwise(relu(x if norm is None else norm(x))))
+            return plain
+        steps = depthwise.stride[0], depthwise.dilation[0]
+        weight, bias = (None, None) if norm is None else (norm.weight, norm.bias)
+        if torch.is_grad_enabled():
+            kept: Tensor = _Stage.apply(x, weight, bias, depthwise.weight, pointwise.weight, norm, *steps)
+            return kept
+        if rectified is None:
+            rectified = _rectified(x, None if norm is None else bn.statistics(x, norm), weight, bias)
+        return F.conv2d(convolve(rectified, depthwise.weight, *steps), pointwise.weight)
+
+    def _convolutions(self) -> tuple[nn.ReLU, DepthwiseConv, nn.Conv2d]:
+        relu, depthwise, pointwise, _ = self._modules.values()
+        return cast(nn.ReLU, relu), cast(DepthwiseConv, depthwise), cast(nn.Conv2d, pointwise)
+
+
+class SeparableTwice(EndsInNorm, nn.Sequential):
+    """A separable convolution applied twice; the first application has the stride."""
+
+    def __init__(self, settings: OpSettings, kernel: int) -> None:
+        super().__init__(
+            DepthwiseSeparable(settings.channels, kernel, settings.stride, affine=settings.affine),
+            DepthwiseSeparable(settings.channels, kernel, 1, affine=settings.affine),
+        )
+
+    def features(self, x: Tensor, rectified: Tensor | None = None) -> Tensor:
+        first, second = cast(Iterable[DepthwiseSeparable], self._modules.values())
+        return second.features(first.features(x, rectified), norm=first.last_norm)
+
+    @property
+    def last_norm(self) -> nn.BatchNorm2d:
+        return cast(DepthwiseSeparable, self._modules["1"]).last_norm
+
+
+class _Stage(torch.autograd.Function):
+    """pointwise(depthwise(relu(norm(x)))), the norm left out where there is none."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        depthwise: Tensor,
+        pointwise: Tensor,
+        norm: nn.BatchNorm2d | None,
+        stride: int,
+        dilation: int,
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight, bias, depthwise, pointwise)
+        ctx.steps = stride, dilation
+        ctx.statistics = None if norm is None else bn.statistics(x, norm)
+        return F.conv2d(convolve(_rectified(x, ctx.statistics, weight, bias), depthwise, stride, dilation), pointwise)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, depthwise, pointwise = ctx.saved_tensors
+        found = ctx.statistics
+        stride, dilation = ctx.steps
+        wants_x, wants_norm, _, wants_depthwise, wants_pointwise, *_ = ctx.needs_input_grad
+        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
+        again = wants_depthwise or wants_pointwise or found is not None
+        rectified = _rectified(x, found, weight, bias) if again else x
+        middle = (
+            convolve(rectified, depthwise, stride, dilation) if wants_pointwise else gradient
+        )  # its shape is enough
+        into_middle, into_pointwise, _ = torch.ops.aten.convolution_backward(
+            gradient, middle, pointwise, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True, wants_pointwise, False]
+        )
+        wanted = wants_x or wants_norm, wants_depthwise
+        into_x, into_depthwise = gradients_of(rectified, depthwise, into_middle, stride, dilation, wanted)
+        into_weight = into_bias = None
+        if into_x is not None:
+            into_x = torch.ops.aten.threshold_backward(into_x, rectified, 0)
+            if found is not None:
+                into_x, into_weight, into_bias = bn.gradients_of(x, found, weight, into_x)
+        return into_x, into_weight, into_bias, into_depthwise, into_pointwise, None, None, None
+
+
+def _rectified(x: Tensor, found: bn.Statistics | None, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    return x.relu() if found is None else bn.normalise(x, found, weight, bias).relu_()
