@@ -4,8 +4,8 @@
 
 Speed: codes and gradients of 10,000 edges with K = 8 and M = 7, against a loop over M with torch's gumbel_softmax.
 
-Bias and variance: of the gradient of an expected loss with respect to log p, on codes of K = 5 operations, few enough
-to be enumerated, so that Eq. 15 gives the exact gradient. Losses are a linear function of the code and a random two-layer
+Bias and variance: of the gradient of an expected loss with respect to log p, on codes of K = 5 operations. They can all
+be enumerated, so that Eq. 15 gives the exact gradient. Losses are a linear function of the code and a random two-layer
 network of the code over its sum, as an edge of a supernet is. Everything is relative to the squared norm of the exact
 gradient and averaged over random problems. `score_function` is REINFORCE with the exact mean as its baseline: unbiased,
 and needs no gradient of the loss.

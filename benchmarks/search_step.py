@@ -13,84 +13,103 @@ gates by the same sampler. Data are random: only time and memory are measured.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks import textbook
 from benchmarks.measuring import alternate, peak_gb, print_peak, report
 from datanas import seeding
+from datanas.architecture import CONV_PRIMITIVES
 from datanas.config import validate
 from datanas.engine.steps import frozen, update, update_alpha
 from datanas.hardware import keep_freed_memory, place
-from datanas.ops.gates import host_gates
+from datanas.ops.gates import Gates, host_gates
 from datanas.samplers import samplers
+from datanas.samplers.base import Draw
 from datanas.spaces.conv_cell import ConvCellSpace, reductions
 from datanas.supernet import Supernet
 from datanas.tasks import tasks
 
 CPU = torch.device("cpu")
 CLIP = 5.0
+PROGRESS = 0.5
 
 
 class Search:
     """What both executions share: the data, the sampler and its optimiser."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, primitives: Sequence[str] = CONV_PRIMITIVES) -> None:
         self.options = options
-        seeding.generator(0, "benchmark")
         torch.manual_seed(options.seed)
         self.images = torch.randn(options.batch, 3, options.size, options.size)
         self.labels = torch.randint(10, (options.batch,))
-        self.space = ConvCellSpace(ConvCellSpace.Config(cells=options.cells, channels=options.channels))
+        self.space = ConvCellSpace(
+            ConvCellSpace.Config(cells=options.cells, channels=options.channels, primitives=tuple(primitives))
+        )
         make = samplers["egs"]
         config = validate(make.Config, {"name": "egs", "samples": options.samples, "scope": options.scope}, "sampler")
         self.sampler = make(config, self.space.groups(), "conv_cell")
         self.alphas = list(self.sampler.parameters())
         self.alpha_optimizer = torch.optim.Adam(self.alphas, 3e-4, betas=(0.5, 0.999))
-        self.step = 0
+        self._draws = 0
 
-    def generator(self) -> torch.Generator:
-        self.step += 1
-        return seeding.generator(self.options.seed, "gates", self.step)
+    def draw(self) -> Draw:
+        """The next draw of gates."""
+        found: Draw = self.sampler.draw(PROGRESS, self.generator("gates"))
+        return found
+
+    def generator(self, stream: str) -> torch.Generator:
+        self._draws += 1
+        return seeding.generator(self.options.seed, stream, self._draws)
+
+
+class SparseStep(Search):
+    """The package's own step, its two updates apart."""
+
+    def __init__(self, options: argparse.Namespace, primitives: Sequence[str] = CONV_PRIMITIVES) -> None:
+        super().__init__(options, primitives)
+        task = tasks["classification"]
+        settings = task.Config()
+        self.supernet = Supernet(
+            self.space, task.stem(settings, 3, options.channels), lambda widths: task.head(settings, widths, 10)
+        )
+        place(self.supernet, CPU)
+        self.weights = list(self.supernet.parameters())
+        self.optimizer = sgd(self.supernet)
+        self.images = self.images.contiguous(memory_format=torch.channels_last)
+
+    def alpha_step(self) -> None:
+        draw = self.draw()
+        chance = self.generator("closed")
+        gates = {
+            name: group.asking(self.options.gradient, self.options.share, chance)
+            for name, group in host_gates(draw.gates, CPU).items()
+        }
+        with frozen(self.weights):
+            loss = self.sampler.loss(self._loss(gates), draw, PROGRESS)
+            update_alpha(loss, self.alphas, self.alpha_optimizer, "alpha step")
+
+    def weight_step(self) -> dict[str, Tensor]:
+        """Make it, and give the factors of the operations that ran."""
+        with torch.no_grad():
+            drawn = dict(self.draw().gates)
+        update(self._loss(host_gates(drawn, CPU)), self.weights, self.optimizer, CLIP, "weight step")
+        return drawn
+
+    def both(self) -> None:
+        self.alpha_step()
+        self.weight_step()
+
+    def _loss(self, gates: Mapping[str, Gates]) -> Tensor:
+        return F.cross_entropy(self.supernet(self.images, gates), self.labels)
 
 
 def sgd(network: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(network.parameters(), 0.025, momentum=0.9, weight_decay=3e-4)
-
-
-def sparse_step(options: argparse.Namespace) -> Callable[[], None]:
-    """The package's own step."""
-    search = Search(options)
-    task = tasks["classification"]
-    settings = task.Config()
-    supernet = Supernet(
-        search.space, task.stem(settings, 3, options.channels), lambda widths: task.head(settings, widths, 10)
-    )
-    place(supernet, CPU)
-    weights = list(supernet.parameters())
-    optimizer = sgd(supernet)
-    images = search.images.contiguous(memory_format=torch.channels_last)
-
-    def step() -> None:
-        generator = search.generator()
-        draw = search.sampler.draw(0.5, generator)
-        gates = {
-            name: group.asking(options.gradient, options.share, generator)
-            for name, group in host_gates(draw.gates, CPU).items()
-        }
-        with frozen(weights):
-            loss = search.sampler.loss(F.cross_entropy(supernet(images, gates), search.labels), draw, 0.5)
-            update_alpha(loss, search.alphas, search.alpha_optimizer, "alpha step")
-        with torch.no_grad():
-            gates = host_gates(search.sampler.draw(0.5, search.generator()).gates, CPU)
-        loss = F.cross_entropy(supernet(images, gates), search.labels)
-        update(loss, weights, optimizer, CLIP, "weight step")
-
-    return step
 
 
 def dense_step(options: argparse.Namespace, *, freeze: bool = False) -> Callable[[], None]:
@@ -103,19 +122,19 @@ def dense_step(options: argparse.Namespace, *, freeze: bool = False) -> Callable
     weights = list(network.parameters())
     optimizer = sgd(network)
 
-    def loss_of(gates: dict[str, torch.Tensor]) -> torch.Tensor:
+    def loss_of(gates: Mapping[str, Tensor]) -> Tensor:
         factors = {kind: table[:, 1:].flatten() for kind, table in gates.items()}
         return F.cross_entropy(network(search.images, factors), search.labels)
 
     def step() -> None:
-        draw = search.sampler.draw(0.5, search.generator())
+        draw = search.draw()
         with frozen(weights if freeze else []):
-            loss = search.sampler.loss(loss_of(draw.gates), draw, 0.5)
+            loss = search.sampler.loss(loss_of(draw.gates), draw, PROGRESS)
             search.alpha_optimizer.zero_grad()
             loss.backward()
             search.alpha_optimizer.step()
         with torch.no_grad():
-            gates = search.sampler.draw(0.5, search.generator()).gates
+            gates = search.draw().gates
         optimizer.zero_grad()
         loss_of(gates).backward()
         nn.utils.clip_grad_norm_(weights, CLIP)
@@ -143,13 +162,13 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     if options.peak_of is not None:
-        print_peak((dense_step if options.peak_of == "dense" else sparse_step)(options))
+        print_peak(dense_step(options) if options.peak_of == "dense" else SparseStep(options).both)
         return
     seconds = alternate(
         {
             "dense": (dense_step(options), 1),
             "dense, frozen": (dense_step(options, freeze=True), 1),
-            "sparse": (sparse_step(options), 6),
+            "sparse": (SparseStep(options).both, 6),
         },
         options.rounds,
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from datanas import egs
-from datanas.egs import ensemble_gumbel_softmax, gumbel_softmax
+from datanas.egs import Estimator, ensemble_gumbel_softmax, gumbel_softmax
 from datanas.posterior import inclusion_probs, log_prob
 
 
@@ -226,6 +227,101 @@ def test_operations_are_included_as_often_as_equation_14_says():
     expected = inclusion_probs(probs, 4)
     deviation = (expected * (1 - expected) / 200_000).sqrt()
     assert ((draw_codes(probs, 4).mean(0) - expected).abs() < 4 * deviation).all()
+
+
+ESTIMATORS = get_args(Estimator)
+
+
+def mean_gradient(estimator: Estimator, logits: Tensor, samples: int, weights: Tensor, draws: int) -> Tensor:
+    """The mean of many estimates of the gradient of E[code @ weights]."""
+    rows = logits.expand(draws, -1).clone().requires_grad_()
+    code = ensemble_gumbel_softmax(rows, samples, generator=generator(7), estimator=estimator)
+    return torch.autograd.grad((code @ weights).sum() / draws, rows)[0].sum(0)
+
+
+def exact_linear_gradient(logits: Tensor, samples: int, weights: Tensor) -> Tensor:
+    logits = logits.clone().requires_grad_()
+    return torch.autograd.grad(inclusion_probs(logits.softmax(-1), samples) @ weights, logits)[0]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("samples", [1, 4])
+def test_the_code_does_not_depend_on_the_estimator(estimator, samples):
+    logits = torch.randn(40, 6, generator=generator(), requires_grad=True)
+    code = ensemble_gumbel_softmax(logits, samples, generator=generator(2), estimator=estimator)
+    assert torch.equal(code, ensemble_gumbel_softmax(logits, samples, generator=generator(2)))
+    gradient = torch.autograd.grad((code * torch.arange(6)).sum(), logits)[0]
+    assert gradient.isfinite().all()
+    assert gradient.abs().max() > 1e-3
+    torch.testing.assert_close(gradient.sum(-1), torch.zeros(40), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_impossible_operations_stay_closed_with_every_estimator(estimator):
+    logits = torch.tensor([0.5, -math.inf, 0.0, 80.0], dtype=torch.float64).expand(30, 4).clone().requires_grad_()
+    code = ensemble_gumbel_softmax(logits, 3, 0.5, generator=generator(), estimator=estimator)
+    assert (code[:, 1] == 0).all()
+    gradient = torch.autograd.grad((code * torch.arange(4)).sum(), logits)[0]
+    assert gradient.isfinite().all()
+    assert (gradient[:, 1] == 0).all()
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_inclusion_has_the_exact_gradient_of_a_linear_loss_in_every_draw(samples):
+    logits, weights = torch.randn(2, 5, generator=generator(), dtype=torch.float64)
+    exact = exact_linear_gradient(logits, samples, weights)
+    torch.testing.assert_close(mean_gradient("inclusion", logits, samples, weights, 1), exact, rtol=1e-9, atol=1e-12)
+
+
+def test_reinmax_is_unbiased_for_a_linear_loss_of_one_draw():
+    logits, weights = torch.randn(2, 5, generator=generator(), dtype=torch.float64)
+    exact = exact_linear_gradient(logits, 1, weights)
+    torch.testing.assert_close(mean_gradient("reinmax", logits, 1, weights, 400_000), exact, rtol=0.02, atol=0.01)
+    biased = mean_gradient("shared_ties", logits, 1, weights, 400_000)
+    assert (biased - exact).abs().max() > 0.03
+
+
+def test_rao_blackwellising_keeps_the_mean_and_lowers_the_variance():
+    logits, weights = torch.randn(2, 5, generator=generator(), dtype=torch.float64)
+    rows = logits.expand(20_000, -1)
+    found = {}
+    for estimator in ("shared_ties", "gumbel_rao"):
+        each = rows.clone().requires_grad_()
+        code = ensemble_gumbel_softmax(each, 1, generator=generator(3), estimator=estimator)
+        found[estimator] = torch.autograd.grad((code @ weights).sum(), each)[0]
+    deviation = found["shared_ties"].std(0) / 20_000**0.5
+    assert ((found["gumbel_rao"].mean(0) - found["shared_ties"].mean(0)).abs() < 6 * deviation).all()
+    assert found["gumbel_rao"].var(0).sum() < 0.6 * found["shared_ties"].var(0).sum()
+
+
+def test_the_first_tied_draw_alone_has_the_gradient_of_first_tie(monkeypatch):
+    logits, weights = torch.randn(2, 4, generator=generator(1), dtype=torch.float64)
+    noise = torch.randn(6, 4, generator=generator(101), dtype=torch.float64)
+    fix_noise(monkeypatch, noise)
+    logits.requires_grad_()
+    (ensemble_gumbel_softmax(logits, 6, 0.8, estimator="first_tie") * weights).sum().backward()
+    expected = gradients_by_rule(logits.detach(), noise, weights, 0.8, one_draw=True)
+    torch.testing.assert_close(logits.grad, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_disjunction_counts_a_draw_only_where_no_other_chose_the_operation(monkeypatch):
+    logits, weights = torch.randn(2, 4, generator=generator(2), dtype=torch.float64)
+    noise = torch.randn(3, 4, generator=generator(102), dtype=torch.float64)
+    fix_noise(monkeypatch, noise)
+    logits.requires_grad_()
+    (ensemble_gumbel_softmax(logits, 3, 0.8, estimator="disjunction") * weights).sum().backward()
+    chosen = [int((logits + draw).argmax()) for draw in noise]
+    expected = torch.zeros(4, dtype=torch.float64)
+    for i, draw in enumerate(noise):
+        others = {k for j, k in enumerate(chosen) if j != i}
+        counted = torch.tensor([float(k not in others) for k in range(4)], dtype=torch.float64)
+        expected += soft_gradient(logits.detach(), draw, 0.8) @ (weights * counted)
+    torch.testing.assert_close(logits.grad, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_an_unknown_estimator_is_refused():
+    with pytest.raises(ValueError, match="estimator must be one of shared_ties"):
+        ensemble_gumbel_softmax(torch.zeros(3), 2, estimator="made_up")
 
 
 @pytest.mark.parametrize("samples", [0, -1, 1.5])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from datanas.engine.search import SearchJob, SearchResult, derive, search
 from datanas.engine.setup import load_run_config, open_folder
 from datanas.errors import CheckpointError, ConfigError, DataError, Interrupted, NonFiniteError
 from datanas.hardware import count_parameters
+from datanas.ops.gates import Gates
 from datanas.samplers.egs import EGS
 
 Make = Callable[..., dict[str, Any]]
@@ -237,6 +239,38 @@ def test_with_momentum_closed_operations_move_only_when_dense(after_an_epoch: Ca
     """Negative control: the comparison above sees a difference in the weights."""
     (sparse, _), (dense, _) = (after_an_epoch(execution=kind) for kind in ("sparse", "dense"))
     assert apart(sparse, dense) > 1e-4
+
+
+def test_cheaper_alpha_gradients_move_alpha_elsewhere(after_an_epoch: Callable[..., Any]) -> None:
+    kinds = ({"kind": "exact"}, {"kind": "subsampled", "share": 0.5}, {"kind": "sampled"})
+    alphas = [after_an_epoch(gradient=kind)[1] for kind in kinds]
+    assert all(apart(one, other) > 1e-6 for one, other in combinations(alphas, 2))
+
+
+def test_asking_every_closed_gate_is_exact(after_an_epoch: Callable[..., Any]) -> None:
+    (weights, alphas), (asked, asked_alphas) = (
+        after_an_epoch(gradient=kind) for kind in ({"kind": "exact"}, {"kind": "subsampled", "share": 1.0})
+    )
+    assert apart(alphas, asked_alphas) == 0
+    assert apart(weights, asked) == 0
+
+
+def test_a_subsampled_search_asks_other_gates_in_every_step(search_job: Callable[..., SearchJob]) -> None:
+    job = search_job(search={"gradient": {"kind": "subsampled"}})
+    asked = []
+    forward = job.supernet.forward
+
+    def watch(x: Tensor, gates: dict[str, Gates]) -> Tensor:
+        asked.append({name: group.asked for name, group in gates.items()})
+        found: Tensor = forward(x, gates)
+        return found
+
+    job.supernet.forward = watch  # type: ignore[method-assign]
+    for step in range(3):
+        job.step(step)
+    alpha, weight = asked[0::2], asked[1::2]
+    assert all(table is None for step in weight for table in step.values())
+    assert alpha[0] != alpha[1] != alpha[2]
 
 
 @pytest.mark.parametrize(

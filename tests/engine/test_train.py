@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, fx
 
 import datanas.engine.train as module
 from datanas.architecture import Architecture
@@ -309,3 +309,43 @@ def test_an_evaluation_is_plain_numbers(config: Make) -> None:
         "parameters": int,
         "macs": int,
     }
+
+
+def test_a_compiled_network_trains_as_the_plain_one(
+    train_job: Callable[..., TrainJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiled without a code generator, which would take a minute; one graph, whatever the share of dropped paths."""
+    graphs = []
+
+    def backend(graph: fx.GraphModule, _: list[Tensor]) -> Callable[..., Any]:
+        graphs.append(graph)
+        return graph.forward
+
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network: compile_(network, backend=backend, fullgraph=True))
+    plain, compiled = (
+        train_job(train={"compile": kind, "epochs": 3, "drop_path": 0.0}, seed=1) for kind in (False, True)
+    )
+    for job in (plain, compiled):
+        for step in range(2):
+            job.step(step)
+    for one, other in zip(plain.network.state_dict().values(), compiled.network.state_dict().values(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+    assert len(graphs) == 1
+
+
+def test_a_new_share_of_dropped_paths_compiles_nothing_anew(
+    train_job: Callable[..., TrainJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs = []
+
+    def backend(graph: fx.GraphModule, _: list[Tensor]) -> Callable[..., Any]:
+        graphs.append(graph)
+        return graph.forward
+
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network: compile_(network, backend=backend))
+    job = train_job(train={"compile": True, "epochs": 6, "drop_path": 0.3})
+    for epoch in range(1, 5):
+        job.step(epoch * job.steps_per_epoch)
+    assert len(graphs) == 1

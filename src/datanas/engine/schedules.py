@@ -1,9 +1,12 @@
-"""Learning rates as functions of progress."""
+"""The optimiser of weights, and learning rates as functions of progress."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
+import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from datanas.engine.config import SGDConfig
@@ -25,6 +28,17 @@ def learning_rate(settings: SGDConfig, epoch: float, epochs: int) -> float:
         return settings.lr * epoch / settings.warm_up_epochs
     rest = max(epochs - settings.warm_up_epochs, 1e-12)
     return cosine((epoch - settings.warm_up_epochs) / rest, settings.lr, settings.lr_min)
+
+
+def build_sgd(parameters: Iterable[Tensor], settings: SGDConfig) -> Optimizer:
+    """SGD as the settings describe it."""
+    return torch.optim.SGD(
+        parameters,
+        settings.lr,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+        weight_decay=settings.weight_decay,
+    )
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:

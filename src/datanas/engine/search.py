@@ -12,10 +12,11 @@ import torch
 from datanas import seeding
 from datanas.architecture import Architecture
 from datanas.data.batches import parse_ratio
+from datanas.engine.cell_warnings import inspect
 from datanas.engine.config import Config, resolve
 from datanas.engine.gap import Gap, measure_gap
 from datanas.engine.loop import EpochReport, Job, load_job_state, run_job
-from datanas.engine.schedules import learning_rate, set_learning_rate
+from datanas.engine.schedules import build_sgd, learning_rate, set_learning_rate
 from datanas.engine.setup import (
     build_sampler,
     build_space,
@@ -26,7 +27,6 @@ from datanas.engine.setup import (
     select_device,
 )
 from datanas.engine.steps import autocast, frozen, update, update_alpha
-from datanas.engine.warnings import inspect
 from datanas.hardware import count_parameters, place
 from datanas.ops.gates import host_gates
 from datanas.runs.folder import RunFolder
@@ -55,13 +55,7 @@ class SearchJob(Job):
         self._costs = space.costs(self.supernet.stem, task.example())
         self._weights = list(self.supernet.parameters())
         self._alphas = list(self.sampler.parameters())
-        self._weight_optimizer = torch.optim.SGD(
-            self._weights,
-            settings.weights.lr,
-            momentum=settings.weights.momentum,
-            nesterov=settings.weights.nesterov,
-            weight_decay=settings.weights.weight_decay,
-        )
+        self._weight_optimizer = build_sgd(self._weights, settings.weights)
         self._alpha_optimizer = torch.optim.Adam(
             self._alphas, settings.alpha.lr, betas=settings.alpha.betas, weight_decay=settings.alpha.weight_decay
         )

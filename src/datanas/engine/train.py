@@ -15,7 +15,7 @@ from datanas import seeding
 from datanas.architecture import Architecture
 from datanas.engine.config import Config, resolve
 from datanas.engine.loop import EpochReport, Job, run_job
-from datanas.engine.schedules import learning_rate, set_learning_rate
+from datanas.engine.schedules import build_sgd, learning_rate, set_learning_rate
 from datanas.engine.setup import load_run_config, load_task, memory_errors, open_folder, select_device
 from datanas.engine.steps import autocast, update
 from datanas.errors import CheckpointError
@@ -65,13 +65,7 @@ class TrainJob(Job):
             decay = get_ema_multi_avg_fn(settings.ema)  # type: ignore[no-untyped-call]
             self.average = AveragedModel(self.network, multi_avg_fn=decay, use_buffers=True)
         self._weights = list(self.network.parameters())
-        self._optimizer = torch.optim.SGD(
-            self._weights,
-            settings.weights.lr,
-            momentum=settings.weights.momentum,
-            nesterov=settings.weights.nesterov,
-            weight_decay=settings.weights.weight_decay,
-        )
+        self._optimizer = build_sgd(self._weights, settings.weights)
         self.steps_per_epoch = task.steps_per_epoch("train")
         self.epochs = settings.epochs
 

@@ -16,17 +16,33 @@ from datanas.ops.separable import DepthwiseSeparable, SeparableTwice
 
 
 class ReLUConvBN(EndsInNorm, nn.Sequential):
-    """ReLU, a convolution without bias that keeps the size at stride 1, batch norm."""
+    """ReLU, a convolution without bias that keeps the size at stride 1, batch norm.
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, *, affine: bool = True) -> None:
+    Args:
+        rectified: what comes in has been through a ReLU, so that its own would change nothing and is left out.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int = 1,
+        stride: int = 1,
+        *,
+        affine: bool = True,
+        rectified: bool = False,
+    ) -> None:
         super().__init__(
             nn.ReLU(),
             nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
             BatchNorm2d(outputs, affine=affine),
         )
+        self._rectified = rectified
 
     def features(self, x: Tensor, rectified: Tensor | None = None) -> Tensor:
         relu, conv = self._modules["0"], cast(nn.Conv2d, self._modules["1"])
+        if self._rectified:
+            rectified = x
         if runs_by_rows(x) and rectified is None:
             return rectified_conv(x, conv.weight, conv.stride[0])
         convolved: Tensor = conv(cast(nn.ReLU, relu)(x) if rectified is None else rectified)
@@ -38,10 +54,14 @@ class FactorizedReduce(EndsInNorm, nn.Module):
 
     An odd size gets a row or column of zeros at its end, so that both halves have ceil(size / 2) pixels. What the two
     read is gathered side by side first, and both convolutions are one.
+
+    Args:
+        rectified: as for `ReLUConvBN`.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, affine: bool = True) -> None:
+    def __init__(self, inputs: int, outputs: int, *, affine: bool = True, rectified: bool = False) -> None:
         super().__init__()
+        self._rectified = rectified
         self.relu = nn.ReLU()
         self.even = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
         self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, stride=2, bias=False)
@@ -49,13 +69,13 @@ class FactorizedReduce(EndsInNorm, nn.Module):
 
     def features(self, x: Tensor, rectified: Tensor | None = None) -> Tensor:
         if not runs_by_rows(x):
-            x = self.relu(x)
+            x = x if self._rectified else self.relu(x)
             shifted = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))[:, :, 1:, 1:]
             return join_channels([self.even(x), self.odd(shifted)])
         pixels: Tensor = _Diagonals.apply(x)
         even, odd = self.even.weight, self.odd.weight
         weight = torch.cat([F.pad(even, (0, 0, 0, 0, 0, even.shape[1])), F.pad(odd, (0, 0, 0, 0, odd.shape[1], 0))])
-        return rectified_conv(pixels, weight)
+        return F.conv2d(pixels, weight) if self._rectified else rectified_conv(pixels, weight)
 
 
 class _Diagonals(torch.autograd.Function):

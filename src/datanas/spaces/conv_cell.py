@@ -86,19 +86,43 @@ def _operation_cost(primitive: str, channels: int, stride: int, size: tuple[int,
         return count_parameters(module), count_macs(module, torch.empty(1, channels, *size))
 
 
+@dataclass(frozen=True)
+class CellInput:
+    """What a cell reads: how many channels, and whether they are the output of a ReLU."""
+
+    channels: int
+    rectified: bool = False
+
+
 class ConvCell(nn.Module):
-    """One cell: two inputs brought to its width, nodes in order, the output nodes side by side."""
+    """One cell: two inputs brought to its width, nodes in order, the output nodes side by side.
+
+    Args:
+        plan: its operations.
+        inputs: what it reads, the one before the last first.
+        halve_first: whether the first input is twice as large as the second.
+        reduction: whether the operations on the inputs have stride 2.
+        settings: its width, and how its operations are built.
+        rectify: give the ReLU of the output, for readers that all begin with one.
+    """
 
     def __init__(
-        self, plan: CellPlan, inputs: tuple[int, int], halve_first: bool, reduction: bool, settings: OpSettings
+        self,
+        plan: CellPlan,
+        inputs: tuple[CellInput, CellInput],
+        halve_first: bool,
+        reduction: bool,
+        settings: OpSettings,
+        *,
+        rectify: bool = False,
     ) -> None:
         super().__init__()
         width, affine = settings.channels, settings.affine
         first, second = inputs
-        self.first = (
-            FactorizedReduce(first, width, affine=affine) if halve_first else ReLUConvBN(first, width, affine=affine)
-        )
-        self.second = ReLUConvBN(second, width, affine=affine)
+        enter = FactorizedReduce if halve_first else ReLUConvBN
+        self.first = enter(first.channels, width, affine=affine, rectified=first.rectified)
+        self.second = ReLUConvBN(second.channels, width, affine=affine, rectified=second.rectified)
+        self._rectify = rectify
         by_target: dict[int, dict[str, Candidate]] = defaultdict(dict)
         for choice in plan.choices:
             stride = 2 if reduction and choice.source < INPUTS else 1
@@ -116,7 +140,7 @@ class ConvCell(nn.Module):
         shared = Shared()
         for node in self.nodes.values():
             states.append(node(states, gates, shared))
-        return join_channels([states[index] for index in self._outputs])
+        return join_channels([states[index] for index in self._outputs], rectify=self._rectify)
 
 
 class ConvBody(Body):
@@ -135,7 +159,8 @@ class ConvBody(Body):
     ) -> None:
         super().__init__()
         self.cells = nn.ModuleList()
-        before, last, halved = stem.channels[0], stem.channels[1], stem.halved
+        before, last, halved = CellInput(stem.channels[0]), CellInput(stem.channels[1]), stem.halved
+        self._taps = (*((2 * cells // 3,) if tap else ()), cells - 1)
         widths: list[int] = []
         kinds: list[str] = []
         for index in range(cells):
@@ -144,11 +169,11 @@ class ConvBody(Body):
                 settings = replace(settings, channels=settings.channels * 2)
             kinds.append("reduce" if reduction else "normal")
             plan = plans[kinds[-1]]
-            self.cells.append(ConvCell(plan, (before, last), halved, reduction, settings))
-            before, last, halved = last, settings.channels * len(plan.outputs), reduction
-            widths.append(last)
+            rectify = index not in self._taps
+            self.cells.append(ConvCell(plan, (before, last), halved, reduction, settings, rectify=rectify))
+            widths.append(settings.channels * len(plan.outputs))
+            before, last, halved = last, CellInput(widths[-1], rectify), reduction
         self._kinds = tuple(kinds)
-        self._taps = (*((2 * cells // 3,) if tap else ()), cells - 1)
         self.out_channels = tuple(widths[index] for index in self._taps)
 
     def forward(self, stem: tuple[Tensor, Tensor], gates: Mapping[str, Gates] | None = None) -> tuple[Tensor, ...]:

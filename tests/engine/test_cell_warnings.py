@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from datanas.architecture import Architecture, Cell
-from datanas.engine.warnings import inspect
+from datanas.engine.cell_warnings import inspect
 from datanas.published import architecture
 from datanas.spaces import spaces
 
