@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from datanas.ops import OpSettings, operations
-from datanas.ops.conv import FactorizedReduce
+from datanas.ops.conv import FactorizedReduce, ReLUConvBN
 from datanas.ops.depthwise import DepthwiseConv
 
 
@@ -59,3 +59,28 @@ def relative_error(conv: nn.Module) -> float:
 def test_bfloat16_gradient_of_a_depthwise_convolution_is_right_on_the_cpu(dilation: int) -> None:
     conv = DepthwiseConv(16, 3, dilation=dilation).to(memory_format=torch.channels_last)
     assert relative_error(conv) < 0.02
+
+
+@pytest.mark.parametrize("make", [ReLUConvBN, FactorizedReduce])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_what_has_been_rectified_needs_no_second_relu(make: type[nn.Module], layout: torch.memory_format) -> None:
+    x = torch.randn(2, 3, 6, 7, dtype=torch.double).relu().contiguous(memory_format=layout)
+    found = []
+    for rectified in (True, False):
+        torch.manual_seed(0)
+        module = make(3, 4, rectified=rectified).double()
+        given = x.clone().requires_grad_()
+        output = module(given)
+        (into_x, *into_weights) = torch.autograd.grad(output.square().sum(), [given, *module.parameters()])
+        found.append([output, into_x * (x > 0), *into_weights])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_without_the_flag_negative_input_is_rectified() -> None:
+    """Negative control."""
+    x = torch.randn(2, 3, 6, 6)
+    torch.manual_seed(0)
+    plain = ReLUConvBN(3, 4)
+    torch.manual_seed(0)
+    assert not torch.allclose(plain(x), ReLUConvBN(3, 4, rectified=True)(x))

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
-from datanas.ops.layout import join_channels
+from datanas.ops.layout import join_channels, own_kernels, plain_kernels
 
 
 def parts(layout: torch.memory_format) -> list[torch.Tensor]:
@@ -34,3 +35,26 @@ def test_gradients_keep_the_layout_of_each_part() -> None:
             part.register_hook(seen.append)
         join_channels(inputs).mean(dim=(2, 3)).square().sum().backward()
         assert all(gradient.is_contiguous(memory_format=layout) for gradient in seen)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_a_rectified_join_is_the_relu_of_the_join(layout: torch.memory_format) -> None:
+    parts = [torch.randn(2, width, 5, 4).contiguous(memory_format=layout).requires_grad_() for width in (3, 1, 4)]
+    weights = torch.randn(2, 8, 5, 4)
+    found = join_channels(parts, rectify=True)
+    expected = torch.cat(parts, dim=1).relu()
+    assert torch.equal(found, expected)
+    for one, other in zip(
+        torch.autograd.grad((found * weights).sum(), parts),
+        torch.autograd.grad((expected * weights).sum(), parts),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+        assert one.is_contiguous(memory_format=layout)
+
+
+def test_plain_kernels_come_back_after_an_error() -> None:
+    with pytest.raises(KeyError), plain_kernels():
+        assert not own_kernels()
+        raise KeyError
+    assert own_kernels()

@@ -6,11 +6,10 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from datanas.ops import OpSettings, register_op
-from datanas.ops.layout import join_channels, layout_of, runs_by_rows
+from datanas.ops.layout import first_order, join_channels, layout_of, runs_by_rows
 from datanas.ops.norm import BatchNorm2d, EndsInNorm
 from datanas.ops.separable import DepthwiseSeparable, SeparableTwice
 
@@ -118,7 +117,7 @@ class _RectifiedConv(torch.autograd.Function):
         return F.conv2d(x.relu(), weight, stride=stride, padding=weight.shape[2] // 2)
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         wants_x, wants_weight, _ = ctx.needs_input_grad

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import torch
@@ -24,6 +25,21 @@ def plain_kernels() -> Iterator[None]:
         yield
     finally:
         _Kernels.own = before
+
+
+def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark the backward of an autograd function that has no derivative itself.
+
+    It raises RuntimeError where a graph of the gradient is asked for, which would otherwise lack its part in silence.
+    """
+
+    @wraps(backward)
+    def checked(ctx: Any, *gradients: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError("this gradient has no derivative; for those of higher order use plain_kernels()")
+        return backward(ctx, *gradients)
+
+    return checked
 
 
 def layout_of(x: Tensor) -> torch.memory_format:

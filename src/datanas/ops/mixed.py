@@ -107,7 +107,10 @@ class MixedNode(nn.Module):
         return ClosedGates(items, inputs, shared, self._foreign, autocast)
 
     def _plain(self, states: Sequence[Tensor], gates: Gates | None, *, everything: bool) -> Tensor:
-        """The sum by torch's own functions alone, which have derivatives of any order and can be compiled."""
+        """The sum by torch's own functions alone, which have derivatives of any order and can be compiled.
+
+        Every gate has its exact gradient here, whatever is asked.
+        """
         total: Tensor | None = None
         for each, factor in self._chosen(gates, everything=everything or (gates is not None and gates.dense)):
             output = each.module(states[each.source])

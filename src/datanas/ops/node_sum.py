@@ -13,12 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from datanas.ops import norm as bn
 from datanas.ops.gates import Table
-from datanas.ops.layout import runs_by_rows
+from datanas.ops.layout import first_order, runs_by_rows
 from datanas.ops.norm import EndsInNorm, Statistics, before_norm, statistics_kept
 
 Place = tuple[int, int]
@@ -105,12 +104,14 @@ class ClosedGates:
         with torch.no_grad(), statistics_kept(self.foreign), self.autocast:
             for item in self.items:
                 key, x = (item.source, item.place[1]), self.states[item.source]
-                output = outputs.get(key) if item.alike else None
+                # Running statistics are each operation's own, whatever it has learned.
+                shared = item.alike and item.module.training
+                output = outputs.get(key) if shared else None
                 if output is None:
                     if item.source not in rectified and isinstance(item.module, EndsInNorm):
                         rectified[item.source] = x.relu()
                     output = Output.of(item.module, x, rectified.get(item.source))
-                    if item.alike:
+                    if shared:
                         outputs[key] = output
                 found[item.place] = _inner_product(gradient, output)
         self.shared.waiting -= 1
@@ -172,7 +173,7 @@ class _NodeSum(torch.autograd.Function):
         return _weighted_sum(opened) if blank is None else blank.clone()
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         gradient = gradients[0]
         count = len(ctx.parts)

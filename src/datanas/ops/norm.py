@@ -22,10 +22,9 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm as _TorchBatchNorm
 
-from datanas.ops.layout import runs_by_rows
+from datanas.ops.layout import first_order, runs_by_rows
 
 Maps = Float[Tensor, "batch channels height width"]
 PerChannel = Float[Tensor, " channels"]
@@ -142,8 +141,8 @@ def statistics(z: Maps, norm: nn.BatchNorm2d) -> Statistics:
         assert norm.running_var is not None
         return Statistics(norm.running_mean, (norm.running_var + norm.eps).rsqrt(), of_batch=False)
     count = z.numel() // z.shape[1]
-    if norm.training and count == 1:
-        raise ValueError(f"batch norm needs more than one value a channel while training, got shape {tuple(z.shape)}")
+    if count == 1:
+        raise ValueError(f"batch norm needs more than one value a channel, got shape {tuple(z.shape)}")
     mean, variance = _moments(z)
     if norm.training and norm.track_running_stats and _Tracking.enabled and norm.running_mean is not None:
         assert norm.running_var is not None
@@ -261,7 +260,7 @@ class _BatchNorm(torch.autograd.Function):
         return normalise(z, found, weight, bias)
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         z, weight = ctx.saved_tensors
         gradient = gradients[0].contiguous(memory_format=torch.channels_last)

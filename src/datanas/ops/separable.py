@@ -11,13 +11,12 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from datanas.ops import OpSettings
 from datanas.ops import norm as bn
 from datanas.ops.depthwise import DepthwiseConv, convolve, gradients_of
-from datanas.ops.layout import runs_by_rows
+from datanas.ops.layout import first_order, runs_by_rows
 from datanas.ops.norm import BatchNorm2d, EndsInNorm
 
 
@@ -91,12 +90,12 @@ class _Stage(torch.autograd.Function):
         return F.conv2d(convolve(_rectified(x, ctx.statistics, weight, bias), depthwise, stride, dilation), pointwise)
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, depthwise, pointwise = ctx.saved_tensors
         found = ctx.statistics
         stride, dilation = ctx.steps
-        wants_x, wants_norm, _, wants_depthwise, wants_pointwise, *_ = ctx.needs_input_grad
+        *wants_input, wants_depthwise, wants_pointwise = ctx.needs_input_grad[:5]
         gradient = gradients[0].contiguous(memory_format=torch.channels_last)
         again = wants_depthwise or wants_pointwise or found is not None
         rectified = _rectified(x, found, weight, bias) if again else x
@@ -106,7 +105,7 @@ class _Stage(torch.autograd.Function):
         into_middle, into_pointwise, _ = torch.ops.aten.convolution_backward(
             gradient, middle, pointwise, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True, wants_pointwise, False]
         )
-        wanted = wants_x or wants_norm, wants_depthwise
+        wanted = any(wants_input), wants_depthwise
         into_x, into_depthwise = gradients_of(rectified, depthwise, into_middle, stride, dilation, wanted)
         into_weight = into_bias = None
         if into_x is not None:
