@@ -123,7 +123,7 @@ def speed(edges: int, ops: int, samples: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=20000)
+    parser.add_argument("--draws", type=int, default=10000)
     parser.add_argument("--problems", type=int, default=15)
     parser.add_argument("--samples", type=int, nargs="+", default=[1, 2, 4, 7])
     parser.add_argument("--tau", type=float, default=1.0)

@@ -54,7 +54,7 @@ def test_a_rectified_join_is_the_relu_of_the_join(layout: torch.memory_format) -
 
 
 def test_plain_kernels_come_back_after_an_error() -> None:
-    with pytest.raises(KeyError), plain_kernels():
+    with pytest.raises(KeyError), plain_kernels():  # noqa: PT012
         assert not own_kernels()
         raise KeyError
     assert own_kernels()
