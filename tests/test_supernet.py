@@ -230,3 +230,22 @@ def test_gates_need_not_want_a_gradient() -> None:
     images, _ = batch()
     gates = {name: Gates.of(table) for name, table in values.items()}
     assert supernet(images, gates).shape == (6, 5)
+
+
+def test_autocast_leaves_gates_losses_and_statistics_in_full_precision() -> None:
+    found = {}
+    for enabled in (True, False):
+        supernet = make_supernet().float()
+        values = {name: table.detach().float().requires_grad_() for name, table in drawn(4, "node").items()}
+        images, labels = batch()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            loss = F.cross_entropy(supernet(images.float(), host_gates(values, CPU)), labels)
+        loss.backward()
+        gradients_of_gates = [table.grad for table in values.values()]
+        assert loss.dtype == torch.float32
+        assert all(gradient is not None and gradient.dtype == torch.float32 for gradient in gradients_of_gates)
+        assert all(b.dtype == torch.float32 for b in supernet.buffers() if b.is_floating_point())
+        assert all(p.grad is None or p.grad.dtype == torch.float32 for p in supernet.parameters())
+        found[enabled] = torch.cat([gradient.flatten() for gradient in gradients_of_gates if gradient is not None])
+    assert F.cosine_similarity(found[True], found[False], dim=0) > 0.9
+    assert not torch.equal(found[True], found[False])

@@ -35,7 +35,9 @@ class DepthwiseSeparable(EndsInNorm, nn.Sequential):
         """What the batch norm is given, from `x` or from `norm(x)`."""
         relu, depthwise, pointwise = self._convolutions()
         if not runs_by_rows(x) or type(norm) not in (type(None), nn.BatchNorm2d, BatchNorm2d):
-            plain: Tensor = pointwise(depthwise(relu(x if norm is None else norm(x))))
+            if rectified is None:
+                rectified = relu(x if norm is None else norm(x))
+            plain: Tensor = pointwise(depthwise(rectified))
             return plain
         steps = depthwise.stride[0], depthwise.dilation[0]
         weight, bias = (None, None) if norm is None else (norm.weight, norm.bias)

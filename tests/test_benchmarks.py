@@ -1,0 +1,69 @@
+"""The benchmarks run, and write the figures that are relied upon; what they measure is not asserted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarks import textbook
+from benchmarks.train_step import textbook_network
+
+from datanas import architecture, build_network
+
+NAMES = sorted(
+    path.stem
+    for path in Path(textbook.__file__).parent.glob("*.py")
+    if path.stem not in ("__init__", "textbook", "measuring")
+)
+TINY = ("--channels", "2", "--cells", "3", "--batch", "4", "--size", "8", "--rounds", "1", "--threads", "1")
+
+
+def run(name: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", *arguments], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_benchmark_says_how_it_is_run(name: str) -> None:
+    assert f"python -m benchmarks.{name}" in run(name, "--help")
+
+
+def test_the_search_step_writes_its_figures(tmp_path: Path) -> None:
+    run("search_step", *TINY, "--gradient", "subsampled", "--json", str(tmp_path / "found.json"))
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert {"dense_s", "sparse_s", "ratio", "dense_gb", "sparse_gb"} <= set(found)
+    assert (found["scope"], found["M"], found["gradient"]) == ("node", 4, "subsampled 0.25")
+    assert found["ratio"] == pytest.approx(found["dense_s"] / found["sparse_s"])
+    assert 0.1 < found["sparse_gb"] < 4
+
+
+def test_the_train_step_writes_its_figures(tmp_path: Path) -> None:
+    run("train_step", *TINY, "--json", str(tmp_path / "found.json"))
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["datanas_images_per_s"] > 0
+    assert found["datanas_ratio"] == pytest.approx(found["datanas_images_per_s"] / found["plain_images_per_s"])
+
+
+@pytest.mark.parametrize("name", ["darts_v2", "darts_v1", "gdas"])
+def test_the_textbook_network_is_the_rebuilt_one(name: str) -> None:
+    chosen = architecture(name)
+    torch.manual_seed(0)
+    network = build_network(chosen, channels=4, cells=3).double().to(memory_format=torch.channels_last)
+    plain = textbook_network(chosen, 4, 3).double()
+    textbook.copy_weights(network, plain)
+    x = torch.randn(3, 3, 8, 8, dtype=torch.double)
+    found, expected = network(x.contiguous(memory_format=torch.channels_last)), plain(x)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    for one, other in zip(
+        torch.autograd.grad(found.square().sum(), list(network.parameters())),
+        torch.autograd.grad(expected.square().sum(), list(plain.parameters())),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
