@@ -311,18 +311,23 @@ def test_an_evaluation_is_plain_numbers(config: Make) -> None:
     }
 
 
-def test_a_compiled_network_trains_as_the_plain_one(
-    train_job: Callable[..., TrainJob], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Compiled without a code generator, which would take a minute; one graph, whatever the share of dropped paths."""
-    graphs = []
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> list[fx.GraphModule]:
+    """The graphs that are compiled, without a code generator, which would take a minute; a break in one is an error."""
+    found: list[fx.GraphModule] = []
 
     def backend(graph: fx.GraphModule, _: list[Tensor]) -> Callable[..., Any]:
-        graphs.append(graph)
+        found.append(graph)
         return graph.forward
 
     compile_ = torch.compile
     monkeypatch.setattr(torch, "compile", lambda network: compile_(network, backend=backend, fullgraph=True))
+    return found
+
+
+def test_a_compiled_network_trains_as_the_plain_one(
+    train_job: Callable[..., TrainJob], graphs: list[fx.GraphModule]
+) -> None:
     plain, compiled = (
         train_job(train={"compile": kind, "epochs": 3, "drop_path": 0.0}, seed=1) for kind in (False, True)
     )
@@ -335,16 +340,8 @@ def test_a_compiled_network_trains_as_the_plain_one(
 
 
 def test_a_new_share_of_dropped_paths_compiles_nothing_anew(
-    train_job: Callable[..., TrainJob], monkeypatch: pytest.MonkeyPatch
+    train_job: Callable[..., TrainJob], graphs: list[fx.GraphModule]
 ) -> None:
-    graphs = []
-
-    def backend(graph: fx.GraphModule, _: list[Tensor]) -> Callable[..., Any]:
-        graphs.append(graph)
-        return graph.forward
-
-    compile_ = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda network: compile_(network, backend=backend))
     job = train_job(train={"compile": True, "epochs": 6, "drop_path": 0.3})
     for epoch in range(1, 5):
         job.step(epoch * job.steps_per_epoch)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from datanas.ops import NONE, OpSettings, depthwise, operations, separable
 from datanas.ops.conv import FactorizedReduce
-from datanas.ops.layout import own_kernels, plain_kernels
+from datanas.ops.kernels import own_kernels, plain_kernels
 from datanas.ops.norm import EndsInNorm
 
 NAMES = [name for name in sorted(operations) if name != NONE]

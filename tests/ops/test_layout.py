@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from datanas.ops.layout import join_channels, own_kernels, plain_kernels
+from datanas.ops.kernels import own_kernels, plain_kernels
+from datanas.ops.layout import join_channels
 
 
 def parts(layout: torch.memory_format) -> list[torch.Tensor]:

@@ -12,7 +12,7 @@ from torch import nn
 from datanas.ops import OpSettings, operations
 from datanas.ops.gates import Gates, Table
 from datanas.ops.identity import Zero
-from datanas.ops.layout import plain_kernels
+from datanas.ops.kernels import plain_kernels
 from datanas.ops.mixed import Candidate, MixedNode, set_drop_path
 from datanas.ops.node_sum import Shared
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from datanas.ops.conv import ReLUConvBN
-from datanas.ops.layout import plain_kernels
+from datanas.ops.kernels import plain_kernels
 from datanas.ops.norm import (
     BatchNorm2d,
     Statistics,

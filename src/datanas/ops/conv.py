@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datanas.ops import OpSettings, register_op
-from datanas.ops.layout import first_order, join_channels, layout_of, runs_by_rows
+from datanas.ops.kernels import first_order, runs_by_rows
+from datanas.ops.layout import join_channels, layout_of
 from datanas.ops.norm import BatchNorm2d, EndsInNorm
 from datanas.ops.separable import DepthwiseSeparable, SeparableTwice
 

@@ -20,7 +20,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datanas.ops.layout import layout_of, own_kernels
+from datanas.ops.kernels import own_kernels
+from datanas.ops.layout import layout_of
 
 Maps = Float[Tensor, "batch channels height width"]
 

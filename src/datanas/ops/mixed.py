@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from datanas.ops.gates import Gates
-from datanas.ops.layout import layout_of, own_kernels
+from datanas.ops.kernels import own_kernels
+from datanas.ops.layout import layout_of
 from datanas.ops.node_sum import Closed, ClosedGates, Opened, Output, Place, Shared, node_sum
 from datanas.ops.norm import foreign_norms
 

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from datanas.ops import norm as bn
 from datanas.ops.gates import Table
-from datanas.ops.layout import first_order, runs_by_rows
+from datanas.ops.kernels import first_order, runs_by_rows
 from datanas.ops.norm import EndsInNorm, Statistics, before_norm, statistics_kept
 
 Place = tuple[int, int]

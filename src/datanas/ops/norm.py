@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as _TorchBatchNorm
 
-from datanas.ops.layout import first_order, runs_by_rows
+from datanas.ops.kernels import first_order, runs_by_rows
 
 Maps = Float[Tensor, "batch channels height width"]
 PerChannel = Float[Tensor, " channels"]

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datanas.ops import OpSettings, register_op
-from datanas.ops.layout import layout_of, runs_by_rows
+from datanas.ops.kernels import runs_by_rows
+from datanas.ops.layout import layout_of
 from datanas.ops.norm import BatchNorm2d
 
 

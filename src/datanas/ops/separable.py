@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from datanas.ops import OpSettings
 from datanas.ops import norm as bn
 from datanas.ops.depthwise import DepthwiseConv, convolve, gradients_of
-from datanas.ops.layout import first_order, runs_by_rows
+from datanas.ops.kernels import first_order, runs_by_rows
 from datanas.ops.norm import BatchNorm2d, EndsInNorm
 
 
