@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datanas.atomic import write_atomic
 from datanas.cell import Cell as Cell
 from datanas.checks import read_name, read_object
 from datanas.document import plain_document, plain_notes, print_document, read_document
-from datanas.errors import ArchitectureError, StorageError
+from datanas.errors import ArchitectureError
 from datanas.genotype import CONV_PRIMITIVES as CONV_PRIMITIVES
 from datanas.genotype import RECURRENT_PRIMITIVES as RECURRENT_PRIMITIVES
 from datanas.genotype import print_genotype, read_genotype
@@ -151,12 +152,7 @@ class Architecture:
         Raises:
             StorageError: the file cannot be written.
         """
-        part = Path(f"{os.fspath(path)}.part")
-        try:
-            part.write_text(self.to_json(), encoding="utf-8")
-            part.replace(path)
-        except OSError as error:
-            raise StorageError(f"{path}: {error.strerror}") from error
+        write_atomic(Path(path), self.to_json().encode())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Architecture:

@@ -68,6 +68,16 @@ class Interrupted(DatanasError):
         self.exit_code = 128 + signum
 
 
+class ProcessLostError(DatanasError):
+    """Another process of the same run is gone, or has stopped with an error of its own."""
+
+
+class EndedElsewhere(DatanasError):
+    """Nothing is wrong in this process: the first one of its run ends, and says why."""
+
+    exit_code = 0
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that names the known spelling closest to `name`, or lists what is known."""
     names = sorted(known)

@@ -273,7 +273,7 @@ class TestDisk:
         def full(path: Path, data: bytes) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr("datanas.runs.atomic.write_synced", full)
+        monkeypatch.setattr("datanas.atomic.write_synced", full)
         code, out, err = cli("search", *settings)
         assert (code, out) == (6, "")
         assert err == (

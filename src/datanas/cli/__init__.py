@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from importlib import import_module
 from cyclopts import App, CycloptsError
 
 from datanas import __version__
-from datanas.errors import DatanasError
+from datanas.errors import DatanasError, EndedElsewhere
 
 COMMANDS = ("search", "derive", "train", "evaluate", "profile", "list")
 
@@ -38,12 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code if isinstance(code, int) else 0
     except CycloptsError as error:
         return _report(str(error), 2)
+    except EndedElsewhere as error:
+        return error.exit_code
     except DatanasError as error:
         if debug:
             raise
         return _report(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _report("interrupted", 130)
+    except KeyboardInterrupt as error:
+        return _report("interrupted", 128 + getattr(error, "signum", signal.SIGINT))
     except BrokenPipeError:
         sys.stderr.close()
         return 0
@@ -54,8 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(message: str, code: int) -> int:
+    distributed = sys.modules.get("datanas.distributed")
+    speaker = "" if distributed is None or distributed.is_first() else f"process {distributed.rank()}: "
     for line in message.splitlines():
-        print(f"error: {line}", file=sys.stderr)
+        print(f"{speaker}error: {line}", file=sys.stderr)
     return code
 
 

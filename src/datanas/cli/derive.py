@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -22,6 +22,9 @@ def run(
     top: Annotated[int, Parameter(name=["--top", "-n"], help="How many of the likeliest architectures to list.")] = 1,
     samples: Annotated[int | None, Parameter(help="M, where it should differ from the search's.")] = None,
     epoch: Annotated[int | None, Parameter(help="Take what this epoch would have kept instead of the last.")] = None,
+    checkpoint: Annotated[
+        Literal["last", "best"], Parameter(help="Which: best is after the epoch whose child scored best.")
+    ] = "last",
     output: Annotated[
         Path | None,
         Parameter(name=["--output", "-o"], help="File to write, pictures beside it; by default RUN/architecture.json."),
@@ -37,11 +40,11 @@ def run(
         raise ConfigError(f"--top: must be at least 1, got {top}")
     others: tuple[tuple[Architecture, float], ...] = ()
     if epoch is not None:
-        if top > 1 or samples is not None:
-            raise ConfigError("--epoch: --top and --samples need the probabilities of the last epoch")
+        if top > 1 or samples is not None or checkpoint != "last":
+            raise ConfigError("--epoch: --top, --samples and --checkpoint need the probabilities of the last epoch")
         kept = _kept_after(path, epoch)
     else:
-        derivation = derive(path, n=top, samples=samples)
+        derivation = derive(path, n=top, samples=samples, checkpoint=checkpoint)
         kept = replace(derivation.architecture, source=_source(path))
         others = derivation.ranking[1:]
     if genotype:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -18,11 +18,15 @@ def run(
     path: Annotated[Path, Parameter(name="RUN", help="Run folder of a training.")],
     /,
     *overrides: Overrides,
+    checkpoint: Annotated[
+        Literal["last", "best"] | None,
+        Parameter(help="Measure a checkpoint instead of the network at the end; best is by the validation score."),
+    ] = None,
 ) -> None:
     """Measure a trained network on its test set again."""
     from datanas.engine.train import evaluate
 
-    print(figures(evaluate(path, parse_overrides(overrides))))
+    print(figures(evaluate(path, parse_overrides(overrides), checkpoint=checkpoint)))
 
 
 def figures(evaluation: Evaluation) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from datanas.config import parse_overrides, read_yaml
+from datanas.errors import CheckpointError
 
 if TYPE_CHECKING:
     from datanas.architecture import Architecture
@@ -26,16 +27,39 @@ Plugin = Annotated[
     ),
 ]
 Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
+PrintConfig = Annotated[Flag, Parameter(help="Print the resolved configuration and stop.")]
+DryRun = Annotated[Flag, Parameter(help="Measure one step and estimate the whole run; write nothing.")]
+Quiet = Annotated[Flag, Parameter(help="No progress on stderr.")]
+Resume = Annotated[
+    Path | None,
+    Parameter(help="Run folder to go on with; settings may follow that do not make it another run."),
+]
+Devices = Annotated[int | None, Parameter(help="Processes on this machine, one a device.")]
+NumNodes = Annotated[int | None, Parameter(help="Machines.")]
+Strategy = Annotated[str | None, Parameter(help="How processes share the work: auto or ddp.")]
+Precision = Annotated[str | None, Parameter(help="float32, or bfloat16 where it is safe.")]
+TopologyChange = Annotated[
+    Flag, Parameter(help="Go on with another device or number of processes, though not bit for bit.")
+]
 
 
 def resolve_options(
-    recipe: Path | None, overrides: tuple[str, ...], seed: int | None = None, plugin: tuple[Path, ...] = ()
+    recipe: Path | None,
+    overrides: tuple[str, ...],
+    seed: int | None = None,
+    plugin: tuple[Path, ...] = (),
+    resume: Path | None = None,
 ) -> Config:
-    """The configuration of a recipe with the command line laid on top.
+    """The configuration of a recipe, or of a run that is resumed, with the command line laid on top.
 
     Raises:
         ConfigError: as `datanas.engine.config.resolve`.
+        CheckpointError: `resume` is no run folder.
     """
+    if recipe is None and resume is not None:
+        recipe = resume / "config.yaml"
+        if not recipe.is_file():
+            raise CheckpointError(f"not a run folder: no config.yaml in {resume}")
     raw = {} if recipe is None else read_yaml(recipe)
     settings = parse_overrides(overrides)
     if seed is not None:
@@ -48,6 +72,23 @@ def resolve_options(
     from datanas.engine.config import resolve
 
     return resolve(raw, settings)
+
+
+def place_options(
+    overrides: tuple[str, ...],
+    section: str,
+    devices: int | None,
+    num_nodes: int | None,
+    strategy: str | None,
+    precision: str | None,
+) -> tuple[str, ...]:
+    """The options that say where and how a run is computed, behind the other settings.
+
+    Args:
+        section: whose precision is meant ("search").
+    """
+    given = {"devices": devices, "num_nodes": num_nodes, "strategy": strategy, f"{section}.precision": precision}
+    return (*overrides, *(f"--{name}={value}" for name, value in given.items() if value is not None))
 
 
 def find_architecture(text: str) -> Architecture:

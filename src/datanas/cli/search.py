@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
-
-from datanas.cli.options import Flag, Overrides, Plugin, Recipe, Seed, resolve_options
+from datanas.cli.options import (
+    Devices,
+    DryRun,
+    NumNodes,
+    Overrides,
+    Plugin,
+    Precision,
+    PrintConfig,
+    Quiet,
+    Recipe,
+    Resume,
+    Seed,
+    Strategy,
+    TopologyChange,
+    place_options,
+    resolve_options,
+)
 from datanas.errors import ConfigError
 
 
@@ -15,37 +26,40 @@ def run(
     *overrides: Overrides,
     config: Recipe = None,
     seed: Seed = None,
-    resume: Annotated[Path | None, Parameter(help="Run folder to go on with; its configuration holds.")] = None,
+    resume: Resume = None,
+    devices: Devices = None,
+    num_nodes: NumNodes = None,
+    strategy: Strategy = None,
+    precision: Precision = None,
+    allow_topology_change: TopologyChange = False,
     plugin: Plugin = (),
-    print_config: Annotated[Flag, Parameter(help="Print the resolved configuration and stop.")] = False,
-    dry_run: Annotated[Flag, Parameter(help="Measure one step and estimate the whole run; write nothing.")] = False,
-    quiet: Annotated[Flag, Parameter(help="No progress on stderr.")] = False,
+    print_config: PrintConfig = False,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Search an architecture on your data.
+    """Search an architecture on your data; started again with the same --run.name, go on where it stopped.
 
     Any setting of a recipe can follow as --SECTION.KEY VALUE, such as --data.name cifar10 --sampler.samples 7.
     """
-    if resume is not None and (overrides or config is not None or seed is not None):
-        raise ConfigError("--resume: the run's own configuration holds; give no other settings")
-    settings = None if resume is not None else resolve_options(config, overrides, seed, plugin)
+    overrides = place_options(overrides, "search", devices, num_nodes, strategy, precision)
+    settings = resolve_options(config, overrides, seed, plugin, resume)
     if print_config:
-        if settings is None:
-            from datanas.engine.setup import load_run_config
-
-            settings = load_run_config(resume or ".")
         print(settings.to_yaml(), end="")
         return
     if dry_run:
-        if settings is None:
+        if resume is not None:
             raise ConfigError("--dry-run and --resume exclude each other")
         from datanas.engine.dry_run import estimate_search
 
         print(estimate_search(settings))
         return
+    from datanas.distributed import is_first
     from datanas.engine.search import search
     from datanas.report.cells import cell_text, draw_png, draw_svg
 
-    result = search(settings, resume=resume, quiet=quiet)
+    result = search(settings, resume=resume, quiet=quiet, allow_topology_change=allow_topology_change)
+    if not is_first():
+        return
     draw_svg(result.architecture, result.path / "cells.svg")
     draw_png(result.architecture, result.path / "cells.png")
     print(cell_text(result.architecture))

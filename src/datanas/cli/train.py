@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from datanas.cli.evaluate import figures
-from datanas.cli.options import Flag, Overrides, Plugin, Recipe, Seed, find_architecture, resolve_options
+from datanas.cli.options import (
+    Devices,
+    DryRun,
+    NumNodes,
+    Overrides,
+    Plugin,
+    Precision,
+    PrintConfig,
+    Quiet,
+    Recipe,
+    Resume,
+    Seed,
+    Strategy,
+    TopologyChange,
+    find_architecture,
+    place_options,
+    resolve_options,
+)
 from datanas.errors import ConfigError
 
 
@@ -20,39 +36,43 @@ def run(
     ] = None,
     config: Recipe = None,
     seed: Seed = None,
-    resume: Annotated[Path | None, Parameter(help="Run folder to go on with; its configuration holds.")] = None,
+    resume: Resume = None,
+    devices: Devices = None,
+    num_nodes: NumNodes = None,
+    strategy: Strategy = None,
+    precision: Precision = None,
+    allow_topology_change: TopologyChange = False,
     plugin: Plugin = (),
-    print_config: Annotated[Flag, Parameter(help="Print the resolved configuration and stop.")] = False,
-    dry_run: Annotated[Flag, Parameter(help="Measure one step and estimate the whole run; write nothing.")] = False,
-    quiet: Annotated[Flag, Parameter(help="No progress on stderr.")] = False,
+    print_config: PrintConfig = False,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Train an architecture from scratch and print its test error.
+    """Train an architecture from scratch and print its test error; with the same --run.name again, go on.
 
     datanas train runs/my-search -c recipe.yaml --train.epochs 30
     """
     if overrides and not overrides[0].startswith("-") and architecture is None:
         architecture, overrides = overrides[0], overrides[1:]
-    if resume is not None:
-        if overrides or architecture is not None or config is not None or seed is not None:
-            raise ConfigError("--resume: the run's own configuration and architecture hold; give no others")
-        settings, chosen = None, None
-    else:
-        settings = resolve_options(config, overrides, seed, plugin)
-        if print_config:
-            print(settings.to_yaml(), end="")
-            return
-        if architecture is None:
-            raise ConfigError("train needs an architecture: a file, a search's run folder or a published name")
-        chosen = find_architecture(architecture)
+    overrides = place_options(overrides, "train", devices, num_nodes, strategy, precision)
+    settings = resolve_options(config, overrides, seed, plugin, resume)
+    if print_config:
+        print(settings.to_yaml(), end="")
+        return
+    if architecture is None and resume is None:
+        raise ConfigError("train needs an architecture: a file, a search's run folder or a published name")
+    chosen = None if architecture is None else find_architecture(architecture)
     if dry_run:
-        if settings is None or chosen is None:
+        if chosen is None:
             raise ConfigError("--dry-run and --resume exclude each other")
         from datanas.engine.dry_run import estimate_train
 
         print(estimate_train(settings, chosen))
         return
+    from datanas.distributed import is_first
     from datanas.engine.train import train
 
-    result = train(chosen, settings, resume=resume, quiet=quiet)
+    result = train(chosen, settings, resume=resume, quiet=quiet, allow_topology_change=allow_topology_change)
+    if not is_first():
+        return
     print(figures(result.evaluation))
     print(f"written to {result.path}: network.safetensors, evaluation.json, metrics.jsonl")

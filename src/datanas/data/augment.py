@@ -56,7 +56,14 @@ def draw_moves(
 
 
 def augment(
-    images: Batch, settings: Augment, mean: Float[Tensor, " c"], std: Float[Tensor, " c"], generator: torch.Generator
+    images: Batch,
+    settings: Augment,
+    mean: Float[Tensor, " c"],
+    std: Float[Tensor, " c"],
+    generator: torch.Generator,
+    *,
+    whole: int | None = None,
+    share: slice = slice(None),
 ) -> Float32[Tensor, "b c h w"]:
     """Pad with black, crop, mirror, normalise, then blank a square: in DARTS' order.
 
@@ -64,6 +71,7 @@ def augment(
         images: uint8 in 0..255 or floating in 0..1.
         mean, std: the channels' statistics in 0..1.
         generator: on the CPU or on the images' device; two calls from the same state give the same result.
+        whole, share: where the images are a share of a batch of `whole`: they become what they would in it.
 
     Returns:
         float32 in channels-last memory. The square is cut off at the border and 0, the normalised mean.
@@ -72,7 +80,8 @@ def augment(
         ValueError: images that are neither uint8 nor floating, or statistics of another number of channels.
     """
     batch, _, height, width = images.shape
-    moves = draw_moves(batch, (height, width), settings, generator, images.device)
+    drawn = draw_moves(batch if whole is None else whole, (height, width), settings, generator, images.device)
+    moves = Moves(*(each[share] for each in drawn))
     if settings.crop_padding or settings.flip:
         images = _crop(images, moves, settings.crop_padding)
     result = _standardise(images, mean, std)

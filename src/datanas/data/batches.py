@@ -116,8 +116,8 @@ class Stream:
         self._seed, self._name = seed, name
         self._epoch, self._order = -1, self._indices
 
-    def batch(self, step: int) -> tuple[Images, Labels]:
-        """The images and labels of step `step`, counted from 0 over all epochs."""
+    def batch(self, step: int, share: slice = slice(None)) -> tuple[Images, Labels]:
+        """The images and labels of step `step`, counted from 0 over all epochs, or a share of them."""
         if step < 0:
             raise ValueError(f"step must be at least 0, got {step}")
         epoch, place = divmod(step, self.steps_per_epoch)
@@ -125,15 +125,22 @@ class Stream:
             keyed = generator(self._seed, f"order/{self._name}", epoch)
             order = self._indices[torch.randperm(len(self._indices), generator=keyed)]
             self._epoch, self._order = epoch, order.to(self.data.labels.device)
-        part = self.data.select(self._order[place * self.batch_size : (place + 1) * self.batch_size])
+        part = self.data.select(self._order[place * self.batch_size : (place + 1) * self.batch_size][share])
         return part.images, part.labels
 
 
-def sequential(data: ImageSet, indices: Indices | None, batch_size: int) -> Iterator[tuple[Images, Labels]]:
-    """Batches in order, for evaluation; the last one may be short. `indices` None means all images."""
+def sequential(
+    data: ImageSet, indices: Indices | None, batch_size: int, first: int = 0, every: int = 1
+) -> Iterator[tuple[Images, Labels]]:
+    """Batches in order, for evaluation; the last one may be short.
+
+    Args:
+        indices: None means all images.
+        first, every: give batch `first` and every so many after it.
+    """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    for start in range(0, len(data) if indices is None else len(indices), batch_size):
+    for start in range(first * batch_size, len(data) if indices is None else len(indices), every * batch_size):
         stop = start + batch_size
         if indices is None:
             yield data.images[start:stop], data.labels[start:stop]

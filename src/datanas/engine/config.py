@@ -124,6 +124,8 @@ class RunConfig(Section):
     root: Path = Path("runs")
     name: str | None = Field(None, min_length=1, description="the folder's name; by default kind and time")
     checkpoint_every: int = Field(1, ge=1, description="epochs between two checkpoints")
+    checkpoint_minutes: float | None = Field(10.0, gt=0, description="and at the latest after so long; null for never")
+    keep: int = Field(2, ge=1, description="last checkpoints that stay, besides the best")
 
     @field_validator("name")
     @classmethod
@@ -139,6 +141,12 @@ class Config(Section):
     seed: int = Field(0, ge=0)
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     threads: int | None = Field(None, ge=1, description="CPU threads; null for all cores")
+    deterministic: bool = Field(False, description="only deterministic kernels on a GPU; the CPU's always are")
+    devices: int = Field(1, ge=1, description="processes on this machine, one a device, that share each batch")
+    num_nodes: int = Field(1, ge=1, description="machines")
+    strategy: Literal["auto", "ddp"] = Field("auto", description="ddp: replicas with averaged gradients")
+    sync_batch_norm: bool = Field(False, description="batch statistics over all processes instead of each its own")
+    process_timeout: float = Field(600.0, gt=0, description="seconds until a silent process is lost")
     plugins: tuple[Path, ...] = ()
     run: RunConfig = RunConfig()
     data: SerializeAsAny[ComponentConfig]

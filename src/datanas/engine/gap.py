@@ -16,7 +16,7 @@ from datanas import seeding
 from datanas.architecture import Architecture
 from datanas.engine.config import GapConfig
 from datanas.ops.gates import Gates, host_gates
-from datanas.ops.norm import foreign_norms, statistics_kept
+from datanas.ops.norm import each_alone, foreign_norms, statistics_kept
 from datanas.samplers.base import Sampler
 from datanas.supernet import Supernet
 from datanas.tasks.base import Model, Task
@@ -69,13 +69,17 @@ def measure_gap(
         with torch.no_grad():
             return host_gates(sampler.draw(progress, generator).gates, device)
 
+    def drawn_in_turn(generator: torch.Generator) -> dict[str, Gates]:
+        """One draw for the next batch of each process; this one's."""
+        return [drawn(generator) for _ in range(task.processes.size)][task.processes.rank]
+
     batches = [task.batch("weights", index) for index in range(settings.statistics_batches)]
     training = supernet.training
     supernet.eval()
     try:
         generator = seeding.generator(seed, "gap/supernet", epoch)
         with batch_statistics(supernet):
-            whole = score(lambda x: supernet(x, drawn(generator)))
+            whole = score(lambda x: supernet(x, drawn_in_turn(generator)))
         children = []
         for index in range(settings.children):
             gates = drawn(seeding.generator(seed, "gap/children", epoch, index))
@@ -102,7 +106,7 @@ def batch_statistics(network: nn.Module) -> Iterator[None]:
     """Run a block in which batch norm uses each batch's own statistics and leaves the running ones alone."""
     norms = [part for part in network.modules() if isinstance(part, _BatchNorm)]
     modes = [norm.training for norm in norms]
-    with statistics_kept(foreign_norms(network)):
+    with statistics_kept(foreign_norms(network)), each_alone(network):
         for norm in norms:
             norm.train()
         try:
@@ -126,11 +130,13 @@ def re_estimated(network: nn.Module, task: Task[Any], model: Model, batches: lis
         with torch.no_grad():
             for batch in batches:
                 task.loss(model, batch)
+        buffers = [buffer for norm in norms for buffer in norm.buffers() if buffer.is_floating_point()]
+        task.processes.average(buffers)
         network.eval()
         yield
     finally:
-        for norm, (buffers, momentum) in zip(norms, kept, strict=True):
+        for norm, (before, momentum) in zip(norms, kept, strict=True):
             norm.momentum = momentum
             for name, buffer in norm.named_buffers():
-                buffer.copy_(buffers[name])
+                buffer.copy_(before[name])
         network.train(training)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
+
+from datanas.engine.run import Run
 from datanas.engine.setup import memory_errors
-from datanas.errors import CheckpointError, Interrupted
-from datanas.runs.checkpoint import latest_step, load_checkpoint, save_checkpoint
-from datanas.runs.folder import RunFolder
+from datanas.errors import CheckpointError, ConfigError, EndedElsewhere, Interrupted, NonFiniteError
 from datanas.runs.metrics import Metrics
 from datanas.runs.progress import Progress
 from datanas.runs.signals import StopRequest
@@ -28,12 +32,14 @@ class EpochReport:
         summary: one line for people.
         files: texts to write, by path inside the run folder.
         warnings: lines that need attention.
+        score: by which epochs are compared; of the best one the checkpoint is kept.
     """
 
     figures: dict[str, Any]
     summary: str
     files: dict[Path, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    score: float | None = None
 
 
 class Job(ABC):
@@ -62,68 +68,107 @@ class Job(ABC):
         """Put a state back."""
 
 
-def run_job(job: Job, folder: RunFolder, *, resume: bool, checkpoint_every: int, quiet: bool) -> None:
-    """Run a job to its end.
+def run_job(job: Job, run: Run, *, quiet: bool) -> None:
+    """Run a job to its end, from where its run is.
 
     Raises:
         Interrupted: a signal came; the state is saved.
-        NonFiniteError, OutOfMemoryError, StorageError, CheckpointError: as their names say.
+        ConfigError: the run is longer already than it shall become.
+        EndedElsewhere: in another process than the first: it ends, and says why.
+        NonFiniteError, OutOfMemoryError, StorageError, CheckpointError, ProcessLostError: as their names say.
     """
-    start, sums = 0, _Sums()
-    if resume and latest_step(folder.path) is not None:
-        start, saved = load_job_state(folder.path, job.kind)
+    try:
+        _Course(job, run, quiet=quiet).follow()
+    except (NonFiniteError, Interrupted) as error:
+        if run.is_first:
+            raise
+        raise EndedElsewhere(str(error)) from error
+
+
+class _Course:
+    """The steps of a job in its run, and what is kept of them."""
+
+    def __init__(self, job: Job, run: Run, *, quiet: bool) -> None:
+        self._job, self._run = job, run
+        self._quiet = quiet or not run.is_first
+        self._total = job.epochs * job.steps_per_epoch
+        self._sums = _Sums()
+        self._best: tuple[float, int] | None = None
+        if run.saved is not None:
+            self._load(run.saved)
+        if run.step > self._total:
+            done = run.step / job.steps_per_epoch
+            raise ConfigError(f"{job.kind}.epochs: {job.epochs} are fewer than the {done:.4g} that {run.path} has done")
+
+    def _load(self, saved: Mapping[str, Any]) -> None:
         try:
-            job.load_state(saved["job"])
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            self._job.load_state(saved["job"])
+            self._sums = _Sums(dict(saved["sums"]), int(saved["count"]))
+            self._best = None if saved["best"] is None else (float(saved["best"][0]), int(saved["best"][1]))
+        except (RuntimeError, ValueError, KeyError, TypeError, IndexError) as error:
             reason = str(error).splitlines()[0]
-            raise CheckpointError(f"{folder.path}: the checkpoint does not fit config.yaml: {reason}") from None
-        sums = _Sums(dict(saved["sums"]), int(saved["count"]))
-    total = job.epochs * job.steps_per_epoch
+            raise CheckpointError(f"{self._run.path}: the checkpoint does not fit config.yaml: {reason}") from None
 
-    def save(step: int) -> None:
-        state = {"kind": job.kind, "job": job.state(), "sums": sums.totals, "count": sums.count}
-        save_checkpoint(folder.path, step, state)
+    def follow(self) -> None:
+        job, run, settings = self._job, self._run, self._run.config.run
+        patience = math.inf if settings.checkpoint_minutes is None else 60 * settings.checkpoint_minutes
+        with ExitStack() as stack:
+            metrics: Metrics | None = None
+            if run.is_first:
+                metrics = stack.enter_context(Metrics(run.path, run.step if run.resumes else None))
+            progress = stack.enter_context(Progress(job.kind, self._total, quiet=self._quiet, done=run.step))
+            stop = stack.enter_context(StopRequest())
+            stack.enter_context(memory_errors())
+            saved_at = time.monotonic()
+            for step in range(run.step, self._total):
+                self._sums.add(job.step(step))
+                done = step + 1
+                epoch, place = divmod(done, job.steps_per_epoch)
+                stage = f"epoch {min(epoch + 1, job.epochs)}/{job.epochs}"
+                progress.advance(text=self._sums.text(), stage=stage)
+                is_due = time.monotonic() - saved_at > patience
+                if place == 0:
+                    self._end_epoch(epoch, done, metrics, progress)
+                    is_due = is_due or epoch % settings.checkpoint_every == 0 or done == self._total
+                signum = self._agreed(stop.signum) if done < self._total else 0
+                if is_due or signum:
+                    self._save(done, metrics)
+                    saved_at = time.monotonic()
+                if signum:
+                    raise Interrupted(
+                        f"interrupted at step {done}/{self._total}; the state is saved, "
+                        f"go on with: datanas {job.kind} --resume {run.path}",
+                        signum,
+                    )
 
-    with (
-        Metrics(folder.path, start if resume else None) as metrics,
-        Progress(job.kind, total, quiet=quiet, done=start) as progress,
-        StopRequest() as stop,
-        memory_errors(),
-    ):
-        for step in range(start, total):
-            sums.add(job.step(step))
-            epoch, place = divmod(step + 1, job.steps_per_epoch)
-            progress.advance(text=sums.text(), stage=f"epoch {min(epoch + 1, job.epochs)}/{job.epochs}")
-            if place == 0:
-                report = job.end_epoch(epoch, sums.means())
-                sums.clear()
-                metrics.log(step + 1, {"epoch": epoch, **report.figures})
-                for path, text in report.files.items():
-                    folder.write_text(path, text)
-                progress.message(f"epoch {epoch}/{job.epochs}  {report.summary}")
-                for warning in report.warnings:
-                    progress.message(f"warning: {warning}")
-                if epoch % checkpoint_every == 0 or step + 1 == total:
-                    save(step + 1)
-            if stop and step + 1 < total:
-                save(step + 1)
-                raise Interrupted(
-                    f"interrupted at step {step + 1}/{total}; the state is saved, "
-                    f"go on with: datanas {job.kind} --resume {folder.path}",
-                    stop.signum or 0,
-                )
+    def _end_epoch(self, epoch: int, done: int, metrics: Metrics | None, progress: Progress) -> None:
+        report = self._job.end_epoch(epoch, self._sums.means())
+        self._sums.clear()
+        if report.score is not None and (self._best is None or report.score > self._best[0]):
+            self._best = report.score, done
+        if metrics is not None:
+            metrics.log(done, {"epoch": epoch, **report.figures})
+        for path, text in report.files.items():
+            self._run.write_text(path, text)
+        progress.message(f"epoch {epoch}/{self._job.epochs}  {report.summary}")
+        for warning in report.warnings:
+            progress.message(f"warning: {warning}")
 
+    def _save(self, step: int, metrics: Metrics | None) -> None:
+        if metrics is None:
+            return
+        metrics.sync()
+        state = {
+            "job": self._job.state(),
+            "sums": self._sums.totals,
+            "count": self._sums.count,
+            "best": None if self._best is None else list(self._best),
+        }
+        self._run.save(step, state, None if self._best is None else self._best[1])
 
-def load_job_state(run: Path, kind: str) -> tuple[int, dict[str, Any]]:
-    """The step and the saved state of a run folder's last checkpoint.
-
-    Raises:
-        CheckpointError: there is no usable one, or it is of a run of another kind.
-    """
-    step, saved = load_checkpoint(run)
-    if saved.get("kind") != kind:
-        raise CheckpointError(f"{run}: a {kind} run is needed, this is a {saved.get('kind')} run")
-    return step, saved
+    def _agreed(self, signum: int | None) -> int:
+        """The signal that came to any of the processes; 0 where none did."""
+        return int(self._run.processes.gather(torch.tensor([signum or 0])).max())
 
 
 @dataclass

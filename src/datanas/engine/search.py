@@ -5,35 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from datanas import seeding
 from datanas.architecture import Architecture
 from datanas.data.batches import parse_ratio
+from datanas.distributed import ALONE, Processes
 from datanas.engine.cell_warnings import inspect
 from datanas.engine.config import Config, resolve
 from datanas.engine.gap import Gap, measure_gap
-from datanas.engine.loop import EpochReport, Job, load_job_state, run_job
+from datanas.engine.loop import EpochReport, Job, run_job
+from datanas.engine.run import begin_run, load_chosen_state, load_run_config
 from datanas.engine.schedules import build_sgd, learning_rate, set_learning_rate
-from datanas.engine.setup import (
-    build_sampler,
-    build_space,
-    load_run_config,
-    load_task,
-    memory_errors,
-    open_folder,
-    select_device,
-)
-from datanas.engine.steps import autocast, frozen, update, update_alpha
+from datanas.engine.setup import build_sampler, build_space, load_task, memory_errors
+from datanas.engine.steps import Averaging, autocast, frozen, update, update_alpha
 from datanas.hardware import count_parameters, place
 from datanas.ops.gates import host_gates
-from datanas.runs.folder import RunFolder
+from datanas.ops.norm import synchronise
 from datanas.runs.metrics import read_metrics
 from datanas.samplers.base import Derivation, Sampler
 from datanas.supernet import Supernet
-from datanas.tasks.base import Task
+from datanas.tasks.base import Part, Task
 
 
 class SearchJob(Job):
@@ -41,7 +35,7 @@ class SearchJob(Job):
 
     kind = "search"
 
-    def __init__(self, config: Config, task: Task[Any], device: torch.device) -> None:
+    def __init__(self, config: Config, task: Task[Any], device: torch.device, processes: Processes = ALONE) -> None:
         settings = config.search
         self.config = config
         self.task = task
@@ -52,6 +46,10 @@ class SearchJob(Job):
         with seeding.keyed(config.seed, "supernet"):
             self.supernet = Supernet(space, task.make_stem(space.width), task.make_head)
         place(self.supernet, device)
+        if config.sync_batch_norm:
+            synchronise(self.supernet, processes)
+        self._processes = processes
+        self._average = Averaging(processes, self.supernet)
         self._costs = space.costs(self.supernet.stem, task.example())
         self._weights = list(self.supernet.parameters())
         self._alphas = list(self.sampler.parameters())
@@ -90,9 +88,11 @@ class SearchJob(Job):
             generator = seeding.generator(self.config.seed, "gates/weights", step)
             draw = self.sampler.draw(self.progress(step), generator, uniform=uniform)
         gates = host_gates(draw.gates, self.device, dense=settings.execution == "dense")
-        with seeding.keyed(self.config.seed, "weights", step), autocast(self.device, settings.precision):
+        own = self._processes.own_key
+        with seeding.keyed(self.config.seed, "weights", step, *own), autocast(self.device, settings.precision):
             loss = self.task.loss(self.supernet.child(gates), self.task.batch("weights", step))
-        return update(loss, self._weights, self._weight_optimizer, settings.weights.clip, f"weight step {step + 1}")
+        what = f"weight step {step + 1}, {self._batch('weights', step)}"
+        return update(loss, self._weights, self._weight_optimizer, settings.weights.clip, what, self._average)
 
     def _alpha_step(self, step: int) -> float:
         settings = self.config.search
@@ -105,12 +105,18 @@ class SearchJob(Job):
             for name, group in host_gates(draw.gates, self.device, dense=settings.execution == "dense").items()
         }
         with frozen(self._weights):
-            with seeding.keyed(self.config.seed, "alpha", number), autocast(self.device, settings.precision):
+            own = self._processes.own_key
+            with seeding.keyed(self.config.seed, "alpha", number, *own), autocast(self.device, settings.precision):
                 loss = self.task.loss(self.supernet.child(gates), self.task.batch("alpha", number))
             loss = self.sampler.loss(loss, draw, progress)
-            value = update_alpha(loss, self._alphas, self._alpha_optimizer, f"alpha step {number + 1}")
+            what = f"alpha step {number + 1}, {self._batch('alpha', number)}"
+            value = update_alpha(loss, self._alphas, self._alpha_optimizer, what, self._average)
         self._alpha_steps += 1
         return value
+
+    def _batch(self, part: Part, number: int) -> str:
+        epoch, place = divmod(number, self.task.steps_per_epoch(part))
+        return f"batch {place + 1} of pass {epoch + 1} through {part!r}"
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> EpochReport:
         settings = self.config.search
@@ -154,6 +160,7 @@ class SearchJob(Job):
             "  ".join(filter(None, lines)),
             {Path("genotypes") / f"epoch-{searched:04d}.json": document.to_json()},
             inspect(kept, self._space, flatness),
+            figures.get("gap/child"),
         )
 
     def expected_costs(self) -> dict[str, float]:
@@ -171,6 +178,7 @@ class SearchJob(Job):
             "weight_optimizer": self._weight_optimizer.state_dict(),
             "alpha_optimizer": self._alpha_optimizer.state_dict(),
             "alpha_steps": self._alpha_steps,
+            "task": self.task.state_dict(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -179,6 +187,7 @@ class SearchJob(Job):
         self._weight_optimizer.load_state_dict(state["weight_optimizer"])
         self._alpha_optimizer.load_state_dict(state["alpha_optimizer"])
         self._alpha_steps = int(state["alpha_steps"])
+        self.task.load_state_dict(state["task"])
 
 
 @dataclass(frozen=True)
@@ -205,44 +214,45 @@ def search(
     *,
     resume: str | Path | None = None,
     quiet: bool = False,
+    allow_topology_change: bool = False,
 ) -> SearchResult:
-    """Search an architecture and write the run folder.
+    """Search an architecture and write the run folder; where a run of that name stands, go on with it.
 
     Args:
-        config: a recipe's path, a mapping of sections, or a Config; left out when resuming.
-        resume: a run folder to go on with; its own configuration holds.
+        config: a recipe's path, a mapping of sections, or a Config; may be left out when resuming.
+        resume: a run folder to go on with.
         quiet: no progress on stderr.
+        allow_topology_change: go on with another device or number of processes, though not bit for bit.
 
     Raises:
         ConfigError, DataError: before anything is written.
-        NonFiniteError, OutOfMemoryError, StorageError, RunInUseError, CheckpointError, Interrupted: as they say.
+        NonFiniteError, OutOfMemoryError, StorageError, RunInUseError, CheckpointError, ProcessLostError, Interrupted:
+            as they say.
     """
-    settings = load_run_config(resume) if resume is not None else resolve({} if config is None else config)
-    if resume is None:
-        RunFolder.require_free(settings.run.root, settings.run.name)
-    with memory_errors():
-        device = select_device(settings)
-        task = load_task(settings, device)
-        job = SearchJob(settings, task, device)
-    folder = open_folder(settings, "search", resume)
-    with folder:
-        run_job(job, folder, resume=resume is not None, checkpoint_every=settings.run.checkpoint_every, quiet=quiet)
+    with begin_run(config, "search", resume, allow_topology_change=allow_topology_change) as run:
+        with memory_errors(), run.processes.together():
+            task = load_task(run.config, run.device, run.processes)
+            job = SearchJob(run.config, task, run.device, run.processes)
+        run.open(task)
+        run_job(job, run, quiet=quiet)
         if job.derivation is None:
             job.derivation = job.sampler.derive()
-        kept = architecture_with_source(job.derivation.architecture, settings, task, settings.search.epochs)
-        folder.write_text("architecture.json", kept.to_json())
-        return SearchResult(
-            folder.path, kept, job.gap, read_metrics(folder.path / "metrics.jsonl"), count_parameters(job.supernet)
-        )
+        kept = architecture_with_source(job.derivation.architecture, run.config, task, run.config.search.epochs)
+        run.write_text("architecture.json", kept.to_json())
+        history = read_metrics(run.path / "metrics.jsonl") if run.is_first else []
+        return SearchResult(run.path, kept, job.gap, history, count_parameters(job.supernet))
 
 
-def derive(run: str | Path, *, n: int = 1, samples: int | None = None) -> Derivation:
-    """The likeliest architectures of a search run, from its last checkpoint; needs neither its data nor a device.
+def derive(
+    run: str | Path, *, n: int = 1, samples: int | None = None, checkpoint: Literal["last", "best"] = "last"
+) -> Derivation:
+    """The likeliest architectures of a search run, from a checkpoint; needs neither its data nor a device.
 
     Args:
         run: a run folder of `search`.
         n: how many.
         samples: M, where it should differ from the search's.
+        checkpoint: the last, or that after the epoch whose child scored best on the alpha part.
 
     Raises:
         CheckpointError: no usable checkpoint there.
@@ -252,7 +262,7 @@ def derive(run: str | Path, *, n: int = 1, samples: int | None = None) -> Deriva
     if samples is not None:
         config = resolve(config, [("sampler.samples", samples)])
     sampler = build_sampler(config, build_space(config))
-    _, state = load_job_state(Path(run), "search")
+    _, state = load_chosen_state(Path(run), "search", checkpoint)
     sampler.load_state_dict(state["job"]["sampler"])
     return sampler.derive(n)
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from datanas import seeding
-from datanas.config import read_yaml
 from datanas.data import datasets
-from datanas.engine.config import Config, resolve
-from datanas.errors import CheckpointError, ConfigError, OutOfMemoryError
+from datanas.distributed import ALONE, Processes, ProcessGroup, join
+from datanas.engine.config import Config
+from datanas.errors import ConfigError, OutOfMemoryError
 from datanas.hardware import keep_freed_memory
-from datanas.runs.folder import RunFolder
 from datanas.samplers import samplers
 from datanas.samplers.base import Sampler
 from datanas.spaces import spaces
@@ -46,7 +45,27 @@ def select_device(config: Config) -> torch.device:
     return device
 
 
-def load_task(config: Config, device: torch.device) -> Task[Any]:
+def start(config: Config) -> tuple[Processes, torch.device]:
+    """The processes that the configuration asks for, and the device of this one.
+
+    Raises:
+        ConfigError: no such devices here.
+        ProcessLostError: a process does not come.
+    """
+    device = select_device(config)
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    processes = join(device.type, config.devices, config.num_nodes, config.strategy, config.process_timeout)
+    if isinstance(processes, ProcessGroup):
+        device = processes.device
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+    return processes, device
+
+
+def load_task(config: Config, device: torch.device, processes: Processes = ALONE) -> Task[Any]:
     """Load the data and set up the task on it.
 
     Raises:
@@ -54,7 +73,9 @@ def load_task(config: Config, device: torch.device) -> Task[Any]:
         ConfigError: the task does not take data of that kind.
     """
     data = datasets[config.data.name](config.data).load()
-    return tasks[config.task.name](config.task, data, device, config.seed)
+    task: Task[Any] = tasks[config.task.name](config.task, data, device, config.seed)
+    task.processes = processes
+    return task
 
 
 def build_space(config: Config) -> Space:
@@ -70,34 +91,6 @@ def build_sampler(config: Config, space: Space) -> Sampler:
     with seeding.keyed(config.seed, "alpha"):
         sampler: Sampler = make(config.sampler, space.groups(), space.name)
     return sampler
-
-
-def load_run_config(run: str | Path) -> Config:
-    """The resolved configuration of a run folder."""
-    path = Path(run) / "config.yaml"
-    if not path.is_file():
-        raise CheckpointError(f"not a run folder: no config.yaml in {run}")
-    return resolve(read_yaml(path))
-
-
-def open_folder(config: Config, kind: str, resume: str | Path | None) -> RunFolder:
-    """The run folder, new or to go on with, with its configuration and environment written.
-
-    Raises:
-        ConfigError, CheckpointError, RunInUseError, StorageError: as `RunFolder.create` and `RunFolder.open`.
-    """
-    if resume is not None:
-        folder = RunFolder.open(Path(resume))
-        folder.write_env()
-        return folder
-    folder = RunFolder.create(config.run.root, config.run.name, kind)
-    try:
-        folder.write_config(config.to_yaml())
-        folder.write_env()
-    except BaseException:
-        folder.discard()
-        raise
-    return folder
 
 
 @contextmanager

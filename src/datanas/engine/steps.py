@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from datanas import distributed
+from datanas.distributed import Processes
 from datanas.errors import NonFiniteError
 
 
@@ -17,32 +19,67 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
-def update(loss: Tensor, parameters: Sequence[Tensor], optimizer: Optimizer, clip: float, what: str) -> float:
-    """Backpropagate, clip, check, step.
+class Averaging:
+    """The mean over processes of what each finds in its share of a batch.
+
+    Args:
+        processes: those that share it.
+        network: its running statistics are averaged along, so that all hold the same.
+    """
+
+    def __init__(self, processes: Processes = distributed.ALONE, network: nn.Module | None = None) -> None:
+        self._processes = processes
+        self._statistics: list[Tensor] = []
+        if processes.size > 1 and network is not None:
+            self._statistics = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
+
+    def __call__(self, loss: Tensor, gradients: Iterable[Tensor | None]) -> Tensor:
+        """Average the gradients in place; gives the mean loss, detached."""
+        mean = loss.detach().float().clone()
+        if self._processes.size > 1:
+            present = [gradient for gradient in gradients if gradient is not None]
+            self._processes.average([mean, *present, *self._statistics])
+        return mean
+
+
+ALONE = Averaging()
+
+
+def update(
+    loss: Tensor,
+    parameters: Sequence[Tensor],
+    optimizer: Optimizer,
+    clip: float,
+    what: str,
+    average: Averaging = ALONE,
+) -> float:
+    """Backpropagate, average, clip, check, step.
 
     Args:
         clip: the largest norm of the gradient.
-        what: names the update in an error ("weight step 12").
+        what: names the update and its batch in an error ("weight step 12").
+        average: over the processes.
 
     Returns:
-        The loss.
+        The mean loss.
 
     Raises:
         NonFiniteError: the loss or the gradient is not finite; the parameters are as before.
     """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    mean = average(loss, (parameter.grad for parameter in parameters))
     norm = nn.utils.clip_grad_norm_(parameters, clip)
-    value, size = torch.stack([loss.detach().float(), norm.detach().float()]).tolist()
+    value, size = torch.stack([mean, norm.detach().float()]).tolist()
     _require_finite(what, loss=value, gradient=size)
     optimizer.step()
     return float(value)
 
 
-def update_alpha(loss: Tensor, alphas: Sequence[Tensor], optimizer: Optimizer, what: str) -> float:
+def update_alpha(loss: Tensor, alphas: Sequence[Tensor], optimizer: Optimizer, what: str, average: Averaging) -> float:
     """As `update`, with gradients for the alphas alone and without clipping; checks the alphas afterwards."""
     gradients = torch.autograd.grad(loss, alphas, allow_unused=True)
-    value = float(loss.detach())
+    value = float(average(loss, gradients))
     present = [gradient for gradient in gradients if gradient is not None]
     size = float(torch.stack([gradient.norm() for gradient in present]).norm()) if present else 0.0
     _require_finite(what, loss=value, gradient=size)

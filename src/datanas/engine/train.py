@@ -5,25 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from safetensors.torch import load_file, save
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from datanas import seeding
 from datanas.architecture import Architecture
+from datanas.distributed import ALONE, Processes
 from datanas.engine.config import Config, resolve
 from datanas.engine.loop import EpochReport, Job, run_job
+from datanas.engine.run import begin_run, load_chosen_state, load_run_config
 from datanas.engine.schedules import build_sgd, learning_rate, set_learning_rate
-from datanas.engine.setup import load_run_config, load_task, memory_errors, open_folder, select_device
-from datanas.engine.steps import autocast, update
+from datanas.engine.setup import load_task, memory_errors, select_device
+from datanas.engine.steps import Averaging, autocast, update
 from datanas.errors import CheckpointError
 from datanas.hardware import count_macs, count_parameters, place
 from datanas.network import Network
 from datanas.ops.mixed import set_drop_path
-from datanas.runs.atomic import write_atomic
-from datanas.runs.folder import RunFolder
+from datanas.ops.norm import synchronise
 from datanas.tasks.base import Task
 
 NETWORK_FILE = "network.safetensors"
@@ -49,7 +51,14 @@ class TrainJob(Job):
 
     kind = "train"
 
-    def __init__(self, config: Config, architecture: Architecture, task: Task[Any], device: torch.device) -> None:
+    def __init__(
+        self,
+        config: Config,
+        architecture: Architecture,
+        task: Task[Any],
+        device: torch.device,
+        processes: Processes = ALONE,
+    ) -> None:
         settings = config.train
         self.config = config
         self.task = task
@@ -57,6 +66,10 @@ class TrainJob(Job):
         task.split_train(settings.validation, settings.batch_size)
         self.network = network_for(architecture, config, task)
         place(self.network, device)
+        if config.sync_batch_norm:
+            synchronise(self.network, processes)
+        self._processes = processes
+        self._average = Averaging(processes, self.network)
         self._run: torch.nn.Module = self.network
         if settings.compile:
             self._run = cast(torch.nn.Module, torch.compile(self.network))
@@ -79,9 +92,12 @@ class TrainJob(Job):
         epoch = step / self.steps_per_epoch
         set_learning_rate(self._optimizer, learning_rate(settings.weights, epoch, settings.epochs))
         set_drop_path(self.network, settings.drop_path * int(epoch) / settings.epochs)
-        with seeding.keyed(self.config.seed, "train", step), autocast(self.device, settings.precision):
+        own = self._processes.own_key
+        with seeding.keyed(self.config.seed, "train", step, *own), autocast(self.device, settings.precision):
             loss = self.task.loss(self._run, self.task.batch("train", step))
-        value = update(loss, self._weights, self._optimizer, settings.weights.clip, f"step {step + 1}")
+        whole, place = divmod(step, self.steps_per_epoch)
+        what = f"step {step + 1}, batch {place + 1} of epoch {whole + 1}"
+        value = update(loss, self._weights, self._optimizer, settings.weights.clip, what, self._average)
         if self.average is not None:
             self.average.update_parameters(self.network)
         return {"loss": value}
@@ -90,18 +106,20 @@ class TrainJob(Job):
         settings = self.config.train
         figures: dict[str, Any] = {f"train/{name}": value for name, value in means.items()}
         figures["learning_rate"] = self._optimizer.param_groups[0]["lr"]
-        summary = f"loss {means['loss']:.3f}"
+        summary, reached = f"loss {means['loss']:.3f}", None
         if settings.validation > 0 and (epoch % settings.validate_every == 0 or epoch == settings.epochs):
             found = score(self.evaluated, self.task, "validation")
             figures |= {f"validation/{name}": value for name, value in found.items()}
-            summary += f"  validation {self.task.score} {found[self.task.score]:.2%}"
-        return EpochReport(figures, summary)
+            reached = found[self.task.score]
+            summary += f"  validation {self.task.score} {reached:.2%}"
+        return EpochReport(figures, summary, score=reached)
 
     def state(self) -> dict[str, Any]:
         return {
             "network": self.network.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self._optimizer.state_dict(),
+            "task": self.task.state_dict(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -109,6 +127,7 @@ class TrainJob(Job):
         self._optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+        self.task.load_state_dict(state["task"])
 
 
 def score(network: torch.nn.Module, task: Task[Any], part: Any, limit: int | None = None) -> dict[str, float]:
@@ -161,68 +180,94 @@ def train(
     *,
     resume: str | Path | None = None,
     quiet: bool = False,
+    allow_topology_change: bool = False,
 ) -> TrainResult:
     """Train an architecture from scratch and measure it on the test set, once, at the end.
 
+    Where a run of that name stands, go on with it.
+
     Args:
-        architecture: an Architecture or the path of its file; left out when resuming.
-        config: a recipe's path, a mapping of sections, or a Config.
-        resume: a run folder to go on with; its own configuration and architecture hold.
+        architecture: an Architecture or the path of its file; may be left out when resuming.
+        config: a recipe's path, a mapping of sections, or a Config; may be left out when resuming.
+        resume: a run folder to go on with.
         quiet: no progress on stderr.
+        allow_topology_change: go on with another device or number of processes, though not bit for bit.
 
     Raises:
         ArchitectureError, ConfigError, DataError: before anything is written.
-        NonFiniteError, OutOfMemoryError, StorageError, RunInUseError, CheckpointError, Interrupted: as they say.
+        NonFiniteError, OutOfMemoryError, StorageError, RunInUseError, CheckpointError, ProcessLostError, Interrupted:
+            as they say.
     """
-    if resume is not None:
-        settings = load_run_config(resume)
-        architecture = Path(resume) / "architecture.json"
-    else:
-        settings = resolve({} if config is None else config)
-    if architecture is None:
+    if architecture is None and resume is None:
         raise TypeError("train() needs an architecture, or a run to resume")
-    chosen = architecture if isinstance(architecture, Architecture) else Architecture.load(architecture)
-    if resume is None:
-        RunFolder.require_free(settings.run.root, settings.run.name)
-    with memory_errors():
-        device = select_device(settings)
-        task = load_task(settings, device)
-        job = TrainJob(settings, chosen, task, device)
-    with open_folder(settings, "train", resume) as folder:
-        if resume is None:
-            folder.write_text("architecture.json", chosen.to_json())
-        run_job(job, folder, resume=resume is not None, checkpoint_every=settings.run.checkpoint_every, quiet=quiet)
+    given = architecture
+    if given is None and resume is not None:
+        load_run_config(resume)
+        given = Path(resume) / "architecture.json"
+    assert given is not None
+    chosen = given if isinstance(given, Architecture) else Architecture.load(given)
+    with begin_run(config, "train", resume, architecture=chosen, allow_topology_change=allow_topology_change) as run:
+        with memory_errors(), run.processes.together():
+            task = load_task(run.config, run.device, run.processes)
+            job = TrainJob(run.config, chosen, task, run.device, run.processes)
+        run.open(task, {"architecture.json": chosen.to_json()})
+        run_job(job, run, quiet=quiet)
         network = job.evaluated
         weights = {name: value.contiguous() for name, value in network.state_dict().items()}
-        write_atomic(folder.path / NETWORK_FILE, save(weights))
+        run.write_bytes(NETWORK_FILE, save(weights))
         evaluation = measure(network, task)
-        folder.write_json("evaluation.json", asdict(evaluation))
-        return TrainResult(folder.path, network.eval(), evaluation)
+        run.write_json("evaluation.json", asdict(evaluation))
+        return TrainResult(run.path, network.eval(), evaluation)
 
 
-def evaluate(run: str | Path, overrides: list[tuple[str, object]] | None = None) -> Evaluation:
+def evaluate(
+    run: str | Path,
+    overrides: list[tuple[str, object]] | None = None,
+    *,
+    checkpoint: Literal["last", "best"] | None = None,
+) -> Evaluation:
     """Measure the trained network of a run folder on its test set again.
 
     Args:
         run: a run folder of `train`.
         overrides: settings that differ here, such as ("data.root", path).
+        checkpoint: measure what the last checkpoint holds, or that after the epoch with the best validation score,
+            instead of the network that the training ended with.
 
     Raises:
         CheckpointError: no trained network there, or one that does not fit its architecture.
     """
     settings = resolve(load_run_config(run), overrides or [])
     device = select_device(settings)
-    weights = Path(run) / NETWORK_FILE
-    if not weights.is_file():
-        raise CheckpointError(f"no trained network in {run}: {NETWORK_FILE} is missing; finish it with train --resume")
+    weights, source = _trained_weights(Path(run), checkpoint)
     task = load_task(settings, device)
     network = network_for(Architecture.load(Path(run) / "architecture.json"), settings, task)
     try:
-        network.load_state_dict(load_file(weights))
+        network.load_state_dict(weights)
     except Exception as error:
         reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{weights}: does not fit the run's architecture: {reason}") from None
+        raise CheckpointError(f"{source}: does not fit the run's architecture: {reason}") from None
     return measure(place(network, device), task)
+
+
+def _trained_weights(run: Path, checkpoint: Literal["last", "best"] | None) -> tuple[dict[str, Tensor], Path]:
+    """The state of a trained network, and the file or folder that holds it."""
+    if checkpoint is not None:
+        step, state = load_chosen_state(run, "train", checkpoint)
+        job = state["job"]
+        weights = job["network"]
+        if job["average"] is not None:
+            weights = {
+                name.removeprefix("module."): value for name, value in job["average"].items() if name != "n_averaged"
+            }
+        return weights, run / "checkpoints" / f"step-{step:08d}"
+    file = run / NETWORK_FILE
+    if not file.is_file():
+        raise CheckpointError(f"no trained network in {run}: {NETWORK_FILE} is missing; finish it with train --resume")
+    try:
+        return load_file(file), file
+    except Exception as error:
+        raise CheckpointError(f"{file}: not a trained network: {str(error).splitlines()[0]}") from None
 
 
 def measure(network: torch.nn.Module, task: Task[Any]) -> Evaluation:

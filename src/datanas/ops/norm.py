@@ -24,6 +24,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as _TorchBatchNorm
 
+from datanas.distributed import ALONE, Processes
+from datanas.errors import ConfigError
 from datanas.ops.kernels import first_order, runs_by_rows
 
 Maps = Float[Tensor, "batch channels height width"]
@@ -60,16 +62,69 @@ def foreign_norms(module: nn.Module) -> tuple[_TorchBatchNorm, ...]:
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """torch's batch norm, faster on the CPU in channels-last layout for few channels or without a graph."""
+    """torch's batch norm, faster on the CPU in channels-last layout for few channels or without a graph.
+
+    Attributes:
+        processes: those over which the statistics of a batch are taken; each has its share of it.
+    """
+
+    processes: Processes = ALONE
 
     def forward(self, x: Tensor) -> Tensor:
-        if runs_by_rows(x) and (x.shape[1] < WIDE // 2 or not torch.is_grad_enabled()):
+        is_shared = self.processes.size > 1 and self.training
+        if runs_by_rows(x) and (is_shared or x.shape[1] < WIDE // 2 or not torch.is_grad_enabled()):
             result: Tensor = _BatchNorm.apply(x, self.weight, self.bias, self)
             return result
+        if is_shared:
+            return self._shared(x)
         if _Tracking.enabled:
             return super().forward(x)
         with statistics_kept([self]):
             return super().forward(x)
+
+    def _shared(self, x: Tensor) -> Tensor:
+        """With the statistics of all processes, by functions that have derivatives of any order."""
+        wide, others = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x, self.processes
+        mean = others.total(wide.mean(dim=(0, 2, 3))) / others.size
+        centred = wide - mean[:, None, None]
+        variance = others.total(centred.square().mean(dim=(0, 2, 3))) / others.size
+        count = others.size * x.numel() // x.shape[1]
+        with torch.no_grad():
+            _track(self, mean.detach(), variance.detach(), count)
+        scaled = (variance + self.eps).rsqrt()
+        if self.weight is not None:
+            scaled = scaled * self.weight
+        result = centred * scaled[:, None, None]
+        if self.bias is not None:
+            result = result + self.bias[:, None, None]
+        return result.to(x.dtype)
+
+
+def synchronise(module: nn.Module, processes: Processes) -> None:
+    """Let the batch norms of a module take their statistics over all processes.
+
+    Raises:
+        ConfigError: it holds batch norms that cannot.
+    """
+    if foreign := foreign_norms(module):
+        raise ConfigError(f"sync_batch_norm: {type(foreign[0]).__name__} cannot; use datanas.ops.norm.BatchNorm2d")
+    for part in module.modules():
+        if isinstance(part, BatchNorm2d):
+            part.processes = processes
+
+
+@contextmanager
+def each_alone(module: nn.Module) -> Iterator[None]:
+    """Run a block in which no batch norm of a module asks other processes."""
+    norms = [part for part in module.modules() if isinstance(part, BatchNorm2d)]
+    before = [norm.processes for norm in norms]
+    for norm in norms:
+        norm.processes = ALONE
+    try:
+        yield
+    finally:
+        for norm, was in zip(norms, before, strict=True):
+            norm.processes = was
 
 
 class EndsInNorm(ABC):
@@ -123,11 +178,13 @@ class Statistics:
     Attributes:
         mean, inverse_deviation: of each channel.
         of_batch: whether they are those of the batch, so that a gradient flows through them.
+        processes: those that share the batch.
     """
 
     mean: PerChannel
     inverse_deviation: PerChannel
     of_batch: bool
+    processes: Processes = ALONE
 
 
 def statistics(z: Maps, norm: nn.BatchNorm2d) -> Statistics:
@@ -144,14 +201,24 @@ def statistics(z: Maps, norm: nn.BatchNorm2d) -> Statistics:
     if count == 1:
         raise ValueError(f"batch norm needs more than one value a channel, got shape {tuple(z.shape)}")
     mean, variance = _moments(z)
+    processes = getattr(norm, "processes", ALONE) if norm.training else ALONE
+    if processes.size > 1:
+        means, variances = processes.gather(torch.stack((mean, variance))).unbind(1)
+        mean = means.mean(0)
+        variance = variances.mean(0) + (means - mean).square_().mean(0)
+    _track(norm, mean, variance, count * processes.size)
+    return Statistics(mean, (variance + norm.eps).rsqrt(), of_batch=True, processes=processes)
+
+
+def _track(norm: nn.BatchNorm2d, mean: PerChannel, variance: PerChannel, count: int) -> None:
+    """Update the running statistics as torch does."""
     if norm.training and norm.track_running_stats and _Tracking.enabled and norm.running_mean is not None:
         assert norm.running_var is not None
         assert norm.num_batches_tracked is not None
         norm.num_batches_tracked.add_(1)
         share = norm.momentum if norm.momentum is not None else 1.0 / float(norm.num_batches_tracked)
-        norm.running_mean.lerp_(mean, share)
-        norm.running_var.lerp_(variance * (count / (count - 1)), share)
-    return Statistics(mean, (variance + norm.eps).rsqrt(), of_batch=True)
+        norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), share)
+        norm.running_var.lerp_((variance * (count / (count - 1))).to(norm.running_var.dtype), share)
 
 
 def _moments(z: Maps) -> tuple[PerChannel, PerChannel]:
@@ -200,6 +267,8 @@ def into_input(
     """The gradient of z, from what `products` and `scale` gave."""
     if not found.of_batch:
         return apply_rows(gradient, scale, torch.zeros_like(scale))
+    if found.processes.size > 1:
+        dot, total = found.processes.gather(torch.stack((dot, total))).mean(0)
     count = z.numel() // z.shape[1]
     by_z = dot * found.inverse_deviation * scale * (-1.0 / count)
     constant = total * scale * (-1.0 / count) - by_z * found.mean

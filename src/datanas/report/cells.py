@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from datanas.architecture import Architecture
-from datanas.errors import StorageError
+from datanas.atomic import write_atomic
 from datanas.report.layout import (
     FAINT,
     FAMILIES,
@@ -60,11 +62,9 @@ def _draw(architecture: Architecture, path: str | os.PathLike[str], **options: A
     from matplotlib import rc_context
 
     with rc_context(_STYLE):
-        figure = _figure(architecture)
-        try:
-            figure.savefig(path, **options)
-        except OSError as error:
-            raise StorageError(f"{path}: {error.strerror}") from error
+        picture = BytesIO()
+        _figure(architecture).savefig(picture, **options)
+    write_atomic(Path(path), picture.getvalue())
 
 
 def _figure(architecture: Architecture) -> Any:
@@ -146,12 +146,12 @@ def _box(axes: Any, x: float, y: float, width: float, height: float, **style: An
 
 def _curve(axes: Any, start: tuple[float, float], end: tuple[float, float], colour: str, *, is_arrow: bool) -> None:
     from matplotlib.patches import PathPatch, Polygon
-    from matplotlib.path import Path
+    from matplotlib.path import Path as Curve
 
     (x0, y0), (x1, y1) = start, end
     tip = 0.07 if is_arrow else 0.0
     middle = (x0 + x1 - tip) / 2
-    path = Path([(x0, y0), (middle, y0), (middle, y1), (x1 - tip, y1)], [Path.MOVETO, *[Path.CURVE4] * 3])
+    path = Curve([(x0, y0), (middle, y0), (middle, y1), (x1 - tip, y1)], [Curve.MOVETO, *[Curve.CURVE4] * 3])
     axes.add_patch(PathPatch(path, fill=False, edgecolor=colour, linewidth=1.1, zorder=1))
     if is_arrow:
         points = [(x1, y1), (x1 - 0.09, y1 - 0.035), (x1 - 0.09, y1 + 0.035)]

@@ -1,6 +1,7 @@
-"""The state of a run at a step: checkpoints/step-*/ with state.safetensors and state.json. No pickle.
+"""The state of a run at a step: a folder checkpoints/step-*/ of three files, and no pickle.
 
-state.json holds the format, the step, the nesting (datanas.runs.state) and digests of that and of the tensor file.
+state.safetensors holds the tensors, state.json the rest (datanas.runs.state), and manifest.json the format, the step
+and the SHA-256 sum of both.
 """
 
 from __future__ import annotations
@@ -11,33 +12,37 @@ import re
 import shutil
 import warnings
 from collections.abc import Mapping
-from hashlib import blake2b
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
 
+from datanas import __version__
+from datanas.atomic import storage_errors, sync_folder, write_synced
 from datanas.errors import CheckpointError
-from datanas.runs.atomic import storage_errors, sync_folder, write_synced
 from datanas.runs.state import decode_state, encode_state
 
-FORMAT = 1
-_TENSORS = "state.safetensors"
-_STRUCTURE = "state.json"
+FORMAT = 2
+_TENSORS, _STRUCTURE, _MANIFEST = "state.safetensors", "state.json", "manifest.json"
 _FOLDER = re.compile(r"step-(\d{8,})(\.replaced)?")
 
 
-def save_checkpoint(folder: Path, step: int, state: Mapping[str, object], keep: int = 2) -> None:
-    """Write folder/checkpoints/step-*/; once it is complete, remove all later steps and all but the last `keep`.
+def save_checkpoint(
+    folder: Path, step: int, state: Mapping[str, object], keep: int = 2, best: int | None = None
+) -> None:
+    """Write folder/checkpoints/step-*/; once it is complete, remove what is no longer to be kept.
 
-    Later steps are those of a course that the run has left by going on from an earlier step.
+    That is all but the last `keep` and the best, and all later steps: those of a course that the run has left by going
+    on from an earlier step.
 
     Args:
         folder: the run folder.
         step: how many steps the state has behind it.
         state: mappings (keys str or int), lists and tuples of tensors, numbers, strings, booleans and None.
-        keep: how many checkpoints stay, at least 1.
+        keep: how many of the last checkpoints stay, at least 1.
+        best: the step of one that stays whatever its age.
 
     Raises:
         StorageError: it cannot be written; the earlier checkpoints stand.
@@ -45,14 +50,7 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, object], keep: 
     """
     if keep < 1:
         raise ValueError(f"keep must be at least 1, got {keep}")
-    structure, tensors = encode_state(state)
-    tensor_file = safetensors.torch.save(tensors)
-    document = {
-        "format": FORMAT,
-        "step": step,
-        "blake2b": {_TENSORS: _digest(tensor_file), "structure": _structure_digest(step, structure)},
-        "structure": structure,
-    }
+    files = _files(state)
     root = folder / "checkpoints"
     final = root / f"step-{step:08d}"
     temporary = _hidden(final)
@@ -62,8 +60,9 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, object], keep: 
             shutil.rmtree(leftover, ignore_errors=True)
         try:
             temporary.mkdir()
-            write_synced(temporary / _TENSORS, tensor_file)
-            write_synced(temporary / _STRUCTURE, json.dumps(document, allow_nan=False).encode())
+            for name, content in files.items():
+                write_synced(temporary / name, content)
+            write_synced(temporary / _MANIFEST, _manifest(step, files))
             sync_folder(temporary)
             if final.exists():
                 # No call replaces a full folder, so the old one steps aside to a name that loading knows too.
@@ -79,7 +78,21 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, object], keep: 
     later = [path for found, path in others if found > step]
     earlier = [path for found, path in others if found < step]
     for path in later + earlier[keep - 1 :]:
-        _remove(path)
+        if best is None or path.name != f"step-{best:08d}":
+            _remove(path)
+
+
+def encode_checkpoint(state: Mapping[str, object]) -> bytes:
+    """A state as one block of bytes, for another process; `decode_checkpoint` reads it."""
+    structure, tensors = encode_state(state)
+    return safetensors.torch.save(tensors, {"structure": json.dumps(structure, allow_nan=False)})
+
+
+def decode_checkpoint(data: bytes) -> Any:
+    """What `encode_checkpoint` was given."""
+    length = int.from_bytes(data[:8], "little")
+    structure = json.loads(data[8 : 8 + length])["__metadata__"]["structure"]
+    return decode_state(json.loads(structure), safetensors.torch.load(data))
 
 
 def load_checkpoint(folder: Path, step: int | None = None) -> tuple[int, dict[str, Any]]:
@@ -144,36 +157,44 @@ def _remove(path: Path) -> None:
     shutil.rmtree(_hidden(path), ignore_errors=True)
 
 
-def _digest(data: bytes) -> str:
-    return blake2b(data, digest_size=32).hexdigest()
+def _files(state: Mapping[str, object]) -> dict[str, bytes]:
+    structure, tensors = encode_state(state)
+    return {_TENSORS: safetensors.torch.save(tensors), _STRUCTURE: json.dumps(structure, allow_nan=False).encode()}
 
 
-def _structure_digest(step: int, structure: object) -> str:
-    return _digest(json.dumps([step, structure]).encode())
+def _manifest(step: int, files: Mapping[str, bytes], writer: str = __version__) -> bytes:
+    sums = {name: sha256(content).hexdigest() for name, content in files.items()}
+    return json.dumps({"format": FORMAT, "datanas": writer, "step": step, "sha256": sums}).encode()
 
 
 def _read(path: Path, step: int) -> dict[str, Any]:
-    structure_file, tensor_file = path / _STRUCTURE, path / _TENSORS
+    manifest_file = path / _MANIFEST
+    files = {name: _bytes(path / name) for name in (_TENSORS, _STRUCTURE)}
+    if not manifest_file.exists() and b'"blake2b"' in files[_STRUCTURE]:
+        raise CheckpointError(
+            f"{path}: has format 1, which datanas wrote before it had manifests; this version reads {FORMAT}. "
+            "Finish the run with the version that began it, or start it again"
+        )
+    found = _bytes(manifest_file)
     try:
-        document = json.loads(_bytes(structure_file))
-        if document["format"] != FORMAT:
-            raise CheckpointError(f"{structure_file}: has format {document['format']!r}; this version reads {FORMAT}")
-        structure, digests = document["structure"], document["blake2b"]
-        is_intact = document["step"] == step and digests["structure"] == _structure_digest(step, structure)
-        tensor_digest = digests[_TENSORS]
+        manifest = json.loads(found)
+        is_readable, writer = manifest["format"] == FORMAT, manifest["datanas"]
+        sums = {name: manifest["sha256"][name] for name in files}
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise CheckpointError(f"{structure_file}: damaged: not the description of a checkpoint") from None
-    if not is_intact:
-        raise CheckpointError(f"{structure_file}: damaged: it does not match its digest")
-    data = _bytes(tensor_file)
-    if _digest(data) != tensor_digest:
-        raise CheckpointError(f"{tensor_file}: damaged: it does not match the digest in {_STRUCTURE}")
+        raise CheckpointError(f"{manifest_file}: damaged: not the description of a checkpoint") from None
+    if not is_readable:
+        raise CheckpointError(f"{manifest_file}: has format {manifest['format']!r}; this version reads {FORMAT}")
+    for name, content in files.items():
+        if sha256(content).hexdigest() != sums[name]:
+            raise CheckpointError(f"{path / name}: damaged: it does not match its sum in {_MANIFEST}")
+    if found != _manifest(step, files, writer) or not isinstance(writer, str):
+        raise CheckpointError(f"{manifest_file}: damaged: not what was written for step {step}")
     try:
-        state = decode_state(structure, safetensors.torch.load(data))
+        state = decode_state(json.loads(files[_STRUCTURE]), safetensors.torch.load(files[_TENSORS]))
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: its two files do not fit together: {error}") from None
+        raise CheckpointError(f"{path}: its files do not fit together: {error}") from None
     if not isinstance(state, dict):
-        raise CheckpointError(f"{structure_file}: damaged: holds a {type(state).__name__} instead of a state")
+        raise CheckpointError(f"{path / _STRUCTURE}: damaged: holds a {type(state).__name__} instead of a state")
     return state
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
+from datanas.atomic import storage_errors, write_atomic
 from datanas.errors import CheckpointError, ConfigError
-from datanas.runs.atomic import storage_errors, write_atomic
 from datanas.runs.environment import environment
 from datanas.runs.lock import Lock
 from datanas.runs.metrics import encode
@@ -110,17 +111,49 @@ class RunFolder:
         """
         self.write_text(relative, json.dumps(encode(data), indent=2, allow_nan=False) + "\n")
 
-    def write_config(self, yaml_text: str) -> None:
-        """Write config.yaml; from then on `open` takes the folder for a run."""
-        self.write_text("config.yaml", yaml_text)
+    def write_bytes(self, relative: str | Path, data: bytes) -> None:
+        """The same with bytes."""
+        write_atomic(self.path / relative, data)
 
-    def write_env(self) -> None:
-        """Write env.json; a run that goes on keeps what it says and adds this process to its list `resumed`."""
-        env = environment()
-        with suppress(OSError, ValueError, TypeError, AttributeError):
-            first = json.loads((self.path / "env.json").read_bytes())
-            env = {**first, "resumed": [*first.get("resumed", []), env]}
+    def settle(self, files: Mapping[str, str], kind: str) -> None:
+        """Write env.json and the first files of a new run; with the last, config.yaml, `open` takes it for one.
+
+        Raises:
+            StorageError: they cannot be written; nothing is left of the folder.
+        """
+        try:
+            self.write_env(kind)
+            for name, text in files.items():
+                self.write_text(name, text)
+        except BaseException:
+            self.discard()
+            raise
+
+    def write_env(self, kind: str, note: Mapping[str, object] | None = None) -> None:
+        """Write env.json; a run that goes on keeps what it says and adds this process, with `note`, to `resumed`."""
+        env: dict[str, object] = {"kind": kind, **environment()}
+        first = self._env()
+        if note is not None and first:
+            env = {**first, "resumed": [*first.get("resumed", []), {**env, **note}]}
         self.write_json("env.json", env)
+
+    def require_kind(self, kind: str) -> None:
+        """Make sure that an earlier process began a run of this kind here, as far as it says.
+
+        Raises:
+            CheckpointError: it was another.
+        """
+        found = self._env().get("kind", kind)
+        if found != kind:
+            self.close()
+            raise CheckpointError(f"{self.path}: a {kind} run is needed, this is a {found} run")
+
+    def _env(self) -> dict[str, Any]:
+        try:
+            found = json.loads((self.path / "env.json").read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def discard(self) -> None:
         """Remove what `create` made and let go; an opened run is only let go.
@@ -158,7 +191,7 @@ def _make(root: Path, name: str | None, kind: str) -> tuple[Path, bool]:
         except FileExistsError:
             if name is None:
                 continue
-            if _is_taken(path):
+            if not path.is_dir() or (_is_taken(path) and not (path / _LOCK).exists()):
                 raise _taken(path) from None
             return path, False
         return path, True
@@ -166,8 +199,12 @@ def _make(root: Path, name: str | None, kind: str) -> tuple[Path, bool]:
 
 
 def _is_taken(path: Path) -> bool:
-    """Whether `path` holds more than the lock that a process which was killed while it set up has left."""
-    return not path.is_dir() or any(entry.name != _LOCK for entry in path.iterdir())
+    """Whether `path` holds more than what a process that was killed while it set up has left."""
+    return not path.is_dir() or not all(_is_leftover(entry.name) for entry in path.iterdir())
+
+
+def _is_leftover(name: str) -> bool:
+    return name in (_LOCK, "env.json", "architecture.json") or (name.startswith(".") and name.endswith(".tmp"))
 
 
 def _taken(path: Path) -> ConfigError:

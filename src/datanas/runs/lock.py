@@ -9,8 +9,8 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+from datanas.atomic import storage_errors
 from datanas.errors import RunInUseError
-from datanas.runs.atomic import storage_errors
 
 _held: set[int] = set()
 

@@ -7,13 +7,15 @@ import json
 import math
 import os
 import time
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from datanas.atomic import storage_errors, write_atomic
 from datanas.errors import CheckpointError
-from datanas.runs.atomic import storage_errors, write_atomic
 
 if TYPE_CHECKING:
     from datanas.runs.events import EventFile
@@ -40,6 +42,7 @@ class Metrics:
         self._path = folder / _NAME
         self._purge_step = None if resume_step is None else resume_step + 1
         self._events: EventFile | None = None
+        self._is_silent = False
         if self._path.exists():
             self._repair(resume_step)
         with storage_errors(self._path):
@@ -57,8 +60,10 @@ class Metrics:
 
         The line is strict JSON: floats that are not finite are the strings "nan", "inf" and "-inf".
 
+        Where TensorBoard's file cannot be written, a warning says so once.
+
         Raises:
-            StorageError: it cannot be written.
+            StorageError: the line cannot be written.
             ValueError: a value is named "step" or "time".
         """
         figures = {**values, **more}
@@ -67,9 +72,22 @@ class Metrics:
         line = {"step": step, "time": round(time.time(), 3), **figures}
         self._append(json.dumps(encode(line), allow_nan=False).encode() + b"\n")
         scalars = {name: float(value) for name, value in figures.items() if isinstance(value, (int, float))}
-        if scalars:
-            with storage_errors(self._folder):
+        if scalars and not self._is_silent:
+            try:
                 self._event_file().log(step, scalars)
+            except OSError as error:
+                self._is_silent = True
+                reason = error.strerror or error
+                warnings.warn(f"{self._folder}: no more goes to TensorBoard's file: {reason}", stacklevel=2)
+
+    def sync(self) -> None:
+        """Wait until the device holds every line.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        with storage_errors(self._path):
+            os.fsync(self._file.fileno())
 
     def _append(self, line: bytes) -> None:
         with storage_errors(self._path):
@@ -88,7 +106,8 @@ class Metrics:
         """Close both files."""
         self._file.close()
         if self._events is not None:
-            self._events.close()
+            with suppress(OSError):
+                self._events.close()
 
     def __enter__(self) -> Metrics:
         return self

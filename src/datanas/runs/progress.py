@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
@@ -98,7 +99,9 @@ class Progress:
         return _join(self.name, self._stage, f"step {self.done}/{self.total}", *pace, self._text)
 
     def _print(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
+        # A run does not end because nobody can hear of it.
+        with suppress(OSError):
+            print(line, file=self._stream, flush=True)
 
 
 def _start_bar(name: str, total: int, done: int, stream: TextIO) -> Bar:

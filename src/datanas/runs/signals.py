@@ -8,8 +8,16 @@ from types import FrameType, TracebackType
 from typing import Any
 
 
+class StoppedAtOnce(KeyboardInterrupt):
+    """A second signal; nothing more is saved."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
 class StopRequest:
-    """While entered, SIGINT and SIGTERM only set a flag; the second one raises KeyboardInterrupt at once.
+    """While entered, SIGINT and SIGTERM only set a flag; the second one raises StoppedAtOnce.
 
     It is true once a signal has come. Outside the main thread, where Python allows no handlers, it stays false. A
     signal that the process was started to ignore stays ignored.
@@ -43,5 +51,5 @@ class StopRequest:
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is not None:
-            raise KeyboardInterrupt
+            raise StoppedAtOnce(signum)
         self.signum = signum

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from hashlib import sha256
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from datanas.config import ComponentConfig
+from datanas.distributed import ALONE, Processes
 
 Model = Callable[[Tensor], Any]
 """A network, or a child bound to its gates: a function of the input alone."""
@@ -38,6 +41,9 @@ class Task(ABC, Generic[BatchT]):
     """The name of the figure by which networks are compared; higher is better."""
     config: Any
     device: torch.device
+    processes: Processes = ALONE
+    """Those that share the work. A task that heeds them gives each its share of a batch (`processes.share`) and adds up
+    what each finds (`processes.total`); one that does not lets all do the same, which is as right and no faster."""
 
     @abstractmethod
     def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None: ...
@@ -78,6 +84,17 @@ class Task(ABC, Generic[BatchT]):
     def describe(self) -> dict[str, Any]:
         """What an architecture or report should know of the data: names and counts, JSON types only."""
 
+    def fingerprint(self) -> str:
+        """A sum of the examples and of their split: a run goes on with no others."""
+        return sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the task itself has learned or counted: nested mappings and lists of tensors and plain values."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put back what `state_dict` gave."""
+
     @abstractmethod
     def split_search(self, ratio: str, batch_size: int, images: int | None) -> None:
         """Make the disjoint parts `weights` and `alpha` (Eq. 6) of the training examples, m:n.
@@ -96,7 +113,7 @@ class Task(ABC, Generic[BatchT]):
 
     @abstractmethod
     def batch(self, part: Part, step: int) -> BatchT:
-        """The augmented batch of one step: a function of the step's number."""
+        """This process's share of the augmented batch of one step: a function of the step's number."""
 
     @abstractmethod
     def loss(self, model: Model, batch: BatchT) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from fractions import Fraction
+from hashlib import sha256
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -18,6 +20,7 @@ from datanas.data.augment import Augment, augment, normalise
 from datanas.data.base import ImageData
 from datanas.data.batches import Stream, sequential, split, stratified
 from datanas.errors import ConfigError, DataError
+from datanas.ops.norm import BatchNorm2d
 from datanas.spaces.base import StemShape
 from datanas.tasks import register_task
 from datanas.tasks.base import Model, Part, Task
@@ -33,7 +36,7 @@ class CifarStem(nn.Module):
         super().__init__()
         width = STEM_MULTIPLIER * channels
         self.conv = nn.Conv2d(in_channels, width, 3, stride, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(width)
+        self.norm = BatchNorm2d(width)
         self.shape = StemShape((width, width))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,15 +52,15 @@ class ImageNetStem(nn.Module):
         half = max(channels // 2, 1)
         self.first = nn.Sequential(
             nn.Conv2d(in_channels, half, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(half),
+            BatchNorm2d(half),
             nn.ReLU(),
             nn.Conv2d(half, channels, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
+            BatchNorm2d(channels),
         )
         self.second = nn.Sequential(
             nn.ReLU(),
             nn.Conv2d(channels, channels, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
+            BatchNorm2d(channels),
         )
         self.shape = StemShape((channels, channels), halved=True)
 
@@ -76,10 +79,10 @@ class AuxiliaryTower(nn.Module):
         super().__init__()
         self.features = nn.Sequential(
             nn.Conv2d(width, 128, 1, bias=False),
-            nn.BatchNorm2d(128),
+            BatchNorm2d(128),
             nn.ReLU(),
             nn.Conv2d(128, 768, 2, bias=False),
-            nn.BatchNorm2d(768),
+            BatchNorm2d(768),
             nn.ReLU(),
         )
         self.classifier = nn.Linear(768, num_classes)
@@ -180,6 +183,17 @@ class Classification(Task[ImageBatch]):
             "shape": list(self.example_shape),
         }
 
+    def fingerprint(self) -> str:
+        found = sha256(json.dumps(self.describe(), sort_keys=True).encode())
+        parts = {part: indices for part, indices in self._held_out.items() if indices is not None}
+        for name in sorted(parts):
+            found.update(name.encode())
+            found.update(parts[name].cpu().numpy().tobytes())
+        for images in (self.data.train, self.data.test):
+            found.update(images.labels.cpu().numpy().tobytes())
+            found.update(images.images.contiguous().cpu().numpy().data)
+        return found.hexdigest()
+
     def split_search(self, ratio: str, batch_size: int, images: int | None) -> None:
         labels = self.data.train.labels
         chosen = self._share(images)
@@ -217,10 +231,14 @@ class Classification(Task[ImageBatch]):
         return self._streams[part].steps_per_epoch
 
     def batch(self, part: Part, step: int) -> ImageBatch:
-        images, labels = self._streams[part].batch(step)
+        stream = self._streams[part]
+        share = self.processes.share(stream.batch_size)
+        images, labels = stream.batch(step, share)
         settings = self.config.train_augment if part == "train" else self.config.search_augment
         generator = seeding.generator(self._seed, f"augment/{part}", step)
-        return ImageBatch(augment(images, settings, self.data.mean, self.data.std, generator), labels, part)
+        moments = self.data.mean, self.data.std
+        images = augment(images, settings, *moments, generator, whole=stream.batch_size, share=share)
+        return ImageBatch(images, labels, part)
 
     def loss(self, model: Model, batch: ImageBatch) -> Tensor:
         output = model(batch.images)
@@ -243,17 +261,16 @@ class Classification(Task[ImageBatch]):
             indices = indices[picked]
         # Shuffled, so that a network which takes its statistics from the batch sees every class in it.
         indices = indices[torch.randperm(len(indices), generator=seeding.generator(self._seed, "evaluate/order"))]
-        right = torch.zeros((), device=self.device, dtype=torch.int64)
+        right = torch.zeros((), device=self.device, dtype=torch.float64)
         total = torch.zeros((), device=self.device, dtype=torch.float64)
-        count = 0
         # Of nearly equal size: batch norm can take no statistics of a last batch of one image.
         size = -(-len(indices) // -(-len(indices) // EVALUATION_BATCH))
-        for images, labels in sequential(data, indices, size):
+        for images, labels in sequential(data, indices, size, self.processes.rank, self.processes.size):
             logits: Tensor = model(normalise(images, self.data.mean, self.data.std))
             right += (logits.argmax(dim=1) == labels).sum()
             total += F.cross_entropy(logits.float(), labels, reduction="sum")
-            count += len(labels)
-        return {"accuracy": float(right) / count, "loss": float(total) / count}
+        found = self.processes.total(torch.stack((right, total))) / len(indices)
+        return {"accuracy": float(found[0]), "loss": float(found[1])}
 
 
 def _cross_entropy(logits: Float[Tensor, "batch classes"], labels: Int64[Tensor, " batch"], smoothing: float) -> Tensor:

@@ -7,7 +7,7 @@ import resource
 import pytest
 
 from datanas.errors import StorageError
-from datanas.runs.atomic import storage_errors, write_atomic
+from datanas.atomic import storage_errors, write_atomic
 
 
 def test_writes_the_content_and_makes_the_folder(tmp_path):

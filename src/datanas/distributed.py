@@ -1,0 +1,285 @@
+"""Several processes that run as one: each takes its share of a batch, and what they find is averaged.
+
+All of them hold the same weights and alphas and draw the same gates from keyed generators. So all have the same
+operations open, and only their gradients are exchanged, not those of the whole supernet. Lightning Fabric starts the
+processes and joins them; nothing else imports it, and this module only where there is more than one process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from datanas.errors import ConfigError, DatanasError, EndedElsewhere, ProcessLostError
+
+BUCKET = 1 << 24
+"""Numbers that are exchanged at once, at most; a tensor that has more goes alone."""
+
+
+class Processes:
+    """The processes of a run; this class is one process alone, for which nothing is to be exchanged.
+
+    Attributes:
+        rank: the place of this process, from 0.
+        size: how many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes and speaks."""
+        return self.rank == 0
+
+    @property
+    def own_key(self) -> tuple[int, ...]:
+        """What keys random numbers that differ between processes; empty in the first, as in one alone."""
+        return () if self.is_first else (self.rank,)
+
+    def share(self, count: int) -> slice:
+        """The part of `count` examples that is this process's.
+
+        Raises:
+            ConfigError: they cannot be divided equally.
+        """
+        if count % self.size:
+            raise ConfigError(
+                f"batch_size: {count} examples cannot be divided equally among {self.size} processes; "
+                f"take a multiple of {self.size}"
+            )
+        each = count // self.size
+        return slice(self.rank * each, (self.rank + 1) * each)
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Put the mean over the processes into each tensor, in place; all must give the same shapes in one order."""
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """The tensors of all processes, stacked: (size, *shape)."""
+        return tensor[None]
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """The sum over the processes, with a gradient of any order."""
+        return tensor
+
+    def first(self, work: Callable[[], bytes]) -> bytes:
+        """Let the first process do some work, and give its result to all.
+
+        Raises:
+            EndedElsewhere: it failed there; the first itself raises its error.
+        """
+        return work()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Run a block that every process must get through; where one fails, all stop.
+
+        Raises:
+            ProcessLostError: another process failed, the first did not.
+            EndedElsewhere: in another than the first: the first failed.
+        """
+        yield
+
+
+ALONE = Processes()
+
+
+class ProcessGroup(Processes):
+    """Several processes, joined by torch.distributed.
+
+    Raises, in every method:
+        ProcessLostError: another process is gone.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self.device = device
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        alike: dict[torch.dtype, list[Tensor]] = defaultdict(list)
+        for tensor in tensors:
+            alike[tensor.dtype].append(tensor)
+        for bucket in (bucket for group in alike.values() for bucket in _buckets(group)):
+            flat = torch.cat([tensor.detach().reshape(-1) for tensor in bucket])
+            self._sum(flat)
+            parts = torch.split(flat.div_(self.size), [tensor.numel() for tensor in bucket])
+            with torch.no_grad():
+                torch._foreach_copy_(list(bucket), [p.view(t.shape) for p, t in zip(parts, bucket, strict=True)])
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        flat = tensor.detach().to(self.device).contiguous()
+        found = flat.new_empty((self.size, *flat.shape))
+        with _contact():
+            dist.all_gather(list(found.unbind(0)), flat)
+        return found.to(tensor.device)
+
+    def total(self, tensor: Tensor) -> Tensor:
+        return cast(Tensor, _Total.apply(tensor, self))
+
+    def first(self, work: Callable[[], bytes]) -> bytes:
+        data, error = b"", None
+        if self.is_first:
+            try:
+                data = work()
+            except BaseException as caught:
+                error = caught
+        length = torch.tensor([-1 if error is not None else len(data)], device=self.device)
+        self._broadcast(length)
+        if error is not None:
+            raise error
+        if length.item() < 0:
+            raise EndedElsewhere("the first process has ended")
+        content = torch.empty(int(length), dtype=torch.uint8, device=self.device)
+        if self.is_first and data:
+            content.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+        self._broadcast(content)
+        return data if self.is_first else content.cpu().numpy().tobytes()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        error: Exception | None = None
+        try:
+            yield
+        except ProcessLostError:
+            raise
+        except Exception as caught:
+            error = caught
+        failed = self.gather(torch.tensor([error is not None]).byte()).flatten().tolist()
+        if failed[0] and not self.is_first:
+            raise EndedElsewhere("the first process has ended") from error
+        if error is not None:
+            raise error
+        if any(failed):
+            raise ProcessLostError(f"process {failed.index(1)} has stopped with an error of its own")
+
+    def _sum(self, tensor: Tensor) -> None:
+        with _contact():
+            dist.all_reduce(tensor)
+
+    def _broadcast(self, tensor: Tensor) -> None:
+        with _contact():
+            dist.broadcast(tensor, 0)
+
+
+class _Total(torch.autograd.Function):
+    """A sum over processes; the gradient of everybody's loss is that sum too."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, processes: ProcessGroup) -> Tensor:
+        ctx.processes = processes
+        total = tensor.detach().clone(memory_format=torch.contiguous_format)
+        processes._sum(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return cast(Tensor, _Total.apply(gradients[0], ctx.processes)), None
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    bucket: list[Tensor] = []
+    held = 0
+    for tensor in tensors:
+        if bucket and held + tensor.numel() > BUCKET:
+            yield bucket
+            bucket, held = [], 0
+        bucket.append(tensor)
+        held += tensor.numel()
+    if bucket:
+        yield bucket
+
+
+@contextmanager
+def _contact() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, DatanasError):
+            raise
+        reason = str(error).strip().splitlines()
+        raise ProcessLostError(
+            f"lost contact with another process of this run ({reason[0] if reason else 'no answer'}); "
+            "its own message stands above, if it could give one; go on with --resume"
+        ) from error
+
+
+_joined: ProcessGroup | None = None
+
+
+def join(accelerator: str, devices: int, num_nodes: int, strategy: str, timeout: float) -> Processes:
+    """Start the other processes of this run, or join those that torchrun or Slurm has started.
+
+    Where it starts them, each runs this process's command from its beginning and arrives here too. A second call gives
+    the same processes again.
+
+    Args:
+        accelerator: cpu, cuda or mps.
+        devices: processes on this machine, one a device.
+        num_nodes: machines.
+        strategy: auto or ddp: replicas with averaged gradients.
+        timeout: seconds after which a process that does not answer is lost.
+
+    Raises:
+        ConfigError: the numbers do not fit the machine, or what started this process.
+        ProcessLostError: another process does not come.
+    """
+    global _joined
+    is_elastic = dist.is_available() and dist.is_torchelastic_launched()
+    if is_elastic:
+        started, here = int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        if devices * num_nodes not in (1, started):
+            raise ConfigError(f"devices: {devices} on {num_nodes} machines, but torchrun has started {started}")
+        devices, num_nodes = here, started // here
+    if devices * num_nodes == 1:
+        return ALONE
+    if _joined is not None:
+        if _joined.size != devices * num_nodes:
+            raise ConfigError(f"devices: this program runs as {_joined.size} processes already")
+        return _joined
+    if num_nodes > 1 and not is_elastic and "SLURM_NTASKS" not in os.environ:
+        missing = [name for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if name not in os.environ]
+        if missing:
+            raise ConfigError(f"num_nodes: {num_nodes} machines need {' and '.join(missing)} set on each, or torchrun")
+    _joined = _start(accelerator, devices, num_nodes, timeout)
+    return _joined
+
+
+def _start(accelerator: str, devices: int, num_nodes: int, timeout: float) -> ProcessGroup:
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
+    for name in ("lightning.fabric", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        fabric = Fabric(
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=num_nodes,
+            strategy=DDPStrategy(timeout=timedelta(seconds=timeout)),
+        )
+        fabric.launch()
+    except (ValueError, RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"devices: {devices} x {accelerator} on {num_nodes} machines: {reason}") from None
+    atexit.register(dist.destroy_process_group)
+    return ProcessGroup(fabric.device)
+
+
+def rank() -> int:
+    """The place of this process among those of its run."""
+    return 0 if _joined is None else _joined.rank
+
+
+def is_first() -> bool:
+    """Whether this process is the one that speaks: alone, or the first of its run."""
+    return _joined is None or _joined.is_first
