@@ -1,11 +1,12 @@
 # make demo   search, derive, train and evaluate on embedded photographs
 # make test   lint, types, tests
+# make faults every fault of docs/runs.md at every point; make test tries some of each
 # Both create .venv and install what they need. A CPU build of torch that is already in .venv is kept.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test faults lint clean
 
 .venv/demo: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -32,6 +33,9 @@ lint: .venv/dev
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+faults: .venv/dev
+	$(BIN)/python -m pytest tests/faults --complete -n 2 --dist worksteal -q
 
 clean:
 	rm -rf .venv demo

@@ -29,6 +29,10 @@ for plugin in filter(None, os.environ.get("DATANAS_TEST_PLUGINS", "").split(os.p
     load_plugin(plugin)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--complete", action="store_true", help="try every fault at every point (tests/faults)")
+
+
 @pytest.fixture(scope="session")
 def tiny_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An .npz of 8x8 colour images in three classes that differ in brightness."""

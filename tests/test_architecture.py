@@ -229,8 +229,14 @@ class TestFiles:
             Architecture.load(tmp_path)
 
     def test_names_the_file_that_it_cannot_write(self, tmp_path: Path) -> None:
-        with pytest.raises(StorageError, match=r"a\.json: No such file"):
-            Architecture.from_genotype(DARTS).save(tmp_path / "missing" / "a.json")
+        (tmp_path / "file").touch()
+        with pytest.raises(StorageError, match=r"file/a\.json: cannot be written: File exists"):
+            Architecture.from_genotype(DARTS).save(tmp_path / "file" / "a.json")
+
+    def test_makes_the_folder_of_its_file(self, tmp_path: Path) -> None:
+        kept = Architecture.from_genotype(DARTS)
+        kept.save(tmp_path / "deep" / "down" / "a.json")
+        assert Architecture.load(tmp_path / "deep" / "down" / "a.json") == kept
 
     @patient
     @given(st.binary(max_size=200))

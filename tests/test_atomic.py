@@ -3,11 +3,13 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import subprocess
+import sys
 
 import pytest
 
+from datanas.atomic import remove_leftovers, storage_errors, write_atomic
 from datanas.errors import StorageError
-from datanas.atomic import storage_errors, write_atomic
 
 
 def test_writes_the_content_and_makes_the_folder(tmp_path):
@@ -46,6 +48,18 @@ def test_a_file_in_the_place_of_the_folder_is_a_storage_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="inner"):
         write_atomic(tmp_path / "file" / "inner", b"")
+
+
+def test_what_a_dead_process_left_is_removed_and_nothing_else(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    gone = [f".a.{dead.pid}.tmp", f"deep/.b.json.{dead.pid}.tmp"]
+    kept = [f".a.{os.getppid()}.tmp", f"a.{dead.pid}.tmp", f".a.{dead.pid}", ".a.tmp", f".a.{10**30}.tmp", "a"]
+    (tmp_path / "deep").mkdir()
+    for name in gone + kept:
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == set(kept)
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EDQUOT, errno.EIO])

@@ -263,7 +263,7 @@ def test_data_that_escapes_its_own_checks_stops_the_search(files: dict[str, Path
     plugins = [token for file in files.values() for token in ("--plugin", file)]
     code, out, err = datanas("search", *SETTINGS, *plugins, "--run.root", tmp_path / "runs")
     assert (code, out) == (4, "")
-    assert "step 1: the loss is nan" in err
+    assert "alpha step 1, batch 1 of pass 1 through 'alpha': the loss is nan" in err
 
 
 @pytest.fixture(scope="module")

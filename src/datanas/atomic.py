@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from datanas.errors import StorageError
@@ -17,6 +17,10 @@ _WAYS_OUT = {
     errno.EACCES: "; choose a folder that can be written",
     errno.EPERM: "; choose a folder that can be written",
 }
+
+
+_HALF = ".tmp"
+"""How the name of a file that is not yet whole ends."""
 
 
 @contextmanager
@@ -55,6 +59,25 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes of this machine that were killed inside `write_atomic` have left under a folder."""
+    for path in folder.rglob(f".*{_HALF}"):
+        pid = path.name.removesuffix(_HALF).rpartition(".")[2]
+        if pid.isdecimal() and not _is_alive(int(pid)):
+            with suppress(OSError):
+                path.unlink()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return pid != os.getpid()
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to `path`, making its folder: a reader sees the old content or the new, never a part.
 
@@ -63,7 +86,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     """
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}{_HALF}")
         try:
             write_synced(temporary, data)
             os.replace(temporary, path)

@@ -124,7 +124,7 @@ def test_debug_shows_where_an_error_came_from(cli: Callable[..., Any], tmp_path:
 
 
 def test_an_error_that_is_ours_is_said_to_be_so(cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(run: Path, overrides: object) -> None:
+    def fail(run: Path, overrides: object, *, checkpoint: object) -> None:
         raise KeyError("lost")
 
     monkeypatch.setattr("datanas.engine.train.evaluate", fail)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,16 @@ import yaml
 
 from datanas.config import parse_yaml
 from datanas.engine.config import resolve
+from datanas.runs import read_metrics
+
+
+def snapshot(run: Path) -> dict[str, bytes]:
+    """The content of all files of a run but its lock."""
+    return {
+        str(path.relative_to(run)): path.read_bytes()
+        for path in run.rglob("*")
+        if path.is_file() and path.name != "lock"
+    }
 
 
 def test_print_config_is_a_recipe_equal_to_the_resolved_one(
@@ -51,6 +63,14 @@ def test_an_override_wins_over_the_recipe_and_leaves_the_rest(recipe: Path, cli:
     assert before == after
 
 
+@pytest.mark.parametrize("section", ["search", "train"])
+def test_an_override_leaves_the_defaults_beside_it(section: str, cli: Callable[..., Any]) -> None:
+    printed = cli(section, f"--{section}.weights.momentum", 0.5, "--print-config").out
+    expected = resolve({}).model_dump(mode="json")
+    expected[section]["weights"]["momentum"] = 0.5
+    assert parse_yaml(printed) == expected
+
+
 def test_the_last_of_two_overrides_wins(cli: Callable[..., Any]) -> None:
     printed = cli("search", "--sampler.samples", 2, "--sampler.samples", 3, "--print-config").out
     assert parse_yaml(printed)["sampler"]["samples"] == 3
@@ -81,14 +101,93 @@ def test_a_dry_run_estimates_and_writes_nothing(
 
 
 @pytest.mark.parametrize("command", ["search", "train"])
-def test_a_run_that_goes_on_takes_no_settings(command: str, chain: Any, recipe: Path, cli: Callable[..., Any]) -> None:
+@pytest.mark.parametrize(
+    ("given", "differences"),
+    [
+        (["--sampler.samples", 3], ["sampler.samples: 4 in the run, 3 now"]),
+        (["--seed", 1], ["seed: 0 in the run, 1 now"]),
+        (
+            ["--train.drop_path", 0.5, "--search.epochs", 3, "--space.nodes", 4],
+            ["space.nodes: 5 in the run, 4 now", "train.drop_path: 0.1 in the run, 0.5 now"],
+        ),
+    ],
+)
+def test_settings_that_would_make_it_another_run_are_refused(
+    command: str, given: list[object], differences: list[str], chain: Any, settings: list[str], cli: Callable[..., Any]
+) -> None:
     run = getattr(chain, command)
-    before = (run / "env.json").read_bytes()
-    for given in (["--sampler.samples", 3], ["-c", recipe], ["--seed", 1], ["--dry-run"]):
-        code, out, err = cli(command, "--resume", run, *given)
-        assert (code, out) == (2, "")
-        assert "--resume" in err
-    assert (run / "env.json").read_bytes() == before
+    before = snapshot(run)
+    ending = f"{run} goes on with its own settings; leave these out, or choose another --run.name"
+    expected = "".join(f"error: {line}\n" for line in [*differences, ending])
+    assert cli(command, "--resume", run, *given) == (2, "", expected)
+    again = [chain.search] if command == "train" else []
+    named = ["--run.root", chain.root, "--run.name", run.name]
+    assert cli(command, *again, *settings, *named, *given) == (2, "", expected)
+    assert snapshot(run) == before
+
+
+@pytest.mark.parametrize("command", ["search", "train"])
+def test_settings_that_may_change_are_taken_and_noted(
+    command: str, chain: Any, tiny_images: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    run = Path(shutil.copytree(getattr(chain, command), tmp_path / "run"))
+    moved = shutil.copy(tiny_images, tmp_path / "moved.npz")
+    given = ["--data.root", moved, "--threads", 1, "--run.keep", 3]
+    assert cli(command, "--resume", run, *given, "--quiet").code == 0
+    written = yaml.safe_load((run / "config.yaml").read_text())
+    assert (written["data"]["root"], written["threads"]) == (str(moved), 1)
+    (note,) = json.loads((run / "env.json").read_text())["resumed"]
+    assert note["changed"] == {"data.root": [str(tiny_images), str(moved)], "threads": [None, 1]}
+    assert (note["from_step"], note["bit_exact"], note["because"]) == (6, True, [])
+
+
+@pytest.mark.parametrize("command", ["search", "train"])
+def test_a_run_may_become_longer(command: str, chain: Any, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    run = Path(shutil.copytree(getattr(chain, command), tmp_path / "run"))
+    assert cli(command, "--resume", run, f"--{command}.epochs", 3, "--quiet").code == 0
+    assert [line["epoch"] for line in read_metrics(run)] == [1, 2, 3]
+    (note,) = json.loads((run / "env.json").read_text())["resumed"]
+    assert note["changed"] == {f"{command}.epochs": [2, 3]}
+    assert (note["bit_exact"], note["because"]) == (False, [f"{command}.epochs: 2 -> 3"])
+
+
+@pytest.mark.parametrize("command", ["search", "train"])
+def test_a_run_cannot_become_shorter_than_it_is(
+    command: str, chain: Any, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    run = Path(shutil.copytree(getattr(chain, command), tmp_path / "run"))
+    message = f"error: {command}.epochs: {run} has made 6 steps, more than 3\n"
+    assert cli(command, "--resume", run, f"--{command}.epochs", 1) == (2, "", message)
+    assert (run / "config.yaml").read_bytes() == (getattr(chain, command) / "config.yaml").read_bytes()
+    assert cli(command, "--resume", run, "--quiet").code == 0
+
+
+@pytest.mark.parametrize("command", ["search", "train"])
+def test_the_recipe_of_a_run_may_be_given_again(
+    command: str, chain: Any, recipe: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    run = Path(shutil.copytree(getattr(chain, command), tmp_path / "run"))
+    assert cli(command, "--resume", run, "-c", recipe, "--quiet").code == 0
+    assert (run / "config.yaml").read_bytes() == (getattr(chain, command) / "config.yaml").read_bytes()
+
+
+def test_a_training_goes_on_with_no_other_architecture(
+    chain: Any, settings: list[str], cli: Callable[..., Any]
+) -> None:
+    before = snapshot(chain.train)
+    named = ["--run.root", chain.root, "--run.name", chain.train.name]
+    message = f"error: {chain.train} trains another architecture; go on with --resume, or choose another --run.name\n"
+    assert cli("train", "darts_v2", *settings, *named) == (2, "", message)
+    assert snapshot(chain.train) == before
+
+
+@pytest.mark.parametrize("command", [["search"], ["train"], ["train", "darts_v2"]])
+def test_a_dry_run_is_of_a_new_run(command: list[str], chain: Any, cli: Callable[..., Any]) -> None:
+    run = getattr(chain, command[0])
+    before = snapshot(run)
+    message = "error: --dry-run and --resume exclude each other\n"
+    assert cli(*command, "--resume", run, "--dry-run") == (2, "", message)
+    assert snapshot(run) == before
 
 
 def test_the_written_configuration_is_plain_yaml(chain: Any) -> None:

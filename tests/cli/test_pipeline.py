@@ -26,7 +26,8 @@ class TestSearch:
     def test_leaves_the_files_of_a_run(self, chain: Any) -> None:
         found = files(chain.search)
         events = {name for name in found if name.startswith("events.out.tfevents.")}
-        steps = {f"checkpoints/step-{step:08d}/state.{kind}" for step in (3, 6) for kind in ("json", "safetensors")}
+        names = ("manifest.json", "state.json", "state.safetensors")
+        steps = {f"checkpoints/step-{step:08d}/{name}" for step in (3, 6) for name in names}
         assert len(events) == 1
         assert found - events - steps == {
             "architecture.json",
@@ -130,6 +131,19 @@ class TestDerive:
         assert (chain.root / "derived.svg").is_file()
         assert (chain.root / "derived.png").is_file()
 
+    def test_makes_the_folder_that_it_writes_to(self, chain: Any, tmp_path: Path, cli: Callable[..., Any]) -> None:
+        target = tmp_path / "deep" / "down" / "a.json"
+        assert cli("derive", chain.search, "-o", target).code == 0
+        assert Architecture.load(target) == Architecture.load(chain.search / "architecture.json")
+        assert sorted(path.name for path in target.parent.iterdir()) == ["a.json", "a.png", "a.svg"]
+
+    def test_names_the_file_that_it_cannot_write(self, run: Path, cli: Callable[..., Any]) -> None:
+        before = files(run)
+        target = run / "config.yaml" / "a.json"
+        message = f"error: {target}: cannot be written: File exists\n"
+        assert cli("derive", run, "-o", target) == (6, "", message)
+        assert files(run) == before
+
     def test_samples_decide_how_many_operations_are_kept(self, run: Path, cli: Callable[..., Any]) -> None:
         counts = []
         for samples in (1, 4, 20):
@@ -156,8 +170,10 @@ class TestDerive:
             (["--top", "0"], 2, "--top: must be at least 1, got 0"),
             (["--samples", "0"], 2, "sampler.samples: must be at least 1, got 0"),
             (["--epoch", "9"], 3, "has kept nothing for epoch 9"),
-            (["--epoch", "1", "--top", "2"], 2, "--epoch: --top and --samples need the probabilities"),
-            (["-o", "no-such-folder/a.json"], 6, "no-such-folder/a.json: No such file or directory"),
+            *(
+                (["--epoch", "1", *more], 2, "--epoch: --top, --samples and --checkpoint need the probabilities of the")
+                for more in (["--top", "2"], ["--samples", "2"], ["--checkpoint", "best"])
+            ),
         ],
     )
     def test_what_it_cannot_do(

@@ -18,6 +18,7 @@ import pytest
 from datanas import Architecture
 from datanas.engine.train import TrainJob
 from datanas.runs import RunFolder, read_metrics
+from datanas.runs.signals import StoppedAtOnce
 
 STOPPING = '''
 """EGS that sends its own process a signal while it draws for the fifth of six steps, once."""
@@ -160,14 +161,23 @@ def test_an_interrupted_training_goes_on(
         assert (run / name).read_bytes() == (chain.train / name).read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("interruption", "code"),
+    [(KeyboardInterrupt(), 130), (StoppedAtOnce(signal.SIGINT), 130), (StoppedAtOnce(signal.SIGTERM), 143)],
+)
 def test_an_interruption_while_setting_up_leaves_nothing(
-    settings: list[str], runs: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    interruption: BaseException,
+    code: int,
+    settings: list[str],
+    runs: Path,
+    cli: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise interruption
 
     monkeypatch.setattr("datanas.engine.search.load_task", interrupt)
-    assert cli("search", *settings) == (130, "", "error: interrupted\n")
+    assert cli("search", *settings) == (code, "", "error: interrupted\n")
     assert not runs.exists()
 
 
@@ -226,7 +236,7 @@ class TestCheckpoint:
         for arguments in (["search", "--resume", begun], ["derive", begun]):
             code, out, err = cli(*arguments)
             assert (code, out) == (3, "")
-            assert f"error: {file}: damaged: it does not match the digest in state.json\n" in err
+            assert f"error: {file}: damaged: it does not match its sum in manifest.json\n" in err
         assert not (begun / "architecture.json").exists()
 
     @pytest.mark.filterwarnings("default")
@@ -262,7 +272,11 @@ def test_a_loss_that_is_not_finite(
     code, out, err = cli(*command, *settings, f"--{command[0]}.weights.lr", "1e30", "--quiet")
     assert (code, out) == (4, "")
     (line,) = err.splitlines()
-    assert re.fullmatch(r"error: ((weight |alpha )?step 2): the (loss|gradient) is (nan|inf); try a smaller .*", line)
+    batch = {
+        "search": r"(alpha|weight) step 2, batch 2 of pass 1 through '\1s?'",
+        "train": "step 2, batch 2 of epoch 1",
+    }[command[0]]
+    assert re.fullmatch(rf"error: {batch}: the (loss|gradient) is (nan|inf); try a smaller .*", line)
     assert not (runs / "run" / "network.safetensors").exists()
 
 
@@ -277,8 +291,7 @@ class TestDisk:
         code, out, err = cli("search", *settings)
         assert (code, out) == (6, "")
         assert err == (
-            f"error: {runs / 'run' / 'config.yaml'}: cannot be written: No space left on device; "
-            "free some space there\n"
+            f"error: {runs / 'run' / 'env.json'}: cannot be written: No space left on device; free some space there\n"
         )
         assert not runs.exists()
 
@@ -338,12 +351,19 @@ class TestDisk:
     def test_full_for_the_pictures(
         self, chain: Any, tmp_path: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from matplotlib.figure import Figure
+        from datanas import atomic
 
-        def full(figure: Figure, path: Path, **_: object) -> None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write = atomic.write_synced
 
-        monkeypatch.setattr(Figure, "savefig", full)
+        def full(path: Path, data: bytes) -> None:
+            if ".svg" in path.name:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            write(path, data)
+
+        monkeypatch.setattr(atomic, "write_synced", full)
         code, out, err = cli("derive", chain.search, "-o", tmp_path / "a.json")
         assert (code, out) == (6, "")
-        assert err == f"error: {tmp_path / 'a.svg'}: No space left on device\n"
+        assert err == (
+            f"error: {tmp_path / 'a.svg'}: cannot be written: No space left on device; free some space there\n"
+        )
+        assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from datanas import seeding
 from datanas.architecture import Architecture
+from datanas.distributed import ALONE
 from datanas.engine.gap import Gap, architecture_gates, batch_statistics, measure_gap, re_estimated
 from datanas.engine.search import SearchJob
 from datanas.network import build_network
@@ -79,7 +80,7 @@ def norms(module: nn.Module) -> list[nn.BatchNorm2d]:
     return [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
 
 
-ONLY_A_MODEL: Any = SimpleNamespace(loss=lambda model, batch: model(batch))
+ONLY_A_MODEL: Any = SimpleNamespace(loss=lambda model, batch: model(batch), processes=ALONE)
 """A task of which nothing but the forward pass counts."""
 
 

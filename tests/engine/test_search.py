@@ -16,11 +16,12 @@ from torch import Tensor
 from datanas.architecture import Architecture
 from datanas.config import read_yaml
 from datanas.engine.config import resolve
+from datanas.engine.run import load_run_config
 from datanas.engine.search import SearchJob, SearchResult, derive, search
-from datanas.engine.setup import load_run_config, open_folder
 from datanas.errors import CheckpointError, ConfigError, DataError, Interrupted, NonFiniteError
 from datanas.hardware import count_parameters
 from datanas.ops.gates import Gates
+from datanas.runs import RunFolder
 from datanas.samplers.egs import EGS
 
 Make = Callable[..., dict[str, Any]]
@@ -173,10 +174,32 @@ def test_a_resumed_search_is_the_uninterrupted_one(
 def test_a_run_that_never_saved_starts_over(
     config: Make, finished: SearchResult, final_state: Read, same: Same
 ) -> None:
-    with open_folder(resolve(config()), "search", None) as folder:
-        pass
+    settings = resolve(config())
+    with RunFolder.create(settings.run.root, settings.run.name, "search") as folder:
+        folder.settle({"config.yaml": settings.to_yaml()}, "search")
     resumed = search(resume=folder.path, quiet=True)
     assert same(final_state(resumed.path), final_state(finished.path))
+
+
+def test_the_same_name_again_goes_on(
+    config: Make,
+    finished: SearchResult,
+    final_state: Read,
+    same: Same,
+    figures: Figures,
+    interrupt: Callable[..., None],
+) -> None:
+    """Without a word of resuming, and bit for bit."""
+    settings = config()
+    interrupt(SearchJob, 4)
+    with pytest.raises(Interrupted, match="step 4/6"):
+        run(settings)
+    again = run(settings)
+    assert again.path == folder_of(settings)
+    assert same(final_state(again.path), final_state(finished.path))
+    assert figures(again.path) == figures(finished.path)
+    (note,) = json.loads((again.path / "env.json").read_text())["resumed"]
+    assert (note["from_step"], note["bit_exact"], note["because"], note["changed"]) == (4, True, [], {})
 
 
 def test_resuming_a_complete_search_changes_nothing(
@@ -198,7 +221,8 @@ def test_measuring_more_and_saving_less_changes_nothing(
     for result, measured in ((finished, True), (other, False)):
         assert ["gap/child" in line for line in result.history] == [measured, True]
         assert (result.path / "checkpoints" / "step-00000003").exists() == measured
-    assert same(final_state(other.path), final_state(finished.path))
+    # Which epoch was the best is known only of those that were measured.
+    assert same(*(part(final_state(path), ".job") for path in (other.path, finished.path)))
     assert other.architecture == finished.architecture
 
 
@@ -336,7 +360,13 @@ def test_pretraining_trains_the_weights_with_a_warm_up_too(search_job: Callable[
     assert any(not torch.equal(old, new) for old, new in zip(before, job.supernet.parameters(), strict=True))
 
 
-@pytest.mark.parametrize(("alpha_loss", "what"), [(True, "alpha step 2"), (False, "weight step 2")])
+@pytest.mark.parametrize(
+    ("alpha_loss", "what"),
+    [
+        (True, "alpha step 2, batch 2 of pass 1 through 'alpha'"),
+        (False, "weight step 2, batch 2 of pass 1 through 'weights'"),
+    ],
+)
 def test_a_loss_that_is_not_finite_stops_before_the_update(
     search_job: Callable[..., SearchJob], monkeypatch: pytest.MonkeyPatch, alpha_loss: bool, what: str
 ) -> None:
@@ -450,10 +480,11 @@ def test_every_preset_searches(config: Make, preset: str, aggregate: str) -> Non
 
 
 def test_a_taken_name_is_refused_and_nothing_overwritten(config: Make, finished: SearchResult) -> None:
-    before = (finished.path / "metrics.jsonl").read_bytes()
-    with pytest.raises(ConfigError, match=r"run\.name: .* is there already"):
+    names = ("config.yaml", "env.json", "metrics.jsonl")
+    before = [(finished.path / name).read_bytes() for name in names]
+    with pytest.raises(ConfigError, match=r"^seed: 0 in the run, 1 now\n.* or choose another --run\.name$"):
         run(config(seed=1, run={"root": str(finished.path.parent), "name": finished.path.name}))
-    assert (finished.path / "metrics.jsonl").read_bytes() == before
+    assert [(finished.path / name).read_bytes() for name in names] == before
 
 
 @pytest.mark.parametrize(

@@ -163,8 +163,15 @@ def test_evaluating_other_data_gives_other_figures(config: Make, tiny_images: Pa
     assert evaluate(found.path, [("data.root", str(tmp_path / "other.npz"))]).score != found.evaluation.score
 
 
-@pytest.mark.parametrize("damage", ["cut short", "no tensors at all", "another network"])
-def test_a_damaged_network_is_refused(config: Make, damage: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("cut short", "not a trained network"),
+        ("no tensors at all", "not a trained network"),
+        ("another network", "does not fit the run's architecture"),
+    ],
+)
+def test_a_damaged_network_is_refused(config: Make, damage: str, message: str) -> None:
     path = run(config()).path
     file = path / NETWORK_FILE
     if damage == "cut short":
@@ -173,7 +180,7 @@ def test_a_damaged_network_is_refused(config: Make, damage: str) -> None:
         file.write_text("not a network")
     else:
         save_file({"weight": torch.zeros(3)}, file)
-    with pytest.raises(CheckpointError, match=r"network\.safetensors: does not fit") as caught:
+    with pytest.raises(CheckpointError, match=rf"network\.safetensors: {message}: ") as caught:
         evaluate(path)
     assert caught.value.exit_code == 3
 
@@ -250,7 +257,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
     before = [weight.detach().clone() for weight in job.network.parameters()]
     original = type(job.task).loss
     monkeypatch.setattr(type(job.task), "loss", lambda *args: original(*args) * torch.inf)
-    with pytest.raises(NonFiniteError, match="step 2: the loss is"):
+    with pytest.raises(NonFiniteError, match=r"^step 2, batch 2 of epoch 1: the loss is"):
         job.step(1)
     assert all(torch.equal(old, new) for old, new in zip(before, job.network.parameters(), strict=True))
 
@@ -288,7 +295,7 @@ def test_an_architecture_of_an_unknown_space_leaves_no_folder(config: Make) -> N
 def test_a_taken_name_is_refused_and_nothing_overwritten(config: Make) -> None:
     settings = config(train={"epochs": 1})
     before = (run(settings).path / NETWORK_FILE).read_bytes()
-    with pytest.raises(ConfigError, match=r"run\.name"):
+    with pytest.raises(ConfigError, match=r"^seed: 0 in the run, 1 now\n.* or choose another --run\.name$"):
         run({**settings, "seed": 1})
     assert (folder_of(settings) / NETWORK_FILE).read_bytes() == before
 

@@ -162,8 +162,14 @@ class TestPicture:
         assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
     def test_names_the_file_that_it_cannot_write(self, tmp_path: Path) -> None:
-        with pytest.raises(StorageError, match=r"a\.svg: No such file"):
-            draw_svg(SPARSE, tmp_path / "missing" / "a.svg")
+        (tmp_path / "file").touch()
+        with pytest.raises(StorageError, match=r"file/a\.svg: cannot be written: File exists"):
+            draw_svg(SPARSE, tmp_path / "file" / "a.svg")
+
+    def test_makes_its_folder(self, tmp_path: Path) -> None:
+        draw_svg(SPARSE, tmp_path / "a.svg")
+        draw_svg(SPARSE, tmp_path / "deep" / "down" / "a.svg")
+        assert (tmp_path / "deep" / "down" / "a.svg").read_bytes() == (tmp_path / "a.svg").read_bytes()
 
 
 def test_imports_neither_torch_nor_matplotlib() -> None:

@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
+import pickle
 import random
 import resource
 import shutil
 import subprocess
 import sys
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -16,16 +21,26 @@ from torch import nn
 
 from datanas.errors import CheckpointError, StorageError
 from datanas.runs import checkpoint as checkpoint_module
-from datanas.runs.checkpoint import latest_step, load_checkpoint, save_checkpoint
+from datanas.runs.checkpoint import (
+    decode_checkpoint,
+    encode_checkpoint,
+    latest_step,
+    load_checkpoint,
+    save_checkpoint,
+)
+
+FILES = ["manifest.json", "state.json", "state.safetensors"]
+FORMAT_1 = Path(__file__).parent / "checkpoints" / "format-1"
+"""A search's checkpoint of step 2, as the first format had it."""
 
 
 def state_of(number):
     return {"weight": torch.full((8,), float(number)), "step": number}
 
 
-def save(folder, *steps, keep=2):
+def save(folder, *steps, keep=2, best=None):
     for step in steps:
-        save_checkpoint(folder, step, state_of(step), keep)
+        save_checkpoint(folder, step, state_of(step), keep, best)
 
 
 def holds(folder, step):
@@ -44,8 +59,16 @@ def no_space(*_):
 def test_files_and_names(tmp_path):
     save(tmp_path, 123)
     assert names(tmp_path) == ["step-00000123"]
-    assert sorted(os.listdir(tmp_path / "checkpoints" / "step-00000123")) == ["state.json", "state.safetensors"]
+    assert sorted(os.listdir(tmp_path / "checkpoints" / "step-00000123")) == FILES
     assert holds(tmp_path, 123)
+
+
+def test_the_manifest_names_format_step_and_the_sums_of_both_files(tmp_path):
+    save(tmp_path, 123)
+    path = tmp_path / "checkpoints" / "step-00000123"
+    sums = {name: sha256((path / name).read_bytes()).hexdigest() for name in ("state.safetensors", "state.json")}
+    manifest = json.loads((path / "manifest.json").read_text())
+    assert manifest == {"format": 2, "step": 123, "sha256": sums}
 
 
 def test_without_checkpoints(tmp_path):
@@ -60,6 +83,15 @@ def test_the_last_ones_are_kept(tmp_path):
     assert latest_step(tmp_path) == 4
     save(tmp_path, 5, keep=1)
     assert names(tmp_path) == ["step-00000005"]
+
+
+def test_the_best_is_kept_whatever_its_age(tmp_path):
+    save(tmp_path, 1, 2, 3, 4, 5, best=1)
+    assert names(tmp_path) == ["step-00000001", "step-00000004", "step-00000005"]
+    assert holds(tmp_path, 1)
+    save(tmp_path, 6, keep=1, best=5)
+    assert names(tmp_path) == ["step-00000005", "step-00000006"]
+    assert latest_step(tmp_path) == 6
 
 
 def test_nothing_old_is_removed_before_the_new_one_is_complete(tmp_path, monkeypatch):
@@ -171,8 +203,11 @@ def make_folder(file):
 DAMAGES = [truncate, scramble, flip, empty, remove, make_folder]
 
 
-@pytest.mark.parametrize("name", ["state.json", "state.safetensors"])
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    # What a flip does to a manifest has a test of its own.
+    [(name, damage) for name in FILES for damage in DAMAGES if (name, damage) != ("manifest.json", flip)],
+)
 def test_damage_is_found_named_and_passed_over(tmp_path, name, damage):
     save(tmp_path, 1, 2)
     file = tmp_path / "checkpoints" / "step-00000002" / name
@@ -198,14 +233,14 @@ def test_a_number_changed_by_hand_is_found(tmp_path):
     save(tmp_path, 7)
     file = tmp_path / "checkpoints" / "step-00000007" / "state.json"
     file.write_text(file.read_text().replace('["step", 7]', '["step", 8]'))
-    with pytest.raises(CheckpointError, match="does not match its digest"):
+    with pytest.raises(CheckpointError, match=r"state\.json: damaged: it does not match its sum in manifest\.json"):
         load_checkpoint(tmp_path)
 
 
 def test_a_renamed_checkpoint_is_found(tmp_path):
     save(tmp_path, 7)
     os.rename(tmp_path / "checkpoints" / "step-00000007", tmp_path / "checkpoints" / "step-00000009")
-    with pytest.raises(CheckpointError, match=r"state\.json"):
+    with pytest.raises(CheckpointError, match=r"manifest\.json: damaged: not what was written for step 9"):
         load_checkpoint(tmp_path)
 
 
@@ -217,55 +252,204 @@ def test_files_of_two_checkpoints_do_not_mix(tmp_path):
         load_checkpoint(tmp_path, 2)
 
 
-@pytest.mark.parametrize(
-    "content", [b"{}", b"[]", b"3", b"[" * 100_000, b'{"format": 1, "blake2b": [], "structure": 1}']
-)
-def test_json_that_is_no_checkpoint(tmp_path, content):
+def complaint(folder):
+    """The message with which loading fails; nothing where it does not."""
+    try:
+        load_checkpoint(folder)
+    except CheckpointError as error:
+        return str(error)
+    return ""
+
+
+def test_a_manifest_of_which_any_bit_is_flipped_is_found(tmp_path):
+    save(tmp_path, 123)
+    path = tmp_path / "checkpoints" / "step-00000123"
+    whole = (path / "manifest.json").read_bytes()
+    unseen = []
+    for place in range(len(whole)):
+        for bit in range(8):
+            content = bytearray(whole)
+            content[place] ^= 1 << bit
+            (path / "manifest.json").write_bytes(content)
+            found = complaint(tmp_path)
+            # A flip inside a sum shows where the file does not match it, and either may be the damaged one.
+            ending = ": damaged: it does not match its sum in manifest.json"
+            if not (found.startswith(f"{path / 'manifest.json'}: ") or found.endswith(ending)):
+                unseen.append((bytes(content), found))
+    assert unseen == []
+    (path / "manifest.json").write_bytes(whole)
+    assert holds(tmp_path, 123)
+
+
+MANIFESTS = [
+    b"{}",
+    b"[]",
+    b"3",
+    b"[" * 100_000,
+    b"\x80",
+    b'{"format": 2, "datanas": "1", "step": 1, "sha256": []}',
+    b'{"format": 2, "datanas": "1", "step": 1, "sha256": {"state.json": ""}}',
+]
+
+
+@pytest.mark.parametrize("content", MANIFESTS, ids=range(len(MANIFESTS)))
+def test_a_manifest_that_is_none(tmp_path, content):
     save(tmp_path, 1)
-    (tmp_path / "checkpoints" / "step-00000001" / "state.json").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"state\.json: damaged"):
+    (tmp_path / "checkpoints" / "step-00000001" / "manifest.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"manifest\.json: damaged: not the description of a checkpoint"):
         load_checkpoint(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: manifest["sha256"].update({"../x": manifest["sha256"]["state.json"]}),
+        lambda manifest: manifest.update(more=1),
+        lambda manifest: manifest.update(step=2),
+        lambda manifest: manifest.update(step=1.0),
+        lambda manifest: manifest.update(datanas=[]),
+    ],
+    ids=["a file beside", "another key", "another step", "a step of another type", "a writer that is no text"],
+)
+def test_a_manifest_that_says_something_else_is_refused(tmp_path, change):
+    save(tmp_path, 1)
+    (tmp_path / "checkpoints" / "x").write_text("mine")
+    file = tmp_path / "checkpoints" / "step-00000001" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    change(manifest)
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match=r"manifest\.json: damaged: not what was written for step 1"):
+        load_checkpoint(tmp_path)
+    assert (tmp_path / "checkpoints" / "x").read_text() == "mine"
+
+
 def forge(folder, structure, tensor_file):
-    """A checkpoint with right digests and wrong content."""
+    """A checkpoint with right sums and wrong content."""
     path = folder / "checkpoints" / "step-00000001"
     path.mkdir(parents=True)
-    digests = {
-        "state.safetensors": checkpoint_module._digest(tensor_file),
-        "structure": checkpoint_module._structure_digest(1, structure),
-    }
-    document = {"format": 1, "step": 1, "blake2b": digests, "structure": structure}
-    (path / "state.json").write_text(json.dumps(document))
-    (path / "state.safetensors").write_bytes(tensor_file)
+    files = {"state.safetensors": tensor_file, "state.json": structure}
+    for name, content in files.items():
+        (path / name).write_bytes(content)
+    (path / "manifest.json").write_bytes(checkpoint_module._manifest(1, files))
 
 
-@pytest.mark.parametrize(
-    ("structure", "tensor_file"),
-    [
-        ({"dict": [["a", {"tensor": "a"}]]}, safetensors.torch.save({"b": torch.zeros(1)})),
-        ({"dict": []}, b"no safetensors"),
-        ({"what": []}, safetensors.torch.save({})),
-        ([1, 2], safetensors.torch.save({})),
-    ],
-)
-def test_parts_that_do_not_fit_are_refused(tmp_path, structure, tensor_file):
-    forge(tmp_path, structure, tensor_file)
-    with pytest.raises(CheckpointError, match="step-00000001"):
+NOTHING = safetensors.torch.save({})
+PARTS = {
+    "another tensor": (b'{"dict": [["a", {"tensor": "a"}]]}', safetensors.torch.save({"b": torch.zeros(1)})),
+    "no tensor file": (b'{"dict": []}', b"no safetensors"),
+    "an unknown node": (b'{"what": []}', NOTHING),
+    "an empty node": (b"{}", NOTHING),
+    "a key that cannot be one": (b'{"dict": [[[], 1]]}', NOTHING),
+    "a pair of one": (b'{"dict": [["a"]]}', NOTHING),
+    "no JSON": (b"{", NOTHING),
+    "no text": (b"\xff", NOTHING),
+    "too deep": (b"[" * 100_000, NOTHING),
+    "a list": (b"[1, 2]", NOTHING),
+    "a number": (b"3", NOTHING),
+}
+
+
+@pytest.mark.parametrize("parts", PARTS)
+def test_parts_that_do_not_fit_are_refused(tmp_path, parts):
+    forge(tmp_path, *PARTS[parts])
+    with pytest.raises(CheckpointError, match=r"step-00000001(: its files do not fit|/state\.json: damaged: holds a )"):
         load_checkpoint(tmp_path)
 
 
 def test_a_forgery_that_fits_is_read(tmp_path):
-    forge(tmp_path, {"dict": [["a", {"tensor": "a"}]]}, safetensors.torch.save({"a": torch.ones(2)}))
+    """Negative control."""
+    forge(tmp_path, b'{"dict": [["a", {"tensor": "a"}]]}', safetensors.torch.save({"a": torch.ones(2)}))
     assert torch.equal(load_checkpoint(tmp_path)[1]["a"], torch.ones(2))
+
+
+class Trap:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def plain_pickle(trap):
+    return pickle.dumps(trap)
+
+
+def torch_pickle(trap):
+    file = BytesIO()
+    torch.save({"a": trap}, file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("encode", [plain_pickle, torch_pickle])
+def test_a_pickle_is_refused_and_nothing_of_it_runs(tmp_path, encode):
+    content = encode(Trap(str(tmp_path / "sprung")))
+    forge(tmp_path, b'{"dict": [["a", {"tensor": "a"}]]}', content)
+    with pytest.raises(CheckpointError, match="step-00000001: its files do not fit together"):
+        load_checkpoint(tmp_path)
+    assert not (tmp_path / "sprung").exists()
+    # Negative control: the trap works.
+    if encode is plain_pickle:
+        pickle.loads(content)
+    else:
+        torch.load(BytesIO(content), weights_only=False)
+    assert (tmp_path / "sprung").exists()
+
+
+def test_a_header_that_claims_more_than_there_is_is_refused(tmp_path):
+    forge(tmp_path, b'{"dict": []}', (2**60).to_bytes(8, "little") + b"{}")
+    with pytest.raises(CheckpointError, match="step-00000001: its files do not fit together"):
+        load_checkpoint(tmp_path)
+
+
+def test_tensors_that_claim_more_than_there_is_are_refused(tmp_path):
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2**58], "data_offsets": [0, 2**60]}}).encode()
+    forge(tmp_path, b'{"dict": [["a", {"tensor": "a"}]]}', len(header).to_bytes(8, "little") + header)
+    with pytest.raises(CheckpointError, match="step-00000001: its files do not fit together"):
+        load_checkpoint(tmp_path)
 
 
 def test_a_later_format_is_refused(tmp_path):
     save(tmp_path, 1)
-    file = tmp_path / "checkpoints" / "step-00000001" / "state.json"
-    file.write_text(file.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(CheckpointError, match="has format 2; this version reads 1"):
+    file = tmp_path / "checkpoints" / "step-00000001" / "manifest.json"
+    file.write_text(file.read_text().replace('"format": 2', '"format": 3'))
+    with pytest.raises(CheckpointError, match=r"manifest\.json: has format 3; this version reads 2"):
         load_checkpoint(tmp_path)
+
+
+def test_the_first_format_is_refused_by_its_name(tmp_path):
+    shutil.copytree(FORMAT_1, tmp_path / "checkpoints" / "step-00000002")
+    assert latest_step(tmp_path) == 2
+    with pytest.raises(CheckpointError, match=r"step-00000002: has format 1, .*; this version reads 2\. .*start it"):
+        load_checkpoint(tmp_path)
+    assert sorted(os.listdir(tmp_path / "checkpoints" / "step-00000002")) == ["state.json", "state.safetensors"]
+
+
+STATES = [
+    {},
+    {"step": 7, "best": None, "name": "é", "pair": (1, [2.5, True])},
+    {"limits": [math.inf, -math.inf]},
+    {3: {"weight": torch.arange(6).reshape(2, 3)}, "3": torch.tensor(1.5, dtype=torch.bfloat16)},
+]
+
+
+@pytest.mark.parametrize("state", STATES, ids=range(len(STATES)))
+def test_a_state_comes_back_from_one_block_as_from_its_files(tmp_path, state):
+    save_checkpoint(tmp_path, 1, state)
+    _, expected = load_checkpoint(tmp_path)
+    for found in (decode_checkpoint(encode_checkpoint(state)), expected):
+        assert alike(found, state)
+
+
+def alike(one, other):
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(alike(value, other[key]) for key, value in one.items())
+    if isinstance(one, list | tuple):
+        return type(one) is type(other) and len(one) == len(other) and all(map(alike, one, other))
+    return type(one) is type(other) and one == other
 
 
 @pytest.mark.parametrize("call", ["rename", "fsync", "mkdir"])
@@ -340,7 +524,7 @@ def crash(folder, step, points):
 
 
 def test_a_process_killed_while_it_saves_leaves_the_old_checkpoints(tmp_path):
-    points = [("state.safetensors", 1), ("state.json", 1), ("rename", 1)]
+    points = [("state.safetensors", 1), ("state.json", 1), ("manifest.json", 1), ("rename", 1)]
     crash(tmp_path, 3, points)
     for number in range(len(points)):
         folder = tmp_path / str(number)
@@ -361,7 +545,7 @@ def test_a_process_killed_while_it_removes_old_ones_leaves_the_new(tmp_path):
 
 
 def test_a_process_killed_while_it_replaces_a_step_leaves_the_old_or_the_new(tmp_path):
-    points = [("state.json", 1), ("rename", 2), ("rename", 3), ("rename", 4), ("rmtree", 1)]
+    points = [("manifest.json", 1), ("rename", 2), ("rename", 3), ("rename", 4), ("rmtree", 1)]
     crash(tmp_path, 2, points)
     found = []
     for number in range(len(points)):

@@ -5,9 +5,12 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from datanas import atomic
 from datanas.errors import CheckpointError, ConfigError, RunInUseError, StorageError
 from datanas.runs import RunFolder
 from datanas.runs import folder as folder_module
@@ -52,14 +55,61 @@ def test_a_name_taken_by_a_file_is_refused(tmp_path):
         RunFolder.create(tmp_path, "old", "search")
 
 
-@pytest.mark.parametrize("left", [[], ["lock"]], ids=["empty", "killed while it set up"])
-def test_a_folder_that_holds_no_run_is_used(tmp_path, left):
+LEFT = {
+    "nothing": [],
+    "the lock": ["lock"],
+    "half of the first file": ["lock", ".env.json.7.tmp"],
+    "all but the last file": ["lock", "env.json", "architecture.json"],
+    "half of the last file": ["lock", "env.json", "architecture.json", ".config.yaml.7.tmp"],
+}
+
+
+@pytest.mark.parametrize("left", LEFT.values(), ids=LEFT)
+def test_what_a_killed_set_up_left_does_not_take_the_name(tmp_path, left):
     (tmp_path / "new").mkdir()
     for name in left:
-        (tmp_path / "new" / name).touch()
+        (tmp_path / "new" / name).write_text("{}")
+    RunFolder.require_free(tmp_path, "new")
     with RunFolder.create(tmp_path, "new", "search") as run:
-        run.write_config("seed: 1\n")
+        run.settle({"config.yaml": "seed: 1\n"}, "search")
     assert (tmp_path / "new" / "config.yaml").read_text() == "seed: 1\n"
+    env = json.loads((tmp_path / "new" / "env.json").read_text())
+    assert env["kind"] == "search"
+    assert "resumed" not in env
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl", "thesis.txt", ".hidden", "notes.tmp"])
+def test_anything_else_takes_the_name(tmp_path, name):
+    """Negative control."""
+    (tmp_path / "old").mkdir()
+    for file in ("lock", "env.json", name):
+        (tmp_path / "old" / file).write_text("mine")
+    for call in (RunFolder.require_free, lambda *given: RunFolder.create(*given, "search")):
+        with pytest.raises(ConfigError, match=r"run\.name: .*old is there already; go on with --resume .*old, or "):
+            call(tmp_path, "old")
+    assert (tmp_path / "old" / name).read_text() == "mine"
+
+
+def test_of_ten_that_make_the_same_run_one_does(tmp_path):
+    barrier = threading.Barrier(10)
+
+    def make(number, name):
+        barrier.wait()
+        try:
+            run = RunFolder.create(tmp_path / "deep" / "runs", name, "search")
+        except RunInUseError as error:
+            return error
+        run.settle({"config.yaml": f"seed: {number}\n"}, "search")
+        return run
+
+    with ThreadPoolExecutor(10) as pool:
+        for name in ("one", "two", "three", "four", "five"):
+            found = list(pool.map(make, range(10), [name] * 10))
+            ((winner, run),) = [(n, made) for n, made in enumerate(found) if isinstance(made, RunFolder)]
+            assert [type(other) for other in found].count(RunInUseError) == 9
+            assert sorted(os.listdir(run.path)) == ["config.yaml", "env.json", "lock"]
+            assert (run.path / "config.yaml").read_text() == f"seed: {winner}\n"
+            run.close()
 
 
 def test_a_run_that_appears_before_the_lock_is_taken_is_refused(tmp_path, monkeypatch):
@@ -120,9 +170,56 @@ def test_discard_keeps_other_runs(tmp_path):
     assert os.listdir(tmp_path / "runs") == ["other"]
 
 
+def test_settling_makes_it_a_run(tmp_path):
+    with RunFolder.create(tmp_path, "run", "train") as run:
+        with pytest.raises(CheckpointError, match="not a run folder"):
+            RunFolder.open(run.path)
+        run.settle({"architecture.json": "{}", "config.yaml": "seed: 1\n"}, "train")
+    assert sorted(os.listdir(run.path)) == ["architecture.json", "config.yaml", "env.json", "lock"]
+    assert (run.path / "config.yaml").read_text() == "seed: 1\n"
+    assert json.loads((run.path / "env.json").read_text())["kind"] == "train"
+    RunFolder.open(run.path).close()
+
+
+@pytest.mark.parametrize("name", ["env.json", "architecture.json", "config.yaml"])
+def test_a_full_disk_while_settling_leaves_nothing(tmp_path, monkeypatch, name):
+    write = atomic.write_synced
+
+    def fill(path, data):
+        if name in path.name:
+            path.write_bytes(data[:3])
+            no_space()
+        write(path, data)
+
+    run = RunFolder.create(tmp_path / "deep" / "runs", "new", "search")
+    monkeypatch.setattr(atomic, "write_synced", fill)
+    with pytest.raises(StorageError, match=f"new/{name}: cannot be written: No space left on device; free some"):
+        run.settle({"architecture.json": "{}", "config.yaml": "seed: 1\n"}, "search")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_run_of_the_wanted_kind_is_let_pass(tmp_path):
+    with RunFolder.create(tmp_path, "run", "search") as run:
+        run.require_kind("train")
+        run.settle({"config.yaml": ""}, "search")
+        run.require_kind("search")
+        assert run._lock.is_held
+
+
+def test_a_run_of_another_kind_is_refused_and_let_go(tmp_path):
+    with RunFolder.create(tmp_path, "run", "search") as run:
+        run.settle({"config.yaml": ""}, "search")
+    with RunFolder.open(run.path) as again:
+        with pytest.raises(CheckpointError) as caught:
+            again.require_kind("train")
+        assert str(caught.value) == f"{run.path}: a train run is needed, this is a search run"
+        assert caught.value.exit_code == 3
+        RunFolder.open(run.path).close()
+
+
 def test_discard_of_an_opened_run_keeps_it(tmp_path):
     with RunFolder.create(tmp_path, "run", "search") as run:
-        run.write_config("seed: 1\n")
+        run.write_text("config.yaml", "seed: 1\n")
     run = RunFolder.open(tmp_path / "run")
     run.discard()
     assert (tmp_path / "run" / "config.yaml").exists()
@@ -131,7 +228,7 @@ def test_discard_of_an_opened_run_keeps_it(tmp_path):
 
 def test_discard_after_close_keeps_the_run(tmp_path):
     run = RunFolder.create(tmp_path, "run", "search")
-    run.write_config("seed: 1\n")
+    run.write_text("config.yaml", "seed: 1\n")
     run.close()
     run.discard()
     assert (tmp_path / "run" / "config.yaml").exists()
@@ -157,12 +254,19 @@ def test_json_is_strict(tmp_path):
     assert json.loads(content, parse_constant=pytest.fail) == {"loss": "nan", "bounds": ["-inf", 1.5], "name": "é"}
 
 
+def test_bytes_are_written_as_they_are(tmp_path):
+    with RunFolder.create(tmp_path, "run", "search") as run:
+        run.write_bytes("deep/network", b"\x00\xff\r\n")
+        assert (run.path / "deep" / "network").read_bytes() == b"\x00\xff\r\n"
+        assert os.listdir(run.path / "deep") == ["network"]
+
+
 def test_a_full_disk_keeps_the_old_config(tmp_path, monkeypatch):
     with RunFolder.create(tmp_path, "run", "search") as run:
-        run.write_config("seed: 1\n")
+        run.write_text("config.yaml", "seed: 1\n")
         monkeypatch.setattr(os, "replace", no_space)
         with pytest.raises(StorageError, match=r"config\.yaml") as caught:
-            run.write_config("seed: 2\n")
+            run.write_text("config.yaml", "seed: 2\n")
     assert caught.value.exit_code == 6
     assert sorted(os.listdir(run.path)) == ["config.yaml", "lock"]
     assert (run.path / "config.yaml").read_text() == "seed: 1\n"
@@ -171,8 +275,9 @@ def test_a_full_disk_keeps_the_old_config(tmp_path, monkeypatch):
 def test_env_says_what_ran_where(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["datanas", "search", "--data.root", "my data"])
     with RunFolder.create(tmp_path, "run", "search") as run:
-        run.write_env()
+        run.write_env("search")
     env = json.loads((tmp_path / "run" / "env.json").read_text())
+    assert env["kind"] == "search"
     assert env["command"] == "datanas search --data.root 'my data'"
     assert env["python"].split(".")[:2] == [str(part) for part in sys.version_info[:2]]
     assert env["cpu"]["count"] == os.cpu_count()
@@ -192,38 +297,58 @@ def test_env_has_the_commit_of_the_working_folder(tmp_path, monkeypatch):
     commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     monkeypatch.chdir(repository)
     with RunFolder.create(tmp_path, "run", "search") as run:
-        run.write_env()
+        run.write_env("search")
     assert json.loads((tmp_path / "run" / "env.json").read_text())["git_commit"] == commit
 
 
 def test_env_has_no_commit_without_git(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with RunFolder.create(tmp_path, "run", "search") as run:
-        run.write_env()
+        run.write_env("search")
     assert json.loads((tmp_path / "run" / "env.json").read_text())["git_commit"] is None
 
 
-def test_env_of_a_resumed_run_keeps_the_first(tmp_path, monkeypatch):
+def test_env_of_a_resumed_run_keeps_the_first_and_notes_the_later(tmp_path, monkeypatch):
+    notes = {"first": None, "second": {"from_step": 3, "because": []}, "third": {"from_step": 5, "because": ["torch"]}}
     with RunFolder.create(tmp_path, "run", "search") as run:
-        for command in ("first", "second", "third"):
+        for command, note in notes.items():
             monkeypatch.setattr(sys, "argv", [command])
-            run.write_env()
+            run.write_env("search", note)
     env = json.loads((tmp_path / "run" / "env.json").read_text())
     assert env["command"] == "first"
+    assert "from_step" not in env
     assert [later["command"] for later in env["resumed"]] == ["second", "third"]
+    assert [{name: later[name] for name in ("from_step", "because")} for later in env["resumed"]] == [
+        notes["second"],
+        notes["third"],
+    ]
+    assert all({"started", "versions", "kind"} <= later.keys() for later in env["resumed"])
 
 
-def test_a_damaged_env_is_written_anew(tmp_path):
+def test_env_without_a_note_is_that_of_a_new_run(tmp_path, monkeypatch):
     with RunFolder.create(tmp_path, "run", "search") as run:
-        for content in ("[1]", "{", '{"resumed": 3}'):
-            run.write_text("env.json", content)
-            run.write_env()
-            assert "resumed" not in json.loads((tmp_path / "run" / "env.json").read_text())
+        for command in ("first", "second"):
+            monkeypatch.setattr(sys, "argv", [command])
+            run.write_env("search")
+    env = json.loads((tmp_path / "run" / "env.json").read_text())
+    assert env["command"] == "second"
+    assert "resumed" not in env
+
+
+@pytest.mark.parametrize("content", ["[1]", "{", "[" * 100_000, "3", '{"resumed": 3}', ""])
+def test_a_damaged_env_is_written_anew(tmp_path, content):
+    with RunFolder.create(tmp_path, "run", "search") as run:
+        run.write_text("env.json", content)
+        run.require_kind("train")
+        run.write_env("search", {"from_step": 3})
+    env = json.loads((tmp_path / "run" / "env.json").read_text())
+    assert env["kind"] == "search"
+    assert "resumed" not in env
 
 
 def test_a_second_run_folder_object_is_refused(tmp_path):
     with RunFolder.create(tmp_path, "run", "search") as run:
-        run.write_config("")
+        run.write_text("config.yaml", "")
         with pytest.raises(RunInUseError):
             RunFolder.open(run.path)
     RunFolder.open(run.path).close()

@@ -18,7 +18,7 @@ import os, sys
 from pathlib import Path
 from datanas.runs import RunFolder
 run = RunFolder.create(Path(sys.argv[1]), "run", "search")
-run.write_config("")
+run.write_text("config.yaml", "")
 if sys.argv[2] == "fork" and os.fork() == 0:
     run.discard()
     print("forked", flush=True)

@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -166,13 +167,48 @@ def test_a_disk_that_takes_a_part_of_a_line_is_a_storage_error(tmp_path):
     assert [line["step"] for line in read_metrics(tmp_path)] == [1]
 
 
-def test_an_event_file_that_cannot_be_written_is_a_storage_error(tmp_path, monkeypatch):
+@pytest.mark.parametrize("call", ["__init__", "log"])
+def test_an_event_file_that_cannot_be_written_is_a_warning_once(tmp_path, monkeypatch, call):
+    tried = []
+
     def fail(*_):
+        tried.append(call)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(events_module.EventFile, "log", fail)
-    with Metrics(tmp_path) as metrics, pytest.raises(StorageError, match="No space left"):
-        metrics.log(1, {"loss": 1.0})
+    monkeypatch.setattr(events_module.EventFile, call, fail)
+    with Metrics(tmp_path) as metrics:
+        with pytest.warns(UserWarning, match="no more goes to") as caught:
+            metrics.log(1, {"loss": 1.0})
+        (warning,) = caught
+        assert str(warning.message) == f"{tmp_path}: no more goes to TensorBoard's file: No space left on device"
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            metrics.log(2, {"loss": 2.0})
+            metrics.log(3, {"loss": 3.0})
+    assert tried == [call]
+    assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path)] == [(1, 1.0), (2, 2.0), (3, 3.0)]
+
+
+def test_sync_waits_for_the_file_of_lines(tmp_path, monkeypatch):
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (synced.append(os.fstat(descriptor).st_ino), fsync(descriptor)))
+    with Metrics(tmp_path) as metrics:
+        metrics.log(1, {"name": "text"})
+        assert synced == []
+        metrics.sync()
+    assert synced == [(tmp_path / "metrics.jsonl").stat().st_ino]
+
+
+def test_lines_that_do_not_reach_the_device_are_a_storage_error(tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with Metrics(tmp_path) as metrics:
+        metrics.log(1, {"name": "text"})
+        monkeypatch.setattr(os, "fsync", fail)
+        with pytest.raises(StorageError, match=r"metrics\.jsonl: cannot be written: Input/output error"):
+            metrics.sync()
 
 
 def test_logging_and_reading_do_without_torch(tmp_path):

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from datanas.runs import StopRequest
+from datanas.runs.signals import StoppedAtOnce
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -20,13 +21,16 @@ def test_a_signal_sets_the_flag(signum, code):
         assert stop.exit_code == code
 
 
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
-def test_the_second_signal_interrupts(second):
+def test_the_second_signal_interrupts_and_carries_its_number(first, second):
     with StopRequest() as stop:
-        os.kill(os.getpid(), signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), first)
+        with pytest.raises(StoppedAtOnce) as caught:
             os.kill(os.getpid(), second)
-        assert stop.signum == signal.SIGINT
+        assert caught.value.signum == second
+        assert isinstance(caught.value, KeyboardInterrupt)
+        assert stop.signum == first
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

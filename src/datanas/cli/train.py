@@ -62,7 +62,7 @@ def run(
         raise ConfigError("train needs an architecture: a file, a search's run folder or a published name")
     chosen = None if architecture is None else find_architecture(architecture)
     if dry_run:
-        if chosen is None:
+        if chosen is None or resume is not None:
             raise ConfigError("--dry-run and --resume exclude each other")
         from datanas.engine.dry_run import estimate_train
 

@@ -32,6 +32,12 @@ class SGDConfig(Section):
     warm_up_epochs: float = Field(0.0, ge=0, description="over which the rate rises linearly from 0")
 
 
+class TrainSGDConfig(SGDConfig):
+    """The same for a training from scratch: the rate ends at 0."""
+
+    lr_min: float = Field(0.0, ge=0)
+
+
 class AdamConfig(Section):
     """Adam for alpha."""
 
@@ -110,7 +116,7 @@ class TrainConfig(Section):
     auxiliary: bool = Field(True, description="train with the auxiliary tower")
     drop_path: float = Field(0.2, ge=0, lt=1, description="reached linearly at the end")
     pooling_norm: bool = Field(False, description="batch norm after pooling, as while searching")
-    weights: SGDConfig = SGDConfig(lr_min=0.0)
+    weights: TrainSGDConfig = TrainSGDConfig()
     ema: float | None = Field(None, gt=0, lt=1, description="decay of an average of the weights that is evaluated")
     validation: float = Field(0.0, ge=0, lt=1, description="share of the training images held out and measured")
     validate_every: int = Field(1, ge=1, description="epochs between two measurements of the held-out share")

@@ -68,7 +68,7 @@ def _measure(job: Job, device: torch.device) -> tuple[float, float]:
 
 
 def _times(job: Job, step: float, measure: float, measured: int, device: torch.device) -> list[str]:
-    total = job.epochs * job.steps_per_epoch
+    total = job.length
     seconds = total * step + measured * measure
     hours, rest = divmod(round(seconds), 3600)
     return [

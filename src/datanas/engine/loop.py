@@ -15,7 +15,7 @@ import torch
 
 from datanas.engine.run import Run
 from datanas.engine.setup import memory_errors
-from datanas.errors import CheckpointError, ConfigError, EndedElsewhere, Interrupted, NonFiniteError
+from datanas.errors import CheckpointError, EndedElsewhere, Interrupted, NonFiniteError
 from datanas.runs.metrics import Metrics
 from datanas.runs.progress import Progress
 from datanas.runs.signals import StopRequest
@@ -51,6 +51,11 @@ class Job(ABC):
     turn: int = 1
     """Steps after which the work of a step repeats."""
 
+    @property
+    def length(self) -> int:
+        """Steps of the whole."""
+        return self.epochs * self.steps_per_epoch
+
     @abstractmethod
     def step(self, step: int) -> dict[str, float]:
         """Make one step; its figures are averaged over the epoch."""
@@ -73,7 +78,6 @@ def run_job(job: Job, run: Run, *, quiet: bool) -> None:
 
     Raises:
         Interrupted: a signal came; the state is saved.
-        ConfigError: the run is longer already than it shall become.
         EndedElsewhere: in another process than the first: it ends, and says why.
         NonFiniteError, OutOfMemoryError, StorageError, CheckpointError, ProcessLostError: as their names say.
     """
@@ -91,14 +95,11 @@ class _Course:
     def __init__(self, job: Job, run: Run, *, quiet: bool) -> None:
         self._job, self._run = job, run
         self._quiet = quiet or not run.is_first
-        self._total = job.epochs * job.steps_per_epoch
+        self._total = job.length
         self._sums = _Sums()
         self._best: tuple[float, int] | None = None
         if run.saved is not None:
             self._load(run.saved)
-        if run.step > self._total:
-            done = run.step / job.steps_per_epoch
-            raise ConfigError(f"{job.kind}.epochs: {job.epochs} are fewer than the {done:.4g} that {run.path} has done")
 
     def _load(self, saved: Mapping[str, Any]) -> None:
         try:

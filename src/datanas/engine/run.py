@@ -23,6 +23,7 @@ from datanas.runs.checkpoint import (
     encode_checkpoint,
     latest_step,
     load_checkpoint,
+    remove_half_checkpoints,
     save_checkpoint,
 )
 from datanas.runs.folder import RunFolder
@@ -88,17 +89,20 @@ class Run:
         """Whether the run was there before."""
         return self._path is not None
 
-    def open(self, task: Task[Any], files: Mapping[str, str] | None = None) -> None:
+    def open(self, task: Task[Any], length: int, files: Mapping[str, str] | None = None) -> None:
         """Make the folder of a new run, or read where an earlier one stopped.
 
         Args:
+            length: steps of the whole run.
             files: texts that a new run begins with, by name.
 
         Raises:
             CheckpointError, ConfigError, DataError, RunInUseError, StorageError: as they say; a new run leaves nothing.
         """
         self._facts = self._describe(task)
-        answer = decode_checkpoint(self.processes.first(lambda: encode_checkpoint(self._open_first(files or {}))))
+        answer = decode_checkpoint(
+            self.processes.first(lambda: encode_checkpoint(self._open_first(length, files or {})))
+        )
         self._path = Path(answer["path"])
         self.step, self.saved = answer["step"], answer["saved"]
 
@@ -141,15 +145,18 @@ class Run:
         self._changed = found["changed"]
         self._allows_topology_change = allow_topology_change
 
-    def _open_first(self, files: Mapping[str, str]) -> dict[str, Any]:
+    def _open_first(self, length: int, files: Mapping[str, str]) -> dict[str, Any]:
         if self._folder is None:
             self._folder = RunFolder.create(self.config.run.root, self.config.run.name, self.kind)
             self._folder.settle({**files, "config.yaml": self.config.to_yaml()}, self.kind)
             return {"path": str(self._folder.path), "step": 0, "saved": None}
+        remove_half_checkpoints(self._folder.path)
         step, saved, because = 0, None, []
         if latest_step(self._folder.path) is not None:
             step, saved = load_job_state(self._folder.path, self.kind)
             because = self._compare(saved.get("facts", {}))
+            if step > length:
+                raise ConfigError(f"{self.kind}.epochs: {self._folder.path} has made {step} steps, more than {length}")
         because += [f"{key}: {old!r} -> {new!r}" for key, (old, new) in self._changed.items() if key.endswith("epochs")]
         if self._changed:
             self._folder.write_text("config.yaml", self.config.to_yaml())

@@ -233,7 +233,7 @@ def search(
         with memory_errors(), run.processes.together():
             task = load_task(run.config, run.device, run.processes)
             job = SearchJob(run.config, task, run.device, run.processes)
-        run.open(task)
+        run.open(task, job.length)
         run_job(job, run, quiet=quiet)
         if job.derivation is None:
             job.derivation = job.sampler.derive()

@@ -210,7 +210,7 @@ def train(
         with memory_errors(), run.processes.together():
             task = load_task(run.config, run.device, run.processes)
             job = TrainJob(run.config, chosen, task, run.device, run.processes)
-        run.open(task, {"architecture.json": chosen.to_json()})
+        run.open(task, job.length, {"architecture.json": chosen.to_json()})
         run_job(job, run, quiet=quiet)
         network = job.evaluated
         weights = {name: value.contiguous() for name, value in network.state_dict().items()}

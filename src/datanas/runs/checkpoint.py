@@ -19,7 +19,6 @@ from typing import Any
 import safetensors.torch
 from safetensors import SafetensorError
 
-from datanas import __version__
 from datanas.atomic import storage_errors, sync_folder, write_synced
 from datanas.errors import CheckpointError
 from datanas.runs.state import decode_state, encode_state
@@ -56,8 +55,7 @@ def save_checkpoint(
     temporary = _hidden(final)
     with storage_errors(final):
         root.mkdir(parents=True, exist_ok=True)
-        for leftover in root.glob(".step-*.tmp"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        remove_half_checkpoints(folder)
         try:
             temporary.mkdir()
             for name, content in files.items():
@@ -126,6 +124,12 @@ def load_checkpoint(folder: Path, step: int | None = None) -> tuple[int, dict[st
     raise errors[0]
 
 
+def remove_half_checkpoints(folder: Path) -> None:
+    """Remove what a process that was killed while it wrote or removed a checkpoint has left."""
+    for leftover in (folder / "checkpoints").glob(".step-*.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
 def latest_step(folder: Path) -> int | None:
     """The step of the newest checkpoint, unread; None where there is none."""
     checkpoints = _checkpoints(folder)
@@ -162,9 +166,9 @@ def _files(state: Mapping[str, object]) -> dict[str, bytes]:
     return {_TENSORS: safetensors.torch.save(tensors), _STRUCTURE: json.dumps(structure, allow_nan=False).encode()}
 
 
-def _manifest(step: int, files: Mapping[str, bytes], writer: str = __version__) -> bytes:
+def _manifest(step: int, files: Mapping[str, bytes]) -> bytes:
     sums = {name: sha256(content).hexdigest() for name, content in files.items()}
-    return json.dumps({"format": FORMAT, "datanas": writer, "step": step, "sha256": sums}).encode()
+    return json.dumps({"format": FORMAT, "step": step, "sha256": sums}).encode()
 
 
 def _read(path: Path, step: int) -> dict[str, Any]:
@@ -178,7 +182,7 @@ def _read(path: Path, step: int) -> dict[str, Any]:
     found = _bytes(manifest_file)
     try:
         manifest = json.loads(found)
-        is_readable, writer = manifest["format"] == FORMAT, manifest["datanas"]
+        is_readable = manifest["format"] == FORMAT
         sums = {name: manifest["sha256"][name] for name in files}
     except (ValueError, KeyError, TypeError, RecursionError):
         raise CheckpointError(f"{manifest_file}: damaged: not the description of a checkpoint") from None
@@ -187,7 +191,7 @@ def _read(path: Path, step: int) -> dict[str, Any]:
     for name, content in files.items():
         if sha256(content).hexdigest() != sums[name]:
             raise CheckpointError(f"{path / name}: damaged: it does not match its sum in {_MANIFEST}")
-    if found != _manifest(step, files, writer) or not isinstance(writer, str):
+    if found != _manifest(step, files):
         raise CheckpointError(f"{manifest_file}: damaged: not what was written for step {step}")
     try:
         state = decode_state(json.loads(files[_STRUCTURE]), safetensors.torch.load(files[_TENSORS]))

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from datanas.atomic import storage_errors, write_atomic
+from datanas.atomic import remove_leftovers, storage_errors, write_atomic
 from datanas.errors import CheckpointError, ConfigError
 from datanas.runs.environment import environment
 from datanas.runs.lock import Lock
@@ -60,6 +60,7 @@ class RunFolder:
         if _is_taken(path):
             lock.release()
             raise _taken(path)
+        remove_leftovers(path)
         return cls(path, lock, made)
 
     @staticmethod
@@ -83,7 +84,9 @@ class RunFolder:
         """
         if not (path / "config.yaml").is_file():
             raise CheckpointError(f"not a run folder: no config.yaml in {path}")
-        return cls(path, Lock(path / _LOCK), None)
+        lock = Lock(path / _LOCK)
+        remove_leftovers(path)
+        return cls(path, lock, None)
 
     @property
     def architecture_path(self) -> Path:
@@ -153,7 +156,8 @@ class RunFolder:
             found = json.loads((self.path / "env.json").read_bytes())
         except (OSError, ValueError, RecursionError):
             return {}
-        return found if isinstance(found, dict) else {}
+        is_sound = isinstance(found, dict) and isinstance(found.get("resumed", []), list)
+        return found if is_sound else {}
 
     def discard(self) -> None:
         """Remove what `create` made and let go; an opened run is only let go.

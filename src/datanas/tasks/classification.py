@@ -225,6 +225,7 @@ class Classification(Task[ImageBatch]):
 
     def _add(self, part: Part, indices: Tensor, batch_size: int) -> None:
         self._streams[part] = Stream(self._train, indices, batch_size, self._seed, part)
+        self.processes.share(self._streams[part].batch_size)  # told now where it cannot be
         self._held_out[part] = indices
 
     def steps_per_epoch(self, part: Part) -> int:

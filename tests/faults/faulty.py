@@ -1,0 +1,348 @@
+"""The process that a fault test starts: the command line, with faults laid in its way.
+
+A fork server loads this file once, and every process begins as its copy; so it imports early what a run would late.
+"""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch._dynamo
+
+import datanas.data.npz
+import datanas.engine.search
+import datanas.engine.train
+import datanas.report.cells
+import datanas.runs.events
+from datanas import atomic
+from datanas.cli import main
+from datanas.engine import run, steps
+from datanas.engine.search import SearchJob
+from datanas.engine.train import TrainJob
+from datanas.runs import metrics
+
+JOBS = {"search": SearchJob, "train": TrainJob}
+
+
+def run_command(arguments: list[str], fault: Mapping[str, Any], output: str, environment: Mapping[str, str]) -> None:
+    """Run `datanas ARGUMENTS` as this process, its output in `output`.out and `output`.err."""
+    torch.set_num_threads(1)
+    os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for descriptor, name in ((1, "out"), (2, "err")):
+        file = os.open(f"{output}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, descriptor)
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+    for name, value in fault.items():
+        FAULTS[name](value)
+    code = main(arguments)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def do_nothing() -> None:
+    """For a first process, so that the server stands."""
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_after_step(number: int) -> None:
+    """SIGKILL once so many steps of this process are made."""
+    after_step(number, die)
+
+
+def signal_after_step(given: list[int]) -> None:
+    """Send a signal once so many steps of this process are made: [step, signal]."""
+    number, signum = given
+    after_step(number, lambda: os.kill(os.getpid(), signum))
+
+
+def after_step(number: int, act: Callable[[], None]) -> None:
+    for job in JOBS.values():
+        original, made = job.step, count(1)
+
+        def step(self: Any, step: int, original: Any = original, made: Iterator[int] = made) -> Any:
+            figures = original(self, step)
+            if next(made) == number:
+                act()
+            return figures
+
+        job.step = step
+
+
+def kill_before_weight_step(number: int) -> None:
+    """SIGKILL between the alpha step and the weight step of so-and-so many steps."""
+    original, made = SearchJob._weight_step, count(1)
+
+    def weight_step(self: Any, *given: Any, **more: Any) -> Any:
+        if next(made) == number:
+            die()
+        return original(self, *given, **more)
+
+    SearchJob._weight_step = weight_step
+
+
+def kill_at_point(given: list[Any]) -> None:
+    """SIGKILL at the n-th point of storage work inside a place: [place, n]."""
+    place, number = given
+    points = count(1)
+    watch_storage(place, lambda what: die() if next(points) == number else None)
+
+
+def list_points(given: list[str]) -> None:
+    """Write the names of all points of storage work inside a place to a file: [place, file]."""
+    place, file = given
+
+    def note(what: str) -> None:
+        with builtins.open(file, "a") as notes:
+            notes.write(f"{what}\n")
+
+    watch_storage(place, note)
+
+
+def signal_at_point(given: list[Any]) -> None:
+    """Two signals at the n-th point of storage work inside a place: [place, n, signal]."""
+    place, number, signum = given
+    points = count(1)
+
+    def act(what: str) -> None:
+        if next(points) == number:
+            os.kill(os.getpid(), signum)
+            os.kill(os.getpid(), signum)
+
+    watch_storage(place, act)
+
+
+def watch_storage(place: str, act: Callable[[str], None]) -> None:
+    """Call `act` before and after each write (and in its middle), fsync, rename, creation and removal.
+
+    Args:
+        place: "save": inside the saving of a checkpoint, from the second of this process on where there are two;
+            "all": everywhere.
+    """
+    inside = [place == "all"]
+
+    def point(what: str) -> None:
+        if inside[0]:
+            act(what)
+
+    for name in ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir"):
+        original = getattr(os, name)
+
+        def call(*given: Any, name: str = name, original: Any = original, **more: Any) -> Any:
+            point(f"before {name}")
+            result = original(*given, **more)
+            point(f"after {name}")
+            return result
+
+        setattr(os, name, call)
+
+    class File:
+        """A file of which a write can be cut in two."""
+
+        def __init__(self, path: Any, mode: str, **options: Any) -> None:
+            self._file = builtins.open(path, mode, **options)  # noqa: SIM115
+
+        def write(self, data: bytes) -> int:
+            point("before write")
+            half = len(data) // 2
+            self._file.write(data[:half])
+            self._file.flush()
+            point("half of write")
+            self._file.write(data[half:])
+            self._file.flush()
+            point("after write")
+            return len(data)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._file, name)
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self._file.close()
+
+    atomic.open = metrics.open = File  # type: ignore[attr-defined]
+
+    @contextmanager
+    def watched() -> Iterator[None]:
+        before, inside[0] = inside[0], True
+        try:
+            yield
+        finally:
+            inside[0] = before
+
+    if place == "save":
+        save = run.save_checkpoint
+
+        def save_watched(*given: Any, **more: Any) -> None:
+            with watched():
+                save(*given, **more)
+
+        run.save_checkpoint = save_watched
+
+
+def forget(key: str) -> None:
+    """Lose one key of the state on the way back: the negative control of every resumption."""
+    for job in JOBS.values():
+
+        def load(self: Any, state: Mapping[str, Any], original: Any = job.load_state) -> None:
+            original(self, {**state, key: self.state()[key]} if key in state else state)
+
+        job.load_state = load
+    if key in ("sums", "count"):
+        read = run.load_job_state
+
+        def load_job_state(*given: Any, **more: Any) -> Any:
+            step, saved = read(*given, **more)
+            return step, {**saved, key: {} if key == "sums" else 0}
+
+        run.load_job_state = load_job_state
+
+
+def poison(given: list[Any]) -> None:
+    """Make something that is not finite: [where, step, value]; where is loss, gradient or alpha."""
+    where, number, value = given
+    if where == "alpha":
+        original_step, made = torch.optim.Adam.step, count(1)
+
+        def step(self: Any, *more: Any) -> Any:
+            result = original_step(self, *more)
+            if next(made) == number:
+                for group in self.param_groups:
+                    group["params"][0].data.view(-1)[0] = float(value)
+            return result
+
+        torch.optim.Adam.step = step
+        return
+    average = steps.Averaging.__call__
+    calls = count(1)
+
+    def poisoned(self: Any, loss: Any, gradients: Any) -> Any:
+        gradients = list(gradients)
+        is_now = next(calls) == number
+        if is_now and where == "gradient":
+            next(g for g in gradients if g is not None).view(-1)[0] = float(value)
+        mean = average(self, loss, gradients)
+        return mean + float(value) if is_now and where == "loss" else mean
+
+    steps.Averaging.__call__ = poisoned
+
+
+def fill_disk(given: list[Any]) -> None:
+    """Leave no room on a file system once so many steps are made: [step, folder]."""
+    number, folder = given
+
+    def fill() -> None:
+        with builtins.open(Path(folder) / "ballast", "wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(4096))
+            except OSError:
+                return
+
+    after_step(number, fill)
+
+
+def read_only_after_step(given: list[Any]) -> None:
+    """Let nothing new be written to a folder once so many steps are made: [step, folder]."""
+    number, folder = given
+
+    def seal() -> None:
+        # A file system that has files open for writing is not made read-only, but a second mount of it may be.
+        for options in (["--bind"], ["-o", "remount,bind,ro"]):
+            subprocess.run(["mount", *options, folder, folder], check=True)
+
+    after_step(number, seal)
+
+
+def no_events(_: object) -> None:
+    """TensorBoard's file cannot be written."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    datanas.runs.events.EventFile.__init__ = refuse
+
+
+def wait_in_step(given: list[Any]) -> None:
+    """Stop in a step until a file is there: [step, file to write, file to wait for]."""
+    import time
+
+    number, here, there = given
+
+    def wait() -> None:
+        Path(here).touch()
+        while not Path(there).exists():
+            time.sleep(0.01)
+
+    after_step(number, wait)
+
+
+def still_statistics(_: object) -> None:
+    """Batch norms keep to their first statistics, so that no example of a batch sees another."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    def train(self: Any, mode: bool = True) -> Any:
+        return torch.nn.Module.train(self, False)
+
+    _BatchNorm.train = train
+    original = SearchJob.__init__
+
+    def begin(self: Any, *given: Any, **more: Any) -> None:
+        original(self, *given, **more)
+        self.supernet.train()
+
+    SearchJob.__init__ = begin
+
+
+def record_alphas(file: str) -> None:
+    """Write the alphas after each step to a file, a line each; each process its own."""
+    original = SearchJob.step
+
+    def step(self: Any, number: int) -> Any:
+        figures = original(self, number)
+        values = [value.tolist() for value in self.sampler.parameters()]
+        with builtins.open(f"{file}.{os.environ.get('RANK', '0')}", "a") as lines:
+            lines.write(json.dumps(values) + "\n")
+        return figures
+
+    SearchJob.step = step
+
+
+FAULTS: dict[str, Callable[[Any], None]] = {
+    each.__name__: each
+    for each in (
+        kill_after_step,
+        signal_after_step,
+        kill_before_weight_step,
+        kill_at_point,
+        list_points,
+        signal_at_point,
+        forget,
+        poison,
+        fill_disk,
+        read_only_after_step,
+        no_events,
+        wait_in_step,
+        still_statistics,
+        record_alphas,
+    )
+}

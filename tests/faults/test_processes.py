@@ -1,0 +1,300 @@
+"""Several processes as one run: what they find, what they write, and what becomes of the others when one is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import faulty
+import pytest
+import torch
+from trial import Outcome, Started, Tally, differences
+
+from datanas.runs import read_metrics
+from datanas.runs.checkpoint import latest_step, load_checkpoint
+
+Command = Callable[..., Outcome]
+Two = Callable[..., tuple[Outcome, Outcome]]
+TWENTY = ["--search.epochs", 7]
+"""21 steps."""
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def as_torchrun_would(rank: int, port: int) -> dict[str, str]:
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "GROUP_RANK": "0",
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_RUN_ID": "test",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+@pytest.fixture
+def begin_two(begin: Callable[..., Started]) -> Callable[..., tuple[Started, Started]]:
+    """Start two processes of one command; `faults` lie in the way of one of them alone."""
+
+    def start(
+        *arguments: object, faults: Mapping[int, Mapping[str, object]] | None = None, **common: object
+    ) -> tuple[Started, Started]:
+        port = free_port()
+        more = faults or {}
+        first, second = (
+            begin(*arguments, environment=as_torchrun_would(rank, port), **common, **more.get(rank, {}))
+            for rank in range(2)
+        )
+        return first, second
+
+    return start
+
+
+@pytest.fixture
+def two(begin_two: Callable[..., tuple[Started, Started]]) -> Two:
+    """Run two processes of one command to their ends."""
+
+    def run(*arguments: object, **more: object) -> tuple[Outcome, Outcome]:
+        first, second = begin_two(*arguments, **more)
+        return first.end(), second.end()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def pair(
+    fork_server: object, tiny: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, Path]:
+    """A search and a training by two processes that nothing disturbed; only to be read."""
+    root = tmp_path_factory.mktemp("pair")
+    for kind, more in (("search", []), ("train", [str(root / "search")])):
+        port = free_port()
+        started = []
+        for rank in range(2):
+            given = ([kind, *more, *tiny(root, kind)], {}, str(root / f"{kind}-{rank}"), as_torchrun_would(rank, port))
+            started.append(Started(fork_server.Process(target=faulty.run_command, args=given), root / f"{kind}-{rank}"))
+            started[-1].process.start()
+        for each in started:
+            outcome = each.end()
+            assert outcome.code == 0, outcome.err
+    return {"search": root / "search", "train": root / "train"}
+
+
+def alphas(file: Path, rank: int) -> torch.Tensor:
+    """(steps, numbers): the alphas of a process after each step."""
+    lines = Path(f"{file}.{rank}").read_text().splitlines()
+    return torch.stack([torch.cat([torch.tensor(part).flatten() for part in json.loads(line)]) for line in lines])
+
+
+def farthest(first: torch.Tensor, second: torch.Tensor) -> float:
+    return float((first - second).abs().max())
+
+
+def test_all_processes_hold_the_same_alphas_after_every_step(two: Two, arguments: list[str], tmp_path: Path) -> None:
+    outcomes = two("search", *arguments, record_alphas=str(tmp_path / "alphas"))
+    assert [each.code for each in outcomes] == [0, 0], outcomes
+    first, second = (alphas(tmp_path / "alphas", rank) for rank in range(2))
+    assert len(first) == 12
+    assert torch.equal(first, second)
+    assert farthest(first[0], first[-1]) > 0.01
+
+
+def test_only_the_first_speaks_and_writes(two: Two, arguments: list[str], tmp_path: Path) -> None:
+    first, second = two("search", *arguments[1:])
+    assert (second.out, second.err) == ("", "")
+    assert "supernet" in first.out
+    lines = read_metrics(tmp_path / "run")
+    assert [line["step"] for line in lines] == [3, 6, 9, 12]
+    assert len(list((tmp_path / "run").glob("events.*"))) == 1
+
+
+@pytest.mark.parametrize("more", [[], ["--search.gradient.kind", "subsampled"], ["--search.steps", "1:2"]])
+def test_two_with_half_a_batch_are_as_one_with_the_whole(
+    more: list[str], two: Two, command: Command, tiny: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    """Where no example's features depend on another's: batch norm keeps to its first statistics here."""
+    given = {"still_statistics": True}
+    one = command("search", *tiny(tmp_path, "one"), *TWENTY, *more, record_alphas=str(tmp_path / "one-alphas"), **given)
+    assert one.code == 0, one.err
+    outcomes = two("search", *tiny(tmp_path, "two"), *TWENTY, *more, record_alphas=str(tmp_path / "alphas"), **given)
+    assert [each.code for each in outcomes] == [0, 0], outcomes
+    first, second = alphas(tmp_path / "one-alphas", 0), alphas(tmp_path / "alphas", 0)
+    assert len(first) == 21
+    assert farthest(first[0], first[-1]) > 0.1
+    assert farthest(first, second) < 1e-5
+    ones, twos = (read_metrics(tmp_path / name) for name in ("one", "two"))
+    for a, b in zip(ones, twos, strict=True):
+        assert a["train/loss"] == pytest.approx(b["train/loss"], abs=1e-5)
+        assert a["gap/child"] == pytest.approx(b["gap/child"], abs=1e-9)
+
+
+def test_what_batch_norm_changes(two: Two, command: Command, tiny: Callable[..., list[str]], tmp_path: Path) -> None:
+    """With statistics of half a batch each, two processes are not one; with those of the whole batch they are again."""
+    found = {}
+    command("search", *tiny(tmp_path, "one"), *TWENTY, record_alphas=str(tmp_path / "one-alphas"))
+    found["one"] = alphas(tmp_path / "one-alphas", 0)
+    for name, more in {"own": [], "synchronised": ["--sync_batch_norm", "true"]}.items():
+        outcomes = two("search", *tiny(tmp_path, name), *TWENTY, *more, record_alphas=str(tmp_path / name) + "-alphas")
+        assert [each.code for each in outcomes] == [0, 0], outcomes
+        found[name] = alphas(tmp_path / f"{name}-alphas", 0)
+    # After the first step the weights are the same and one gradient has been taken; later, differences grow.
+    assert farthest(found["one"][-1], found["own"][-1]) > 1e-3
+    assert farthest(found["one"][:10], found["synchronised"][:10]) < 1e-4
+
+
+def test_a_training_by_two_is_that_by_one(
+    two: Two, command: Command, reference: Mapping[str, Path], tiny: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    """With synchronised statistics, and without dropped paths, which each process draws for itself."""
+    more = ["--sync_batch_norm", "true", "--train.drop_path", 0]
+    given = ["train", reference["search"]]
+    assert command(*given, *tiny(tmp_path, "one"), *more).code == 0
+    outcomes = two(*given, *tiny(tmp_path, "two"), *more)
+    assert [each.code for each in outcomes] == [0, 0], outcomes
+    states = [load_checkpoint(tmp_path / name)[1]["job"]["network"] for name in ("one", "two")]
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=1e-4)
+    first, second = (json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("one", "two"))
+    assert first["loss"] == pytest.approx(second["loss"], abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["search", "train"])
+def test_two_are_the_same_two_again(
+    kind: str, two: Two, arguments: list[str], pair: Mapping[str, Path], tmp_path: Path
+) -> None:
+    outcomes = two(kind, *([pair["search"]] if kind == "train" else []), *arguments)
+    assert [each.code for each in outcomes] == [0, 0], outcomes
+    assert differences(tmp_path / "run", pair[kind]) == []
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_one_stops_both(
+    rank: int, signum: int, two: Two, arguments: list[str], pair: Mapping[str, Path], tmp_path: Path, tally: Tally
+) -> None:
+    first, second = two("search", *arguments, faults={rank: {"signal_after_step": [5, int(signum)]}})
+    assert (first.code, second.code) == (128 + signum, 0), (first.err, second.err)
+    assert latest_step(tmp_path / "run") == 5
+    again = two("search", *arguments)
+    found = differences(tmp_path / "run", pair["search"])
+    tally("3. a signal to one of two processes", [each.code for each in again] == [0, 0] and not found, found)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("kind", ["search", "train"])
+def test_one_is_killed(
+    rank: int, kind: str, two: Two, arguments: list[str], pair: Mapping[str, Path], tmp_path: Path, tally: Tally
+) -> None:
+    given = [kind, *([pair["search"]] if kind == "train" else []), *arguments]
+    outcomes = two(*given, faults={rank: {"kill_after_step": 8}})
+    assert outcomes[rank].code == -signal.SIGKILL
+    other = outcomes[1 - rank]
+    assert other.code == 1
+    assert "error: lost contact with another process of this run" in other.err
+    again = two(*given)
+    found = differences(tmp_path / "run", pair[kind])
+    survived = [each.code for each in again] == [0, 0] and not found
+    tally("14. one of two processes killed", survived, (again, found))
+
+
+def test_what_is_not_finite_stops_all(two: Two, arguments: list[str], tmp_path: Path, tally: Tally) -> None:
+    first, second = two("search", *arguments, faults={1: {"poison": ["gradient", 15, "nan"]}})
+    is_told = "error: alpha step 8, batch 2 of pass 3 through 'alpha': the gradient is nan" in first.err
+    survived = (first.code, second.code, second.err) == (4, 0, "") and is_told and latest_step(tmp_path / "run") == 6
+    tally("9. a loss, gradient or alpha that is not finite", survived, (first, second))
+
+
+def test_a_full_batch_that_cannot_be_shared(two: Two, arguments: list[str], tmp_path: Path) -> None:
+    first, second = two("search", *arguments, "--search.batch_size", 15)
+    assert (first.code, second.code) == (2, 0)
+    assert "15 examples cannot be divided equally among 2 processes; take a multiple of 2" in first.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_in_use_stops_all(two: Two, arguments: list[str], reference: Mapping[str, Path]) -> None:
+    from datanas.runs import RunFolder
+
+    run = reference["search"]
+    with RunFolder.open(run):
+        first, second = two("search", "--quiet", "--resume", run)
+    assert (first.code, second.code, second.err) == (7, 0, "")
+    assert arguments
+
+
+def test_another_number_of_processes(
+    command: Command, two: Two, arguments: list[str], reference: Mapping[str, Path], tmp_path: Path, tally: Tally
+) -> None:
+    assert command("search", *arguments, kill_after_step=8).code == -signal.SIGKILL
+    run = tmp_path / "run"
+    before = load_checkpoint(run)[1]["job"]
+    first, second = two("search", *arguments)
+    assert (first.code, second.code) == (2, 0), first.err
+    assert "(processes 1 -> 2) and would not go on bit for bit; --allow-topology-change goes on" in first.err
+    assert latest_step(run) == 6
+    # No step is left to make: what is saved again is what was loaded.
+    allowed = two("search", *arguments, "--search.epochs", 2, "--allow-topology-change")
+    assert [each.code for each in allowed] == [0, 0], allowed
+    assert repr(load_checkpoint(run)[1]["job"]) == repr(before)
+    further = two("search", *arguments, "--search.epochs", 3, "--allow-topology-change")
+    note = json.loads((run / "env.json").read_text())["resumed"][-1]
+    marked = note["bit_exact"] is False and "processes 1 -> 2" in note["because"]
+    survived = [each.code for each in further] == [0, 0] and latest_step(run) == 9 and marked
+    tally("12. another number of processes", survived, (further, note))
+
+
+def test_devices_starts_the_others_itself(arguments: list[str], pair: Mapping[str, Path], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "datanas", "search", *arguments, "--devices", "2"]
+    environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
+    assert done.returncode == 0, done.stderr
+    found = differences(tmp_path / "run", pair["search"])
+    # The configuration names the number of processes, the rest is the same.
+    assert found == []
+
+
+def test_torchrun(arguments: list[str], pair: Mapping[str, Path], tmp_path: Path) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    done = subprocess.run([*launcher, "datanas", "search", *arguments], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert differences(tmp_path / "run", pair["search"]) == []
+
+
+def test_two_machines(
+    begin: Callable[..., Started], arguments: list[str], pair: Mapping[str, Path], tmp_path: Path
+) -> None:
+    """As two machines would: each starts the command with its number."""
+    port = str(free_port())
+    nodes = [
+        begin(
+            "search",
+            *arguments,
+            "--num-nodes",
+            2,
+            environment={"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": str(node)},
+        )
+        for node in range(2)
+    ]
+    outcomes = [node.end() for node in nodes]
+    assert [each.code for each in outcomes] == [0, 0], outcomes
+    assert differences(tmp_path / "run", pair["search"]) == []
+
+
+def test_machines_that_do_not_know_each_other(command: Command, arguments: list[str]) -> None:
+    outcome = command("search", *arguments, "--num-nodes", 2)
+    assert outcome.code == 2
+    assert (
+        "num_nodes: 2 machines need MASTER_ADDR and MASTER_PORT and NODE_RANK set on each, or torchrun" in outcome.err
+    )
