@@ -3,14 +3,15 @@
     python -m benchmarks.saving --json FILE                        recipes/small/photos.yaml
     python -m benchmarks.saving -c RECIPE --set data.root=PATH     another recipe
 
-The default interval is one save an epoch, and one after ten minutes where an epoch takes longer. An epoch is its steps
-at the median time of one, and the measurements at its end divided by the epochs between two of them. A save is timed
+The default interval is an epoch, or as many as make saving less than 2 % of the time; ten minutes where an epoch takes
+longer. An epoch is its steps at the median time of one, and the measurements at its end divided by the epochs between two of them. A save is timed
 from the state of the job to the file system's word that the device holds it.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import tempfile
 import time
@@ -22,6 +23,7 @@ import torch
 
 from benchmarks.measuring import report
 from datanas.engine.config import resolve
+from datanas.engine.loop import WORK
 from datanas.engine.search import SearchJob
 from datanas.engine.setup import load_task, select_device
 from datanas.hardware import median_seconds
@@ -67,13 +69,16 @@ def main() -> None:
         newest = max((Path(folder) / "checkpoints").iterdir())
         size = sum(file.stat().st_size for file in newest.iterdir())
     epoch = job.steps_per_epoch * step + measuring / config.search.gap.every
-    interval = min(epoch, 60 * (config.run.checkpoint_minutes or float("inf")))
+    epochs = config.run.checkpoint_every or max(1, math.ceil(WORK * save / epoch))
+    interval = min(epochs * epoch, 60 * (config.run.checkpoint_minutes or math.inf))
     figures = {
         "step_s": step,
         "epoch_s": epoch,
         "checkpoint_mb": size / 1e6,
         "save_s": save,
-        "saving_percent": 100 * save / interval,
+        "percent_every_epoch": 100 * save / (epoch + save),
+        "epochs_between_saves": epochs,
+        "percent": 100 * save / (interval + save),
     }
     title = (
         f"saving: {options.config.name}, {options.steps} steps, median of {options.saves} saves, seed {options.seed}"

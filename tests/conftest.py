@@ -55,7 +55,7 @@ def make_config(tiny_images: Path) -> Callable[[Path], dict[str, Any]]:
 
     def make(root: Path) -> dict[str, Any]:
         return {
-            "run": {"root": str(root), "name": "run"},
+            "run": {"root": str(root), "name": "run", "checkpoint_every": 1},
             "device": "cpu",
             "data": {"name": "npz", "root": str(tiny_images)},
             "space": {"cells": 3, "channels": 2, "nodes": 5},

@@ -81,6 +81,7 @@ def tiny(digits: Path) -> Callable[[Path], list[str]]:
         settings = {
             "run.root": root,
             "run.name": name,
+            "run.checkpoint_every": 1,
             "device": "cpu",
             "threads": 1,
             "data.name": "npz",

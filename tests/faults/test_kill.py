@@ -215,3 +215,46 @@ def test_logging_and_evaluating_more_changes_no_bit_of_what_is_learned(
         (path / "checkpoints/step-00000012/state.safetensors").read_bytes() for path in (run, reference["search"])
     ]
     assert tensors[0] == tensors[1]
+
+
+COUNTING = '''
+"""Classification of which every loss depends on how many there were before."""
+
+from typing import Literal
+
+from datanas.tasks import register_task
+from datanas.tasks.classification import Classification
+
+
+@register_task("counting")
+class Counting(Classification):
+    class Config(Classification.Config):
+        name: Literal["counting"] = "counting"
+
+    count = 0
+
+    def loss(self, model, batch):
+        self.count += 1
+        return super().loss(model, batch) * (1 + 0.01 * self.count)
+
+    def state_dict(self):
+        return {"count": self.count}
+
+    def load_state_dict(self, state):
+        self.count = state["count"]
+'''
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_task_s_own_state_is_part_of_the_run(
+    lost: bool, command: Command, tiny: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    plugin = tmp_path / "counting.py"
+    plugin.write_text(COUNTING)
+    more = ["--plugin", plugin, "--task.name", "counting"]
+    assert command("search", *tiny(tmp_path, "whole"), *more).code == 0
+    given = ["search", *tiny(tmp_path), *more]
+    assert command(*given, signal_after_step=[5, int(signal.SIGTERM)]).code == 143
+    again = command(*given, **({"forget": "task"} if lost else {}))
+    assert again.code == 0, again.err
+    assert bool(differences(tmp_path / "run", tmp_path / "whole")) == lost

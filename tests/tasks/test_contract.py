@@ -12,9 +12,11 @@ from torch import nn
 
 from datanas.config import ComponentConfig, validate
 from datanas.data.base import ImageData, ImageSet
+from datanas.distributed import Processes
 from datanas.errors import ConfigError
 from datanas.network import Network, build_network
 from datanas.published import architecture
+from datanas.runs.state import decode_state, encode_state
 from datanas.spaces.base import StemShape
 from datanas.tasks import tasks
 from datanas.tasks.base import Part, Task
@@ -156,6 +158,40 @@ def test_the_loss_is_a_finite_scalar_that_trains(searching: Task[Any], network: 
     assert gradients
     assert all(gradient.isfinite().all() for gradient in gradients)
     assert any(gradient.abs().sum() > 0 for gradient in gradients)
+
+
+class OneOfTwo(Processes):
+    """One of two processes, as far as shares go."""
+
+    size = 2
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+
+
+def test_the_losses_of_two_shares_average_to_that_of_the_batch(searching: Task[Any], network: nn.Module) -> None:
+    network.eval()
+    whole = searching.loss(network, searching.batch("weights", 1))
+    shares = []
+    for rank in range(2):
+        searching.processes = OneOfTwo(rank)
+        shares.append(searching.loss(network, searching.batch("weights", 1)))
+    torch.testing.assert_close(torch.stack(shares).mean(), whole, rtol=1e-5, atol=1e-6)
+
+
+def test_its_fingerprint_repeats(searching: Task[Any], request: pytest.FixtureRequest) -> None:
+    other = make(name_of(request))
+    other.split_search("1:1", BATCH, None)
+    assert searching.fingerprint() == other.fingerprint()
+
+
+def test_its_state_comes_back(searching: Task[Any], network: nn.Module, request: pytest.FixtureRequest) -> None:
+    searching.loss(network, searching.batch("weights", 0))
+    structure, tensors = encode_state(searching.state_dict())
+    other = make(name_of(request))
+    other.split_search("1:1", BATCH, None)
+    other.load_state_dict(decode_state(structure, tensors))
+    assert repr(other.state_dict()) == repr(searching.state_dict())
 
 
 @pytest.mark.parametrize("part", ["alpha", "test"])

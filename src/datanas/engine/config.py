@@ -129,7 +129,11 @@ class RunConfig(Section):
 
     root: Path = Path("runs")
     name: str | None = Field(None, min_length=1, description="the folder's name; by default kind and time")
-    checkpoint_every: int = Field(1, ge=1, description="epochs between two checkpoints")
+    checkpoint_every: int | None = Field(
+        None,
+        ge=1,
+        description="epochs between two checkpoints; null: one, or more where saving would take 2 % of the time",
+    )
     checkpoint_minutes: float | None = Field(10.0, gt=0, description="and at the latest after so long; null for never")
     keep: int = Field(2, ge=1, description="last checkpoints that stay, besides the best")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -60,7 +61,7 @@ def measure_gap(
     epoch: int,
     progress: float,
 ) -> Gap:
-    """Measure without changing anything: weights, statistics, modes and random numbers stay as they are."""
+    """Measure without changing anything: weights, statistics, modes, random numbers and the task's state stay."""
 
     def score(model: Model) -> float:
         return task.evaluate(model, "alpha", settings.images)[task.score]
@@ -73,6 +74,7 @@ def measure_gap(
         """One draw for the next batch of each process; this one's."""
         return [drawn(generator) for _ in range(task.processes.size)][task.processes.rank]
 
+    state = deepcopy(task.state_dict())
     batches = [task.batch("weights", index) for index in range(settings.statistics_batches)]
     training = supernet.training
     supernet.eval()
@@ -90,6 +92,7 @@ def measure_gap(
             child = score(supernet.child(gates))
     finally:
         supernet.train(training)
+        task.load_state_dict(state)
     variance = statistics.variance([100 * score for score in children])
     return Gap(whole, statistics.mean(children), variance, child)
 

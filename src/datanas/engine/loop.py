@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +21,9 @@ from datanas.runs.progress import Progress
 from datanas.runs.signals import StopRequest
 
 Figures = Mapping[str, Any]
+
+WORK = 60
+"""Seconds of a run for one of saving, at least, where nothing else is asked for: less than 2 % of its time."""
 
 
 @dataclass
@@ -112,7 +115,6 @@ class _Course:
 
     def follow(self) -> None:
         job, run, settings = self._job, self._run, self._run.config.run
-        patience = math.inf if settings.checkpoint_minutes is None else 60 * settings.checkpoint_minutes
         with ExitStack() as stack:
             metrics: Metrics | None = None
             if run.is_first:
@@ -120,21 +122,19 @@ class _Course:
             progress = stack.enter_context(Progress(job.kind, self._total, quiet=self._quiet, done=run.step))
             stop = stack.enter_context(StopRequest())
             stack.enter_context(memory_errors())
-            saved_at = time.monotonic()
+            clock = _SaveClock(settings.checkpoint_every, settings.checkpoint_minutes)
             for step in range(run.step, self._total):
                 self._sums.add(job.step(step))
                 done = step + 1
                 epoch, place = divmod(done, job.steps_per_epoch)
                 stage = f"epoch {min(epoch + 1, job.epochs)}/{job.epochs}"
                 progress.advance(text=self._sums.text(), stage=stage)
-                is_due = time.monotonic() - saved_at > patience
-                if place == 0:
-                    self._end_epoch(epoch, done, metrics, progress)
-                    is_due = is_due or epoch % settings.checkpoint_every == 0 or done == self._total
-                signum = self._agreed(stop.signum) if done < self._total else 0
-                if is_due or signum:
-                    self._save(done, metrics)
-                    saved_at = time.monotonic()
+                is_last = done == self._total
+                is_best = place == 0 and self._end_epoch(epoch, done, metrics, progress)
+                signum = 0 if is_last else self._agreed(stop.signum)
+                if is_last or is_best or signum or clock.is_due(epoch if place == 0 else None):
+                    with clock.saving():
+                        self._save(done, metrics)
                 if signum:
                     raise Interrupted(
                         f"interrupted at step {done}/{self._total}; the state is saved, "
@@ -142,10 +142,12 @@ class _Course:
                         signum,
                     )
 
-    def _end_epoch(self, epoch: int, done: int, metrics: Metrics | None, progress: Progress) -> None:
+    def _end_epoch(self, epoch: int, done: int, metrics: Metrics | None, progress: Progress) -> bool:
+        """Measure and write; whether this epoch is the best so far."""
         report = self._job.end_epoch(epoch, self._sums.means())
         self._sums.clear()
-        if report.score is not None and (self._best is None or report.score > self._best[0]):
+        is_best = report.score is not None and (self._best is None or report.score > self._best[0])
+        if report.score is not None and is_best:
             self._best = report.score, done
         if metrics is not None:
             metrics.log(done, {"epoch": epoch, **report.figures})
@@ -154,6 +156,7 @@ class _Course:
         progress.message(f"epoch {epoch}/{self._job.epochs}  {report.summary}")
         for warning in report.warnings:
             progress.message(f"warning: {warning}")
+        return is_best
 
     def _save(self, step: int, metrics: Metrics | None) -> None:
         if metrics is None:
@@ -170,6 +173,37 @@ class _Course:
     def _agreed(self, signum: int | None) -> int:
         """The signal that came to any of the processes; 0 where none did."""
         return int(self._run.processes.gather(torch.tensor([signum or 0])).max())
+
+
+class _SaveClock:
+    """When a checkpoint is due.
+
+    Args:
+        every: epochs between two; None: one, or as many as keep saving below 1 / WORK of the time.
+        minutes: at the latest after so long; None for never.
+    """
+
+    def __init__(self, every: int | None, minutes: float | None) -> None:
+        self._every = every
+        self._patience = math.inf if minutes is None else 60 * minutes
+        self._saved_at, self._cost = time.monotonic(), 0.0
+
+    def is_due(self, epoch: int | None) -> bool:
+        """Whether one is due now, at the end of an epoch or in the middle of one."""
+        passed = time.monotonic() - self._saved_at
+        if passed > self._patience:
+            return True
+        if epoch is None:
+            return False
+        return passed >= WORK * self._cost if self._every is None else epoch % self._every == 0
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Run a block that saves."""
+        start = time.monotonic()
+        yield
+        self._saved_at = time.monotonic()
+        self._cost = self._saved_at - start
 
 
 @dataclass

@@ -1,0 +1,79 @@
+"""When a run saves, by a clock that the test moves."""
+
+from __future__ import annotations
+
+import pytest
+
+from datanas.engine import loop
+from datanas.engine.loop import WORK, _SaveClock
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(loop, "time", clock)
+    return clock
+
+
+def save(clock: _SaveClock, time: Clock, seconds: float) -> None:
+    with clock.saving():
+        time.now += seconds
+
+
+def test_by_default_saving_takes_less_than_two_per_cent_of_the_time(time: Clock) -> None:
+    clock, saved, started = _SaveClock(None, None), 0.0, time.now
+    for epoch in range(1, 400):
+        time.now += 3.0
+        if clock.is_due(epoch):
+            save(clock, time, 2.0)
+            saved += 2.0
+    assert saved >= 8.0
+    assert saved / (time.now - started) < 0.02
+    assert 1 / WORK < 0.02
+
+
+def test_by_default_every_long_epoch_is_saved(time: Clock) -> None:
+    clock = _SaveClock(None, None)
+    for epoch in range(1, 4):
+        time.now += 60.0
+        assert clock.is_due(epoch)
+        save(clock, time, 0.9)
+
+
+def test_epochs_that_are_asked_for_are_saved_whatever_it_costs(time: Clock) -> None:
+    clock = _SaveClock(2, None)
+    due = []
+    for epoch in range(1, 7):
+        time.now += 0.1
+        if clock.is_due(epoch):
+            due.append(epoch)
+            save(clock, time, 5.0)
+    assert due == [2, 4, 6]
+
+
+def test_in_the_middle_of_an_epoch_only_time_counts(time: Clock) -> None:
+    clock = _SaveClock(None, 10.0)
+    assert not clock.is_due(None)
+    time.now += 599.0
+    assert not clock.is_due(None)
+    time.now += 2.0
+    assert clock.is_due(None)
+    save(clock, time, 1.0)
+    assert not clock.is_due(None)
+
+
+def test_never_by_time_where_that_is_asked_for(time: Clock) -> None:
+    clock = _SaveClock(5, None)
+    time.now += 1e9
+    assert not clock.is_due(None)
+    assert not clock.is_due(4)

@@ -1,0 +1,81 @@
+"""One process alone, the shares of a batch, and what is said where processes do not fit (see also tests/faults)."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from datanas import distributed
+from datanas.distributed import ALONE, Processes, join
+from datanas.errors import ConfigError
+
+
+class Second(Processes):
+    rank, size = 1, 3
+
+
+def test_alone_nothing_is_exchanged() -> None:
+    tensor = torch.tensor([1.0, 2.0])
+    ALONE.average([tensor])
+    assert tensor.tolist() == [1.0, 2.0]
+    assert ALONE.total(tensor) is tensor
+    assert ALONE.gather(tensor).tolist() == [[1.0, 2.0]]
+    assert ALONE.first(lambda: b"work") == b"work"
+    assert (ALONE.is_first, ALONE.own_key, ALONE.share(7)) == (True, (), slice(0, 7))
+
+
+def test_alone_an_error_stays_what_it_is() -> None:
+    with pytest.raises(KeyError), ALONE.together():
+        raise KeyError
+
+
+def test_shares_are_disjoint_and_whole() -> None:
+    examples = list(range(12))
+    shares = []
+    for rank in range(3):
+        one = Second()
+        one.rank = rank
+        shares += examples[one.share(12)]
+    assert shares == examples
+
+
+def test_a_batch_that_cannot_be_shared_equally() -> None:
+    with pytest.raises(ConfigError, match="10 examples cannot be divided equally among 3 processes; take a multiple"):
+        Second().share(10)
+
+
+def test_only_the_first_has_the_key_of_one_alone() -> None:
+    assert Second().own_key == (1,)
+    assert not Second().is_first
+
+
+def test_buckets_hold_all_in_order_and_no_more_than_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "BUCKET", 10)
+    tensors = [torch.zeros(size) for size in (4, 6, 1, 25, 9, 1)]
+    buckets = list(distributed._buckets(tensors))
+    assert [[len(tensor) for tensor in bucket] for bucket in buckets] == [[4, 6], [1], [25], [9, 1]]
+
+
+@pytest.fixture
+def as_one_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if torchrun had started this process with three others."""
+    for name, value in {"TORCHELASTIC_RUN_ID": "1", "RANK": "0", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("as_one_of_four")
+def test_devices_that_differ_from_what_torchrun_has_started() -> None:
+    with pytest.raises(ConfigError, match="devices: 3 on 1 machines, but torchrun has started 4"):
+        join("cpu", 3, 1, "auto", 60)
+
+
+def test_machines_that_do_not_know_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MASTER_ADDR", "host")
+    with pytest.raises(ConfigError, match="2 machines need MASTER_PORT and NODE_RANK set on each, or torchrun"):
+        join("cpu", 1, 2, "auto", 60)
+
+
+def test_one_process_needs_no_others() -> None:
+    assert join("cpu", 1, 1, "auto", 60) is ALONE
