@@ -4,8 +4,8 @@
     python -m benchmarks.saving -c RECIPE --set data.root=PATH     another recipe
 
 The default interval is an epoch, or as many as make saving less than 2 % of the time; ten minutes where an epoch takes
-longer. An epoch is its steps at the median time of one, and the measurements at its end divided by the epochs between two of them. A save is timed
-from the state of the job to the file system's word that the device holds it.
+longer. An epoch is its steps at the median time of one, and the measurements at its end divided by the epochs between
+two of them. A save is timed from the state of the job to the file system's word that the device holds it.
 """
 
 from __future__ import annotations
