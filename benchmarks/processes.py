@@ -91,7 +91,7 @@ def timed_steps(job: SearchJob, times: int) -> float:
 
 def work(options: argparse.Namespace) -> dict[str, float]:
     """What one of two processes measures."""
-    processes = join("cpu", 1, 1, "auto", 120.0)
+    processes = join("cpu", 1, 1, 120.0)
     assert processes.size == 2
     found = {"step_s": timed_steps(make_job(options, processes), options.steps)}
     block: list[Tensor] = [torch.ones(options.exchange // 4)]

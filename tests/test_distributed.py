@@ -66,7 +66,7 @@ def as_one_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("as_one_of_four")
 def test_devices_that_differ_from_what_torchrun_has_started() -> None:
     with pytest.raises(ConfigError, match="devices: 3 on 1 machines, but torchrun has started 4"):
-        join("cpu", 3, 1, "auto", 60)
+        join("cpu", 3, 1, 60)
 
 
 def test_machines_that_do_not_know_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,8 +74,8 @@ def test_machines_that_do_not_know_each_other(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MASTER_ADDR", "host")
     with pytest.raises(ConfigError, match="2 machines need MASTER_PORT and NODE_RANK set on each, or torchrun"):
-        join("cpu", 1, 2, "auto", 60)
+        join("cpu", 1, 2, 60)
 
 
 def test_one_process_needs_no_others() -> None:
-    assert join("cpu", 1, 1, "auto", 60) is ALONE
+    assert join("cpu", 1, 1, 60) is ALONE

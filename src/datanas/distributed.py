@@ -216,7 +216,7 @@ def _contact() -> Iterator[None]:
 _joined: ProcessGroup | None = None
 
 
-def join(accelerator: str, devices: int, num_nodes: int, strategy: str, timeout: float) -> Processes:
+def join(accelerator: str, devices: int, num_nodes: int, timeout: float) -> Processes:
     """Start the other processes of this run, or join those that torchrun or Slurm has started.
 
     Where it starts them, each runs this process's command from its beginning and arrives here too. A second call gives
@@ -226,7 +226,6 @@ def join(accelerator: str, devices: int, num_nodes: int, strategy: str, timeout:
         accelerator: cpu, cuda or mps.
         devices: processes on this machine, one a device.
         num_nodes: machines.
-        strategy: auto or ddp: replicas with averaged gradients.
         timeout: seconds after which a process that does not answer is lost.
 
     Raises:

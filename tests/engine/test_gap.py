@@ -60,6 +60,21 @@ def test_measuring_changes_no_number_and_no_mode(job: SearchJob, copied: Copy, t
     assert [getattr(part, "track_running_stats", None) for part in job.supernet.modules()] == tracked
 
 
+def test_measuring_leaves_the_task_s_own_state(job: SearchJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {"losses": torch.tensor(7)}
+    loss = job.task.loss
+
+    def counted(model: Any, batch: Any) -> Tensor:
+        seen["losses"] += 1
+        return loss(model, batch)
+
+    monkeypatch.setattr(job.task, "loss", counted)
+    monkeypatch.setattr(job.task, "state_dict", lambda: seen)
+    monkeypatch.setattr(job.task, "load_state_dict", seen.update)
+    measure(job)
+    assert seen == {"losses": torch.tensor(7)}
+
+
 def test_measuring_again_gives_the_same(job: SearchJob) -> None:
     first = measure(job)
     torch.rand(3)

@@ -31,9 +31,7 @@ def select_device(config: Config) -> torch.device:
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    name = config.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    name = _device_name(config)
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -45,6 +43,12 @@ def select_device(config: Config) -> torch.device:
     return device
 
 
+def _device_name(config: Config) -> str:
+    if config.device != "auto":
+        return config.device
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
 def start(config: Config) -> tuple[Processes, torch.device]:
     """The processes that the configuration asks for, and the device of this one.
 
@@ -52,17 +56,20 @@ def start(config: Config) -> tuple[Processes, torch.device]:
         ConfigError: no such devices here.
         ProcessLostError: a process does not come.
     """
-    device = select_device(config)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    processes = join(device.type, config.devices, config.num_nodes, config.strategy, config.process_timeout)
-    if isinstance(processes, ProcessGroup):
-        device = processes.device
-        if config.threads is not None:
-            torch.set_num_threads(config.threads)
-    return processes, device
+    # The kind alone: each of several processes touches no device but its own.
+    kind = _device_name(config).partition(":")[0]
+    processes = join(kind, config.devices, config.num_nodes, config.process_timeout)
+    if not isinstance(processes, ProcessGroup):
+        return processes, select_device(config)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    if processes.device.type == "cpu":
+        keep_freed_memory()
+    return processes, processes.device
 
 
 def load_task(config: Config, device: torch.device, processes: Processes = ALONE) -> Task[Any]:
