@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from datanas import distributed
-from datanas.distributed import ALONE, Processes, join
-from datanas.errors import ConfigError
+from datanas.distributed import ALONE, Processes, ProcessGroup, join
+from datanas.errors import ConfigError, ProcessLostError
 
 
 class Second(Processes):
@@ -75,6 +75,32 @@ def test_machines_that_do_not_know_each_other(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("MASTER_ADDR", "host")
     with pytest.raises(ConfigError, match="2 machines need MASTER_PORT and NODE_RANK set on each, or torchrun"):
         join("cpu", 1, 2, 60)
+
+
+def test_what_lies_elsewhere_is_averaged_on_the_device_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alphas lie on the host while gradients lie on a GPU, for which the meta device stands here."""
+    group = object.__new__(ProcessGroup)
+    group.rank, group.size, group.device = 0, 2, torch.device("meta")
+    summed = []
+    monkeypatch.setattr(ProcessGroup, "_sum", lambda _, tensor: summed.append(tensor.device.type))
+    monkeypatch.setattr(torch, "_foreach_copy_", lambda tensors, parts: None)
+    group.average([torch.zeros(3, device="meta"), torch.zeros(2), torch.zeros((), device="meta")])
+    assert summed == ["meta"]
+
+
+@pytest.mark.parametrize(
+    ("error", "seen"),
+    [
+        (RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer"), ProcessLostError),
+        (torch.distributed.DistNetworkError("down"), ProcessLostError),
+        (torch.OutOfMemoryError("CUDA out of memory"), torch.OutOfMemoryError),
+        (RuntimeError("shapes do not match"), RuntimeError),
+    ],
+)
+def test_only_a_lost_process_is_one(error: Exception, seen: type[Exception]) -> None:
+    with pytest.raises(seen) as found, distributed._contact():
+        raise error
+    assert type(found.value) is seen
 
 
 def test_one_process_needs_no_others() -> None:

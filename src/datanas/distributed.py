@@ -2,7 +2,7 @@
 
 All of them hold the same weights and alphas and draw the same gates from keyed generators. So all have the same
 operations open, and only their gradients are exchanged, not those of the whole supernet. Lightning Fabric starts the
-processes and joins them; nothing else imports it, and this module only where there is more than one process.
+processes and joins them; it is imported here alone, and only where there is more than one process.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -110,7 +111,7 @@ class ProcessGroup(Processes):
         for tensor in tensors:
             alike[tensor.dtype].append(tensor)
         for bucket in (bucket for group in alike.values() for bucket in _buckets(group)):
-            flat = torch.cat([tensor.detach().reshape(-1) for tensor in bucket])
+            flat = torch.cat([tensor.detach().reshape(-1).to(self.device) for tensor in bucket])
             self._sum(flat)
             parts = torch.split(flat.div_(self.size), [tensor.numel() for tensor in bucket])
             with torch.no_grad():
@@ -133,12 +134,15 @@ class ProcessGroup(Processes):
                 data = work()
             except BaseException as caught:
                 error = caught
-        length = torch.tensor([-1 if error is not None else len(data)], device=self.device)
-        self._broadcast(length)
-        if error is not None:
-            raise error
+        # Below 0: the exit code of the error, less one.
+        length = torch.tensor([len(data) if error is None else -1 - _exit_code(error)], device=self.device)
+        try:
+            self._broadcast(length)
+        finally:
+            if error is not None:
+                raise error
         if length.item() < 0:
-            raise EndedElsewhere("the first process has ended")
+            raise EndedElsewhere("the first process has ended", int(-1 - length))
         content = torch.empty(int(length), dtype=torch.uint8, device=self.device)
         if self.is_first and data:
             content.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
@@ -147,20 +151,25 @@ class ProcessGroup(Processes):
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        error: Exception | None = None
+        error: BaseException | None = None
         try:
             yield
         except ProcessLostError:
             raise
-        except Exception as caught:
+        except BaseException as caught:
             error = caught
-        failed = self.gather(torch.tensor([error is not None]).byte()).flatten().tolist()
-        if failed[0] and not self.is_first:
-            raise EndedElsewhere("the first process has ended") from error
-        if error is not None:
-            raise error
+        # The exit code of each process' error, plus one; 0 where it has none.
+        failed = [0] * self.size
+        try:
+            failed = self.gather(torch.tensor([0 if error is None else 1 + _exit_code(error)])).flatten().tolist()
+        finally:
+            if error is not None and (self.is_first or not failed[0]):
+                raise error
+        if failed[0]:
+            raise EndedElsewhere("the first process has ended", failed[0] - 1) from error
         if any(failed):
-            raise ProcessLostError(f"process {failed.index(1)} has stopped with an error of its own")
+            rank = next(place for place, code in enumerate(failed) if code)
+            raise ProcessLostError(f"process {rank} has stopped with an error of its own")
 
     def _sum(self, tensor: Tensor) -> None:
         with _contact():
@@ -186,6 +195,12 @@ class _Total(torch.autograd.Function):
         return cast(Tensor, _Total.apply(gradients[0], ctx.processes)), None
 
 
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    return error.exit_code if isinstance(error, DatanasError) else 1
+
+
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     bucket: list[Tensor] = []
     held = 0
@@ -199,12 +214,17 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         yield bucket
 
 
+_SIGNS_OF_LOSS = ("gloo", "Gloo", "NCCL", "onnection", "imed out", "Broken pipe")
+
+
 @contextmanager
 def _contact() -> Iterator[None]:
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
-        if isinstance(error, DatanasError):
+        if not (isinstance(error, dist.DistError) or any(word in str(error) for word in _SIGNS_OF_LOSS)):
             raise
         reason = str(error).strip().splitlines()
         raise ProcessLostError(
@@ -239,12 +259,14 @@ def join(accelerator: str, devices: int, num_nodes: int, timeout: float) -> Proc
         if devices * num_nodes not in (1, started):
             raise ConfigError(f"devices: {devices} on {num_nodes} machines, but torchrun has started {started}")
         devices, num_nodes = here, started // here
+    if _joined is not None:
+        if (_joined.size, _joined.device.type) != (devices * num_nodes, accelerator):
+            raise ConfigError(
+                f"devices: this program runs as {_joined.size} processes on {_joined.device.type} already"
+            )
+        return _joined
     if devices * num_nodes == 1:
         return ALONE
-    if _joined is not None:
-        if _joined.size != devices * num_nodes:
-            raise ConfigError(f"devices: this program runs as {_joined.size} processes already")
-        return _joined
     if num_nodes > 1 and not is_elastic and "SLURM_NTASKS" not in os.environ:
         missing = [name for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if name not in os.environ]
         if missing:
@@ -256,9 +278,15 @@ def join(accelerator: str, devices: int, num_nodes: int, timeout: float) -> Proc
 def _start(accelerator: str, devices: int, num_nodes: int, timeout: float) -> ProcessGroup:
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
+    from lightning_fabric.strategies.launchers import subprocess_script
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
 
     for name in ("lightning.fabric", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    observer = logging.getLogger(subprocess_script.__name__)
+    observer.setLevel(logging.INFO)
+    observer.addHandler(_Observer())
+    observer.propagate = False
     try:
         fabric = Fabric(
             accelerator=accelerator,
@@ -267,11 +295,28 @@ def _start(accelerator: str, devices: int, num_nodes: int, timeout: float) -> Pr
             strategy=DDPStrategy(timeout=timedelta(seconds=timeout)),
         )
         fabric.launch()
-    except (ValueError, RuntimeError, TypeError) as error:
+    except dist.DistError as error:
+        reason = str(error).splitlines()[0]
+        raise ProcessLostError(f"not all of {devices} x {num_nodes} processes have come: {reason}") from None
+    except (ValueError, RuntimeError, TypeError, MisconfigurationException) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"devices: {devices} x {accelerator} on {num_nodes} machines: {reason}") from None
     atexit.register(dist.destroy_process_group)
     return ProcessGroup(fabric.device)
+
+
+class _Observer(logging.Handler):
+    """Fabric kills all that is left once a process that it started has failed, and says so to its log alone."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "terminated" in record.getMessage():
+            print("error: a process of this run has failed, all end; go on with --resume", file=sys.stderr, flush=True)
+
+
+def was_started_here() -> bool:
+    """Whether the first process of this machine has started this one, and kills all where it fails."""
+    is_local = _joined is not None and not dist.is_torchelastic_launched() and "SLURM_NTASKS" not in os.environ
+    return is_local and os.environ.get("LOCAL_RANK", "0") != "0"
 
 
 def rank() -> int:

@@ -73,9 +73,11 @@ class ProcessLostError(DatanasError):
 
 
 class EndedElsewhere(DatanasError):
-    """Nothing is wrong in this process: the first one of its run ends, and says why."""
+    """Nothing is wrong in this process: the first one of its run ends with this exit code, and says why."""
 
-    exit_code = 0
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,11 +1,16 @@
-"""When a run saves, by a clock that the test moves."""
+"""When a run saves, by a clock that the test moves, and in which order it writes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
-from datanas.engine import loop
+from datanas.engine import loop, run
 from datanas.engine.loop import WORK, _SaveClock
+from datanas.engine.search import search
+from datanas.runs.metrics import Metrics
 
 
 class Clock:
@@ -77,3 +82,21 @@ def test_never_by_time_where_that_is_asked_for(time: Clock) -> None:
     time.now += 1e9
     assert not clock.is_due(None)
     assert not clock.is_due(4)
+
+
+def test_what_was_logged_is_on_the_device_before_the_checkpoint_that_counts_on_it(
+    config: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    originals = {"log": Metrics.log, "sync": Metrics.sync}
+    for name, original in originals.items():
+
+        def noted(self: Metrics, *given: Any, name: str = name, original: Any = original, **more: Any) -> None:
+            done.append(name)
+            original(self, *given, **more)
+
+        monkeypatch.setattr(Metrics, name, noted)
+    save = run.save_checkpoint
+    monkeypatch.setattr(run, "save_checkpoint", lambda *given: (done.append("save"), save(*given)))
+    search(config(), quiet=True)
+    assert done == ["log", "sync", "save"] * 2

@@ -12,6 +12,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
@@ -31,7 +33,9 @@ from datanas.cli import main
 from datanas.engine import run, steps
 from datanas.engine.search import SearchJob
 from datanas.engine.train import TrainJob
+from datanas.errors import ConfigError, DataError
 from datanas.runs import metrics
+from datanas.tasks.classification import Classification
 
 JOBS = {"search": SearchJob, "train": TrainJob}
 
@@ -284,8 +288,6 @@ def no_events(_: object) -> None:
 
 def wait_in_step(given: list[Any]) -> None:
     """Stop in a step until a file is there: [step, file to write, file to wait for]."""
-    import time
-
     number, here, there = given
 
     def wait() -> None:
@@ -327,6 +329,135 @@ def record_alphas(file: str) -> None:
     SearchJob.step = step
 
 
+def small_evaluation(size: int) -> None:
+    """Evaluate in batches of so many examples, so that every process has some."""
+    from datanas.tasks import classification
+
+    classification.EVALUATION_BATCH = size
+
+
+def other_data(root: str) -> None:
+    """Read the data from elsewhere than the run says, as a machine would whose copy is another."""
+    original = datanas.engine.search.load_task
+
+    def load_task(config: Any, *more: Any) -> Any:
+        data = config.data.model_copy(update={"root": Path(root)})
+        return original(config.model_copy(update={"data": data}), *more)
+
+    datanas.engine.search.load_task = load_task
+
+
+def record_numbers(file: str) -> None:
+    """Write what a process draws in each training step, and a sum of its buffers after it, a line each."""
+    original_loss, original_step = Classification.loss, TrainJob.step
+
+    def loss(self: Any, model: Any, batch: Any) -> Any:
+        drawn.append(float(torch.rand(())))
+        return original_loss(self, model, batch)
+
+    def step(self: Any, number: int) -> Any:
+        drawn.clear()
+        figures = original_step(self, number)
+        buffers = [value.double().sum() for value in self.network.buffers()]
+        with builtins.open(f"{file}.{os.environ.get('RANK', '0')}", "a") as lines:
+            lines.write(json.dumps([drawn[0], float(torch.stack(buffers).sum())]) + "\n")
+        return figures
+
+    drawn: list[float] = []
+    Classification.loss, TrainJob.step = loss, step
+
+
+def signal_twice_in_step(given: list[Any]) -> None:
+    """After so many steps send two signals, the second while the process waits for the others: [step, signal]."""
+    number, signum = given
+
+    def act() -> None:
+        os.kill(os.getpid(), signum)
+        # From another thread, once this one waits where Python hears nothing.
+        threading.Timer(1.0, os.kill, (os.getpid(), signum)).start()
+
+    after_step(number, act)
+
+
+def sleep_in_step(given: list[Any]) -> None:
+    """Be late after so many steps: [step, seconds]."""
+    number, seconds = given
+    after_step(number, lambda: time.sleep(seconds))
+
+
+def only_in(given: list[Any]) -> None:
+    """A fault for one of the processes that a run starts itself: [local rank, fault, its value]."""
+    rank, name, value = given
+    if os.environ.get("LOCAL_RANK", "0") == str(rank):
+        FAULTS[name](value)
+
+
+def run_in_group(scenario: str, output: str, environment: Mapping[str, str]) -> None:
+    """Join the others and let something happen in one of them; writes what this one sees."""
+    from datanas.distributed import join
+
+    os.environ.update(environment)
+    processes = join("cpu", 1, 1, 60.0)
+    try:
+        result = SCENARIOS[scenario](processes)
+    except BaseException as error:
+        result = f"{type(error).__name__} {getattr(error, 'exit_code', '')} {error}"
+    Path(output).write_text(json.dumps(result))
+    processes.gather(torch.zeros(()))
+    os._exit(0)
+
+
+def one_fails_together(processes: Any) -> str:
+    """The second alone fails."""
+    with processes.together():
+        if processes.rank == 1:
+            raise ConfigError("mine")
+    return "went on"
+
+
+def both_fail_together(processes: Any) -> str:
+    with processes.together():
+        raise ConfigError("ours")
+
+
+def first_fails(processes: Any) -> str:
+    def work() -> bytes:
+        raise DataError("bad")
+
+    return str(processes.first(work))
+
+
+def exchanges(processes: Any) -> list[Any]:
+    """Averages of two kinds of numbers, a sum, what is gathered, and what the first sends."""
+    rank = float(processes.rank)
+    tensors = [torch.full((2,), rank), torch.tensor(rank + 5, dtype=torch.float64), torch.full((1, 2), 10 * rank)]
+    processes.average(tensors)
+    assert tensors[1].dtype == torch.float64
+    found = [tensor.flatten().tolist() for tensor in tensors]
+    total, gathered = processes.total(torch.tensor([rank, 1.0])), processes.gather(torch.tensor([processes.rank]))
+    sent = [processes.first(lambda: bytes(range(200))), processes.first(bytes)]
+    return [found, total.tolist(), gathered.tolist(), [list(each) for each in sent]]
+
+
+def joins_again(processes: Any) -> list[Any]:
+    from datanas.distributed import join
+
+    return [join("cpu", 2, 1, 60.0) is processes, joined_as("cuda", 2), joined_as("cpu", 1), joined_as("cpu", 3)]
+
+
+def joined_as(kind: str, devices: int) -> str:
+    from datanas.distributed import join
+
+    try:
+        return str(join(kind, devices, 1, 60.0).size)
+    except ConfigError as error:
+        return str(error)
+
+
+SCENARIOS: dict[str, Callable[[Any], Any]] = {
+    each.__name__: each for each in (one_fails_together, both_fail_together, first_fails, exchanges, joins_again)
+}
+
 FAULTS: dict[str, Callable[[Any], None]] = {
     each.__name__: each
     for each in (
@@ -344,5 +475,11 @@ FAULTS: dict[str, Callable[[Any], None]] = {
         wait_in_step,
         still_statistics,
         record_alphas,
+        record_numbers,
+        other_data,
+        small_evaluation,
+        signal_twice_in_step,
+        sleep_in_step,
+        only_in,
     )
 }

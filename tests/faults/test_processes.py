@@ -10,8 +10,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import faulty
+import numpy as np
 import pytest
 import torch
 from trial import Outcome, Started, Tally, differences
@@ -171,6 +173,124 @@ def test_a_training_by_two_is_that_by_one(
     assert first["loss"] == pytest.approx(second["loss"], abs=1e-3)
 
 
+def test_what_two_measure_is_what_one_measures(
+    two: Two, command: Command, tiny: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    """In small batches, so that both have some; each is of the same examples and the same gates as with one."""
+    given = {"still_statistics": True, "small_evaluation": 7}
+    assert command("search", *tiny(tmp_path, "one"), **given).code == 0
+    outcomes = two("search", *tiny(tmp_path, "two"), **given)
+    assert [each.code for each in outcomes] == [0, 0], outcomes
+    for one, both in zip(*(read_metrics(tmp_path / name) for name in ("one", "two")), strict=True):
+        for name in ("gap/supernet", "gap/child", "gap/children_mean", "gap/children_variance"):
+            assert both[name] == pytest.approx(one[name], abs=1e-9), name
+
+
+def test_statistics_that_are_taken_anew_are_those_of_all(
+    two: Two, command: Command, tiny: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    """With the statistics of the whole batch, what is measured after a step is what one process measures."""
+    more = ["--sync_batch_norm", "true", "--search.epochs", 1]
+    assert command("search", *tiny(tmp_path, "one"), *more, small_evaluation=7).code == 0
+    outcomes = two("search", *tiny(tmp_path, "two"), *more, small_evaluation=7)
+    assert [each.code for each in outcomes] == [0, 0], outcomes
+    (one,), (both,) = (read_metrics(tmp_path / name) for name in ("one", "two"))
+    for name in ("gap/supernet", "gap/child", "gap/children_mean"):
+        assert both[name] == pytest.approx(one[name], abs=1e-9), name
+
+
+def test_buffers_are_the_same_in_all_and_dropped_paths_are_not(
+    two: Two, command: Command, reference: Mapping[str, Path], tiny: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    given = ["train", reference["search"]]
+    assert command(*given, *tiny(tmp_path, "one"), record_numbers=str(tmp_path / "one-numbers")).code == 0
+    outcomes = two(*given, *tiny(tmp_path, "two"), record_numbers=str(tmp_path / "numbers"), small_evaluation=7)
+    assert [each.code for each in outcomes] == [0, 0], outcomes
+    alone = [json.loads(line) for line in (tmp_path / "one-numbers.0").read_text().splitlines()]
+    first, second = (
+        [json.loads(line) for line in (tmp_path / f"numbers.{rank}").read_text().splitlines()] for rank in range(2)
+    )
+    assert [drawn for drawn, _ in first] == [drawn for drawn, _ in alone]
+    assert all(one != other for (one, _), (other, _) in zip(first, second, strict=True))
+    assert [buffers for _, buffers in first] == [buffers for _, buffers in second]
+
+
+def test_other_data_in_one_process(two: Two, arguments: list[str], digits: Path, tmp_path: Path, tally: Tally) -> None:
+    with np.load(digits) as found:
+        data = {name: found[name].copy() for name in found.files}
+    data["train_x"][5, 3, 3] ^= 1
+    np.savez(tmp_path / "other.npz", **data)
+    outcomes = two("search", *arguments, faults={1: {"other_data": str(tmp_path / "other.npz")}})
+    is_told = "process 1 has other examples than the first" in outcomes[0].err
+    survived = [each.code for each in outcomes] == [8, 8] and is_told and not (tmp_path / "run").exists()
+    tally("13. data that changed since the run began", survived, outcomes)
+
+
+def test_a_second_signal_ends_one_that_waits_for_the_others(
+    two: Two, arguments: list[str], pair: Mapping[str, Path], tmp_path: Path, tally: Tally
+) -> None:
+    number = int(signal.SIGTERM)
+    outcomes = two(
+        "search",
+        *arguments,
+        faults={0: {"signal_twice_in_step": [5, number]}, 1: {"sleep_in_step": [5, 3]}},
+    )
+    assert outcomes[0].code == -number, outcomes[0].err
+    assert outcomes[1].code == 1, outcomes[1].err
+    assert latest_step(tmp_path / "run") == 3
+    again = two("search", *arguments)
+    found = differences(tmp_path / "run", pair["search"])
+    tally("3. a signal to one of two processes", [each.code for each in again] == [0, 0] and not found, found)
+
+
+@pytest.fixture
+def in_group(fork_server: Any, tmp_path: Path) -> Callable[[str], list[Any]]:
+    """What each of two processes sees of a scenario of faulty.py."""
+
+    def run(scenario: str) -> list[Any]:
+        port = free_port()
+        outputs = [tmp_path / f"seen-{rank}" for rank in range(2)]
+        running = [
+            fork_server.Process(target=faulty.run_in_group, args=(scenario, str(output), as_torchrun_would(rank, port)))
+            for rank, output in enumerate(outputs)
+        ]
+        for process in running:
+            process.start()
+        for process in running:
+            process.join(60)
+            assert process.exitcode == 0
+        return [json.loads(output.read_text()) for output in outputs]
+
+    return run
+
+
+def test_where_one_fails_all_stop(in_group: Callable[[str], list[Any]]) -> None:
+    first, second = in_group("one_fails_together")
+    assert first == "ProcessLostError 1 process 1 has stopped with an error of its own"
+    assert second == "ConfigError 2 mine"
+
+
+def test_where_all_fail_only_the_first_says_why(in_group: Callable[[str], list[Any]]) -> None:
+    assert in_group("both_fail_together") == ["ConfigError 2 ours", "EndedElsewhere 2 the first process has ended"]
+
+
+def test_where_the_first_fails_for_all(in_group: Callable[[str], list[Any]]) -> None:
+    assert in_group("first_fails") == ["DataError 8 bad", "EndedElsewhere 8 the first process has ended"]
+
+
+def test_what_is_exchanged(in_group: Callable[[str], list[Any]]) -> None:
+    expected = [[[0.5, 0.5], [5.5], [5.0, 5.0]], [1.0, 2.0], [[0], [1]], [list(range(200)), []]]
+    assert in_group("exchanges") == [expected, expected]
+
+
+def test_a_program_keeps_its_processes(in_group: Callable[[str], list[Any]]) -> None:
+    for found in in_group("joins_again"):
+        assert found[0] is True
+        assert found[1] == "devices: this program runs as 2 processes on cpu already"
+        assert found[2] == "2"  # what torchrun has started, whatever devices says
+        assert found[3] == "devices: 3 on 1 machines, but torchrun has started 2"
+
+
 @pytest.mark.parametrize("kind", ["search", "train"])
 def test_two_are_the_same_two_again(
     kind: str, two: Two, arguments: list[str], pair: Mapping[str, Path], tmp_path: Path
@@ -186,7 +306,7 @@ def test_a_signal_to_one_stops_both(
     rank: int, signum: int, two: Two, arguments: list[str], pair: Mapping[str, Path], tmp_path: Path, tally: Tally
 ) -> None:
     first, second = two("search", *arguments, faults={rank: {"signal_after_step": [5, int(signum)]}})
-    assert (first.code, second.code) == (128 + signum, 0), (first.err, second.err)
+    assert (first.code, second.code) == (128 + signum, 128 + signum), (first.err, second.err)
     assert latest_step(tmp_path / "run") == 5
     again = two("search", *arguments)
     found = differences(tmp_path / "run", pair["search"])
@@ -213,13 +333,13 @@ def test_one_is_killed(
 def test_what_is_not_finite_stops_all(two: Two, arguments: list[str], tmp_path: Path, tally: Tally) -> None:
     first, second = two("search", *arguments, faults={1: {"poison": ["gradient", 15, "nan"]}})
     is_told = "error: alpha step 8, batch 2 of pass 3 through 'alpha': the gradient is nan" in first.err
-    survived = (first.code, second.code, second.err) == (4, 0, "") and is_told and latest_step(tmp_path / "run") == 6
+    survived = (first.code, second.code, second.err) == (4, 4, "") and is_told and latest_step(tmp_path / "run") == 6
     tally("9. a loss, gradient or alpha that is not finite", survived, (first, second))
 
 
 def test_a_full_batch_that_cannot_be_shared(two: Two, arguments: list[str], tmp_path: Path) -> None:
     first, second = two("search", *arguments, "--search.batch_size", 15)
-    assert (first.code, second.code) == (2, 0)
+    assert (first.code, second.code, second.err) == (2, 2, "")
     assert "15 examples cannot be divided equally among 2 processes; take a multiple of 2" in first.err
     assert not (tmp_path / "run").exists()
 
@@ -230,7 +350,7 @@ def test_a_folder_in_use_stops_all(two: Two, arguments: list[str], reference: Ma
     run = reference["search"]
     with RunFolder.open(run):
         first, second = two("search", "--quiet", "--resume", run)
-    assert (first.code, second.code, second.err) == (7, 0, "")
+    assert (first.code, second.code, second.err) == (7, 7, "")
     assert arguments
 
 
@@ -241,7 +361,7 @@ def test_another_number_of_processes(
     run = tmp_path / "run"
     before = load_checkpoint(run)[1]["job"]
     first, second = two("search", *arguments)
-    assert (first.code, second.code) == (2, 0), first.err
+    assert (first.code, second.code) == (2, 2), first.err
     assert "(processes 1 -> 2) and would not go on bit for bit; --allow-topology-change goes on" in first.err
     assert latest_step(run) == 6
     # No step is left to make: what is saved again is what was loaded.
@@ -263,6 +383,26 @@ def test_devices_starts_the_others_itself(arguments: list[str], pair: Mapping[st
     found = differences(tmp_path / "run", pair["search"])
     # The configuration names the number of processes, the rest is the same.
     assert found == []
+
+
+def test_one_that_devices_started_is_killed(
+    begin: Callable[..., Started], arguments: list[str], pair: Mapping[str, Path], tmp_path: Path, tally: Tally
+) -> None:
+    """The first process runs the real command; the one that it starts is told by a plugin to die."""
+    plugin = tmp_path / "dying.py"
+    plugin.write_text(
+        "import sys\n"
+        f"sys.path.insert(0, {str(Path(faulty.__file__).parent)!r})\n"
+        "import faulty\n"
+        "faulty.only_in([1, 'kill_after_step', 8])\n"
+    )
+    command = [sys.executable, "-m", "datanas", "search", *arguments, "--devices", "2", "--plugin", str(plugin)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode in (1, -signal.SIGKILL), done.stderr
+    told = "lost contact with another process" in done.stderr or "a process of this run has failed" in done.stderr
+    again = begin("search", *arguments, "--allow-topology-change").end()
+    tally("14. one of two processes killed", told and again.code == 0 and latest_step(tmp_path / "run") == 12, done)
+    assert pair
 
 
 def test_torchrun(arguments: list[str], pair: Mapping[str, Path], tmp_path: Path) -> None:

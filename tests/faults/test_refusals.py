@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 from collections.abc import Callable, Mapping
@@ -51,6 +52,14 @@ def test_settings_that_may_change(
     found = differences(tmp_path / "run", reference["search"])
     # What was derived notes the seed and the data's name, not where the data lay.
     tally("8. settings that may change", again.code == 0 and not found, (again.err, found))
+
+
+def test_another_number_of_threads_is_noted(command: Command, arguments: list[str], tmp_path: Path) -> None:
+    assert command("search", *arguments, kill_after_step=5).code == -signal.SIGKILL
+    assert command("search", *arguments, "--threads", 2).code == 0
+    (note,) = json.loads((tmp_path / "run" / "env.json").read_text())["resumed"]
+    assert (note["bit_exact"], note["because"]) == (False, ["threads 1 -> 2"])
+    assert note["changed"] == {"threads": [1, 2]}
 
 
 def test_a_longer_run(command: Command, arguments: list[str], tmp_path: Path, tally: Tally) -> None:

@@ -555,3 +555,33 @@ def test_a_process_killed_while_it_replaces_a_step_leaves_the_old_or_the_new(tmp
         save(tmp_path / str(number), 2)
         assert names(tmp_path / str(number)) == ["step-00000001", "step-00000002"]
     assert found == [2, 2, 2, 7, 7]
+
+
+def test_a_checkpoint_is_on_the_device_before_it_has_its_name_and_its_name_before_an_older_one_goes(
+    tmp_path, monkeypatch
+):
+    save(tmp_path, 1, keep=1)
+    done = []
+    for module, name in (
+        (checkpoint_module, "write_synced"),
+        (checkpoint_module, "sync_folder"),
+        (checkpoint_module.os, "rename"),
+    ):
+        original = getattr(module, name)
+
+        def noted(path, *more, original=original, name=name):
+            original(path, *more)
+            done.append((name, path.name))
+
+        monkeypatch.setattr(module, name, noted)
+    save(tmp_path, 2, keep=1)
+    half = ".step-00000002.tmp"
+    assert done == [
+        ("write_synced", "state.safetensors"),
+        ("write_synced", "state.json"),
+        ("write_synced", "manifest.json"),
+        ("sync_folder", half),
+        ("rename", half),
+        ("sync_folder", "checkpoints"),
+        ("rename", "step-00000001"),
+    ]

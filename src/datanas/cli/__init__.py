@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CycloptsError as error:
         return _report(str(error), 2)
     except EndedElsewhere as error:
-        return error.exit_code
+        return 0 if import_module("datanas.distributed").was_started_here() else error.exit_code
     except DatanasError as error:
         if debug:
             raise

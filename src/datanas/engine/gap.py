@@ -79,17 +79,18 @@ def measure_gap(
     training = supernet.training
     supernet.eval()
     try:
-        generator = seeding.generator(seed, "gap/supernet", epoch)
-        with batch_statistics(supernet):
-            whole = score(lambda x: supernet(x, drawn_in_turn(generator)))
-        children = []
-        for index in range(settings.children):
-            gates = drawn(seeding.generator(seed, "gap/children", epoch, index))
+        with seeding.keyed(seed, "gap", epoch, *task.processes.own_key):
+            generator = seeding.generator(seed, "gap/supernet", epoch)
+            with batch_statistics(supernet):
+                whole = score(lambda x: supernet(x, drawn_in_turn(generator)))
+            children = []
+            for index in range(settings.children):
+                gates = drawn(seeding.generator(seed, "gap/children", epoch, index))
+                with re_estimated(supernet, task, supernet.child(gates), batches):
+                    children.append(score(supernet.child(gates)))
+            gates = architecture_gates(kept, device)
             with re_estimated(supernet, task, supernet.child(gates), batches):
-                children.append(score(supernet.child(gates)))
-        gates = architecture_gates(kept, device)
-        with re_estimated(supernet, task, supernet.child(gates), batches):
-            child = score(supernet.child(gates))
+                child = score(supernet.child(gates))
     finally:
         supernet.train(training)
         task.load_state_dict(state)

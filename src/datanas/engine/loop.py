@@ -89,7 +89,7 @@ def run_job(job: Job, run: Run, *, quiet: bool) -> None:
     except (NonFiniteError, Interrupted) as error:
         if run.is_first:
             raise
-        raise EndedElsewhere(str(error)) from error
+        raise EndedElsewhere(str(error), error.exit_code) from error
 
 
 class _Course:
@@ -118,9 +118,9 @@ class _Course:
         with ExitStack() as stack:
             metrics: Metrics | None = None
             if run.is_first:
-                metrics = stack.enter_context(Metrics(run.path, run.step if run.resumes else None))
+                metrics = stack.enter_context(Metrics(run.path, run.step))
             progress = stack.enter_context(Progress(job.kind, self._total, quiet=self._quiet, done=run.step))
-            stop = stack.enter_context(StopRequest())
+            stop = stack.enter_context(StopRequest(kills=run.processes.size > 1))
             stack.enter_context(memory_errors())
             clock = _SaveClock(settings.checkpoint_every, settings.checkpoint_minutes)
             for step in range(run.step, self._total):

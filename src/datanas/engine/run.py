@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatch
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from datanas.runs.checkpoint import (
     remove_half_checkpoints,
     save_checkpoint,
 )
+from datanas.runs.environment import cpu_model
 from datanas.runs.folder import RunFolder
 from datanas.tasks.base import Task
 
@@ -58,6 +59,7 @@ class Run:
         processes: all of its processes.
         step: from which step it goes on, once it is open.
         saved: the state that was saved there; None for a run from its beginning.
+        architecture: what the first process trains, where the kind of run has one.
     """
 
     def __init__(self, config: Config, kind: str, device: torch.device, processes: Processes) -> None:
@@ -67,6 +69,7 @@ class Run:
         self.processes = processes
         self.step = 0
         self.saved: dict[str, Any] | None = None
+        self.architecture: Architecture | None = None
         self._folder: RunFolder | None = None
         self._path: Path | None = None
         self._changed: dict[str, Any] = {}
@@ -84,11 +87,6 @@ class Run:
         """Whether this is the process that writes and speaks."""
         return self.processes.is_first
 
-    @property
-    def resumes(self) -> bool:
-        """Whether the run was there before."""
-        return self._path is not None
-
     def open(self, task: Task[Any], length: int, files: Mapping[str, str] | None = None) -> None:
         """Make the folder of a new run, or read where an earlier one stopped.
 
@@ -100,6 +98,7 @@ class Run:
             CheckpointError, ConfigError, DataError, RunInUseError, StorageError: as they say; a new run leaves nothing.
         """
         self._facts = self._describe(task)
+        self._require_same_data()
         answer = decode_checkpoint(
             self.processes.first(lambda: encode_checkpoint(self._open_first(length, files or {})))
         )
@@ -143,6 +142,7 @@ class Run:
         self._folder = folder
         self._path = None if found["path"] is None else Path(found["path"])
         self._changed = found["changed"]
+        self.architecture = None if found["architecture"] is None else Architecture.from_json(found["architecture"])
         self._allows_topology_change = allow_topology_change
 
     def _open_first(self, length: int, files: Mapping[str, str]) -> dict[str, Any]:
@@ -157,12 +157,21 @@ class Run:
             because = self._compare(saved.get("facts", {}))
             if step > length:
                 raise ConfigError(f"{self.kind}.epochs: {self._folder.path} has made {step} steps, more than {length}")
-        because += [f"{key}: {old!r} -> {new!r}" for key, (old, new) in self._changed.items() if key.endswith("epochs")]
+        because += [
+            f"{key}: {old!r} -> {new!r}" for key, (old, new) in self._changed.items() if key == f"{self.kind}.epochs"
+        ]
         if self._changed:
             self._folder.write_text("config.yaml", self.config.to_yaml())
         note = {"from_step": step, "bit_exact": not because, "because": because, "changed": self._changed}
         self._folder.write_env(self.kind, note)
         return {"path": str(self._folder.path), "step": step, "saved": saved}
+
+    def _require_same_data(self) -> None:
+        own = sha256(self._facts["data"].encode()).digest()
+        found = self.processes.gather(torch.tensor(list(own)))
+        others = [rank for rank, each in enumerate(found) if not torch.equal(each, found[0])]
+        if others:
+            raise DataError(f"data.name {self.config.data.name}: process {others[0]} has other examples than the first")
 
     def _describe(self, task: Task[Any]) -> dict[str, Any]:
         """What must be the same for the run to go on bit for bit."""
@@ -172,7 +181,7 @@ class Run:
             "processes": self.processes.size,
             "threads": torch.get_num_threads(),
             "torch": torch.__version__.partition("+")[0],
-            "machine": platform.machine(),
+            "machine": f"{cpu_model()}, {torch.backends.cpu.get_cpu_capability()}",
         }
 
     def _compare(self, before: Mapping[str, Any]) -> list[str]:
@@ -227,13 +236,18 @@ def begin_run(
         if path is None:
             path = _standing(settings)
         changed: dict[str, Any] = {}
+        config = settings
         if path is None:
             RunFolder.require_free(settings.run.root, settings.run.name)
         else:
             folder = RunFolder.open(path)
             folder.require_kind(kind)
-            changed = _changes(path, settings, architecture)
-        found = {"config": settings.to_yaml(), "path": None if path is None else str(path), "changed": changed}
+            place = load_run_config(path).run
+            here = settings.run.model_copy(update={"root": place.root, "name": place.name})
+            config = settings.model_copy(update={"run": here})
+            changed = _changes(path, config, architecture)
+        found = {"config": config.to_yaml(), "path": None if path is None else str(path), "changed": changed}
+        found["architecture"] = None if architecture is None else architecture.to_json()
         return json.dumps(found).encode()
 
     try:
@@ -308,7 +322,7 @@ def _changes(path: Path, config: Config, architecture: Architecture | None) -> d
     kept = path / "architecture.json"
     if architecture is not None and kept.is_file() and Architecture.load(kept) != architecture:
         raise ConfigError(f"{path} trains another architecture; go on with --resume, or choose another --run.name")
-    return {key: values for key, values in changed.items() if not key.startswith("run.")}
+    return changed
 
 
 def _flat(section: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -61,7 +61,9 @@ def start(config: Config) -> tuple[Processes, torch.device]:
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     # The kind alone: each of several processes touches no device but its own.
-    kind = _device_name(config).partition(":")[0]
+    kind, _, index = _device_name(config).partition(":")
+    if index and config.devices * config.num_nodes > 1:
+        raise ConfigError(f"device: {config.device} is one device, but devices asks for {config.devices}; say {kind}")
     processes = join(kind, config.devices, config.num_nodes, config.process_timeout)
     if not isinstance(processes, ProcessGroup):
         return processes, select_device(config)

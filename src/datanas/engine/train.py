@@ -209,7 +209,8 @@ def train(
     with begin_run(config, "train", resume, architecture=chosen, allow_topology_change=allow_topology_change) as run:
         with memory_errors(), run.processes.together():
             task = load_task(run.config, run.device, run.processes)
-            job = TrainJob(run.config, chosen, task, run.device, run.processes)
+            assert run.architecture is not None
+            job = TrainJob(run.config, run.architecture, task, run.device, run.processes)
         run.open(task, job.length, {"architecture.json": chosen.to_json()})
         run_job(job, run, quiet=quiet)
         network = job.evaluated

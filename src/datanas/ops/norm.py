@@ -198,10 +198,10 @@ def statistics(z: Maps, norm: nn.BatchNorm2d) -> Statistics:
         assert norm.running_var is not None
         return Statistics(norm.running_mean, (norm.running_var + norm.eps).rsqrt(), of_batch=False)
     count = z.numel() // z.shape[1]
-    if count == 1:
+    processes = getattr(norm, "processes", ALONE) if norm.training else ALONE
+    if count * processes.size == 1:
         raise ValueError(f"batch norm needs more than one value a channel, got shape {tuple(z.shape)}")
     mean, variance = _moments(z)
-    processes = getattr(norm, "processes", ALONE) if norm.training else ALONE
     if processes.size > 1:
         means, variances = processes.gather(torch.stack((mean, variance))).unbind(1)
         mean = means.mean(0)

@@ -23,7 +23,7 @@ def environment() -> dict[str, object]:
         "git_commit": _git_commit(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": {"model": _cpu_model(), "count": os.cpu_count()},
+        "cpu": {"model": cpu_model(), "count": os.cpu_count()},
         "devices": _devices(),
         "versions": {name: _version(name) for name in ("datanas", "torch", "numpy")},
     }
@@ -45,7 +45,8 @@ def _git_commit() -> str | None:
     return answer.stdout.strip()
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """What the processor calls itself."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

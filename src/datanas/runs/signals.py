@@ -17,14 +17,19 @@ class StoppedAtOnce(KeyboardInterrupt):
 
 
 class StopRequest:
-    """While entered, SIGINT and SIGTERM only set a flag; the second one raises StoppedAtOnce.
+    """While entered, SIGINT and SIGTERM only set a flag; the second one raises StoppedAtOnce, or kills.
+
+    Args:
+        kills: leave a second signal to the system, which ends the process wherever it is; an exception would wait until
+            the process hears from others that it waits for.
 
     It is true once a signal has come. Outside the main thread, where Python allows no handlers, it stays false. A
     signal that the process was started to ignore stays ignored.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, kills: bool = False) -> None:
         self.signum: int | None = None
+        self._kills = kills
         self._before: dict[signal.Signals, Any] = {}
 
     @property
@@ -53,3 +58,6 @@ class StopRequest:
         if self.signum is not None:
             raise StoppedAtOnce(signum)
         self.signum = signum
+        if self._kills:
+            for wanted in self._before:
+                signal.signal(wanted, signal.SIG_DFL)

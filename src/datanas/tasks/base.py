@@ -89,7 +89,10 @@ class Task(ABC, Generic[BatchT]):
         return sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()
 
     def state_dict(self) -> dict[str, Any]:
-        """What the task itself has learned or counted: nested mappings and lists of tensors and plain values."""
+        """What the task itself has learned or counted: nested mappings and lists of tensors and plain values.
+
+        The same in all processes: that of the first is saved, and all get it back.
+        """
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
