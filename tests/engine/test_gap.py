@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from datanas import seeding
 from datanas.architecture import Architecture
-from datanas.distributed import ALONE
+from datanas.distributed import ALONE, Processes
 from datanas.engine.gap import Gap, architecture_gates, batch_statistics, measure_gap, re_estimated
 from datanas.engine.search import SearchJob
 from datanas.network import build_network
@@ -119,6 +119,18 @@ def test_re_estimated_statistics_are_those_of_the_batches_alone() -> None:
     assert not torch.allclose(before["running_mean"], means, atol=0.1)
 
 
+def test_re_estimated_statistics_are_averaged_over_processes() -> None:
+    norm, averaged = nn.BatchNorm2d(3), []
+    task: Any = SimpleNamespace(
+        loss=ONLY_A_MODEL.loss, processes=SimpleNamespace(average=lambda tensors: averaged.extend(tensors))
+    )
+    with re_estimated(norm, task, norm, [torch.randn(6, 3, 4, 4)]):
+        assert [tensor.data_ptr() for tensor in averaged] == [
+            norm.running_mean.data_ptr(),
+            norm.running_var.data_ptr(),
+        ]
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_re_estimating_puts_the_mode_back(training: bool) -> None:
     norm = nn.BatchNorm2d(2).train(training)
@@ -213,6 +225,39 @@ def test_the_supernet_draws_anew_for_every_batch(job: SearchJob, monkeypatch: py
     measure(job)
     # 24 images of the alpha part in batches of 6, then three children; the child that is kept is not drawn.
     assert len(drawn) == 4 + 3
+
+
+class OneOfTwo(Processes):
+    """One of two processes, that hears nothing from the other."""
+
+    size = 2
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+
+
+def test_processes_draw_for_each_other_s_batches_too(job: SearchJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So each batch meets the gates that it would meet in one process."""
+    monkeypatch.setattr("datanas.tasks.classification.EVALUATION_BATCH", 6)
+    met: list[Tensor] = []
+    forward = job.supernet.forward
+
+    def noted(x: Tensor, gates: Any) -> Any:
+        met.append(gates["normal"].values)
+        return forward(x, gates)
+
+    monkeypatch.setattr(job.supernet, "forward", noted)
+    measure(job)
+    alone, shares = met[:4], []
+    for rank in range(2):
+        met.clear()
+        job.task.processes = OneOfTwo(rank)
+        measure(job)
+        shares.append(met[:2])
+    for (first, second), expected in zip(zip(*shares, strict=True), (alone[:2], alone[2:]), strict=True):
+        assert torch.equal(first, expected[0])
+        assert torch.equal(second, expected[1])
+    assert not torch.equal(alone[0], alone[1])
 
 
 def test_the_gap_is_the_supernet_s_score_minus_the_kept_child_s() -> None:
