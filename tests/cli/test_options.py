@@ -137,7 +137,9 @@ def test_settings_that_may_change_are_taken_and_noted(
     written = yaml.safe_load((run / "config.yaml").read_text())
     assert (written["data"]["root"], written["threads"]) == (str(moved), 1)
     (note,) = json.loads((run / "env.json").read_text())["resumed"]
-    assert note["changed"] == {"data.root": [str(tiny_images), str(moved)], "threads": [None, 1]}
+    expected = {"data.root": [str(tiny_images), str(moved)], "run.keep": [2, 3], "threads": [None, 1]}
+    assert note["changed"] == expected
+    assert (written["run"]["name"], written["run"]["keep"]) == (command, 3)
     assert (note["from_step"], note["bit_exact"], note["because"]) == (6, True, [])
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from fnmatch import fnmatch
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ import torch
 from datanas.architecture import Architecture
 from datanas.config import parse_yaml, read_yaml
 from datanas.distributed import Processes
+from datanas.engine.changes import changed_facts, changed_settings, facts
 from datanas.engine.config import Config, resolve
 from datanas.engine.setup import start
 from datanas.errors import CheckpointError, ConfigError, DataError
@@ -26,27 +26,8 @@ from datanas.runs.checkpoint import (
     remove_half_checkpoints,
     save_checkpoint,
 )
-from datanas.runs.environment import cpu_model
 from datanas.runs.folder import RunFolder
 from datanas.tasks.base import Task
-
-MAY_CHANGE = (
-    "run.*",
-    "device",
-    "devices",
-    "num_nodes",
-    "strategy",
-    "process_timeout",
-    "threads",
-    "plugins",
-    "data.root",
-    "search.epochs",
-    "train.epochs",
-)
-"""Settings that a run may be gone on with differently: where, how long and by whom it is made, not what it is."""
-
-_TOPOLOGY = {"device": "device", "processes": "processes"}
-_SURROUNDINGS = {"threads": "threads", "torch": "torch", "machine": "processor"}
 
 
 class Run:
@@ -97,7 +78,7 @@ class Run:
         Raises:
             CheckpointError, ConfigError, DataError, RunInUseError, StorageError: as they say; a new run leaves nothing.
         """
-        self._facts = self._describe(task)
+        self._facts = facts(task, self.device, self.processes)
         self._require_same_data()
         answer = decode_checkpoint(
             self.processes.first(lambda: encode_checkpoint(self._open_first(length, files or {})))
@@ -154,7 +135,8 @@ class Run:
         step, saved, because = 0, None, []
         if latest_step(self._folder.path) is not None:
             step, saved = load_job_state(self._folder.path, self.kind)
-            because = self._compare(saved.get("facts", {}))
+            before, allowed = saved.get("facts", {}), self._allows_topology_change
+            because = changed_facts(before, self._facts, self._folder.path, allow_topology=allowed)
             if step > length:
                 raise ConfigError(f"{self.kind}.epochs: {self._folder.path} has made {step} steps, more than {length}")
         because += [
@@ -172,33 +154,6 @@ class Run:
         others = [rank for rank, each in enumerate(found) if not torch.equal(each, found[0])]
         if others:
             raise DataError(f"data.name {self.config.data.name}: process {others[0]} has other examples than the first")
-
-    def _describe(self, task: Task[Any]) -> dict[str, Any]:
-        """What must be the same for the run to go on bit for bit."""
-        return {
-            "data": task.fingerprint(),
-            "device": self.device.type,
-            "processes": self.processes.size,
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__.partition("+")[0],
-            "machine": f"{cpu_model()}, {torch.backends.cpu.get_cpu_capability()}",
-        }
-
-    def _compare(self, before: Mapping[str, Any]) -> list[str]:
-        """What keeps the run from going on bit for bit."""
-        now = self._facts
-        if before.get("data", now["data"]) != now["data"]:
-            raise DataError(
-                f"data.name {self.config.data.name}: its examples or their split have changed since {self.path} began "
-                f"({before['data'][:12]} then, {now['data'][:12]} now); bring the old data back, or begin a new run"
-            )
-        moved = _differing(before, now, _TOPOLOGY)
-        if moved and not self._allows_topology_change:
-            raise ConfigError(
-                f"{self.path} was made otherwise ({', '.join(moved)}) and would not go on bit for bit; "
-                "--allow-topology-change goes on from the same numbers all the same"
-            )
-        return moved + _differing(before, now, _SURROUNDINGS)
 
 
 @contextmanager
@@ -242,10 +197,11 @@ def begin_run(
         else:
             folder = RunFolder.open(path)
             folder.require_kind(kind)
-            place = load_run_config(path).run
-            here = settings.run.model_copy(update={"root": place.root, "name": place.name})
+            before = load_run_config(path)
+            here = settings.run.model_copy(update={"root": before.run.root, "name": before.run.name})
             config = settings.model_copy(update={"run": here})
-            changed = _changes(path, config, architecture)
+            changed = changed_settings(before, config, path)
+            _require_same_architecture(path, architecture)
         found = {"config": config.to_yaml(), "path": None if path is None else str(path), "changed": changed}
         found["architecture"] = None if architecture is None else architecture.to_json()
         return json.dumps(found).encode()
@@ -301,39 +257,7 @@ def _standing(config: Config) -> Path | None:
     return path if (path / "config.yaml").is_file() else None
 
 
-def _changes(path: Path, config: Config, architecture: Architecture | None) -> dict[str, Any]:
-    """Which settings differ from those of the run, each with both values.
-
-    Raises:
-        ConfigError: one that must not.
-    """
-    before, now = (dict(_flat(each.model_dump(mode="json"))) for each in (load_run_config(path), config))
-    changed = {
-        key: (before.get(key), now.get(key))
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-    }
-    wrong = [key for key in changed if not any(fnmatch(key, pattern) for pattern in MAY_CHANGE)]
-    if wrong:
-        lines = [f"{key}: {changed[key][0]!r} in the run, {changed[key][1]!r} now" for key in wrong]
-        raise ConfigError(
-            "\n".join([*lines, f"{path} goes on with its own settings; leave these out, or choose another --run.name"])
-        )
+def _require_same_architecture(path: Path, architecture: Architecture | None) -> None:
     kept = path / "architecture.json"
     if architecture is not None and kept.is_file() and Architecture.load(kept) != architecture:
         raise ConfigError(f"{path} trains another architecture; go on with --resume, or choose another --run.name")
-    return changed
-
-
-def _flat(section: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in section.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{path}{name}.")
-        else:
-            yield f"{path}{name}", value
-
-
-def _differing(before: Mapping[str, Any], now: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
-    return [
-        f"{name} {before[key]} -> {now[key]}" for key, name in names.items() if before.get(key, now[key]) != now[key]
-    ]
