@@ -196,3 +196,27 @@ def test_the_written_configuration_is_plain_yaml(chain: Any) -> None:
     text = (chain.search / "config.yaml").read_text()
     assert "!!" not in text
     assert yaml.safe_dump(yaml.safe_load(text), sort_keys=False) == text
+
+
+@pytest.mark.parametrize("command", ["search", "train"])
+def test_where_and_how_to_compute_has_options_of_its_own(command: str, cli: Callable[..., Any]) -> None:
+    given = ["--devices", 4, "--num-nodes", 2, "--strategy", "ddp", "--precision", "bfloat16"]
+    code, out, err = cli(command, *given, "--print-config")
+    assert (code, err) == (0, "")
+    found = yaml.safe_load(out)
+    assert (found["devices"], found["num_nodes"], found["strategy"]) == (4, 2, "ddp")
+    precisions = {name: found[name]["precision"] for name in ("search", "train")}
+    assert precisions == {"search": "float32", "train": "float32"} | {command: "bfloat16"}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--devices", 0], "devices: must be at least 1, got 0"),
+        (["--strategy", "fsdp"], "strategy: must be 'auto' or 'ddp', got 'fsdp'"),
+        (["--precision", "float8"], "search.precision: must be 'float32' or 'bfloat16', got 'float8'"),
+        (["--device", "cpu:1", "--devices", 2], "device: cpu:1 is one device, but devices asks for 2; say cpu"),
+    ],
+)
+def test_places_that_are_none(given: list[object], message: str, cli: Callable[..., Any]) -> None:
+    assert cli("search", *given) == (2, "", f"error: {message}\n")
