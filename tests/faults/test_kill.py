@@ -258,3 +258,11 @@ def test_a_task_s_own_state_is_part_of_the_run(
     again = command(*given, **({"forget": "task"} if lost else {}))
     assert again.code == 0, again.err
     assert bool(differences(tmp_path / "run", tmp_path / "whole")) == lost
+
+
+def test_on_the_cpu_deterministic_kernels_are_the_usual_ones(
+    command: Command, arguments: list[str], reference: Reference, tmp_path: Path
+) -> None:
+    outcome = command("search", *arguments, "--deterministic", "true")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert differences(tmp_path / "run", reference["search"]) == []
