@@ -298,3 +298,47 @@ class TestProfile:
         code, out, err = cli("profile", *given)
         assert (code, out) == (2, "")
         assert message in err
+
+
+class TestBest:
+    """The checkpoint after the epoch that scored best stays, whatever comes later."""
+
+    @pytest.fixture
+    def searched(self, settings: list[str], runs: Path, cli: Callable[..., Any]) -> tuple[Path, int]:
+        """A search of six epochs that keeps one checkpoint beside the best, and the best epoch."""
+        more = ["--search.epochs", 6, "--run.keep", 1, "--search.weights.lr", 0.2, "--seed", 3]
+        assert cli("search", *settings, *more, "--quiet").code == 0
+        scores = [line["gap/child"] for line in read_metrics(runs / "run")]
+        best = scores.index(max(scores)) + 1
+        assert best < 6, scores
+        return runs / "run", best
+
+    def test_is_what_derive_takes(self, searched: tuple[Path, int], tmp_path: Path, cli: Callable[..., Any]) -> None:
+        run, best = searched
+        found = {path.name for path in (run / "checkpoints").iterdir()}
+        assert found == {f"step-{3 * best:08d}", "step-00000018"}
+        for given, epoch in (([], 6), (["--checkpoint", "last"], 6), (["--checkpoint", "best"], best)):
+            assert cli("derive", run, *given, "-o", tmp_path / "a.json").code == 0
+            kept = Architecture.load(run / "genotypes" / f"epoch-{epoch:04d}.json")
+            derived = Architecture.load(tmp_path / "a.json")
+            assert (derived, derived.posterior) == (kept, kept.posterior)
+
+    def test_is_what_evaluate_takes(self, settings: list[str], runs: Path, cli: Callable[..., Any]) -> None:
+        more = ["--train.validation", 0.25, "--train.epochs", 5, "--train.ema", 0.5, "--run.keep", 1]
+        assert cli("train", "darts_v2", *settings, *more, "--train.weights.lr", 0.3, "--quiet").code == 0
+        run = runs / "run"
+        scores = [line["validation/accuracy"] for line in read_metrics(run)]
+        best = scores.index(max(scores)) + 1
+        assert (run / "checkpoints" / f"step-{best * 2:08d}").is_dir()
+        printed = {
+            given: cli("evaluate", run, *given) for given in ((), ("--checkpoint", "last"), ("--checkpoint", "best"))
+        }
+        assert {outcome.code for outcome in printed.values()} == {0}
+        assert printed[()].out == printed[("--checkpoint", "last")].out
+        if best < 5:
+            assert printed[()].out != printed[("--checkpoint", "best")].out
+
+    def test_is_not_there_where_nothing_was_compared(self, chain: Any, cli: Callable[..., Any]) -> None:
+        code, out, err = cli("evaluate", chain.train, "--checkpoint", "best")
+        assert (code, out) == (3, "")
+        assert err == f"error: {chain.train}: has no best checkpoint: nothing was measured after an epoch\n"
