@@ -25,7 +25,7 @@ from benchmarks.measuring import alternate, peak_gb, print_peak, report
 from datanas import seeding
 from datanas.architecture import CONV_PRIMITIVES
 from datanas.config import validate
-from datanas.engine.steps import ALONE, frozen, update, update_alpha
+from datanas.engine.steps import UNSHARED, frozen, update, update_alpha
 from datanas.hardware import keep_freed_memory, place
 from datanas.ops.gates import Gates, host_gates
 from datanas.samplers import samplers
@@ -91,7 +91,7 @@ class SparseStep(Search):
         }
         with frozen(self.weights):
             loss = self.sampler.loss(self._loss(gates), draw, PROGRESS)
-            update_alpha(loss, self.alphas, self.alpha_optimizer, "alpha step", ALONE)
+            update_alpha(loss, self.alphas, self.alpha_optimizer, "alpha step", UNSHARED)
 
     def weight_step(self) -> dict[str, Tensor]:
         """Make it, and give the factors of the operations that ran."""

@@ -326,4 +326,4 @@ def rank() -> int:
 
 def is_first() -> bool:
     """Whether this process is the one that speaks: alone, or the first of its run."""
-    return _joined is None or _joined.is_first
+    return rank() == 0

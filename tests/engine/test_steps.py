@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datanas.engine.steps import ALONE, autocast, frozen, update, update_alpha
+from datanas.engine.steps import UNSHARED, autocast, frozen, update, update_alpha
 from datanas.errors import NonFiniteError
 
 LARGE = 1e9
@@ -48,7 +48,7 @@ def test_what_is_not_finite_reaches_no_alpha(fault: str) -> None:
     alpha = weights()
     optimizer = torch.optim.Adam([alpha], 0.1)
     with pytest.raises(NonFiniteError, match=f"alpha step 3: the {message}") as caught:
-        update_alpha(loss(alpha), [alpha], optimizer, "alpha step 3", ALONE)
+        update_alpha(loss(alpha), [alpha], optimizer, "alpha step 3", UNSHARED)
     assert caught.value.exit_code == 4
     assert alpha.tolist() == [3.0, 0.0]
     assert not optimizer.state
@@ -57,7 +57,7 @@ def test_what_is_not_finite_reaches_no_alpha(fault: str) -> None:
 def test_an_alpha_that_overflows_is_put_back() -> None:
     alpha = weights()
     with pytest.raises(NonFiniteError, match="alpha is no longer finite"):
-        update_alpha((1e10 * alpha).sum(), [alpha], sgd(alpha, lr=1e30), "alpha step 1", ALONE)
+        update_alpha((1e10 * alpha).sum(), [alpha], sgd(alpha, lr=1e30), "alpha step 1", UNSHARED)
     assert alpha.tolist() == [3.0, 0.0]
 
 
@@ -65,7 +65,7 @@ def test_a_finite_update_is_made() -> None:
     """Negative control, with the step of SGD worked out by hand."""
     for step in (
         lambda w: update(w.square().sum(), [w], sgd(w), LARGE, "step"),
-        lambda w: update_alpha(w.square().sum(), [w], sgd(w), "step", ALONE),
+        lambda w: update_alpha(w.square().sum(), [w], sgd(w), "step", UNSHARED),
     ):
         w = weights()
         assert step(w) == 9.0
@@ -80,7 +80,7 @@ def test_the_weights_gradient_is_clipped_by_its_norm() -> None:
 
 def test_the_alphas_gradient_is_not_clipped() -> None:
     alpha = nn.Parameter(torch.tensor([3.0, 4.0]))
-    update_alpha((alpha * torch.tensor([30.0, 40.0])).sum(), [alpha], sgd(alpha, lr=1.0), "step", ALONE)
+    update_alpha((alpha * torch.tensor([30.0, 40.0])).sum(), [alpha], sgd(alpha, lr=1.0), "step", UNSHARED)
     assert alpha.tolist() == pytest.approx([-27.0, -36.0])
 
 
@@ -94,14 +94,14 @@ def test_gradients_do_not_add_up() -> None:
 
 def test_an_alpha_step_gives_the_weights_no_gradient() -> None:
     alpha, w = weights(), weights()
-    update_alpha((alpha * w).sum(), [alpha], sgd(alpha), "step", ALONE)
+    update_alpha((alpha * w).sum(), [alpha], sgd(alpha), "step", UNSHARED)
     assert w.grad is None
 
 
 def test_an_alpha_that_the_loss_does_not_see_stays() -> None:
     alpha, unseen = weights(), weights()
     optimizer = torch.optim.Adam([alpha, unseen], 0.1, weight_decay=0.1)
-    update_alpha(alpha.sum(), [alpha, unseen], optimizer, "step", ALONE)
+    update_alpha(alpha.sum(), [alpha, unseen], optimizer, "step", UNSHARED)
     assert unseen.tolist() == [3.0, 0.0]
     assert alpha.tolist() != [3.0, 0.0]
 

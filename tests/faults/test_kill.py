@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from trial import Outcome, Tally, differences
+from trial import Outcome, Tally, differences, points_of
 
 from datanas.runs.checkpoint import latest_step, load_checkpoint
 
@@ -52,13 +52,6 @@ def steps_killed(points: list[str], part: int, parts: int, complete: bool, short
     if not complete:
         chosen = chosen[:: max(1, len(chosen) // short)]
     return chosen[part::parts]
-
-
-def points_of(command: Command, *arguments: object, place: str, tmp_path: Path) -> list[str]:
-    file = tmp_path / "points"
-    outcome = command(*arguments, list_points=[place, str(file)])
-    assert outcome.code == 0, outcome.err
-    return file.read_text().splitlines()
 
 
 PARTS = 4

@@ -344,14 +344,13 @@ def test_a_full_batch_that_cannot_be_shared(two: Two, arguments: list[str], tmp_
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_in_use_stops_all(two: Two, arguments: list[str], reference: Mapping[str, Path]) -> None:
+def test_a_folder_in_use_stops_all(two: Two, reference: Mapping[str, Path]) -> None:
     from datanas.runs import RunFolder
 
     run = reference["search"]
     with RunFolder.open(run):
         first, second = two("search", "--quiet", "--resume", run)
     assert (first.code, second.code, second.err) == (7, 7, "")
-    assert arguments
 
 
 def test_another_number_of_processes(
@@ -386,7 +385,7 @@ def test_devices_starts_the_others_itself(arguments: list[str], pair: Mapping[st
 
 
 def test_one_that_devices_started_is_killed(
-    begin: Callable[..., Started], arguments: list[str], pair: Mapping[str, Path], tmp_path: Path, tally: Tally
+    command: Command, arguments: list[str], tmp_path: Path, tally: Tally
 ) -> None:
     """The first process runs the real command; the one that it starts is told by a plugin to die."""
     plugin = tmp_path / "dying.py"
@@ -396,13 +395,12 @@ def test_one_that_devices_started_is_killed(
         "import faulty\n"
         "faulty.only_in([1, 'kill_after_step', 8])\n"
     )
-    command = [sys.executable, "-m", "datanas", "search", *arguments, "--devices", "2", "--plugin", str(plugin)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    given = [sys.executable, "-m", "datanas", "search", *arguments, "--devices", "2", "--plugin", str(plugin)]
+    done = subprocess.run(given, capture_output=True, text=True, timeout=200)
     assert done.returncode in (1, -signal.SIGKILL), done.stderr
     told = "lost contact with another process" in done.stderr or "a process of this run has failed" in done.stderr
-    again = begin("search", *arguments, "--allow-topology-change").end()
+    again = command("search", *arguments, "--allow-topology-change")
     tally("14. one of two processes killed", told and again.code == 0 and latest_step(tmp_path / "run") == 12, done)
-    assert pair
 
 
 def test_torchrun(arguments: list[str], pair: Mapping[str, Path], tmp_path: Path) -> None:

@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from test_kill import points_of
-from trial import Outcome, Tally, differences
+from trial import Outcome, Tally, differences, points_of
 
 from datanas.runs.checkpoint import latest_step, load_checkpoint
 

@@ -72,6 +72,14 @@ def differences(run: Path, other: Path) -> list[str]:
     return found
 
 
+def points_of(command: Callable[..., Outcome], *arguments: object, place: str, tmp_path: Path) -> list[str]:
+    """The points of storage work that a command passes in a place (`watch_storage` of faulty.py), by name."""
+    file = tmp_path / "points"
+    outcome = command(*arguments, list_points=[place, str(file)])
+    assert outcome.code == 0, outcome.err
+    return file.read_text().splitlines()
+
+
 class Tally:
     """How often a fault was tried and survived."""
 

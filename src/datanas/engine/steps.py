@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from datanas import distributed
-from datanas.distributed import Processes
+from datanas.distributed import ALONE, Processes
 from datanas.errors import NonFiniteError
 
 
@@ -27,7 +26,7 @@ class Averaging:
         network: its running statistics are averaged along, so that all hold the same.
     """
 
-    def __init__(self, processes: Processes = distributed.ALONE, network: nn.Module | None = None) -> None:
+    def __init__(self, processes: Processes = ALONE, network: nn.Module | None = None) -> None:
         self._processes = processes
         self._statistics: list[Tensor] = []
         if processes.size > 1 and network is not None:
@@ -42,7 +41,7 @@ class Averaging:
         return mean
 
 
-ALONE = Averaging()
+UNSHARED = Averaging()
 
 
 def update(
@@ -51,7 +50,7 @@ def update(
     optimizer: Optimizer,
     clip: float,
     what: str,
-    average: Averaging = ALONE,
+    average: Averaging = UNSHARED,
 ) -> float:
     """Backpropagate, average, clip, check, step.
 
@@ -76,7 +75,9 @@ def update(
     return float(value)
 
 
-def update_alpha(loss: Tensor, alphas: Sequence[Tensor], optimizer: Optimizer, what: str, average: Averaging) -> float:
+def update_alpha(
+    loss: Tensor, alphas: Sequence[Tensor], optimizer: Optimizer, what: str, average: Averaging = UNSHARED
+) -> float:
     """As `update`, with gradients for the alphas alone and without clipping; checks the alphas afterwards."""
     gradients = torch.autograd.grad(loss, alphas, allow_unused=True)
     value = float(average(loss, gradients))
