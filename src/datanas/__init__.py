@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datanas.architecture import Architecture as Architecture
+    from datanas.comparison.compare import Comparison as Comparison
+    from datanas.comparison.compare import compare as compare
     from datanas.engine.config import Config as Config
     from datanas.engine.search import SearchResult as SearchResult
     from datanas.engine.search import derive as derive
@@ -22,10 +24,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Architecture": "datanas.architecture",
+    "Comparison": "datanas.comparison.compare",
     "Config": "datanas.engine.config",
     "SearchResult": "datanas.engine.search",
     "TrainResult": "datanas.engine.train",
     "build_network": "datanas.network",
+    "compare": "datanas.comparison.compare",
     "derive": "datanas.engine.search",
     "evaluate": "datanas.engine.train",
     "search": "datanas.engine.search",

@@ -1,6 +1,6 @@
 """Architecture: what a search keeps and everything downstream starts from. Plain data, no torch.
 
-Written as JSON (`datanas.document`), or as the genotype text of DARTS (`datanas.genotype`).
+Written as JSON (`datanas.document`), or as the text of DARTS or NAS-Bench-201 (`datanas.genotype`).
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class Architecture:
     def from_genotype(
         cls, text: str, *, primitives: Sequence[str] | None = None, scope: str = "edge", aggregate: str = "sum"
     ) -> Architecture:
-        """Read DARTS' text form.
+        """Read the text form of DARTS, or that of NAS-Bench-201, which begins with `|` (`datanas.cellstring`).
 
         `Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=range(2, 6), reduce=[...], reduce_concat=[...])`, or
         `Genotype(recurrent=[('relu', 0), ...], concat=range(1, 9))`. The entries (operation, input) stand in one list,
@@ -183,8 +183,8 @@ class Architecture:
 
         Args:
             text: the genotype, also as `NAME = Genotype(...)`; nothing in it is executed.
-            primitives: the candidate operations. Default: DARTS' own, and behind them in sorted order the further
-                names of the text.
+            primitives: the candidate operations. Default: those of DARTS or of NAS-Bench-201, and behind them in sorted
+                order the further names of the text.
             scope: as in the class; the text does not say.
             aggregate: likewise.
 
@@ -197,11 +197,13 @@ class Architecture:
     def to_genotype(self) -> str:
         """DARTS' text form: one flat list where every node has two operations (recurrent: one), else a list per node.
 
-        `from_genotype` makes an equal architecture of it where the primitives, `scope` and `aggregate` are its
-        defaults and the edges are those of the complete graph; the text holds none of these.
+        A single cell named "cell" has NAS-Bench-201's text form. `from_genotype` makes an equal architecture of it
+        where the primitives, `scope` and `aggregate` are its defaults and the edges are those of the complete graph;
+        the text holds none of these.
 
         Raises:
-            ArchitectureError: the cells are not a normal and a reduction cell, or one recurrent cell.
+            ArchitectureError: the cells are not a normal and a reduction cell, one recurrent cell, or a "cell" of one
+                input with at most one operation on an edge.
         """
         return print_genotype(self.cells)
 

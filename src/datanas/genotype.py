@@ -1,4 +1,4 @@
-"""DARTS' text form of cells, the genotype (Liu et al., 2019)."""
+"""The text forms of cells: DARTS' genotype (Liu et al., 2019), and by `datanas.cellstring` NAS-Bench-201's string."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from datanas.cell import MAX_COUNT, Cell
+from datanas.cellstring import print_cell, read_cell
 from datanas.checks import check_keys, check_nodes, read_integer, read_list, read_name
 from datanas.errors import ArchitectureError, nearest
 
@@ -57,6 +58,8 @@ def read_genotype(text: str, primitives: Sequence[str] | None = None) -> tuple[s
     Raises:
         ArchitectureError: the text is something else; the message names the place.
     """
+    if text.lstrip().startswith("|"):
+        return "nasbench201", {"cell": read_cell(text, primitives)}
     fields = _read_fields(text)
     form = next((form for form in _FORMS if not form.groups.keys().isdisjoint(fields)), _FORMS[0])
     check_keys(fields, [field for pair in form.groups.items() for field in pair])
@@ -75,8 +78,10 @@ def print_genotype(cells: Mapping[str, Cell]) -> str:
     """The text that `Architecture.to_genotype` describes.
 
     Raises:
-        ArchitectureError: the cells are not a normal and a reduction cell, or one recurrent cell.
+        ArchitectureError: the cells are not those that it names.
     """
+    if cells.keys() == {"cell"}:
+        return print_cell(cells["cell"])
     form = next((form for form in _FORMS if form.groups.keys() == cells.keys()), None)
     if form is None or any(cell.inputs != form.inputs for cell in cells.values()):
         raise ArchitectureError(

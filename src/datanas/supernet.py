@@ -19,12 +19,15 @@ class Supernet(nn.Module):
         space: builds the body.
         stem: the task's way in.
         make_head: the task's way out, from the channels of the body's feature maps.
+        partial: let candidates see one of so many parts of the channels.
     """
 
-    def __init__(self, space: Space, stem: nn.Module, make_head: Callable[[tuple[int, ...]], nn.Module]) -> None:
+    def __init__(
+        self, space: Space, stem: nn.Module, make_head: Callable[[tuple[int, ...]], nn.Module], *, partial: int = 1
+    ) -> None:
         super().__init__()
         self.stem = stem
-        body = space.supernet_body(stem)
+        body = space.supernet_body(stem) if partial == 1 else space.partial_body(stem, partial)
         self.body: nn.Module = body
         self.head = make_head(body.out_channels)
 

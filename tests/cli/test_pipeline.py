@@ -34,11 +34,13 @@ class TestSearch:
             "cells.png",
             "cells.svg",
             "config.yaml",
+            "clock.json",
             "env.json",
             "genotypes/epoch-0001.json",
             "genotypes/epoch-0002.json",
             "lock",
             "metrics.jsonl",
+            "result.json",
         }
         assert steps <= found
 
@@ -171,7 +173,7 @@ class TestDerive:
             (["--samples", "0"], 2, "sampler.samples: must be at least 1, got 0"),
             (["--epoch", "9"], 3, "has kept nothing for epoch 9"),
             *(
-                (["--epoch", "1", *more], 2, "--epoch: --top, --samples and --checkpoint need the probabilities of the")
+                (["--epoch", "1", *more], 2, "--epoch: the other options need the probabilities of a checkpoint")
                 for more in (["--top", "2"], ["--samples", "2"], ["--checkpoint", "best"])
             ),
         ],

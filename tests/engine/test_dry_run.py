@@ -73,7 +73,7 @@ def test_measurements_are_counted_as_often_as_they_come(config: Make, every: int
 
 
 def test_the_whole_time_is_steps_and_measurements(config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dry_run, "_measure", lambda job, device: (2.0, 100.0))
+    monkeypatch.setattr(dry_run, "measure_job", lambda job, device: (2.0, 100.0))
     settings = resolve(config(search={"epochs": 1200}))
     assert "3,600 steps in 1200 epochs, about 35:20:00 h" in estimate_search(settings)
 

@@ -261,13 +261,14 @@ def test_processes_draw_for_each_other_s_batches_too(job: SearchJob, monkeypatch
 
 
 def test_the_gap_is_the_supernet_s_score_minus_the_kept_child_s() -> None:
-    gap = Gap(supernet=0.8, children_mean=0.5, children_variance=4.0, child=0.6)
+    gap = Gap(supernet=0.8, children_mean=0.5, children_variance=4.0, child=0.6, inherited=0.4)
     assert gap.gap == pytest.approx(0.2)
     assert gap.figures() == {
         "gap/supernet": 0.8,
         "gap/children_mean": 0.5,
         "gap/children_variance": 4.0,
         "gap/child": 0.6,
+        "gap/inherited": 0.4,
         "gap/gap": gap.gap,
     }
 
@@ -279,4 +280,4 @@ def test_a_limit_is_kept(job: SearchJob, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(job.task, "evaluate", lambda *args: limits.append(args[1:]) or original(*args))
     kept = job.sampler.derive().architecture
     measure_gap(job.supernet, job.sampler, job.task, kept, limited, device=CPU, seed=0, epoch=1, progress=0.5)
-    assert limits == [("alpha", 12)] * 5
+    assert limits == [("alpha", 12)] * 6

@@ -315,6 +315,7 @@ def test_an_evaluation_is_plain_numbers(config: Make) -> None:
         "loss": float,
         "parameters": int,
         "macs": int,
+        "part": str,
     }
 
 

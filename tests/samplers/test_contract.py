@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from datanas.config import ComponentConfig, validate
 from datanas.errors import ConfigError
 from datanas.ops.gates import Gates
 from datanas.samplers import samplers
-from datanas.samplers.base import Draw, Sampler
+from datanas.samplers.base import Draw, Sampler, Update
 from datanas.spaces import spaces
 from datanas.supernet import Supernet
 from datanas.tasks import tasks
@@ -22,13 +24,17 @@ GROUPS = SPACE.groups()
 
 
 def make(name: str, seed: int = 0) -> Sampler:
-    """The sampler with its default settings, and alphas that prefer something."""
+    """The sampler with its default settings, alphas that prefer something, and a few steps behind it."""
     torch.manual_seed(seed)
     entry = samplers[name]
     sampler = entry(validate(entry.Config, {"name": name}, "sampler"), GROUPS, "conv_cell")
     with torch.no_grad():
         for parameter in sampler.parameters():
             parameter.add_(0.5 * torch.randn(parameter.shape))
+    for step in range(3):
+        before = {key: value.detach().clone() for key, value in sampler.named_parameters()}
+        proposed = sampler.propose(0.1, torch.Generator().manual_seed(10 * seed + step))
+        sampler.settle(Update(proposed, 1.0 + step / 10, before, lr=1e-3))
     return sampler
 
 
@@ -109,26 +115,49 @@ def test_a_uniform_draw_ignores_alpha(sampler: Sampler) -> None:
 
 
 def test_the_loss_is_a_finite_scalar_that_reaches_every_alpha(sampler: Sampler) -> None:
-    """A step of alpha can be made from it, whatever the task's loss is."""
-    assert set(sampler.alpha) == set(GROUPS)
-    found = draw(sampler)
+    """A step of every parameter can be made from it, whatever the task's loss is; through the gates, or besides."""
+    found = sampler.propose(0.5, torch.Generator().manual_seed(0))
     flat = torch.cat([gates.flatten() for gates in found.gates.values()])
-    loss = sampler.loss((flat * torch.linspace(-1, 1, len(flat))).sum(), found, 0.5)
+    task_loss = (flat * torch.linspace(-1, 1, len(flat))).sum()
+    assert task_loss.requires_grad == sampler.differentiable
+    loss = sampler.loss(task_loss, found, 0.5)
     assert loss.shape == ()
     assert loss.isfinite()
-    loss.backward()
-    for alpha in sampler.alpha.values():
-        assert alpha.grad is not None
-        assert alpha.grad.isfinite().all()
-        assert (alpha.grad != 0).any()
+    if loss.requires_grad:
+        loss.backward()
+    for parameter in sampler.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.isfinite().all()
+        assert (parameter.grad != 0).any()
+
+
+def test_a_gate_that_is_not_asked_has_no_part_in_the_gradient(sampler: Sampler) -> None:
+    found = sampler.propose(0.5, torch.Generator().manual_seed(0))
+    if found.asked is None:
+        return
+    for name, gates in found.gates.items():
+        unasked = (gates * ~found.asked[name]).sum()
+        gradients = torch.autograd.grad(unasked, list(sampler.parameters()), allow_unused=True, retain_graph=True)
+        assert all(gradient is None or not gradient.any() for gradient in gradients)
+
+
+def test_a_step_is_settled_by_numbers_alone(sampler: Sampler) -> None:
+    """Two samplers that have made the same steps are the same, and no parameter leaves the finite numbers."""
+    twin = make(sampler.config.name)
+    for name, value in sampler.state_dict().items():
+        assert value.isfinite().all()
+        assert torch.equal(value, twin.state_dict()[name])
 
 
 def test_a_state_gives_the_same_draws(sampler: Sampler) -> None:
     other = make(sampler.config.name, seed=1)
-    assert any(not torch.equal(a, b) for a, b in zip(sampler.parameters(), other.parameters(), strict=True))
+    state = other.state_dict()
+    assert any(not torch.equal(value, state[name]) for name, value in sampler.state_dict().items())
     other.load_state_dict(sampler.state_dict())
     for seed in range(3):
         assert same(draw(sampler, seed), draw(other, seed))
+        generators = [torch.Generator().manual_seed(seed) for _ in range(2)]
+        assert same(sampler.propose(0.5, generators[0]), other.propose(0.5, generators[1]))
     assert other.derive().architecture == sampler.derive().architecture
 
 
@@ -205,3 +234,42 @@ def test_what_is_drawn_runs_in_a_supernet(sampler: Sampler) -> None:
     outputs = supernet(torch.randn(2, 3, 8, 8), gates)
     assert outputs.shape == (2, 5)
     assert outputs.isfinite().all()
+
+
+def test_candidates_are_different_architectures_of_the_space(sampler: Sampler) -> None:
+    found = sampler.candidates(8, torch.Generator().manual_seed(0))
+    assert 1 <= len(found) == len(set(found)) <= 8
+    assert found == sampler.candidates(8, torch.Generator().manual_seed(0))
+    for architecture in found:
+        assert {name: cell.edges for name, cell in architecture.cells.items()} == {
+            name: group.edges for name, group in GROUPS.items()
+        }
+
+
+@pytest.mark.parametrize("name", sorted(samplers))
+def test_of_one_operation_an_edge_it_keeps_one(name: str) -> None:
+    """In a space like NAS-Bench-201 what is kept, sampled or compared can be looked up."""
+    torch.manual_seed(0)
+    groups = {"cell": replace(GROUPS["normal"], name="cell", single=True)}
+    sampler = samplers[name](validate(samplers[name].Config, {"name": name}, "sampler"), groups, "nasbench201")
+    with torch.no_grad():
+        for parameter in sampler.parameters():
+            parameter.add_(torch.randn(parameter.shape))
+    generator = torch.Generator().manual_seed(0)
+    kept = [found for found, _ in sampler.derive(3).ranking]
+    for architecture in (*kept, *sampler.candidates(5, generator)):
+        assert (architecture.code["cell"].sum(axis=1) <= 1).all()
+        assert (architecture.scope, architecture.aggregate) == ("edge", "sum")
+    (table,) = sampler.probabilities().values()
+    torch.testing.assert_close(table.sum(dim=1), torch.ones(len(table), dtype=table.dtype))
+
+
+@pytest.mark.parametrize("name", sorted(samplers))
+@pytest.mark.parametrize("settings", [{"rule": "two_inputs"}, {"rule": "top_operations", "operations": 2}])
+def test_a_rule_that_the_space_cannot_serve_is_refused(name: str, settings: dict[str, object]) -> None:
+    if "derivation" not in samplers[name].Config.model_fields:
+        return
+    groups = {"cell": replace(GROUPS["normal"], name="cell", single=True)}
+    config = validate(samplers[name].Config, {"name": name, "derivation": settings}, "sampler")
+    with pytest.raises(ConfigError, match="does not leave one operation on each edge, as space nasbench201 needs"):
+        samplers[name](config, groups, "nasbench201")

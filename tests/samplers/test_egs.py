@@ -169,11 +169,11 @@ def test_operations_are_drawn_as_often_as_their_inclusion_probability_says(scope
     count, generator = 3000, torch.Generator().manual_seed(0)
     with torch.no_grad():
         total = sum(made.draw(0.0, generator).codes["normal"] for _ in range(count))
-    expected = inclusion_probs(made._probs("normal"), 3)
+    expected = inclusion_probs(made.vector_probs("normal"), 3)
     deviation = (expected * (1 - expected) / count).sqrt()
     assert (((total / count) - expected).abs() <= 4 * deviation).all()
     # The vectors themselves, which would be the frequencies of a single draw, are far off.
-    assert (((total / count) - made._probs("normal")).abs() > 4 * deviation).any()
+    assert (((total / count) - made.vector_probs("normal")).abs() > 4 * deviation).any()
 
 
 def test_inclusion_is_that_of_what_the_network_sees(any_sampler: EGS) -> None:
@@ -183,7 +183,7 @@ def test_inclusion_is_that_of_what_the_network_sees(any_sampler: EGS) -> None:
         assert found.shape == BOTH[name].shape
         assert (found >= 0).all()
         assert (found <= 1 + 1e-12).all()
-        expected = layout.to_edges(1 - (1 - any_sampler._probs(name)) ** samples)
+        expected = layout.to_edges(1 - (1 - any_sampler.vector_probs(name)) ** samples)
         torch.testing.assert_close(found, expected)
 
 
@@ -244,7 +244,7 @@ def test_the_entropy_s_gradient_is_the_one_derived_by_hand() -> None:
     """Of H = -sum p log p with p = softmax(alpha): dH / d alpha_k = -p_k (log p_k + H)."""
     made = sampler({"normal": NORMAL}, scope="edge", constraint={"kind": "entropy", "gamma": 2.0})
     _, _, gradients = loss_of(made)
-    p = made._probs("normal")
+    p = made.vector_probs("normal")
     entropy = -(p * p.log()).sum(dim=1, keepdim=True)
     torch.testing.assert_close(gradients["normal"].double(), -2.0 * p * (p.log() + entropy), rtol=1e-4, atol=1e-6)
 
@@ -256,7 +256,7 @@ def test_the_constraint_s_gradient_stops_at_the_code_unless_it_is_let_through() 
         for let in (False, True)
     )
     added, found, gradients = loss_of(detached)
-    p = detached._probs("normal")
+    p = detached.vector_probs("normal")
     sign = (p - found.codes["normal"]).sign().double()
     expected = p * (sign - (sign * p).sum(dim=1, keepdim=True))
     torch.testing.assert_close(gradients["normal"].double(), expected, rtol=1e-4, atol=1e-6)

@@ -21,6 +21,12 @@ def run(
     *,
     top: Annotated[int, Parameter(name=["--top", "-n"], help="How many of the likeliest architectures to list.")] = 1,
     samples: Annotated[int | None, Parameter(help="M, where it should differ from the search's.")] = None,
+    rule: Annotated[
+        Literal["likeliest", "top_operations", "two_inputs", "best_sample"] | None,
+        Parameter(help="How to choose; by default as the search does."),
+    ] = None,
+    operations: Annotated[int | None, Parameter(help="How many on each edge, for the rule top_operations.")] = None,
+    candidates: Annotated[int | None, Parameter(help="How many to compare, for the rule best_sample.")] = None,
     epoch: Annotated[int | None, Parameter(help="Take what this epoch would have kept instead of the last.")] = None,
     checkpoint: Annotated[
         Literal["last", "best"], Parameter(help="Which: best is after the epoch whose child scored best.")
@@ -40,11 +46,19 @@ def run(
         raise ConfigError(f"--top: must be at least 1, got {top}")
     others: tuple[tuple[Architecture, float], ...] = ()
     if epoch is not None:
-        if top > 1 or samples is not None or checkpoint != "last":
-            raise ConfigError("--epoch: --top, --samples and --checkpoint need the probabilities of the last epoch")
+        if top > 1 or checkpoint != "last" or any(x is not None for x in (samples, rule, operations, candidates)):
+            raise ConfigError("--epoch: the other options need the probabilities of a checkpoint")
         kept = _kept_after(path, epoch)
     else:
-        derivation = derive(path, n=top, samples=samples, checkpoint=checkpoint)
+        derivation = derive(
+            path,
+            n=top,
+            samples=samples,
+            checkpoint=checkpoint,
+            rule=rule,
+            operations=operations,
+            candidates=candidates,
+        )
         kept = replace(derivation.architecture, source=_source(path))
         others = derivation.ranking[1:]
     if genotype:

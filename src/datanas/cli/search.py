@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from datanas.cli.options import (
     Devices,
     DryRun,
@@ -20,6 +22,9 @@ from datanas.cli.options import (
     resolve_options,
 )
 from datanas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from datanas.tables import Truth
 
 
 def run(
@@ -66,4 +71,15 @@ def run(
     if result.gap is not None:
         gap = result.gap
         print(f"supernet {gap.supernet:.2%}, sampled children {gap.children_mean:.2%}, child kept {gap.child:.2%}")
+    if result.truth is not None:
+        print(truth_text(result.truth))
     print(f"written to {result.path}: architecture.json, cells.svg, cells.png, metrics.jsonl")
+
+
+def truth_text(truth: Truth) -> str:
+    """What a table says of the cell that was kept, in a line."""
+    expected = "" if truth.expected is None else f", expected under P {truth.expected:.2f}"
+    return (
+        f"{truth.metric}: {truth.value:.2f}, at least as good as {truth.percentile:.1f} % of all cells{expected}, "
+        f"best {truth.best:.2f}"
+    )

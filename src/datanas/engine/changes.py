@@ -25,6 +25,7 @@ MAY_CHANGE = (
     "threads",
     "plugins",
     "data.root",
+    "truth.*",
     "search.epochs",
     "train.epochs",
 )
@@ -41,10 +42,7 @@ def changed_settings(before: Config, now: Config, path: Path) -> dict[str, tuple
     Raises:
         ConfigError: one that must not.
     """
-    old, new = (dict(_flat(each.model_dump(mode="json"))) for each in (before, now))
-    changed = {
-        key: (old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)
-    }
+    changed = differing(before.model_dump(mode="json"), now.model_dump(mode="json"))
     wrong = [key for key in changed if not any(fnmatch(key, pattern) for pattern in MAY_CHANGE)]
     if wrong:
         lines = [f"{key}: {changed[key][0]!r} in the run, {changed[key][1]!r} now" for key in wrong]
@@ -52,6 +50,14 @@ def changed_settings(before: Config, now: Config, path: Path) -> dict[str, tuple
             "\n".join([*lines, f"{path} goes on with its own settings; leave these out, or choose another --run.name"])
         )
     return changed
+
+
+def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The dotted names of the settings that differ between two plain configurations, each with both values."""
+    old, new = dict(_flat(before)), dict(_flat(now))
+    return {
+        key: (old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)
+    }
 
 
 def _flat(section: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, SerializeAsAny, field_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from datanas.config import ComponentConfig, Section, apply_overrides, component, read_yaml, validate
 from datanas.data import datasets
@@ -71,6 +71,22 @@ class GradientConfig(Section):
     share: float = Field(0.25, gt=0, le=1, description="of the closed gates, where subsampled")
 
 
+class HypergradientConfig(Section):
+    """How the alpha step heeds that the weights follow alpha (DARTS, ICLR 2019, Eq. 6 to 8).
+
+    `unrolled` looks one weight step ahead. Its mixed second derivative is exact, or the finite difference that DARTS
+    takes, which is faster but far from it on networks with ReLUs (docs/method.md).
+    """
+
+    kind: Literal["first_order", "unrolled"] = "first_order"
+    product: Literal["exact", "finite_difference"] = "exact"
+
+    @model_validator(mode="before")
+    @classmethod
+    def kind_alone(cls, raw: Any) -> Any:
+        return {"kind": raw} if isinstance(raw, str) else raw
+
+
 def _ratio(value: str) -> str:
     parse_ratio(value)
     return value
@@ -82,6 +98,7 @@ class SearchConfig(Section):
     epochs: int = Field(50, ge=1)
     batch_size: int = Field(64, ge=2)
     images: int | None = Field(None, ge=2, description="training images to search with, balanced; null for all")
+    shuffled_labels: bool = Field(False, description="search on labels without meaning: a control")
     split: str = Field("1:1", description="m:n, images for the weights and for alpha")
     steps: str = Field("1:1", description="m:n, weight steps and alpha steps in turn")
     alpha_start: float = Field(0.0, ge=0, lt=1, description="share of the search before alpha is first updated")
@@ -89,6 +106,7 @@ class SearchConfig(Section):
     weights: SGDConfig = SGDConfig()
     alpha: AdamConfig = AdamConfig()
     gradient: GradientConfig = GradientConfig()
+    hypergradient: HypergradientConfig = HypergradientConfig()
     gap: GapConfig = GapConfig()
     execution: Literal["sparse", "dense"] = Field("sparse", description="dense runs every operation: the reference")
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -121,7 +139,21 @@ class TrainConfig(Section):
     validation: float = Field(0.0, ge=0, lt=1, description="share of the training images held out and measured")
     validate_every: int = Field(1, ge=1, description="epochs between two measurements of the held-out share")
     precision: Literal["float32", "bfloat16"] = "float32"
+    test: bool = Field(True, description="measure on the test set at the end; otherwise on the held-out share")
     compile: bool = Field(False, description="run the network under torch.compile, which takes minutes to start")
+
+    @model_validator(mode="after")
+    def measured_somewhere(self) -> TrainConfig:
+        if not self.test and self.validation == 0:
+            raise ValueError("test: false needs a held-out share; set validation")
+        return self
+
+
+class TruthConfig(Section):
+    """A table of known accuracies, to say at the end of a search how good its cell is; the search never sees it."""
+
+    table: Path | None = Field(None, description=".npz or .csv; docs/data.md has the forms")
+    metric: str | None = Field(None, description="which column; null for the table's first accuracy")
 
 
 class RunConfig(Section):
@@ -165,6 +197,7 @@ class Config(Section):
     sampler: SerializeAsAny[ComponentConfig]
     search: SearchConfig = SearchConfig()
     train: TrainConfig = TrainConfig()
+    truth: TruthConfig = TruthConfig()
 
     def to_yaml(self) -> str:
         """The resolved configuration; reading it back gives an equal one."""
@@ -217,4 +250,14 @@ def resolve(raw: Mapping[str, Any] | Config | str | Path, overrides: Sequence[tu
         faults.append(str(error))
     if faults:
         raise ConfigError("\n".join(faults))
+    _require_fit(config)
     return config
+
+
+def _require_fit(config: Config) -> None:
+    sampler = samplers[config.sampler.name]
+    if config.search.hypergradient.kind == "unrolled" and not sampler.differentiable:
+        raise ConfigError(
+            f"search.hypergradient: unrolled differentiates through the gates, which sampler {config.sampler.name} "
+            "does not; use first_order"
+        )

@@ -23,7 +23,7 @@ def estimate_search(config: Config) -> str:
     with memory_errors():
         device = select_device(config)
         job = SearchJob(config, load_task(config, device), device)
-        step, measure = _measure(job, device)
+        step, measure = measure_job(job, device)
     settings = config.search
     measured = -(-settings.epochs // settings.gap.every)
     costs = job.expected_costs()
@@ -42,7 +42,7 @@ def estimate_train(config: Config, architecture: Architecture) -> str:
     with memory_errors():
         device = select_device(config)
         job = TrainJob(config, architecture, load_task(config, device), device)
-        step, measure = _measure(job, device)
+        step, measure = measure_job(job, device)
     measured = -(-config.train.epochs // config.train.validate_every)
     return "\n".join(
         [
@@ -53,7 +53,7 @@ def estimate_train(config: Config, architecture: Architecture) -> str:
     )
 
 
-def _measure(job: Job, device: torch.device) -> tuple[float, float]:
+def measure_job(job: Job, device: torch.device) -> tuple[float, float]:
     """Seconds of a step, and of the measurements after an epoch; the job is thrown away afterwards."""
     steps = count(max(0, job.epochs * job.steps_per_epoch - job.steps_per_epoch))
 

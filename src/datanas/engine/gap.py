@@ -33,12 +33,14 @@ class Gap:
         children_mean, children_variance: of sampled children, each with its statistics re-estimated; the variance is
             that of the score in per cent, as the paper prints it.
         child: the most probable child, with its statistics re-estimated, and the weights of the search.
+        inherited: the same with the running statistics of the supernet, which mix those of different children.
     """
 
     supernet: float
     children_mean: float
     children_variance: float
     child: float
+    inherited: float
 
     @property
     def gap(self) -> float:
@@ -89,13 +91,14 @@ def measure_gap(
                 with re_estimated(supernet, task, supernet.child(gates), batches):
                     children.append(score(supernet.child(gates)))
             gates = architecture_gates(kept, device)
+            inherited = score(supernet.child(gates))
             with re_estimated(supernet, task, supernet.child(gates), batches):
                 child = score(supernet.child(gates))
     finally:
         supernet.train(training)
         task.load_state_dict(state)
     variance = statistics.variance([100 * score for score in children])
-    return Gap(whole, statistics.mean(children), variance, child)
+    return Gap(whole, statistics.mean(children), variance, child, inherited)
 
 
 def architecture_gates(architecture: Architecture, device: torch.device) -> dict[str, Gates]:

@@ -101,6 +101,7 @@ class _Course:
         self._total = job.length
         self._sums = _Sums()
         self._best: tuple[float, int] | None = None
+        self._began = time.monotonic()
         if run.saved is not None:
             self._load(run.saved)
 
@@ -159,6 +160,9 @@ class _Course:
         return is_best
 
     def _save(self, step: int, metrics: Metrics | None) -> None:
+        now = time.monotonic()
+        self._run.seconds += now - self._began
+        self._began = now
         if metrics is None:
             return
         metrics.sync()

@@ -30,6 +30,9 @@ from datanas.runs.folder import RunFolder
 from datanas.tasks.base import Task
 
 
+CLOCK_FILE = "clock.json"
+
+
 class Run:
     """A run that this process takes part in; made by `begin_run`.
 
@@ -41,6 +44,7 @@ class Run:
         step: from which step it goes on, once it is open.
         saved: the state that was saved there; None for a run from its beginning.
         architecture: what the first process trains, where the kind of run has one.
+        seconds: how long it has run up to the last checkpoint, in all its parts, setting up left out.
     """
 
     def __init__(self, config: Config, kind: str, device: torch.device, processes: Processes) -> None:
@@ -51,6 +55,7 @@ class Run:
         self.step = 0
         self.saved: dict[str, Any] | None = None
         self.architecture: Architecture | None = None
+        self.seconds = 0.0
         self._folder: RunFolder | None = None
         self._path: Path | None = None
         self._changed: dict[str, Any] = {}
@@ -84,7 +89,7 @@ class Run:
             self.processes.first(lambda: encode_checkpoint(self._open_first(length, files or {})))
         )
         self._path = Path(answer["path"])
-        self.step, self.saved = answer["step"], answer["saved"]
+        self.step, self.saved, self.seconds = answer["step"], answer["saved"], answer["seconds"]
 
     def save(self, step: int, state: Mapping[str, Any], best: int | None) -> None:
         """Write a checkpoint; only the first process does.
@@ -94,6 +99,7 @@ class Run:
         """
         if self.is_first:
             whole = {"kind": self.kind, "facts": self._facts, **state}
+            self.write_json(CLOCK_FILE, {"seconds": self.seconds})
             save_checkpoint(self.path, step, whole, self.config.run.keep, best)
 
     def write_text(self, relative: str | Path, text: str) -> None:
@@ -130,7 +136,7 @@ class Run:
         if self._folder is None:
             self._folder = RunFolder.create(self.config.run.root, self.config.run.name, self.kind)
             self._folder.settle({**files, "config.yaml": self.config.to_yaml()}, self.kind)
-            return {"path": str(self._folder.path), "step": 0, "saved": None}
+            return {"path": str(self._folder.path), "step": 0, "saved": None, "seconds": 0.0}
         remove_half_checkpoints(self._folder.path)
         step, saved, because = 0, None, []
         if latest_step(self._folder.path) is not None:
@@ -146,7 +152,7 @@ class Run:
             self._folder.write_text("config.yaml", self.config.to_yaml())
         note = {"from_step": step, "bit_exact": not because, "because": because, "changed": self._changed}
         self._folder.write_env(self.kind, note)
-        return {"path": str(self._folder.path), "step": step, "saved": saved}
+        return {"path": str(self._folder.path), "step": step, "saved": saved, "seconds": _clock(self._folder.path)}
 
     def _require_same_data(self) -> None:
         own = sha256(self._facts["data"].encode()).digest()
@@ -247,6 +253,14 @@ def load_chosen_state(run: Path, kind: str, checkpoint: Literal["last", "best"])
     if saved["best"] is None:
         raise CheckpointError(f"{run}: has no best checkpoint: nothing was measured after an epoch")
     return load_job_state(run, kind, int(saved["best"][1]))
+
+
+def _clock(run: Path) -> float:
+    """Seconds that the earlier parts of a run took; 0 where that is not known."""
+    try:
+        return float(json.loads((run / CLOCK_FILE).read_bytes())["seconds"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return 0.0
 
 
 def _standing(config: Config) -> Path | None:

@@ -13,12 +13,13 @@ from datanas import seeding
 from datanas.data import datasets
 from datanas.distributed import ALONE, Processes, ProcessGroup, join
 from datanas.engine.config import Config
-from datanas.errors import ConfigError, OutOfMemoryError
+from datanas.errors import ConfigError, OutOfMemoryError, nearest
 from datanas.hardware import keep_freed_memory
 from datanas.samplers import samplers
 from datanas.samplers.base import Sampler
 from datanas.spaces import spaces
 from datanas.spaces.base import Space
+from datanas.tables import AccuracyTable
 from datanas.tasks import tasks
 from datanas.tasks.base import Task
 
@@ -85,6 +86,32 @@ def load_task(config: Config, device: torch.device, processes: Processes = ALONE
     task: Task[Any] = tasks[config.task.name](config.task, data, device, config.seed)
     task.processes = processes
     return task
+
+
+def load_table(config: Config) -> AccuracyTable | None:
+    """The table of known accuracies that the configuration names, checked against its space.
+
+    Raises:
+        DataError: the table is missing or broken.
+        ConfigError: it is not one of this space, or has no such metric.
+    """
+    if config.truth.table is None:
+        return None
+    groups = build_space(config).groups()
+    group = next(iter(groups.values()))
+    if len(groups) > 1 or not group.single:
+        raise ConfigError(
+            f"truth.table: a table holds cells of one operation an edge, which space {config.space.name} does not have"
+        )
+    table = AccuracyTable.load(config.truth.table, group.primitives)
+    if tuple(map(tuple, table.edges)) != group.edges:
+        raise ConfigError(
+            f"truth.table: {config.truth.table} has the edges {table.edges}, space {config.space.name} {group.edges}"
+        )
+    metric = config.truth.metric
+    if metric is not None and metric not in table.metrics:
+        raise ConfigError(f"truth.metric: {config.truth.table} has no {metric!r}; {nearest(metric, table.metrics)}")
+    return table
 
 
 def build_space(config: Config) -> Space:

@@ -76,14 +76,28 @@ def update(
 
 
 def update_alpha(
-    loss: Tensor, alphas: Sequence[Tensor], optimizer: Optimizer, what: str, average: Averaging = UNSHARED
+    loss: Tensor,
+    alphas: Sequence[Tensor],
+    optimizer: Optimizer,
+    what: str,
+    average: Averaging = UNSHARED,
+    task_loss: Tensor | None = None,
 ) -> float:
-    """As `update`, with gradients for the alphas alone and without clipping; checks the alphas afterwards."""
-    gradients = torch.autograd.grad(loss, alphas, allow_unused=True)
-    value = float(average(loss, gradients))
+    """As `update`, with gradients for the alphas alone and without clipping; checks the alphas afterwards.
+
+    An alpha that the loss does not depend on stays as it is.
+
+    Returns:
+        The mean of `task_loss`, the part of the loss that is the task's; by default of all of it.
+    """
+    gradients: Sequence[Tensor | None] = [None] * len(alphas)
+    if alphas and loss.requires_grad:
+        gradients = torch.autograd.grad(loss, alphas, allow_unused=True)
+    parts = [loss.detach().float(), (loss if task_loss is None else task_loss).detach().float().to(loss.device)]
+    whole, value = average(torch.stack(parts), gradients).tolist()
     present = [gradient for gradient in gradients if gradient is not None]
     size = float(torch.stack([gradient.norm() for gradient in present]).norm()) if present else 0.0
-    _require_finite(what, loss=value, gradient=size)
+    _require_finite(what, loss=whole, gradient=size)
     for alpha, gradient in zip(alphas, gradients, strict=True):
         alpha.grad = gradient
     before = [alpha.detach().clone() for alpha in alphas]
@@ -93,7 +107,7 @@ def update_alpha(
             for alpha, old in zip(alphas, before, strict=True):
                 alpha.copy_(old)
         raise NonFiniteError(f"{what}: alpha is no longer finite; try a smaller search.alpha.lr")
-    return value
+    return float(value)
 
 
 @contextmanager

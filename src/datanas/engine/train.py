@@ -145,11 +145,12 @@ class Evaluation:
     """What a trained network reaches and costs.
 
     Attributes:
-        score: the task's score on the test set (accuracy in 0..1).
+        score: the task's score on the part (accuracy in 0..1).
         error: 1 - score.
-        loss: mean test loss.
+        loss: mean loss there.
         parameters: learned numbers, the auxiliary tower left out.
         macs: multiply-adds of one example.
+        part: where it was measured, "test" or "validation".
     """
 
     score: float
@@ -157,6 +158,7 @@ class Evaluation:
     loss: float
     parameters: int
     macs: int
+    part: str = "test"
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ class TrainResult:
     Attributes:
         path: the run folder.
         network: the trained network, in evaluation mode (the average of the weights, where one was kept).
-        evaluation: its test figures.
+        evaluation: its figures on the test set, or on the held-out share with `train.test: false`.
     """
 
     path: Path
@@ -216,7 +218,7 @@ def train(
         network = job.evaluated
         weights = {name: value.contiguous() for name, value in network.state_dict().items()}
         run.write_bytes(NETWORK_FILE, save(weights))
-        evaluation = measure(network, task)
+        evaluation = measure(network, task, "test" if run.config.train.test else "validation")
         run.write_json("evaluation.json", asdict(evaluation))
         return TrainResult(run.path, network.eval(), evaluation)
 
@@ -271,9 +273,9 @@ def _trained_weights(run: Path, checkpoint: Literal["last", "best"] | None) -> t
         raise CheckpointError(f"{file}: not a trained network: {str(error).splitlines()[0]}") from None
 
 
-def measure(network: torch.nn.Module, task: Task[Any]) -> Evaluation:
-    """Test figures and costs."""
-    found = score(network, task, "test")
+def measure(network: torch.nn.Module, task: Task[Any], part: Literal["test", "validation"] = "test") -> Evaluation:
+    """Figures on a part, and costs."""
+    found = score(network, task, part)
     auxiliary = getattr(network.head, "auxiliary", None)
     extra = 0 if auxiliary is None else count_parameters(auxiliary)
     value = found[task.score]
@@ -283,4 +285,5 @@ def measure(network: torch.nn.Module, task: Task[Any]) -> Evaluation:
         loss=found["loss"],
         parameters=count_parameters(network) - extra,
         macs=count_macs(network, task.example()),
+        part=part,
     )

@@ -173,6 +173,18 @@ def conv_3x3(settings: OpSettings) -> nn.Module:
     return ReLUConvBN(settings.channels, settings.channels, 3, settings.stride, affine=settings.affine)
 
 
+@register_op("nor_conv_1x1")
+def nor_conv_1x1(settings: OpSettings) -> nn.Module:
+    """NAS-Bench-201's name for `conv_1x1`."""
+    return conv_1x1(settings)
+
+
+@register_op("nor_conv_3x3")
+def nor_conv_3x3(settings: OpSettings) -> nn.Module:
+    """NAS-Bench-201's name for `conv_3x3`."""
+    return conv_3x3(settings)
+
+
 @register_op("conv_7x1_1x7")
 def conv_7x1_1x7(settings: OpSettings) -> nn.Module:
     """A 7x7 convolution as a row and a column, as NASNet and AmoebaNet use it."""

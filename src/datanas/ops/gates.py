@@ -56,6 +56,11 @@ class Gates:
             asked.view(-1)[chosen] = len(closed) / count
         return replace(self, asked=_table(asked))
 
+    def only(self, wanted: Tensor) -> Gates:
+        """The same gates, of whose closed ones only those in `wanted`, bool (edges, ops), get a gradient."""
+        asked = torch.ones_like(wanted, dtype=torch.float64) if self.asked is None else torch.tensor(self.asked)
+        return replace(self, asked=_table(asked * (wanted | (torch.tensor(self.host) != 0))))
+
 
 def host_gates(values: Mapping[str, Tensor], device: torch.device, *, dense: bool = False) -> dict[str, Gates]:
     """Gates for the supernet from factors on the host, by choice group."""

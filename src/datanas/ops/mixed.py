@@ -112,8 +112,10 @@ class MixedNode(nn.Module):
 
         Every gate has its exact gradient here, whatever is asked.
         """
+        # torch.func hides whether gates require a gradient, so dense ones always count as if they did.
+        everything = everything or (gates is not None and gates.dense)
         total: Tensor | None = None
-        for each, factor in self._chosen(gates, everything=everything or (gates is not None and gates.dense)):
+        for each, factor in self._chosen(gates, everything=everything):
             output = each.module(states[each.source])
             if self._drops(each.module):
                 output = _dropped(output, self._kept)

@@ -1,21 +1,33 @@
-"""What every search method shares: its interface, and the map between alphas and probability vectors."""
+"""What every search method shares: its interface, and what most of them do alike."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from pydantic import Field
 from torch import Tensor, nn
 
+from datanas import posterior
 from datanas.architecture import Architecture
-from datanas.config import ComponentConfig
-from datanas.spaces.base import ChoiceGroup
-
-Scope = Literal["edge", "node"]
+from datanas.config import ComponentConfig, Section
+from datanas.errors import ConfigError
+from datanas.samplers.derivation import Derivation as Derivation
+from datanas.samplers.derivation import (
+    DerivationConfig,
+    Rule,
+    assemble,
+    derive_likeliest,
+    top_operations,
+    two_inputs,
+)
+from datanas.samplers.vectors import Scope as Scope
+from datanas.samplers.vectors import Vectors as Vectors
+from datanas.spaces.base import ChoiceGroup, Costs
 
 
 @dataclass(frozen=True)
@@ -25,117 +37,122 @@ class Draw:
     Attributes:
         gates: the factor of each operation, shape (edges, ops).
         probs: the probability vectors that were drawn from, shape (vectors, entries); padding has probability 0.
-        codes: the sampled codes before normalisation, shape (vectors, entries), 0 or 1.
+        codes: the sampled codes before normalisation, shape (vectors, entries); a relaxed sample is its own code.
+        asked: which gates' gradients the method uses, shape (edges, ops); None for all.
     """
 
     gates: Mapping[str, Float[Tensor, "edges ops"]]
     probs: Mapping[str, Float[Tensor, "vectors entries"]]
     codes: Mapping[str, Float[Tensor, "vectors entries"]]
-
-
-class Vectors:
-    """The probability vectors of one choice group.
-
-    With scope `edge` there is one for each edge. With scope `node` there is one for each node: an entry for `none`,
-    into which those of its incoming edges are merged (the authors' program, when deriving), then the operations of all
-    these edges. The merged entry weighs as much as one operation when alpha is flat. Shorter vectors are padded.
-
-    Attributes:
-        shape: (vectors, entries).
-        null: the entry of `none`, where the group offers it; the same in every vector.
-        mask: bool (vectors, entries), False at padding.
-    """
-
-    def __init__(self, group: ChoiceGroup, scope: Scope) -> None:
-        self.group = group
-        edges, ops = group.shape
-        members = [[edge] for edge in range(edges)] if scope == "edge" else [list(part) for part in group.partition]
-        merged = scope == "node" and group.null is not None
-        columns = [op for op in range(ops) if not (merged and op == group.null)]
-        self.null = 0 if merged else group.null
-        start = 1 if merged else 0
-        length = max(map(len, members)) * len(columns) + start
-        padding = edges * ops
-        self._entry = torch.full((len(members), length), padding)
-        self._place = torch.full((padding,), len(members) * length)
-        self._merged = torch.full((len(members), max(map(len, members))), padding)
-        for row, part in enumerate(members):
-            flat = [edge * ops + op for edge in part for op in columns]
-            self._entry[row, start : start + len(flat)] = torch.tensor(flat)
-            self._place[flat] = row * length + start + torch.arange(len(flat))
-            if merged and group.null is not None:
-                self._merged[row, : len(part)] = torch.tensor([edge * ops + group.null for edge in part])
-        self.mask = self._entry != padding
-        self.mask[:, :start] = True
-        self._has_merged = merged
-        self.shape = (len(members), length)
-        self.members = tuple(tuple(part) for part in members)
-
-    def log_probs(self, logits: Float[Tensor, "edges ops"]) -> Float[Tensor, "vectors entries"]:
-        """Softmax over each vector, in log space; -inf at padding. A merged `none` is the mean of its parts."""
-        flat = torch.cat([logits.flatten(), logits.new_full((1,), -torch.inf)])
-        vectors = flat[self._entry]
-        if self._has_merged:
-            parts = torch.tensor([[len(part)] for part in self.members], dtype=logits.dtype).log()
-            vectors = torch.cat([flat[self._merged].logsumexp(dim=1, keepdim=True) - parts, vectors[:, 1:]], dim=1)
-        return vectors.log_softmax(dim=1)
-
-    def to_edges(self, vectors: Float[Tensor, "vectors entries"]) -> Float[Tensor, "edges ops"]:
-        """Each operation's entry; 0 for a `none` that was merged."""
-        flat = torch.cat([vectors.flatten(), vectors.new_zeros(1)])
-        return flat[self._place].reshape(self.group.shape)
-
-    def shares(self, probs: Float[Tensor, "vectors entries"]) -> Float[Tensor, "edges ops"]:
-        """P as a table; a merged `none` is spread evenly over its edges. Sums to 1 over each vector."""
-        table = self.to_edges(probs)
-        if self._has_merged:
-            for row, part in enumerate(self.members):
-                table[list(part), self.group.null] = probs[row, 0] / len(part)
-        return table
-
-    def operations(self, codes: Float[Tensor, "vectors entries"]) -> Float[Tensor, "vectors entries"]:
-        """The codes with `none` set to 0: what the network can see."""
-        if self.null is None:
-            return codes
-        seen = torch.ones(self.shape[1], dtype=codes.dtype)
-        seen[self.null] = 0
-        return codes * seen
-
-    def flatness(self, probs: Float[Tensor, "vectors entries"]) -> float:
-        """Mean entropy of the vectors over that of uniform ones: 1 is flat, 0 is one-hot."""
-        entropy = torch.special.entr(probs.detach().double()).sum(dim=1)
-        return float((entropy / self.mask.sum(dim=1).double().log()).mean())
+    asked: Mapping[str, Bool[Tensor, "edges ops"]] | None = None
 
 
 @dataclass(frozen=True)
-class Derivation:
-    """What a search keeps.
+class Update:
+    """An alpha step that was made.
 
     Attributes:
-        architecture: the one that is kept, with its posterior probability and margin.
-        ranking: the likeliest architectures with their log-probabilities, best first; the first is `architecture`.
+        draw: the child that it was made with.
+        task_loss: the mean over processes of the task's loss.
+        before: the sampler's parameters before it, by name.
+        lr: the optimiser's rate.
     """
 
-    architecture: Architecture
-    ranking: tuple[tuple[Architecture, float], ...]
+    draw: Draw
+    task_loss: float
+    before: Mapping[str, Tensor]
+    lr: float
+
+
+class SamplerConfig(ComponentConfig):
+    """What the settings of most methods hold."""
+
+    derivation: DerivationConfig = DerivationConfig()
+
+
+class Tau(Section):
+    """A temperature, linear over the search."""
+
+    start: float = Field(1.0, gt=0)
+    end: float = Field(1.0, gt=0)
+
+    def at(self, progress: float) -> float:
+        return self.start + (self.end - self.start) * min(max(progress, 0.0), 1.0)
 
 
 class Sampler(nn.Module, ABC):
     """A search method: owns alpha, draws gates from it, and derives an Architecture.
 
     It sees groups and numbers, never modules of a network. It lives on the host, where its few numbers cost nothing and
-    where the supernet needs to know what to run.
+    where the supernet needs to know what to run. A method defines `sample`; what is particular to it beyond that it
+    overrides.
+
+    Attributes:
+        scope: what one probability vector covers.
+        samples: M, how often each vector is drawn from.
+        normalise: how a node combines its operations, "sum" or "mean".
+        partial: candidates run on one part of so many of the channels while searching.
+        costs: additive costs by choice group, once the engine has told them.
+        holds_one: whether every edge of an architecture holds exactly one operation.
     """
 
     Config: ClassVar[type[ComponentConfig]]
+    config: Any
+    default_rule: ClassVar[Rule] = "likeliest"
+    differentiable: ClassVar[bool] = True
+    """Whether the gradient of the loss reaches alpha through the gates."""
+    learns: ClassVar[bool] = True
+    """Whether alpha steps are made at all."""
+    independent: ClassVar[bool] = True
+    """Whether P is a product of its vectors, so that expectations under it can be computed."""
 
-    def __init__(self, config: ComponentConfig, groups: Mapping[str, ChoiceGroup], space: str) -> None:
+    def __init__(
+        self, config: ComponentConfig, groups: Mapping[str, ChoiceGroup], space: str, *, scope: Scope = "edge"
+    ) -> None:
         super().__init__()
+        self.config = config
         self.groups = dict(groups)
         self.space = space
+        self.scope: Scope = scope
+        self.samples = 1
+        self.normalise: Literal["sum", "mean"] = "sum"
+        self.partial = 1
+        self.costs: Mapping[str, Costs] = {}
+        self.vectors = {name: Vectors(group, scope) for name, group in groups.items()}
         self.alpha = nn.ParameterDict({name: nn.Parameter(torch.zeros(group.shape)) for name, group in groups.items()})
+        self.derivation = config.derivation if isinstance(config, SamplerConfig) else DerivationConfig()
+        self.holds_one = any(group.single for group in groups.values())
+        self._check_rule()
 
-    @abstractmethod
+    def _check_rule(self) -> None:
+        rule = self.derivation.rule
+        if self.holds_one and (rule == "two_inputs" or (rule == "top_operations" and self.derivation.operations > 1)):
+            raise ConfigError(
+                f"sampler.derivation: {rule} does not leave one operation on each edge, as space {self.space} needs; "
+                "likeliest does"
+            )
+
+    @property
+    def rule(self) -> Rule:
+        """The derivation rule that holds."""
+        if self.derivation.rule is not None:
+            return self.derivation.rule
+        chooses_edges = self.default_rule == "two_inputs"
+        return (
+            "likeliest" if chooses_edges and any(group.single for group in self.groups.values()) else self.default_rule
+        )
+
+    def scatter(self, deviation: float, around: float = 0.0) -> None:
+        """Start every alpha at random, normally distributed."""
+        with torch.no_grad():
+            for alpha in self.alpha.values():
+                alpha.copy_(around + torch.randn(alpha.shape) * deviation)
+
+    def logits(self, name: str) -> Float[Tensor, "edges ops"]:
+        """What the softmax of a group's vectors is taken of."""
+        alpha: Tensor = self.alpha[name]
+        return alpha
+
     def draw(self, progress: float, generator: torch.Generator, *, uniform: bool = False) -> Draw:
         """One child.
 
@@ -144,23 +161,120 @@ class Sampler(nn.Module, ABC):
             generator: the only source of chance.
             uniform: ignore alpha and draw every operation alike, for pre-training.
         """
+        gates, probs, codes = {}, {}, {}
+        for name, layout in self.vectors.items():
+            logits = self.logits(name)
+            log_probs = layout.log_probs(torch.zeros_like(logits) if uniform else logits)
+            codes[name] = self.sample(log_probs, progress, generator)
+            gates[name] = layout.to_edges(self._normalised(codes[name], layout))
+            probs[name] = log_probs.exp()
+        return Draw(gates, probs, codes)
+
+    def sample(
+        self, log_probs: Float[Tensor, "vectors entries"], progress: float, generator: torch.Generator
+    ) -> Float[Tensor, "vectors entries"]:
+        """The code drawn from log-probabilities, -inf at padding; what `draw` is made of."""
+        raise NotImplementedError(f"{type(self).__name__} defines neither sample nor draw")
+
+    def _normalised(self, code: Tensor, layout: Vectors) -> Tensor:
+        seen = layout.operations(code)
+        return seen if self.normalise == "sum" else seen / seen.sum(dim=1, keepdim=True).clamp_min(1.0)
+
+    def propose(self, progress: float, generator: torch.Generator) -> Draw:
+        """The child that an alpha step is made with; most methods draw it like any other."""
+        return self.draw(progress, generator)
 
     def loss(self, task_loss: Tensor, draw: Draw, progress: float) -> Tensor:
         """The alpha step's loss: the task's, plus what the method adds to it."""
         return task_loss
 
-    @abstractmethod
+    def settle(self, update: Update) -> None:
+        """Do what the method does once an alpha step is made, without gradient."""
+
+    def vector_probs(self, name: str) -> Float[Tensor, "vectors entries"]:
+        """The probability vectors of a group as they stand, in double and without gradient."""
+        with torch.no_grad():
+            return self.vectors[name].log_probs(self.logits(name).double()).exp()
+
     def probabilities(self) -> dict[str, Tensor]:
         """P as it stands, by group, shape (edges, ops), without gradient; what logs and pictures show."""
+        return {name: layout.shares(self.vector_probs(name)) for name, layout in self.vectors.items()}
 
     def inclusion(self) -> dict[str, Tensor]:
         """By group, how likely each operation is to be in a sampled child; P itself where one is drawn."""
-        return self.probabilities()
+        return {
+            name: layout.to_edges(posterior.inclusion_probs(self.vector_probs(name), self.samples))
+            for name, layout in self.vectors.items()
+        }
 
-    @abstractmethod
     def flatness(self) -> dict[str, float]:
         """By group, 1 for a P that prefers nothing and 0 for one that has decided."""
+        return {name: layout.flatness(self.vector_probs(name)) for name, layout in self.vectors.items()}
 
-    @abstractmethod
+    def strengths(self) -> dict[str, Tensor]:
+        """What the rules `top_operations` and `two_inputs` compare, by group, shape (edges, ops); P itself."""
+        return self.probabilities()
+
     def derive(self, n: int = 1) -> Derivation:
-        """The architecture to keep, and the `n` likeliest."""
+        """The architecture to keep, and the `n` likeliest where the rule ranks them.
+
+        For the rule `best_sample` this is the likeliest: comparing samples takes a supernet, which the engine has.
+        """
+        settings, groups = self.derivation, self.groups
+        if self.rule in ("likeliest", "best_sample"):
+            probs = {name: self.vector_probs(name) for name in groups}
+            return derive_likeliest(
+                probs,
+                self.vectors,
+                self.samples,
+                n,
+                space=self.space,
+                scope=self.scope,
+                aggregate=self.normalise,
+            )
+        strengths = self.strengths()
+        if self.rule == "two_inputs":
+            codes = {name: two_inputs(strengths[name], group, none=settings.none) for name, group in groups.items()}
+        else:
+            codes = {
+                name: top_operations(strengths[name], group, settings.operations, none=settings.none or self.holds_one)
+                for name, group in groups.items()
+            }
+        return self.keep(codes)
+
+    def keep(self, codes: Mapping[str, Tensor], log_prob: float | None = None) -> Derivation:
+        """The derivation of these codes, by group, shape (edges, ops), as the only architecture of the ranking."""
+        kept = self.assemble(codes)
+        if log_prob is None:
+            log_prob = self.log_prob(codes)
+        notes: dict[str, float | int] = {"samples": self.samples}
+        if log_prob > -torch.inf:
+            notes["log_prob"] = log_prob
+        kept = replace(kept, posterior=notes)
+        return Derivation(kept, ((kept, log_prob),))
+
+    def assemble(self, codes: Mapping[str, Tensor]) -> Architecture:
+        """The architecture of these codes, by group, shape (edges, ops)."""
+        return assemble(codes, self.groups, space=self.space, scope=self.scope, aggregate=self.normalise)
+
+    def log_prob(self, codes: Mapping[str, Tensor]) -> float:
+        """The log-probability that M draws from P give the network of these codes; -inf where they cannot."""
+        total = 0.0
+        for name, layout in self.vectors.items():
+            found = posterior.log_prob(
+                layout.to_vectors(codes[name]), self.vector_probs(name), self.samples, null=layout.null
+            )
+            total += float(found.sum())
+        return total
+
+    def candidates(self, n: int, generator: torch.Generator) -> list[Architecture]:
+        """Up to `n` different architectures, drawn from P, for the rule `best_sample`."""
+        samples = 1 if self.holds_one else self.samples
+        drawn = {
+            name: posterior.sample(self.vector_probs(name), samples, n, generator=generator) for name in self.vectors
+        }
+        found = (
+            self.assemble({name: layout.to_edges(drawn[name][index]) for name, layout in self.vectors.items()})
+            for index in range(n)
+        )
+        return list(dict.fromkeys(found))

@@ -9,13 +9,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from datanas.config import ComponentConfig, Section, merge
+from datanas.config import Section, merge
 from datanas.constraint import constraint
 from datanas.egs import Estimator, ensemble_gumbel_softmax
-from datanas.posterior import inclusion_probs
 from datanas.samplers import register_sampler
-from datanas.samplers.base import Derivation, Draw, Sampler, Scope, Vectors
-from datanas.samplers.derivation import derive_likeliest
+from datanas.samplers.base import Draw, Sampler, SamplerConfig, Scope, Tau
 from datanas.spaces.base import ChoiceGroup
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -40,16 +38,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 """What each preset lays over the defaults. `paper` is the text, `official` the authors' program while searching."""
 
 
-class Tau(Section):
-    """The temperature of Eq. 8, linear over the search."""
-
-    start: float = Field(1.0, gt=0)
-    end: float = Field(1.0, gt=0)
-
-    def at(self, progress: float) -> float:
-        return self.start + (self.end - self.start) * min(max(progress, 0.0), 1.0)
-
-
 class ConstraintConfig(Section):
     """The architecture distribution constraint (Eq. 12, 16-19), and how it enters the alpha loss (Eq. 13)."""
 
@@ -72,7 +60,7 @@ class ConstraintConfig(Section):
 class EGS(Sampler):
     """Draws M operations per probability vector with replacement, and keeps the most probable code."""
 
-    class Config(ComponentConfig):
+    class Config(SamplerConfig):
         name: Literal["egs"] = "egs"
         preset: Literal["default", "paper", "official"] = "default"
         samples: int = Field(4, ge=1, le=64, description="M, draws for each probability vector")
@@ -94,40 +82,18 @@ class EGS(Sampler):
     FLOOR: ClassVar[float] = 1e-8
 
     def __init__(self, config: Config, groups: Mapping[str, ChoiceGroup], space: str) -> None:
-        super().__init__(config, groups, space)
-        self.config = config
-        self.vectors = {name: Vectors(group, config.scope) for name, group in groups.items()}
-        with torch.no_grad():
-            for alpha in self.alpha.values():
-                alpha.add_(1.0 if config.probs == "relu" else 0.0)
-                alpha.add_(torch.randn(alpha.shape) * config.init_std)
+        super().__init__(config, groups, space, scope=config.scope)
+        self.samples, self.normalise = config.samples, config.normalise
+        self.scatter(config.init_std, 1.0 if config.probs == "relu" else 0.0)
 
-    def _logits(self, name: str) -> Tensor:
-        """What the softmax of a vector is taken of; relu(alpha) / sum is the softmax of log relu(alpha)."""
+    def logits(self, name: str) -> Tensor:
+        """Alpha, or log relu(alpha), of which the softmax is relu(alpha) / sum."""
         alpha: Tensor = self.alpha[name]
-        if self.config.probs == "softmax":
-            return alpha
-        return (alpha.relu() + self.FLOOR).log()
+        return alpha if self.config.probs == "softmax" else (alpha.relu() + self.FLOOR).log()
 
-    def draw(self, progress: float, generator: torch.Generator, *, uniform: bool = False) -> Draw:
-        tau = self.config.tau.at(progress)
-        gates, probs, codes = {}, {}, {}
-        for name, layout in self.vectors.items():
-            logits = self._logits(name)
-            log_probs = layout.log_probs(torch.zeros_like(logits) if uniform else logits)
-            code = ensemble_gumbel_softmax(
-                log_probs, self.config.samples, tau, generator=generator, estimator=self.config.estimator
-            )
-            gates[name] = layout.to_edges(self._normalised(code, layout))
-            probs[name] = log_probs.exp()
-            codes[name] = code
-        return Draw(gates, probs, codes)
-
-    def _normalised(self, code: Tensor, layout: Vectors) -> Tensor:
-        seen = layout.operations(code)
-        if self.config.normalise == "sum":
-            return seen
-        return seen / seen.sum(dim=1, keepdim=True).clamp_min(1.0)
+    def sample(self, log_probs: Tensor, progress: float, generator: torch.Generator) -> Tensor:
+        tau, estimator = self.config.tau.at(progress), self.config.estimator
+        return ensemble_gumbel_softmax(log_probs, self.samples, tau, generator=generator, estimator=estimator)
 
     def loss(self, task_loss: Tensor, draw: Draw, progress: float) -> Tensor:
         settings = self.config.constraint
@@ -148,31 +114,3 @@ class EGS(Sampler):
                 mask=layout.mask,
             )
         return task_loss + gamma * total.to(task_loss.device)
-
-    def _probs(self, name: str) -> Tensor:
-        """The probability vectors as they stand, in double and without gradient."""
-        with torch.no_grad():
-            return self.vectors[name].log_probs(self._logits(name).double()).exp()
-
-    def probabilities(self) -> dict[str, Tensor]:
-        return {name: layout.shares(self._probs(name)) for name, layout in self.vectors.items()}
-
-    def inclusion(self) -> dict[str, Tensor]:
-        samples = self.config.samples
-        return {
-            name: layout.to_edges(inclusion_probs(self._probs(name), samples)) for name, layout in self.vectors.items()
-        }
-
-    def flatness(self) -> dict[str, float]:
-        return {name: layout.flatness(self._probs(name)) for name, layout in self.vectors.items()}
-
-    def derive(self, n: int = 1) -> Derivation:
-        return derive_likeliest(
-            {name: self._probs(name) for name in self.vectors},
-            self.vectors,
-            self.config.samples,
-            n,
-            space=self.space,
-            scope=self.config.scope,
-            aggregate=self.config.normalise,
-        )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from datanas.architecture import Architecture
 from datanas.config import ComponentConfig
+from datanas.errors import ConfigError
 from datanas.ops import NONE
 
 
@@ -25,6 +26,9 @@ class ChoiceGroup:
         primitives: the candidate operations, in the order of the gates' columns.
         outputs: the nodes whose values make up the group's output.
         inputs: number of input nodes, which come first.
+        single: whether an edge of an architecture holds exactly one operation (`none` is one), as in tables of known
+            accuracies. While searching it may hold several.
+        fan_in: how many edges into each node DARTS' rule keeps.
     """
 
     name: str
@@ -32,6 +36,8 @@ class ChoiceGroup:
     primitives: tuple[str, ...]
     outputs: tuple[int, ...]
     inputs: int
+    single: bool = False
+    fan_in: int = 2
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -45,7 +51,12 @@ class ChoiceGroup:
 
     @property
     def partition(self) -> tuple[tuple[int, ...], ...]:
-        """The edges that a node-scope distribution pools: those with the same target, in the order of the nodes."""
+        """The edges that a node-scope distribution pools: those into a node, or each alone if it holds just one."""
+        return tuple((edge,) for edge in range(len(self.edges))) if self.single else self.by_target
+
+    @property
+    def by_target(self) -> tuple[tuple[int, ...], ...]:
+        """The edges into each node, in the order of the nodes."""
         targets = dict.fromkeys(target for _, target in self.edges)
         return tuple(tuple(i for i, (_, t) in enumerate(self.edges) if t == target) for target in targets)
 
@@ -106,6 +117,14 @@ class Space(ABC):
     @abstractmethod
     def supernet_body(self, stem: nn.Module) -> Body:
         """Every candidate on every edge: a module `(stem features, gates by group) -> features`."""
+
+    def partial_body(self, stem: nn.Module, parts: int) -> Body:
+        """The same with candidates that see one of `parts` equal parts of the channels (Xu et al., ICLR 2020).
+
+        Raises:
+            ConfigError: the space has no such body, or its width cannot be divided so.
+        """
+        raise ConfigError(f"space.name: {self.name} cannot run its operations on part of the channels")
 
     @classmethod
     @abstractmethod

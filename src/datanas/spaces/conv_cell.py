@@ -2,88 +2,34 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from datanas.architecture import CONV_PRIMITIVES, Architecture
 from datanas.config import ComponentConfig
 from datanas.errors import ArchitectureError, ConfigError, nearest
-from datanas.hardware import count_macs, count_parameters
-from datanas.ops import NONE, OpSettings, operations
+from datanas.ops import OpSettings, operations
 from datanas.ops.conv import FactorizedReduce, ReLUConvBN
 from datanas.ops.gates import Gates
-from datanas.ops.identity import Zero
 from datanas.ops.layout import join_channels
-from datanas.ops.mixed import Candidate, MixedNode
-from datanas.ops.node_sum import Shared
 from datanas.spaces import register_space
 from datanas.spaces.base import Body, ChoiceGroup, Costs, Space, StemShape
+from datanas.spaces.plans import (
+    CellNodes,
+    CellPlan,
+    check_parts,
+    feature_size,
+    network_plan,
+    operation_cost,
+    supernet_plan,
+)
 
 INPUTS = 2
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One operation that a cell may run: its edge and column in the gates, and its constant factor."""
-
-    edge: int
-    op: int
-    source: int
-    target: int
-    primitive: str
-    factor: float = 1.0
-
-
-@dataclass(frozen=True)
-class CellPlan:
-    """What every cell of one kind is built from."""
-
-    choices: tuple[Choice, ...]
-    targets: tuple[int, ...]
-    outputs: tuple[int, ...]
-
-
-def supernet_plan(group: ChoiceGroup) -> CellPlan:
-    """Every candidate; `none` needs no module."""
-    choices = tuple(
-        Choice(edge, op, source, target, primitive)
-        for edge, (source, target) in enumerate(group.edges)
-        for op, primitive in enumerate(group.primitives)
-        if primitive != NONE
-    )
-    return CellPlan(choices, tuple(dict.fromkeys(target for _, target in group.edges)), group.outputs)
-
-
-def network_plan(architecture: Architecture, group: str) -> CellPlan:
-    """The chosen operations; one that is chosen twice on an edge appears twice."""
-    cell = architecture.cells[group]
-    factors = architecture.weights(group)
-    for primitive, column in zip(cell.primitives, cell.code.T, strict=True):
-        if column.any() and primitive not in operations:
-            raise ArchitectureError(f"cells.{group}: unknown operation {primitive!r}; {nearest(primitive, operations)}")
-    choices = tuple(
-        Choice(edge, op, source, target, cell.primitives[op], factors[edge, op] / cell.code[edge, op])
-        for edge, (source, target) in enumerate(cell.edges)
-        for op in np.flatnonzero(cell.code[edge]).tolist()
-        for _ in range(int(cell.code[edge, op]))
-    )
-    return CellPlan(choices, tuple(dict.fromkeys(target for _, target in cell.edges)), cell.outputs)
-
-
-@cache
-def _operation_cost(primitive: str, channels: int, stride: int, size: tuple[int, int]) -> tuple[int, int]:
-    """(parameters, multiply-adds) of one operation on one feature map."""
-    with torch.device("meta"):
-        module = operations[primitive](OpSettings(channels, stride))
-        return count_parameters(module), count_macs(module, torch.empty(1, channels, *size))
 
 
 @dataclass(frozen=True)
@@ -123,23 +69,11 @@ class ConvCell(nn.Module):
         self.first = enter(first.channels, width, affine=affine, rectified=first.rectified)
         self.second = ReLUConvBN(second.channels, width, affine=affine, rectified=second.rectified)
         self._rectify = rectify
-        by_target: dict[int, dict[str, Candidate]] = defaultdict(dict)
-        for choice in plan.choices:
-            stride = 2 if reduction and choice.source < INPUTS else 1
-            module = operations[choice.primitive](replace(settings, stride=stride))
-            candidate = Candidate(choice.edge, choice.op, choice.source, module, choice.factor)
-            siblings = by_target[choice.target]
-            name = f"{choice.source}_{choice.primitive}"
-            siblings[name if name not in siblings else f"{name}_again{len(siblings)}"] = candidate
-        blank = Zero(2 if reduction else 1)
-        self.nodes = nn.ModuleDict({str(target): MixedNode(by_target[target], blank) for target in plan.targets})
+        self.nodes = CellNodes(plan, settings, halved=INPUTS if reduction else 0)
         self._outputs = plan.outputs
 
     def forward(self, s0: Tensor, s1: Tensor, gates: Gates | None = None) -> Tensor:
-        states = [self.first(s0), self.second(s1)]
-        shared = Shared()
-        for node in self.nodes.values():
-            states.append(node(states, gates, shared))
+        states = self.nodes([self.first(s0), self.second(s1)], gates)
         return join_channels([states[index] for index in self._outputs], rectify=self._rectify)
 
 
@@ -193,15 +127,6 @@ def _stem_shape(stem: nn.Module) -> StemShape:
     return shape
 
 
-def _last_feature_size(stem: nn.Module, example: Tensor) -> tuple[int, int]:
-    """Height and width of what the first cell takes as its second input."""
-    training = stem.training
-    with torch.no_grad():
-        _, second = stem.eval()(example)
-    stem.train(training)
-    return second.shape[2], second.shape[3]
-
-
 def reductions(cells: int) -> set[int]:
     """The places of the reduction cells in a stack."""
     return {cells // 3, 2 * cells // 3}
@@ -246,7 +171,11 @@ class ConvCellSpace(Space):
         }
 
     def supernet_body(self, stem: nn.Module) -> ConvBody:
-        plans = {name: supernet_plan(group) for name, group in self.groups().items()}
+        return self.partial_body(stem, parts=1)
+
+    def partial_body(self, stem: nn.Module, parts: int) -> ConvBody:
+        check_parts(self.config.channels, parts)
+        plans = {name: supernet_plan(group, parts) for name, group in self.groups().items()}
         settings = OpSettings(self.config.channels, affine=False, pooling_norm=True)
         return ConvBody(plans, _stem_shape(stem), self.config.cells, settings)
 
@@ -274,13 +203,13 @@ class ConvCellSpace(Space):
 
     def parameter_free(self, group: str) -> frozenset[str]:
         stride = 1 if group == "normal" else 2
-        return frozenset(name for name in self.config.primitives if _operation_cost(name, 2, stride, (4, 4))[0] == 0)
+        return frozenset(name for name in self.config.primitives if operation_cost(name, 2, stride, (4, 4))[0] == 0)
 
     def costs(self, stem: nn.Module, example: Tensor) -> dict[str, Costs]:
         groups = self.groups()
         parameters = {name: np.zeros(group.shape) for name, group in groups.items()}
         macs = {name: np.zeros(group.shape) for name, group in groups.items()}
-        height, breadth = _last_feature_size(stem, example)
+        height, breadth = feature_size(stem, example)
         width = self.config.channels
         for index in range(self.config.cells):
             reduction = index in reductions(self.config.cells)
@@ -291,7 +220,7 @@ class ConvCellSpace(Space):
                 halving = reduction and source < INPUTS
                 stride, size_in = (2, (height, breadth)) if halving else (1, after)
                 for op, primitive in enumerate(self.config.primitives):
-                    found = _operation_cost(primitive, width, stride, size_in)
+                    found = operation_cost(primitive, width, stride, size_in)
                     parameters[kind][edge, op] += found[0]
                     macs[kind][edge, op] += found[1]
             height, breadth = after

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from datanas.config import ComponentConfig
 from datanas.distributed import ALONE, Processes
+from datanas.errors import ConfigError
 
 Model = Callable[[Tensor], Any]
 """A network, or a child bound to its gates: a function of the input alone."""
@@ -105,6 +106,14 @@ class Task(ABC, Generic[BatchT]):
         Args:
             images: use only so many examples, balanced over the classes; None for all.
         """
+
+    def shuffle_labels(self) -> None:
+        """Give the training examples each other's labels, keyed by the seed: what is learned then means nothing.
+
+        Raises:
+            ConfigError: the task has no labels.
+        """
+        raise ConfigError(f"search.shuffled_labels: task {self.config.name} has no labels to shuffle")
 
     @abstractmethod
     def split_train(self, validation: float, batch_size: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from hashlib import sha256
 from typing import Any, ClassVar, Literal, cast
@@ -30,11 +30,11 @@ EVALUATION_BATCH = 250
 
 
 class CifarStem(nn.Module):
-    """One 3x3 convolution to three times the first cell's width; both cell inputs are its output."""
+    """One 3x3 convolution to `multiplier` times the first cell's width; both cell inputs are its output."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int = 1, multiplier: int = STEM_MULTIPLIER) -> None:
         super().__init__()
-        width = STEM_MULTIPLIER * channels
+        width = multiplier * channels
         self.conv = nn.Conv2d(in_channels, width, 3, stride, padding=1, bias=False)
         self.norm = BatchNorm2d(width)
         self.shape = StemShape((width, width))
@@ -133,8 +133,10 @@ class Classification(Task[ImageBatch]):
 
     class Config(ComponentConfig):
         name: Literal["classification"] = "classification"
-        stem: Literal["cifar", "cifar_half", "imagenet"] = Field(
-            "cifar", description="cifar_half halves the image first (Section 5.5), imagenet divides it by eight"
+        stem: Literal["cifar", "cifar_half", "plain", "plain_half", "imagenet"] = Field(
+            "cifar",
+            description="cifar has three times the first cell's width, plain just that; cifar_half and plain_half "
+            "halve the image first (Section 5.5), imagenet divides it by eight",
         )
         search_augment: Augment = Augment()
         train_augment: Augment = Augment(cutout=16)
@@ -161,7 +163,8 @@ class Classification(Task[ImageBatch]):
         assert isinstance(config, cls.Config)
         if config.stem == "imagenet":
             return ImageNetStem(in_channels, channels)
-        return CifarStem(in_channels, channels, stride=2 if config.stem == "cifar_half" else 1)
+        stride = 2 if config.stem.endswith("_half") else 1
+        return CifarStem(in_channels, channels, stride, 1 if config.stem.startswith("plain") else STEM_MULTIPLIER)
 
     @classmethod
     def head(cls, config: ComponentConfig, widths: tuple[int, ...], num_classes: int) -> nn.Module:
@@ -193,6 +196,13 @@ class Classification(Task[ImageBatch]):
             found.update(images.labels.cpu().numpy().tobytes())
             found.update(images.images.contiguous().cpu().numpy().data)
         return found.hexdigest()
+
+    def shuffle_labels(self) -> None:
+        order = torch.randperm(len(self._train), generator=seeding.generator(self._seed, "shuffled labels"))
+        labels = self.data.train.labels
+        train = replace(self.data.train, labels=labels[order.to(labels.device)])
+        self.data = replace(self.data, train=train)
+        self._train = train.to(self.device)
 
     def split_search(self, ratio: str, batch_size: int, images: int | None) -> None:
         labels = self.data.train.labels

@@ -1,0 +1,58 @@
+"""`datanas compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from datanas.cli.options import Flag, Overrides, PrintConfig, Quiet, Recipe
+from datanas.config import parse_overrides
+from datanas.errors import ConfigError
+
+
+def run(
+    *overrides: Overrides,
+    config: Recipe = None,
+    resume: Annotated[Path | None, Parameter(help="Folder of a comparison to go on with.")] = None,
+    processes: Annotated[int | None, Parameter(help="Runs at a time; by default one a core.")] = None,
+    print_config: PrintConfig = False,
+    dry_run: Annotated[
+        Flag, Parameter(help="Measure what the budget comes to and print the plan; run nothing.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare search methods on one budget, over several seeds, against controls; started again, go on.
+
+    Any setting of the recipe can follow as --SECTION.KEY VALUE, such as --base.data.root PATH --budget.steps 780.
+    """
+    settings = parse_overrides(overrides)
+    if processes is not None:
+        settings.append(("processes", processes))
+    if config is None:
+        if resume is None:
+            raise ConfigError("a recipe is needed: datanas compare -c RECIPE; docs/compare.md has one")
+        config = resume / "config.yaml"
+    from datanas.comparison.config import resolve_comparison
+
+    recipe = resolve_comparison(config, settings)
+    if print_config:
+        print(recipe.to_yaml(), end="")
+        return
+    if dry_run:
+        from datanas.comparison.plan import make_plan
+
+        print(make_plan(recipe).text(recipe))
+        return
+    from datanas.atomic import write_atomic
+    from datanas.comparison.compare import compare
+    from datanas.report.comparison import comparison_csv, comparison_markdown, comparison_text, draw_comparison
+
+    result = compare(recipe, resume=resume, quiet=quiet)
+    write_atomic(result.path / "table.csv", comparison_csv(result.data).encode())
+    write_atomic(result.path / "table.md", comparison_markdown(result.data).encode())
+    draw_comparison(result.data, result.path / "comparison.svg")
+    draw_comparison(result.data, result.path / "comparison.png")
+    print(comparison_text(result.data))
+    print(f"written to {result.path}: table.md, table.csv, comparison.svg, comparison.png, comparison.json")

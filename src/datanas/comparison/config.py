@@ -1,0 +1,161 @@
+"""The recipe of a comparison: one search configuration, what each method changes in it, seeds, budget, controls."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from datanas.config import Section, apply_overrides, merge, read_yaml, validate
+from datanas.engine.config import Config, RunConfig, resolve
+from datanas.errors import ConfigError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+PLACE = ("run", "processes")
+"""Settings that say where and how a comparison is made, not what it is."""
+
+
+class Budget(Section):
+    """What every search may use: so many weight steps, or so many seconds by a measurement before the first run."""
+
+    steps: int | None = Field(None, ge=1)
+    seconds: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def one_of_both(self) -> Budget:
+        if (self.steps is None) == (self.seconds is None):
+            raise ValueError("needs either steps or seconds")
+        return self
+
+
+class Controls(Section):
+    """What chance and size alone reach.
+
+    Attributes:
+        random_cells: uniformly random cells a seed, of which the mean counts.
+        same_size: random cells a seed and method with nearly the parameters of the cell that was kept.
+        shuffled_labels: every search once more on labels without meaning.
+        best_of: random cells a seed that are trained from scratch, together as long as a search takes on average, and
+            compared on what the searches use for alpha; 0 for none.
+    """
+
+    random_cells: int | None = Field(None, ge=1, description="null: 1000 by a table, 1 where cells are trained")
+    same_size: int | None = Field(None, ge=0, description="null: 100 by a table, 0 where cells are trained")
+    shuffled_labels: bool = True
+    best_of: int = Field(0, ge=0)
+
+
+class CompareConfig(Section):
+    """A comparison. How good a cell is says `base.truth.table`, or a training from scratch by `base.train`."""
+
+    base: dict[str, Any]
+    methods: dict[str, dict[str, Any]] = Field(min_length=1, description="by name, the settings that differ from base")
+    seeds: tuple[int, ...] = Field((0, 1, 2, 3, 4), min_length=1)
+    budget: Budget
+    controls: Controls = Controls()
+    retrain: bool = Field(False, description="train every kept cell from scratch and measure it on the test set, once")
+    confidence: float = Field(0.95, gt=0, lt=1)
+    processes: int | None = Field(None, ge=1, description="runs at a time; null for one a core")
+    run: RunConfig = RunConfig()
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def names_alone(cls, raw: Any) -> Any:
+        """A list of names, or a mapping; without settings a name is that of a sampler."""
+        if isinstance(raw, Sequence) and not isinstance(raw, str):
+            raw = dict.fromkeys(raw)
+        if isinstance(raw, Mapping):
+            return {name: {"sampler": {"name": name}} if given is None else given for name, given in raw.items()}
+        return raw
+
+    @field_validator("methods")
+    @classmethod
+    def folder_names(cls, methods: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name in methods:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"a name must consist of letters, digits and _.+-, got {name!r}")
+        return methods
+
+    @field_validator("seeds")
+    @classmethod
+    def different(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds) or min(seeds) < 0:
+            raise ValueError(f"must be different whole numbers of at least 0, got {list(seeds)}")
+        return seeds
+
+    @property
+    def has_table(self) -> bool:
+        """Whether a table says how good a cell is."""
+        return bool((self.base.get("truth") or {}).get("table"))
+
+    @property
+    def workers(self) -> int:
+        """Runs at a time."""
+        return self.processes or os.cpu_count() or 1
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of each run."""
+        return max(1, (os.cpu_count() or 1) // self.workers)
+
+    def method(self, name: str, seed: int, changes: Mapping[str, Any] | None = None) -> Config:
+        """The configuration of one search.
+
+        Raises:
+            ConfigError: as `resolve`; each line begins with the method's name.
+        """
+        given = self.methods[name]
+        base = {section: value for section, value in self.base.items() if section not in given or section != "sampler"}
+        raw = merge(merge(base, given), {"seed": seed, "threads": self.threads, **(changes or {})})
+        try:
+            return resolve(raw)
+        except ConfigError as error:
+            raise ConfigError("\n".join(f"methods.{name}: {line}" for line in str(error).splitlines())) from None
+
+    def to_yaml(self) -> str:
+        """The resolved recipe; reading it back gives an equal one."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+    def substance(self) -> dict[str, Any]:
+        """What makes it this comparison and no other."""
+        return self.model_dump(mode="json", exclude=set(PLACE))
+
+
+def resolve_comparison(
+    raw: Mapping[str, Any] | CompareConfig | str | Path, overrides: Sequence[tuple[str, object]] = ()
+) -> CompareConfig:
+    """A checked recipe from a file's path, plain data, or a recipe.
+
+    `base` may be the path of a search recipe, beside the file that names it.
+
+    Raises:
+        ConfigError: every fault that was found, a line each.
+    """
+    if isinstance(raw, CompareConfig):
+        raw = raw.model_dump(mode="json")
+    folder = Path()
+    if isinstance(raw, str | Path):
+        folder, raw = Path(raw).parent, read_yaml(raw)
+    data = apply_overrides(raw, overrides)
+    if isinstance(data.get("base"), str):
+        data["base"] = read_yaml(folder / data["base"])
+    config = validate(CompareConfig, data)
+    if config.has_table == config.retrain:
+        raise ConfigError(
+            "a comparison needs one outside truth: base.truth.table, or retrain: true; "
+            f"{'both are' if config.retrain else 'neither is'} given"
+        )
+    faults = []
+    for name in config.methods:
+        try:
+            config.method(name, config.seeds[0])
+        except ConfigError as error:
+            faults.append(str(error))
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return config

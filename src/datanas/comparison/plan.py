@@ -1,0 +1,176 @@
+"""What a comparison will run: fixed, and written down, before the first search begins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from datanas.architecture import Architecture
+from datanas.comparison.config import CompareConfig
+from datanas.config import merge
+from datanas.engine.config import Config, resolve
+from datanas.engine.dry_run import measure_job
+from datanas.engine.search import SearchJob
+from datanas.engine.setup import build_space, load_table, load_task, select_device
+from datanas.engine.train import TrainJob
+from datanas.errors import ConfigError
+from datanas.samplers.derivation import assemble
+from datanas.samplers.uniform import random_codes
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a run is.
+
+    Attributes:
+        epochs, steps: what it makes.
+        seconds: its estimated time; None where nothing was measured.
+    """
+
+    epochs: int
+    steps: int
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Lengths of the searches by method, of the trainings of the control `best_of`, and costs of the space.
+
+    Attributes:
+        parameters: by choice group, those of each edge's operations in the supernet.
+    """
+
+    methods: Mapping[str, Length]
+    best_of: Length | None
+    parameters: Mapping[str, list[list[float]]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; `from_json` reads it."""
+        return {
+            "methods": {name: vars(length) for name, length in self.methods.items()},
+            "best_of": None if self.best_of is None else vars(self.best_of),
+            "parameters": dict(self.parameters),
+        }
+
+    def text(self, config: CompareConfig) -> str:
+        """The plan for people: what will run, how long each is, and about how long all of it."""
+        lines, known = [], 0.0
+        rounds = len(config.seeds) * (2 if config.controls.shuffled_labels else 1)
+        for name, length in self.methods.items():
+            time = "" if length.seconds is None else f", about {length.seconds:.0f} s"
+            lines.append(f"{name:20s} {rounds} searches of {length.epochs} epochs, {length.steps} steps{time}")
+            known += rounds * (length.seconds or 0.0)
+        if self.best_of is not None:
+            count = len(config.seeds) * config.controls.best_of
+            lines.append(f"{'best of random':20s} {count} trainings of {self.best_of.epochs} epochs")
+            known += count * (self.best_of.seconds or 0.0)
+        if known:
+            lines.append(f"about {known / config.workers / 60:.0f} minutes with {config.workers} runs at a time")
+        return "\n".join(lines)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Plan:
+        return cls(
+            {name: Length(**length) for name, length in data["methods"].items()},
+            None if data["best_of"] is None else Length(**data["best_of"]),
+            data["parameters"],
+        )
+
+
+def make_plan(config: CompareConfig) -> Plan:
+    """Measure what must be measured, and fix every length.
+
+    Steps become whole epochs. Seconds become epochs by the median of a few steps of each method, its last measurements
+    and its choice included, with nothing else running.
+
+    Raises:
+        ConfigError, DataError: a method, the space, the data or the table is unsuitable.
+    """
+    methods, parameters = {}, {}
+    measures = config.budget.seconds is not None or config.controls.best_of > 0
+    for name in config.methods:
+        settings = config.method(name, config.seeds[0])
+        load_table(settings)
+        device = select_device(settings)
+        job = SearchJob(settings, load_task(settings, device), device)
+        parameters = {group: costs.parameters.tolist() for group, costs in job.sampler.costs.items()}
+        step = rest = None
+        if measures:
+            step, rest = measure_job(job, device)
+        methods[name] = _length(config, job.steps_per_epoch, step, rest)
+    best_of = _best_of(config, methods) if config.controls.best_of else None
+    return Plan(methods, best_of, parameters)
+
+
+def _length(config: CompareConfig, steps_per_epoch: int, step: float | None, rest: float | None) -> Length:
+    if config.budget.steps is not None:
+        epochs = max(1, round(config.budget.steps / steps_per_epoch))
+    else:
+        assert config.budget.seconds is not None
+        assert step is not None
+        assert rest is not None
+        epochs = math.floor((config.budget.seconds - rest) / (step * steps_per_epoch))
+        if epochs < 1:
+            raise ConfigError(
+                f"budget.seconds: {config.budget.seconds:g} s are less than one epoch takes here, "
+                f"{step * steps_per_epoch + rest:.1f} s"
+            )
+    steps = epochs * steps_per_epoch
+    return Length(epochs, steps, None if step is None or rest is None else steps * step + rest)
+
+
+def _best_of(config: CompareConfig, methods: Mapping[str, Length]) -> Length:
+    """So long that all cells together take as long as a search does on average."""
+    times = [length.seconds for length in methods.values() if length.seconds is not None]
+    share = sum(times) / len(times) / config.controls.best_of
+    settings = training(config, config.seeds[0], 1, held_out=True)
+    device = select_device(settings)
+    (cell,) = random_cells(settings, 1, torch.Generator().manual_seed(0))
+    job = TrainJob(settings, cell, load_task(settings, device), device)
+    step, rest = measure_job(job, device)
+    epochs = max(1, math.floor((share - rest) / (step * job.steps_per_epoch)))
+    steps = epochs * job.steps_per_epoch
+    return Length(epochs, steps, steps * step + rest)
+
+
+def searching(config: CompareConfig, name: str, seed: int, length: Length, *, shuffled: bool = False) -> Config:
+    """The configuration of one search of the plan: measured once, at its end."""
+    settings = config.method(name, seed)
+    search = settings.search.model_copy(
+        update={
+            "epochs": length.epochs,
+            "shuffled_labels": shuffled,
+            "gap": settings.search.gap.model_copy(update={"every": length.epochs}),
+        }
+    )
+    return settings.model_copy(update={"search": search})
+
+
+def training(config: CompareConfig, seed: int, epochs: int | None = None, *, held_out: bool = False) -> Config:
+    """The configuration of a training from scratch.
+
+    Args:
+        epochs: where they should differ from the recipe's.
+        held_out: train on the share of the data that a search gives the weights, and measure on the rest instead of
+            the test set.
+    """
+    raw = merge(dict(config.base), {"seed": seed, "threads": config.threads})
+    changes: list[tuple[str, object]] = []
+    if epochs is not None:
+        changes.append(("train.epochs", epochs))
+    if held_out:
+        first, second = (float(part) for part in str(resolve(raw).search.split).split(":"))
+        changes += [("train.validation", second / (first + second)), ("train.test", False)]
+        changes += [("train.validate_every", epochs or resolve(raw).train.epochs)]
+    return resolve(raw, changes)
+
+
+def random_cells(settings: Config, n: int, generator: torch.Generator) -> list[Architecture]:
+    """Uniformly random cells of the configuration's space, repetitions included."""
+    space = build_space(settings)
+    groups = space.groups()
+    return [assemble(random_codes(groups, generator), groups, space=space.name) for _ in range(n)]

@@ -1,0 +1,177 @@
+"""The runs of a comparison in three stages: searches, candidates of the control `best_of`, trainings of what counts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from datanas import seeding
+from datanas.architecture import Architecture
+from datanas.atomic import write_atomic
+from datanas.comparison.config import CompareConfig
+from datanas.comparison.plan import Plan, random_cells, searching, training
+from datanas.comparison.pool import Command
+from datanas.engine.config import Config, RunConfig
+from datanas.engine.search import RESULT_FILE
+from datanas.runs.metrics import decode
+
+POOL = 5000
+"""Random cells of which the nearest in size are taken."""
+
+
+class Stages:
+    """Where every run of a comparison stands, and what starts it.
+
+    A run is named by its row ("egs", "random cells") and its seed, and by a number where there are several.
+    """
+
+    def __init__(self, recipe: CompareConfig, plan: Plan, folder: Path) -> None:
+        self.recipe = recipe
+        self.plan = plan
+        self.folder = folder
+        self._pools: dict[int, list[Architecture]] = {}
+
+    def searches(self) -> list[Command]:
+        """Seed by seed, so that whatever is cut short has the same seeds for all."""
+        commands = []
+        for seed in self.recipe.seeds:
+            for name, length in self.plan.methods.items():
+                config = searching(self.recipe, name, seed, length)
+                commands.append(self._search(config, self.search_folder(name, seed)))
+            if self.recipe.controls.shuffled_labels:
+                for name, length in self.plan.methods.items():
+                    config = searching(self.recipe, name, seed, length, shuffled=True)
+                    commands.append(self._search(config, self.search_folder(name, seed, shuffled=True)))
+        return commands
+
+    def candidates(self) -> list[Command]:
+        """Random cells that are trained on the searches' data, to be compared on the share held out."""
+        length, count = self.plan.best_of, self.recipe.controls.best_of
+        if length is None:
+            return []
+        commands = []
+        for seed in self.recipe.seeds:
+            for number, cell in enumerate(self.random_cells("best_of", seed, count)):
+                config = training(self.recipe, seed, length.epochs, held_out=True)
+                commands.append(self._train(cell, config, self.candidate_folder(seed, number)))
+        return commands
+
+    def trainings(self) -> list[Command]:
+        """Every cell that counts, from scratch; none where a table tells."""
+        if not self.recipe.retrain:
+            return []
+        return [
+            self._train(cell, training(self.recipe, seed), self.training_folder(row, seed, number))
+            for row, seed, number, cell in self.cells()
+        ]
+
+    def cells(self) -> Iterator[tuple[str, int, int, Architecture]]:
+        """Row, seed, number and cell of all that is to be measured, as far as the searches have ended."""
+        for seed in self.recipe.seeds:
+            for name in self.plan.methods:
+                kept = self.kept(name, seed)
+                if kept is not None:
+                    yield name, seed, 0, kept
+                    for number, cell in enumerate(self.same_size_cells(name, seed, kept)):
+                        yield f"{name} same size", seed, number, cell
+                shuffled = self.kept(name, seed, shuffled=True)
+                if shuffled is not None:
+                    yield f"{name} shuffled", seed, 0, shuffled
+            for number, cell in enumerate(self.random_cells("random", seed, self.random_count)):
+                yield "random cells", seed, number, cell
+            best = self.best_candidate(seed)
+            if best is not None:
+                yield "best of random", seed, 0, best
+
+    @property
+    def random_count(self) -> int:
+        """Random cells a seed."""
+        return self.recipe.controls.random_cells or (1000 if self.recipe.has_table else 1)
+
+    @property
+    def same_size_count(self) -> int:
+        """Random cells of the size of each kept one."""
+        count = self.recipe.controls.same_size
+        return (100 if self.recipe.has_table else 0) if count is None else count
+
+    def search_folder(self, name: str, seed: int, *, shuffled: bool = False) -> Path:
+        return self.folder / ("shuffled" if shuffled else "searches") / name / f"seed-{seed}"
+
+    def candidate_folder(self, seed: int, number: int) -> Path:
+        return self.folder / "candidates" / f"seed-{seed}" / f"cell-{number}"
+
+    def training_folder(self, row: str, seed: int, number: int) -> Path:
+        return self.folder / "trainings" / row.replace(" ", "-") / f"seed-{seed}-{number}"
+
+    def kept(self, name: str, seed: int, *, shuffled: bool = False) -> Architecture | None:
+        """What a search has kept; None where it has not ended."""
+        path = self.search_folder(name, seed, shuffled=shuffled)
+        return Architecture.load(path / "architecture.json") if (path / RESULT_FILE).is_file() else None
+
+    def random_cells(self, what: str, seed: int, count: int) -> list[Architecture]:
+        """Uniformly random cells, keyed by the seed."""
+        generator = seeding.generator(seed, f"compare/{what}")
+        return random_cells(training(self.recipe, seed), count, generator)
+
+    def same_size_cells(self, name: str, seed: int, kept: Architecture) -> list[Architecture]:
+        """Of many random cells those whose operations have most nearly as many parameters."""
+        if self.same_size_count == 0:
+            return []
+        if seed not in self._pools:
+            self._pools[seed] = self.random_cells("same size", seed, POOL)
+        pool = self._pools[seed]
+        sizes = np.array([self.parameters(cell) for cell in pool])
+        # Among equals the generator chooses, not their place.
+        order = torch.randperm(len(pool), generator=seeding.generator(seed, f"compare/same size/{name}")).numpy()
+        nearest = order[np.abs(sizes[order] - self.parameters(kept)).argsort(kind="stable")]
+        return [pool[place] for place in nearest[: self.same_size_count]]
+
+    def parameters(self, cell: Architecture) -> float:
+        """Parameters of a cell's operations in the supernet."""
+        return float(sum((code * np.array(self.plan.parameters[name])).sum() for name, code in cell.code.items()))
+
+    def best_candidate(self, seed: int) -> Architecture | None:
+        """The candidate that scored best on the share held out; None where one has not ended."""
+        if self.plan.best_of is None:
+            return None
+        folders = [self.candidate_folder(seed, number) for number in range(self.recipe.controls.best_of)]
+        if not all((path / "evaluation.json").is_file() for path in folders):
+            return None
+        best = max(folders, key=lambda path: read_json(path / "evaluation.json")["score"])
+        return Architecture.load(best / "architecture.json")
+
+    def _search(self, config: Config, path: Path) -> Command:
+        recipe = self._recipe(config, path)
+        arguments = ("search", "--config", str(recipe), "--quiet")
+        return Command(self._label(path), arguments, path / RESULT_FILE, self._log(path))
+
+    def _train(self, cell: Architecture, config: Config, path: Path) -> Command:
+        recipe = self._recipe(config, path)
+        file = recipe.with_suffix(".json")
+        write_atomic(file, cell.to_json().encode())
+        arguments = ("train", str(file), "--config", str(recipe), "--quiet")
+        return Command(self._label(path), arguments, path / "evaluation.json", self._log(path))
+
+    def _recipe(self, config: Config, path: Path) -> Path:
+        run = config.run.model_copy(update={"root": path.parent, "name": path.name, "keep": 1})
+        file = self.folder / "recipes" / path.relative_to(self.folder).with_suffix(".yaml")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, config.model_copy(update={"run": RunConfig.model_validate(run)}).to_yaml().encode())
+        return file
+
+    def _label(self, path: Path) -> str:
+        return str(path.relative_to(self.folder))
+
+    def _log(self, path: Path) -> Path:
+        return self.folder / "logs" / path.relative_to(self.folder).with_suffix(".log")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A file that a run wrote."""
+    found: dict[str, Any] = decode(json.loads(file.read_bytes()))
+    return found

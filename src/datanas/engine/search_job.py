@@ -1,0 +1,280 @@
+"""The steps of a search: weights and alpha in turn on disjoint parts of the training data (Eq. 6 and 13)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datanas import seeding
+from datanas.architecture import Architecture
+from datanas.data.batches import parse_ratio
+from datanas.distributed import ALONE, Processes
+from datanas.engine.cell_warnings import inspect
+from datanas.engine.config import Config
+from datanas.engine.gap import Gap, measure_gap
+from datanas.engine.hypergradient import unrolled_loss
+from datanas.engine.loop import EpochReport, Job
+from datanas.engine.schedules import build_sgd, learning_rate, set_learning_rate
+from datanas.engine.selection import rank
+from datanas.engine.setup import build_sampler, build_space
+from datanas.engine.steps import Averaging, autocast, frozen, update, update_alpha
+from datanas.hardware import place
+from datanas.ops.gates import Gates, host_gates
+from datanas.ops.norm import synchronise
+from datanas.samplers.base import Derivation, Draw, Sampler, Update
+from datanas.spaces.base import Costs
+from datanas.supernet import Supernet
+from datanas.tasks.base import Part, Task
+
+
+class SearchJob(Job):
+    """A search under way: supernet, sampler, their optimisers, and the number of alpha steps so far."""
+
+    kind = "search"
+
+    def __init__(self, config: Config, task: Task[Any], device: torch.device, processes: Processes = ALONE) -> None:
+        settings = config.search
+        self.config = config
+        self.task = task
+        self.device = device
+        if settings.shuffled_labels:
+            task.shuffle_labels()
+        task.split_search(settings.split, settings.batch_size, settings.images)
+        space = self._space = build_space(config)
+        self.sampler: Sampler = build_sampler(config, space)
+        with seeding.keyed(config.seed, "supernet"):
+            stem = task.make_stem(space.width)
+            self.supernet = Supernet(space, stem, task.make_head, partial=self.sampler.partial)
+        place(self.supernet, device)
+        if config.sync_batch_norm:
+            synchronise(self.supernet, processes)
+        self._processes = processes
+        self._average = Averaging(processes, self.supernet)
+        self.sampler.costs = space.costs(self.supernet.stem, task.example())
+        self._weights = list(self.supernet.parameters())
+        self._alphas = list(self.sampler.parameters())
+        self._weight_optimizer = build_sgd(self._weights, settings.weights)
+        self._alpha_optimizer = torch.optim.Adam(
+            self._alphas or [torch.zeros(0)],  # of a method without any
+            settings.alpha.lr,
+            betas=settings.alpha.betas,
+            weight_decay=settings.alpha.weight_decay,
+        )
+        self._weight_turn, self._alpha_turn = (int(part) for part in parse_ratio(settings.steps))
+        self.turn = self._weight_turn
+        self._alpha_steps = 0
+        self.steps_per_epoch = task.steps_per_epoch("weights")
+        self.epochs = settings.pretrain_epochs + settings.epochs
+        self.derivation: Derivation | None = None
+        self.warnings: list[str] = []
+        self.gap: Gap | None = None
+
+    def progress(self, step: int) -> float:
+        """Share of the search that is done before `step`; 0 while pre-training."""
+        before = self.config.search.pretrain_epochs * self.steps_per_epoch
+        return max(0, step - before) / (self.config.search.epochs * self.steps_per_epoch)
+
+    def step(self, step: int) -> dict[str, float]:
+        pretraining = step < self.config.search.pretrain_epochs * self.steps_per_epoch
+        figures: dict[str, float] = {}
+        started = not pretraining and self.progress(step) >= self.config.search.alpha_start
+        if started and self.sampler.learns and step % self._weight_turn == 0:
+            losses = [self._alpha_step(step) for _ in range(self._alpha_turn)]
+            figures["alpha loss"] = sum(losses) / len(losses)
+        figures["loss"] = self._weight_step(step, uniform=pretraining)
+        return figures
+
+    def _weight_step(self, step: int, *, uniform: bool) -> float:
+        settings = self.config.search
+        set_learning_rate(self._weight_optimizer, settings.weights.lr if uniform else self._rate(step))
+        with torch.no_grad():
+            generator = seeding.generator(self.config.seed, "gates/weights", step)
+            draw = self.sampler.draw(self.progress(step), generator, uniform=uniform)
+        gates = host_gates(draw.gates, self.device, dense=settings.execution == "dense")
+        own = self._processes.own_key
+        with seeding.keyed(self.config.seed, "weights", step, *own), autocast(self.device, settings.precision):
+            loss = self.task.loss(self.supernet.child(gates), self.task.batch("weights", step))
+        what = f"weight step {step + 1}, {self._batch('weights', step)}"
+        return update(loss, self._weights, self._weight_optimizer, settings.weights.clip, what, self._average)
+
+    def _rate(self, step: int) -> float:
+        """The weights' learning rate."""
+        epochs = self.config.search.epochs
+        return learning_rate(self.config.search.weights, self.progress(step) * epochs, epochs)
+
+    def _alpha_step(self, step: int) -> float:
+        settings = self.config.search
+        progress = self.progress(step)
+        number = self._alpha_steps
+        draw = self.sampler.propose(progress, seeding.generator(self.config.seed, "gates/alpha", number))
+        gates = self._asked_gates(draw, number)
+        what = f"alpha step {number + 1}, {self._batch('alpha', number)}"
+        before = {name: parameter.detach().clone() for name, parameter in self.sampler.named_parameters()}
+        own = self._processes.own_key
+        with seeding.keyed(self.config.seed, "alpha", number, *own):
+            task_loss = self._alpha_loss(gates, step)
+        loss = self.sampler.loss(task_loss, draw, progress)
+        with frozen(self._weights):  # closed operations run in backward
+            value = update_alpha(loss, self._alphas, self._alpha_optimizer, what, self._average, task_loss)
+        self.sampler.settle(Update(draw, value, before, settings.alpha.lr))
+        self._alpha_steps += 1
+        return value
+
+    def _asked_gates(self, draw: Draw, number: int) -> dict[str, Gates]:
+        settings = self.config.search
+        chance = seeding.generator(self.config.seed, "gates/closed", number)
+        gates = {
+            name: group.asking(settings.gradient.kind, settings.gradient.share, chance)
+            for name, group in host_gates(draw.gates, self.device, dense=settings.execution == "dense").items()
+        }
+        if draw.asked is None:
+            return gates
+        return {name: group.only(draw.asked[name]) for name, group in gates.items()}
+
+    def _alpha_loss(self, gates: Mapping[str, Gates], step: int) -> Tensor:
+        """The task's loss on the alpha part, from which the gradient reaches the gates if the method learns by it."""
+        settings = self.config.search
+        batch = self.task.batch("alpha", self._alpha_steps)
+        if settings.hypergradient.kind == "unrolled":
+            return unrolled_loss(
+                self.supernet,
+                self.task,
+                gates,
+                (self.task.batch("weights", step), batch),
+                self._weight_optimizer,
+                xi=self._rate(step),
+                product=settings.hypergradient.product,
+                precision=settings.precision,
+            )
+        with (
+            frozen(self._weights),
+            autocast(self.device, settings.precision),
+            torch.set_grad_enabled(self.sampler.differentiable),
+        ):
+            return self.task.loss(self.supernet.child(gates), batch)
+
+    def _batch(self, part: Part, number: int) -> str:
+        epoch, place = divmod(number, self.task.steps_per_epoch(part))
+        return f"batch {place + 1} of pass {epoch + 1} through {part!r}"
+
+    def end_epoch(self, epoch: int, means: dict[str, float]) -> EpochReport:
+        settings = self.config.search
+        figures: dict[str, Any] = {f"train/{name}": value for name, value in means.items()}
+        searched = epoch - settings.pretrain_epochs
+        if searched <= 0:
+            return EpochReport(figures, f"pre-training  loss {means['loss']:.3f}")
+        is_last = searched == settings.epochs
+        derivation = self.derivation = self.choose() if is_last else self.sampler.derive()
+        kept = derivation.architecture
+        found = kept.posterior or {}
+        lines = [f"loss {means['loss']:.3f}"]
+        if searched % settings.gap.every == 0 or is_last:
+            self.gap = measure_gap(
+                self.supernet,
+                self.sampler,
+                self.task,
+                kept,
+                settings.gap,
+                device=self.device,
+                seed=self.config.seed,
+                epoch=searched,
+                progress=self.progress(epoch * self.steps_per_epoch),
+            )
+            figures |= self.gap.figures()
+            gap = self.gap
+            lines.append(
+                f"supernet {gap.supernet:.1%}  children {gap.children_mean:.1%} (variance {gap.children_variance:.2f})"
+                f"  child kept {gap.child:.1%}  gap {100 * gap.gap:+.1f} points"
+            )
+        lines.append(f"log P {found['log_prob']:.2f}" if "log_prob" in found else "")
+        figures |= {f"derived/{name}": value for name, value in found.items() if isinstance(value, int | float)}
+        flatness = self.sampler.flatness()
+        for name, share in self.sampler.probabilities().items():
+            figures[f"probs/{name}"] = share.tolist()
+            figures[f"flatness/{name}"] = flatness[name]
+        for name, cost in self.expected_costs().items():
+            figures[f"expected/{name}"] = cost
+        document = architecture_with_source(kept, self.config, self.task, searched)
+        decides = self.sampler.learns and self.sampler.differentiable
+        self.warnings = inspect(kept, self._space, flatness if decides else {})
+        return EpochReport(
+            figures,
+            "  ".join(filter(None, lines)),
+            {genotype_file(searched): document.to_json()},
+            self.warnings,
+            figures.get("gap/child"),
+        )
+
+    def choose(self, n: int = 1) -> Derivation:
+        """What the sampler's rule keeps, and the `n` best or likeliest; `best_sample` asks the supernet."""
+        if self.sampler.rule != "best_sample":
+            return self.sampler.derive(n)
+        count, seed = self.sampler.derivation.candidates, self.config.seed
+        found = self.sampler.candidates(count, seeding.generator(seed, "candidates"))
+        settings = self.config.search.gap
+        ranking = rank(found, self.supernet, self.task, settings, device=self.device, seed=seed)
+        best, score = ranking[0]
+        kept = replace(best, posterior={"score": score, "candidates": len(found)})
+        return Derivation(kept, ((kept, score), *ranking[1:n]))
+
+    def kept_costs(self, architecture: Architecture) -> dict[str, float]:
+        """Parameters and multiply-adds of the operations that an architecture opens in the supernet, and their number.
+
+        What every child has, such as the stem, is left out.
+        """
+        return {
+            "parameters": float(sum((architecture.code[g] * c.parameters).sum() for g, c in self._costs.items())),
+            "macs": float(sum((architecture.code[g] * c.macs).sum() for g, c in self._costs.items())),
+            "operations": float(sum(int(code.sum()) for code in architecture.code.values())),
+        }
+
+    @property
+    def _costs(self) -> Mapping[str, Costs]:
+        return self.sampler.costs
+
+    def expected_costs(self) -> dict[str, float]:
+        """What the operations of a sampled child cost on average: the sum of cost times inclusion probability."""
+        inclusion = {name: share.double().numpy() for name, share in self.sampler.inclusion().items()}
+        return {
+            "parameters": float(sum((inclusion[name] * cost.parameters).sum() for name, cost in self._costs.items())),
+            "macs": float(sum((inclusion[name] * cost.macs).sum() for name, cost in self._costs.items())),
+        }
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "supernet": self.supernet.state_dict(),
+            "sampler": self.sampler.state_dict(),
+            "weight_optimizer": self._weight_optimizer.state_dict(),
+            "alpha_optimizer": self._alpha_optimizer.state_dict(),
+            "alpha_steps": self._alpha_steps,
+            "task": self.task.state_dict(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.supernet.load_state_dict(state["supernet"])
+        self.sampler.load_state_dict(state["sampler"])
+        self._weight_optimizer.load_state_dict(state["weight_optimizer"])
+        self._alpha_optimizer.load_state_dict(state["alpha_optimizer"])
+        self._alpha_steps = int(state["alpha_steps"])
+        self.task.load_state_dict(state["task"])
+
+
+def architecture_with_source(architecture: Architecture, config: Config, task: Task[Any], epoch: int) -> Architecture:
+    """The architecture with a note of where it comes from."""
+    source = {
+        "method": config.sampler.model_dump(mode="json"),
+        "data": {"name": config.data.name, **task.describe()},
+        "seed": config.seed,
+        "epoch": epoch,
+    }
+    return replace(architecture, source=source)
+
+
+def genotype_file(epoch: int) -> Path:
+    """Where, inside its folder, a run keeps the architecture of an epoch."""
+    return Path("genotypes") / f"epoch-{epoch:04d}.json"

@@ -1,0 +1,61 @@
+"""Random search, without and with weight sharing (Li and Talwalkar, UAI 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from datanas.architecture import Architecture
+from datanas.samplers import register_sampler
+from datanas.samplers.base import Derivation, Draw, Sampler, SamplerConfig
+from datanas.samplers.derivation import Rule
+from datanas.samplers.uniform import random_codes
+from datanas.spaces.base import ChoiceGroup
+
+
+@register_sampler("random")
+class RandomSearch(Sampler):
+    """Trains the weights on uniformly random cells and keeps the best of a random sample (Section 3 there).
+
+    No alpha step is made. Without weight sharing it keeps a random cell as it comes, whatever the supernet says.
+    """
+
+    class Config(SamplerConfig):
+        name: Literal["random"] = "random"
+        weight_sharing: bool = Field(True, description="choose by the supernet; otherwise keep a random cell")
+
+    default_rule: ClassVar[Rule] = "best_sample"
+    learns: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = False
+    config: Config
+    kept: Tensor
+
+    def __init__(self, config: Config, groups: Mapping[str, ChoiceGroup], space: str) -> None:
+        super().__init__(config, groups, space)
+        self.alpha.clear()
+        self.register_buffer("kept", torch.randint(2**62, ()))  # the key of the cell that is kept unseen
+
+    @property
+    def rule(self) -> Rule:
+        return super().rule if self.config.weight_sharing else "likeliest"
+
+    def draw(self, progress: float, generator: torch.Generator, *, uniform: bool = False) -> Draw:
+        codes = random_codes(self.groups, generator)
+        return Draw(codes, {name: self.vector_probs(name).float() for name in self.groups}, codes)
+
+    def vector_probs(self, name: str) -> Tensor:
+        shape = self.groups[name].shape
+        return torch.full(shape, 1 / shape[1], dtype=torch.double)
+
+    def derive(self, n: int = 1) -> Derivation:
+        generator = torch.Generator().manual_seed(int(self.kept))
+        found = list(dict.fromkeys(self.assemble(random_codes(self.groups, generator)) for _ in range(n)))
+        return Derivation(found[0], tuple((architecture, 0.0) for architecture in found))
+
+    def candidates(self, n: int, generator: torch.Generator) -> list[Architecture]:
+        found = (self.assemble(random_codes(self.groups, generator)) for _ in range(n))
+        return list(dict.fromkeys(found))

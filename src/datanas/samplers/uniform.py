@@ -1,0 +1,82 @@
+"""Architectures drawn uniformly, and changed in one place: what random search and evolution are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from datanas.spaces.base import ChoiceGroup
+
+Code = Float[Tensor, "edges ops"]
+
+
+def random_codes(groups: Mapping[str, ChoiceGroup], generator: torch.Generator) -> dict[str, Code]:
+    """A uniformly random cell for every group: one operation an edge, or as many inputs a node as DARTS' rule keeps.
+
+    In the latter case the inputs are different edges, with one operation other than `none` each, as in Li and
+    Talwalkar (UAI 2019).
+    """
+    return {name: _random_code(group, generator) for name, group in groups.items()}
+
+
+def _random_code(group: ChoiceGroup, generator: torch.Generator) -> Code:
+    edges, ops = group.shape
+    code = torch.zeros(group.shape)
+    if group.single:
+        return code.scatter_(1, torch.randint(ops, (edges, 1), generator=generator), 1.0)
+    for part in group.by_target:
+        for place in torch.randperm(len(part), generator=generator)[: group.fan_in].tolist():
+            code[part[place], _operation(group, generator)] = 1.0
+    return code
+
+
+def mutated(
+    codes: Mapping[str, Code], groups: Mapping[str, ChoiceGroup], generator: torch.Generator
+) -> dict[str, Code]:
+    """The same cells with one change: another operation, or another input (Real et al., AAAI 2019, Section 3).
+
+    Where an edge holds one operation there are no inputs to change. The cell is chosen at random too.
+    """
+    names = list(codes)
+    name = names[_below(len(names), generator)]
+    change = _moved_input if not groups[name].single and _below(2, generator) else _other_operation
+    return {**codes, name: change(codes[name], groups[name], generator)}
+
+
+def _other_operation(code: Code, group: ChoiceGroup, generator: torch.Generator) -> Code:
+    chosen = code.nonzero().tolist()
+    edge, op = chosen[_below(len(chosen), generator)]
+    others = [other for other in _operations(group) if other != op]
+    changed = code.clone()
+    if others:
+        changed[edge, op] = 0.0
+        changed[edge, others[_below(len(others), generator)]] = 1.0
+    return changed
+
+
+def _moved_input(code: Code, group: ChoiceGroup, generator: torch.Generator) -> Code:
+    """One operation moved to a free edge into the same node; the same code where no node has one."""
+    used = code.any(dim=1).tolist()
+    moves = [(edge, free) for part in group.by_target for edge in part if used[edge] for free in part if not used[free]]
+    changed = code.clone()
+    if moves:
+        edge, free = moves[_below(len(moves), generator)]
+        changed[free], changed[edge] = code[edge], 0.0
+    return changed
+
+
+def _operation(group: ChoiceGroup, generator: torch.Generator) -> int:
+    allowed = _operations(group)
+    return allowed[_below(len(allowed), generator)]
+
+
+def _operations(group: ChoiceGroup) -> list[int]:
+    """What an edge that is used may hold."""
+    return [op for op in range(group.shape[1]) if group.single or op != group.null]
+
+
+def _below(n: int, generator: torch.Generator) -> int:
+    return int(torch.randint(n, (), generator=generator))

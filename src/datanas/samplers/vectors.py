@@ -1,0 +1,92 @@
+"""The map between the alphas of a choice group and its probability vectors."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from datanas.spaces.base import ChoiceGroup
+
+Scope = Literal["edge", "node"]
+
+
+class Vectors:
+    """The probability vectors of one choice group.
+
+    With scope `edge` there is one for each edge. With scope `node` there is one for each node: an entry for `none`,
+    into which those of its incoming edges are merged (the authors' program, when deriving), then the operations of all
+    these edges. The merged entry weighs as much as one operation when alpha is flat. Shorter vectors are padded.
+
+    Attributes:
+        shape: (vectors, entries).
+        null: the entry of `none`, where the group offers it; the same in every vector.
+        mask: bool (vectors, entries), False at padding.
+    """
+
+    def __init__(self, group: ChoiceGroup, scope: Scope) -> None:
+        self.group = group
+        edges, ops = group.shape
+        members = [[edge] for edge in range(edges)] if scope == "edge" else [list(part) for part in group.partition]
+        merged = scope == "node" and group.null is not None
+        columns = [op for op in range(ops) if not (merged and op == group.null)]
+        self.null = 0 if merged else group.null
+        start = 1 if merged else 0
+        length = max(map(len, members)) * len(columns) + start
+        padding = edges * ops
+        self._entry = torch.full((len(members), length), padding)
+        self._place = torch.full((padding,), len(members) * length)
+        self._merged = torch.full((len(members), max(map(len, members))), padding)
+        for row, part in enumerate(members):
+            flat = [edge * ops + op for edge in part for op in columns]
+            self._entry[row, start : start + len(flat)] = torch.tensor(flat)
+            self._place[flat] = row * length + start + torch.arange(len(flat))
+            if merged and group.null is not None:
+                self._merged[row, : len(part)] = torch.tensor([edge * ops + group.null for edge in part])
+        self.mask = self._entry != padding
+        self.mask[:, :start] = True
+        self._has_merged = merged
+        self.shape = (len(members), length)
+        self.members = tuple(tuple(part) for part in members)
+
+    def log_probs(self, logits: Float[Tensor, "edges ops"]) -> Float[Tensor, "vectors entries"]:
+        """Softmax over each vector, in log space; -inf at padding. A merged `none` is the mean of its parts."""
+        flat = torch.cat([logits.flatten(), logits.new_full((1,), -torch.inf)])
+        vectors = flat[self._entry]
+        if self._has_merged:
+            parts = torch.tensor([[len(part)] for part in self.members], dtype=logits.dtype).log()
+            vectors = torch.cat([flat[self._merged].logsumexp(dim=1, keepdim=True) - parts, vectors[:, 1:]], dim=1)
+        return vectors.log_softmax(dim=1)
+
+    def to_edges(self, vectors: Float[Tensor, "vectors entries"]) -> Float[Tensor, "edges ops"]:
+        """Each operation's entry; 0 for a `none` that was merged."""
+        flat = torch.cat([vectors.flatten(), vectors.new_zeros(1)])
+        return flat[self._place].reshape(self.group.shape)
+
+    def to_vectors(self, table: Float[Tensor, "edges ops"]) -> Float[Tensor, "vectors entries"]:
+        """The entries of a table by vector, 0 at padding and at a merged `none`; `to_edges` is its inverse there."""
+        flat = torch.cat([table.flatten(), table.new_zeros(1)])
+        return flat[self._entry]
+
+    def shares(self, probs: Float[Tensor, "vectors entries"]) -> Float[Tensor, "edges ops"]:
+        """P as a table; a merged `none` is spread evenly over its edges. Sums to 1 over each vector."""
+        table = self.to_edges(probs)
+        if self._has_merged:
+            for row, part in enumerate(self.members):
+                table[list(part), self.group.null] = probs[row, 0] / len(part)
+        return table
+
+    def operations(self, codes: Float[Tensor, "vectors entries"]) -> Float[Tensor, "vectors entries"]:
+        """The codes with `none` set to 0: what the network can see."""
+        if self.null is None:
+            return codes
+        seen = torch.ones(self.shape[1], dtype=codes.dtype)
+        seen[self.null] = 0
+        return codes * seen
+
+    def flatness(self, probs: Float[Tensor, "vectors entries"]) -> float:
+        """Mean entropy of the vectors over that of uniform ones: 1 is flat, 0 is one-hot."""
+        entropy = torch.special.entr(probs.detach().double()).sum(dim=1)
+        return float((entropy / self.mask.sum(dim=1).double().log()).mean())

@@ -1,0 +1,180 @@
+"""The topology space of NAS-Bench-201 (Dong and Yang, ICLR 2020): one cell of four nodes, repeated in three stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+from torch import Tensor, nn
+
+from datanas.architecture import Architecture
+from datanas.cellstring import BENCHMARK_PRIMITIVES
+from datanas.config import ComponentConfig
+from datanas.errors import ArchitectureError, ConfigError
+from datanas.ops import OpSettings
+from datanas.ops.conv import ReLUConvBN
+from datanas.ops.gates import Gates
+from datanas.ops.norm import BatchNorm2d
+from datanas.spaces import register_space
+from datanas.spaces.base import Body, ChoiceGroup, Costs, Space, StemShape
+from datanas.spaces.plans import (
+    CellNodes,
+    CellPlan,
+    check_parts,
+    feature_size,
+    network_plan,
+    operation_cost,
+    supernet_plan,
+)
+
+STAGES = 3
+
+
+class BenchmarkCell(nn.Module):
+    """One cell: its input is node 0, its output the last node."""
+
+    def __init__(self, plan: CellPlan, settings: OpSettings) -> None:
+        super().__init__()
+        self.nodes = CellNodes(plan, settings)
+        (self._output,) = plan.outputs
+
+    def forward(self, x: Tensor, gates: Gates | None = None) -> Tensor:
+        states: list[Tensor] = self.nodes([x], gates)
+        return states[self._output]
+
+
+class ResidualBlock(nn.Module):
+    """Twice the width, half the size: two 3x3 convolutions beside an average and a 1x1 convolution.
+
+    An odd size is rounded up, which the benchmark's block cannot do; at even sizes the two are the same.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv_a = ReLUConvBN(channels, 2 * channels, 3, stride=2)
+        self.conv_b = ReLUConvBN(2 * channels, 2 * channels, 3)
+        self.downsample = nn.Sequential(
+            nn.AvgPool2d(2, 2, ceil_mode=True), nn.Conv2d(channels, 2 * channels, 1, bias=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        total: Tensor = self.downsample(x) + self.conv_b(self.conv_a(x))
+        return total
+
+
+class BenchmarkBody(Body):
+    """Three stages of cells with a residual block before the second and the third, then batch norm and ReLU.
+
+    Args:
+        plan: what each cell is built from.
+        cells: in each stage.
+        settings: the first cell's width, and how the cells' operations are built.
+    """
+
+    def __init__(self, plan: CellPlan, cells: int, settings: OpSettings) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList()
+        self.blocks = nn.ModuleList()
+        for stage in range(STAGES):
+            if stage > 0:
+                self.blocks.append(ResidualBlock(settings.channels))
+                settings = replace(settings, channels=2 * settings.channels)
+            self.stages.append(nn.ModuleList(BenchmarkCell(plan, settings) for _ in range(cells)))
+        self.norm = BatchNorm2d(settings.channels)
+        self.out_channels = (settings.channels,)
+
+    def forward(self, stem: tuple[Tensor, Tensor], gates: Mapping[str, Gates] | None = None) -> tuple[Tensor]:
+        """One feature map (batch, 4 channels, height / 4, width / 4)."""
+        _, x = stem
+        for index, stage in enumerate(self.stages):
+            if index > 0:
+                x = self.blocks[index - 1](x)
+            for cell in stage:  # type: ignore[attr-defined]
+                x = cell(x, gates["cell"] if gates is not None else None)
+        return (self.norm(x).relu(),)
+
+
+def _check_stem(stem: nn.Module, channels: int) -> None:
+    shape = getattr(stem, "shape", None)
+    if not isinstance(shape, StemShape) or shape.halved or shape.channels[1] != channels:
+        raise ConfigError("task.stem: nasbench201 needs a stem of its first cell's width, such as plain")
+
+
+@register_space("nasbench201")
+class NASBench201Space(Space):
+    """The benchmark's one cell, whose every choice has a known accuracy."""
+
+    class Config(ComponentConfig):
+        name: Literal["nasbench201"] = "nasbench201"
+        cells_per_stage: int = Field(
+            1, ge=1, description="cells in each of the supernet's three stages; N of the paper"
+        )
+        channels: int = Field(16, ge=1, description="channels of its first stage; they double with each stage")
+
+    name: ClassVar[str] = "nasbench201"
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    @property
+    def width(self) -> int:
+        return self.config.channels
+
+    def groups(self) -> dict[str, ChoiceGroup]:
+        edges = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+        return {"cell": ChoiceGroup("cell", edges, BENCHMARK_PRIMITIVES, outputs=(3,), inputs=1, single=True)}
+
+    def supernet_body(self, stem: nn.Module) -> BenchmarkBody:
+        return self.partial_body(stem, parts=1)
+
+    def partial_body(self, stem: nn.Module, parts: int) -> BenchmarkBody:
+        check_parts(self.config.channels, parts)
+        _check_stem(stem, self.config.channels)
+        settings = OpSettings(self.config.channels, affine=False)
+        return BenchmarkBody(supernet_plan(self.groups()["cell"], parts), self.config.cells_per_stage, settings)
+
+    @classmethod
+    def network_body(
+        cls,
+        architecture: Architecture,
+        stem: nn.Module,
+        *,
+        channels: int,
+        cells: int,
+        auxiliary: bool = False,
+        pooling_norm: bool = False,
+    ) -> BenchmarkBody:
+        """As in `Space`; `cells` counts those of all stages, and there is no auxiliary tower."""
+        cell = architecture.cells.get("cell")
+        if cell is None or cell.inputs != 1 or len(cell.outputs) != 1:
+            raise ArchitectureError(
+                "cells: a nasbench201 network needs one named 'cell', with one input and one output"
+            )
+        if cells < STAGES or cells % STAGES:
+            raise ConfigError(f"cells: {cells} cannot be shared among three equal stages; take a multiple of {STAGES}")
+        if auxiliary:
+            raise ConfigError("auxiliary: a nasbench201 network has no auxiliary tower; leave it off")
+        _check_stem(stem, channels)
+        settings = OpSettings(channels, pooling_norm=pooling_norm)
+        return BenchmarkBody(network_plan(architecture, "cell"), cells // STAGES, settings)
+
+    def identities(self, group: str) -> frozenset[str]:
+        return frozenset({"skip_connect"})
+
+    def parameter_free(self, group: str) -> frozenset[str]:
+        return frozenset(name for name in BENCHMARK_PRIMITIVES if operation_cost(name, 2, 1, (4, 4))[0] == 0)
+
+    def costs(self, stem: nn.Module, example: Tensor) -> dict[str, Costs]:
+        group = self.groups()["cell"]
+        parameters, macs = np.zeros(group.shape), np.zeros(group.shape)
+        height, breadth = feature_size(stem, example)
+        for stage in range(STAGES):
+            for op, primitive in enumerate(group.primitives):
+                found = operation_cost(primitive, self.config.channels * 2**stage, 1, (height, breadth))
+                parameters[:, op] += self.config.cells_per_stage * found[0]
+                macs[:, op] += self.config.cells_per_stage * found[1]
+            height, breadth = (height + 1) // 2, (breadth + 1) // 2
+        return {"cell": Costs(parameters, macs)}

@@ -1,0 +1,150 @@
+"""What the cells of convolutional spaces are built from, and what an operation in them costs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from datanas.architecture import Architecture
+from datanas.errors import ArchitectureError, ConfigError, nearest
+from datanas.hardware import count_macs, count_parameters
+from datanas.ops import NONE, OpSettings, operations
+from datanas.ops.gates import Gates
+from datanas.ops.identity import Zero
+from datanas.ops.mixed import Candidate, MixedNode
+from datanas.ops.node_sum import Shared
+from datanas.ops.partial import PartialNode, Split, split_state
+from datanas.spaces.base import ChoiceGroup
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One operation that a cell may run: its edge and column in the gates, and its constant factor."""
+
+    edge: int
+    op: int
+    source: int
+    target: int
+    primitive: str
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """What every cell of one kind is built from.
+
+    Attributes:
+        choices: its operations.
+        targets: its searched nodes, in order.
+        outputs: the nodes that make up its output.
+        parts: of the channels, the first of which the operations read; 1 for all channels.
+    """
+
+    choices: tuple[Choice, ...]
+    targets: tuple[int, ...]
+    outputs: tuple[int, ...]
+    parts: int = 1
+
+
+def supernet_plan(group: ChoiceGroup, parts: int = 1) -> CellPlan:
+    """Every candidate; `none` needs no module."""
+    choices = tuple(
+        Choice(edge, op, source, target, primitive)
+        for edge, (source, target) in enumerate(group.edges)
+        for op, primitive in enumerate(group.primitives)
+        if primitive != NONE
+    )
+    return CellPlan(choices, tuple(dict.fromkeys(target for _, target in group.edges)), group.outputs, parts)
+
+
+def network_plan(architecture: Architecture, group: str) -> CellPlan:
+    """The chosen operations; one that is chosen twice on an edge appears twice."""
+    cell = architecture.cells[group]
+    factors = architecture.weights(group)
+    for primitive, column in zip(cell.primitives, cell.code.T, strict=True):
+        if column.any() and primitive not in operations:
+            raise ArchitectureError(f"cells.{group}: unknown operation {primitive!r}; {nearest(primitive, operations)}")
+    choices = tuple(
+        Choice(edge, op, source, target, cell.primitives[op], factors[edge, op] / cell.code[edge, op])
+        for edge, (source, target) in enumerate(cell.edges)
+        for op in np.flatnonzero(cell.code[edge]).tolist()
+        for _ in range(int(cell.code[edge, op]))
+    )
+    return CellPlan(choices, tuple(dict.fromkeys(target for _, target in cell.edges)), cell.outputs)
+
+
+class CellNodes(nn.ModuleDict):
+    """The searched nodes of a cell, by number.
+
+    Args:
+        plan: the cell's operations.
+        settings: the cell's width, and how its operations are built.
+        halved: how many of the first nodes are left by operations of stride 2.
+    """
+
+    def __init__(self, plan: CellPlan, settings: OpSettings, halved: int = 0) -> None:
+        super().__init__()
+        self._parts, self._halved = plan.parts, halved
+        settings = replace(settings, channels=settings.channels // plan.parts)
+        by_target: dict[int, dict[str, Candidate]] = defaultdict(dict)
+        for choice in plan.choices:
+            module = operations[choice.primitive](replace(settings, stride=2 if choice.source < halved else 1))
+            candidate = Candidate(choice.edge, choice.op, choice.source, module, choice.factor)
+            siblings = by_target[choice.target]
+            name = f"{choice.source}_{choice.primitive}"
+            siblings[name if name not in siblings else f"{name}_again{len(siblings)}"] = candidate
+        blank = Zero(2 if halved else 1)
+        for target in plan.targets:
+            node = MixedNode(by_target[target], blank)
+            sources = {each.edge: each.source for each in by_target[target].values()}
+            self[str(target)] = node if plan.parts == 1 else PartialNode(node, sources, plan.parts)
+
+    def forward(self, inputs: Sequence[Tensor], gates: Gates | None = None) -> list[Tensor]:
+        """The values of all nodes, from those of the input nodes; gates as for `MixedNode`."""
+        states = list(inputs)
+        splits: list[Split] = []
+        shared = Shared()
+        for node in self.values():
+            if self._parts == 1:
+                states.append(node(states, gates, shared))
+                continue
+            for index in range(len(splits), len(states)):
+                splits.append(split_state(states[index], self._parts, halve=index < self._halved))
+            states.append(node(splits, gates, shared))
+        return states
+
+
+def check_parts(channels: int, parts: int) -> None:
+    """Make sure that a first cell of this width can run its operations on one of `parts` parts of the channels.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if parts < 1 or channels % parts:
+        raise ConfigError(
+            f"space.channels: {channels} cannot be divided into the {parts} equal parts of this sampler; "
+            f"take a multiple of {parts}, or give the sampler other parts"
+        )
+
+
+@cache
+def operation_cost(primitive: str, channels: int, stride: int, size: tuple[int, int]) -> tuple[int, int]:
+    """(parameters, multiply-adds) of one operation on one feature map."""
+    with torch.device("meta"):
+        module = operations[primitive](OpSettings(channels, stride))
+        return count_parameters(module), count_macs(module, torch.empty(1, channels, *size))
+
+
+def feature_size(stem: nn.Module, example: Tensor) -> tuple[int, int]:
+    """Height and width of the last feature map that a stem of two hands on."""
+    training = stem.training
+    with torch.no_grad():
+        _, last = stem.eval()(example)
+    stem.train(training)
+    return last.shape[2], last.shape[3]

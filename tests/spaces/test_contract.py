@@ -1,0 +1,169 @@
+"""What every registered space owes the rest. A space whose stem must be of a kind names it in `STEMS`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from datanas.architecture import Architecture
+from datanas.cell import Cell
+from datanas.config import validate
+from datanas.errors import ConfigError
+from datanas.ops.gates import Gates
+from datanas.spaces import spaces
+from datanas.spaces.base import Body, Space
+from datanas.tasks import tasks
+
+WIDTH, SIZE = 4, 8
+STEMS = {"nasbench201": "plain"}
+CELLS = 3
+
+
+@pytest.fixture(params=sorted(spaces))
+def space(request: pytest.FixtureRequest) -> Space:
+    entry: Any = spaces[request.param]
+    settings: dict[str, Any] = {"name": request.param}
+    settings |= {name: value for name, value in (("cells", CELLS), ("channels", WIDTH)) if name in fields(entry)}
+    try:
+        made: Space = entry(validate(entry.Config, settings, "space"))
+    except ConfigError as error:
+        pytest.skip(f"{request.param} needs settings that the test does not know: {error}")
+    if not isinstance(made, Space):
+        pytest.skip(f"{request.param} is no space of feature maps")
+    return made
+
+
+def fields(entry: Any) -> set[str]:
+    return set(entry.Config.model_fields)
+
+
+def make_stem(space: Space, width: int = WIDTH) -> nn.Module:
+    task = tasks["classification"]
+    config = validate(task.Config, {"name": "classification", "stem": STEMS.get(space.name, "cifar")}, "task")
+    return task.stem(config, 3, width)
+
+
+def random_gates(space: Space, seed: int = 0) -> dict[str, Gates]:
+    """About a third of the operations, with uneven factors that ask for their gradient."""
+    generator = torch.Generator().manual_seed(seed)
+    found = {}
+    for name, group in space.groups().items():
+        values = torch.rand(group.shape, generator=generator, dtype=torch.double)
+        values = (values * (torch.rand(group.shape, generator=generator) < 0.35)).requires_grad_()
+        found[name] = replace(Gates.of(values), values=values)
+    return found
+
+
+def random_architecture(space: Space, seed: int = 0) -> Architecture:
+    """One operation on each edge."""
+    rng = np.random.default_rng(seed)
+    cells = {}
+    for name, group in space.groups().items():
+        code = np.eye(len(group.primitives), dtype=np.uint8)[rng.integers(len(group.primitives), size=len(group.edges))]
+        cells[name] = Cell(group.primitives, group.edges, group.outputs, code, group.inputs)
+    return Architecture(cells, space=space.name)
+
+
+def run(body: Body, stem: nn.Module, gates: Mapping[str, Gates]) -> list[Tensor]:
+    """The last feature map and the gradients of the gates."""
+    torch.manual_seed(2)
+    x = torch.randn(2, 3, SIZE, SIZE, dtype=torch.double).contiguous(memory_format=torch.channels_last)
+    features = body(stem(x), gates)
+    assert len(features) == len(body.out_channels)
+    output: Tensor = features[-1]
+    assert output.shape[:2] == (2, body.out_channels[-1])
+    loss = (output * torch.linspace(-1, 1, output.numel()).double().reshape(output.shape)).sum()
+    wanted = [gate.values for gate in gates.values()]
+    return [output.detach(), *torch.autograd.grad(loss, wanted)]
+
+
+def test_groups_hold_together(space: Space) -> None:
+    for name, group in space.groups().items():
+        assert group.name == name
+        assert len(set(group.edges)) == len(group.edges)
+        assert len(set(group.primitives)) == len(group.primitives)
+        assert all(source < target and target >= group.inputs for source, target in group.edges)
+        nodes = group.inputs + len({target for _, target in group.edges})
+        assert all(output < nodes for output in group.outputs)
+        assert sorted(edge for part in group.partition for edge in part) == list(range(len(group.edges)))
+        assert space.identities(name) <= set(group.primitives)
+        assert space.identities(name) <= space.parameter_free(name) <= set(group.primitives)
+
+
+def bodies(space: Space, stem: nn.Module) -> dict[str, Body]:
+    torch.manual_seed(1)
+    found = {"whole": space.supernet_body(stem)}
+    if type(space).partial_body is not Space.partial_body:
+        found["partial"] = space.partial_body(stem, 2)
+    return found
+
+
+def test_a_supernet_runs_sparse_as_it_does_dense(space: Space) -> None:
+    stem = make_stem(space).double()
+    gates = random_gates(space)
+    for kind, body in bodies(space, stem).items():
+        body = body.double().to(memory_format=torch.channels_last)
+        sparse = run(body, stem, gates)
+        dense = run(body, stem, {name: replace(given, dense=True) for name, given in gates.items()})
+        assert any(gradient.abs().sum() > 0 for gradient in sparse[1:])
+        for own, other in zip(sparse, dense, strict=True):
+            torch.testing.assert_close(own, other, rtol=1e-8, atol=1e-8, msg=lambda text, kind=kind: f"{kind}: {text}")
+
+
+def test_a_partial_body_has_fewer_weights(space: Space) -> None:
+    stem = make_stem(space)
+    found = {kind: sum(p.numel() for p in body.parameters()) for kind, body in bodies(space, stem).items()}
+    if "partial" not in found:
+        pytest.skip(f"{space.name} has no partial body")
+    assert found["partial"] < found["whole"]
+
+
+def test_a_width_that_cannot_be_divided_is_refused(space: Space) -> None:
+    if type(space).partial_body is Space.partial_body:
+        with pytest.raises(ConfigError, match=space.name):
+            space.partial_body(make_stem(space), 2)
+        return
+    with pytest.raises(ConfigError, match=r"space\.channels: 4 .* 3 equal parts of this sampler"):
+        space.partial_body(make_stem(space), 3)
+
+
+def test_costs_are_those_of_every_edge_and_operation(space: Space) -> None:
+    costs = space.costs(make_stem(space), torch.zeros(1, 3, SIZE, SIZE))
+    for name, group in space.groups().items():
+        assert costs[name].parameters.shape == costs[name].macs.shape == group.shape
+        free = [op in space.parameter_free(name) for op in group.primitives]
+        assert not costs[name].parameters[:, free].any()
+        if group.null is not None:
+            assert not costs[name].macs[:, group.null].any()
+
+
+def parameters_of(space: Space, architecture: Architecture, stem: nn.Module) -> int:
+    body = type(space).network_body(architecture, stem, channels=WIDTH, cells=CELLS)
+    return sum(parameter.numel() for parameter in body.parameters())
+
+
+def test_costs_add_up_to_the_parameters_of_a_network(space: Space) -> None:
+    stem = make_stem(space)
+    costs = space.costs(stem, torch.zeros(1, 3, SIZE, SIZE))
+    chosen = random_architecture(space)
+    none = {name: replace(cell, code=np.zeros_like(cell.code)) for name, cell in chosen.cells.items()}
+    fixed = parameters_of(space, Architecture(none, space=space.name), stem)
+    added = sum(float((costs[name].parameters * cell.code).sum()) for name, cell in chosen.cells.items())
+    assert added > 0
+    assert parameters_of(space, chosen, stem) == fixed + added
+
+
+def test_a_network_runs(space: Space) -> None:
+    stem = make_stem(space)
+    body = type(space).network_body(random_architecture(space), stem, channels=WIDTH, cells=CELLS)
+    features = body(stem(torch.randn(2, 3, SIZE, SIZE)))
+    assert features[-1].shape[:2] == (2, body.out_channels[-1])
+    assert len(features) == len(body.out_channels)
+    features[-1].square().mean().backward()
+    assert any(parameter.grad is not None for parameter in body.parameters())
