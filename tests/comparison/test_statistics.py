@@ -240,11 +240,25 @@ class TestSummarise:
         assert (random["difference"], random["same_size"], random["shuffled"]) == (None, None, None)
         assert "mean" not in rows[0]
 
-    def test_the_winner_is_a_method(self) -> None:
-        rows = [row("egs", DARTS), row("darts", SNAS), row("random", EGS, "control")]
+    def test_what_loses_to_a_control_is_no_winner(self) -> None:
+        rows = [row("egs", DARTS), row("darts", SNAS), row("random", EGS, "control"), row("low", SNAS, "control")]
         found = summarise(rows, "random")["winner"]
-        assert (found["decided"], found["best"]) == (True, "egs")
-        assert found["text"].endswith(", but against random: worse")
+        assert (found["decided"], found["best"]) == (False, "egs")
+        assert found["text"].endswith("not shown to be better than random (worse)")
+
+    @pytest.mark.parametrize("figure", ["same_size_score", "shuffled_score"])
+    def test_what_its_own_controls_reach_is_no_victory(self, figure: str) -> None:
+        rows = [row("egs", EGS, **{figure: EGS}), row("darts", DARTS), row("random", SNAS, "control")]
+        found = summarise(rows, "random")["winner"]
+        assert not found["decided"]
+        assert "no difference shown" in found["text"]
+        assert summarise([row("egs", EGS, **{figure: SNAS}), *rows[1:]], "random")["winner"]["decided"]
+
+    def test_an_ablation_does_not_compete(self) -> None:
+        rows = [row("egs_l1", EGS, "ablation"), row("egs", DARTS), row("darts", SNAS)]
+        found = summarise(rows, None)
+        assert (found["winner"]["decided"], found["winner"]["best"]) == (True, "egs")
+        assert found["rows"][0]["mean"] == pytest.approx(np.mean(list(EGS.values())))
 
     def test_a_winner_above_chance_needs_no_reserve(self) -> None:
         rows = [row("egs", EGS), row("darts", DARTS), row("random", SNAS, "control")]

@@ -83,6 +83,41 @@ def test_what_runs_does_not_change() -> None:
     assert found.dense
 
 
+WANTED = torch.tensor([[True, False, True, False], [False, True, False, False], [False, False, False, True]])
+
+
+def test_only_those_wanted_of_the_closed_and_all_open_gates_get_a_gradient() -> None:
+    found = Gates.of(CODE).only(WANTED)
+    assert found.asked is not None
+    assert torch.equal(torch.tensor(found.asked), (WANTED | (CODE != 0)).float())
+
+
+def test_what_is_wanted_keeps_the_factor_that_it_was_asked_with() -> None:
+    """After subsampling a gate is asked if both agree, with the factor of the first."""
+    for seed in range(5):
+        gates = Gates.of(CODE).asking("subsampled", 0.5, torch.Generator().manual_seed(seed))
+        found = gates.only(WANTED)
+        before, after = torch.tensor(gates.asked), torch.tensor(found.asked)
+        kept = WANTED | (CODE != 0)
+        assert torch.equal(after[kept], before[kept])
+        assert (after[~kept] == 0).all()
+        assert (before[~kept] != 0).any()
+
+
+def test_wanting_everything_changes_no_factor() -> None:
+    gates = Gates.of(CODE).asking("subsampled", 0.5, torch.Generator().manual_seed(0))
+    assert gates.only(torch.ones_like(WANTED)) == gates
+    assert gates.only(torch.zeros_like(WANTED)).asked == Gates.of(CODE).asking("sampled", 0.5, torch.Generator()).asked
+
+
+def test_wanting_some_does_not_change_what_runs() -> None:
+    gates = Gates.of(CODE.clone().requires_grad_(), dense=True)
+    found = gates.only(WANTED)
+    assert found.values is gates.values
+    assert found.host == gates.host
+    assert found.dense
+
+
 def test_host_gates_hold_the_same_numbers_twice() -> None:
     found = host_gates({"normal": CODE, "reduction": 2 * CODE}, torch.device("cpu"), dense=True)
     assert list(found) == ["normal", "reduction"]

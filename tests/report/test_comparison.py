@@ -118,7 +118,7 @@ class TestMarkdown:
         egs, darts, random = table(comparison_markdown(data))
         entry = data["rows"][0]
         assert egs["mean ± sd (%)"] == f"{entry['mean']:.2f} ± {entry['sd']:.2f}"
-        assert egs["95 % interval"] == f"[{entry['low']:.2f}, {entry['high']:.2f}]"
+        assert egs["95 % bootstrap interval"] == f"[{entry['low']:.2f}, {entry['high']:.2f}]"
         assert egs["difference to random cells (95 % interval)"] == (
             f"{entry['difference']['mean']:+.2f} [{entry['difference']['low']:+.2f}, "
             f"{entry['difference']['high']:+.2f}], better"
@@ -145,7 +145,8 @@ class TestMarkdown:
         assert found[0]["difference to shuffled labels"].endswith(", better")
 
     def test_says_best_only_where_that_is_decided(self) -> None:
-        assert "egs is best" in comparison_markdown(usual())
+        clear = comparison(row("egs", 94.0), row("darts", 92.5), row("random cells", 92.0, "control"))
+        assert "egs is best" in comparison_markdown(clear)
         tied = comparison(row("egs", 92.0), row("snas", 92.01), row("random cells", 92.0, "control"))
         for text in (comparison_markdown(tied), comparison_text(tied)):
             assert "best" not in text
@@ -155,7 +156,7 @@ class TestMarkdown:
         bare = {"name": "egs", "kind": "method", "note": "", "seeds": {"0": {"score": 93.0}, "1": {"seconds": None}}}
         failed = {"name": "darts", "kind": "method", "note": "", "seeds": {"0": {"failed": "loss is nan"}}}
         egs, darts = table(comparison_markdown(comparison(bare, failed, reference=None)))
-        assert (egs["mean ± sd (%)"], egs["95 % interval"], egs["seconds"]) == ("93.00 ± –", "–", "–")
+        assert (egs["mean ± sd (%)"], egs["95 % bootstrap interval"], egs["seconds"]) == ("93.00 ± –", "–", "–")
         assert {key for key, value in darts.items() if value != "–"} == {"name", "failed"}
         assert darts["failed"] == "1/1"
 

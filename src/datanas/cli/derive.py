@@ -26,6 +26,9 @@ def run(
         Parameter(help="How to choose; by default as the search does."),
     ] = None,
     operations: Annotated[int | None, Parameter(help="How many on each edge, for the rule top_operations.")] = None,
+    none: Annotated[
+        bool | None, Parameter(help="Whether `none` competes in the rules top_operations and two_inputs.")
+    ] = None,
     candidates: Annotated[int | None, Parameter(help="How many to compare, for the rule best_sample.")] = None,
     epoch: Annotated[int | None, Parameter(help="Take what this epoch would have kept instead of the last.")] = None,
     checkpoint: Annotated[
@@ -46,7 +49,7 @@ def run(
         raise ConfigError(f"--top: must be at least 1, got {top}")
     others: tuple[tuple[Architecture, float], ...] = ()
     if epoch is not None:
-        if top > 1 or checkpoint != "last" or any(x is not None for x in (samples, rule, operations, candidates)):
+        if top > 1 or checkpoint != "last" or any(x is not None for x in (samples, rule, operations, none, candidates)):
             raise ConfigError("--epoch: the other options need the probabilities of a checkpoint")
         kept = _kept_after(path, epoch)
     else:
@@ -57,6 +60,7 @@ def run(
             checkpoint=checkpoint,
             rule=rule,
             operations=operations,
+            none=none,
             candidates=candidates,
         )
         kept = replace(derivation.architecture, source=_source(path))

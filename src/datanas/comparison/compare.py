@@ -15,7 +15,7 @@ from datanas.comparison.plan import Plan, make_plan
 from datanas.comparison.pool import Command, run_all
 from datanas.comparison.stages import Stages
 from datanas.engine.changes import differing
-from datanas.errors import CheckpointError, ConfigError
+from datanas.errors import CheckpointError, ConfigError, Interrupted
 from datanas.runs.folder import RunFolder
 
 PLAN_FILE, DATA_FILE = "plan.json", "comparison.json"
@@ -72,8 +72,12 @@ def compare(
         plan = _plan(recipe, folder, say)
         stages = Stages(recipe, plan, folder.path)
         failed: dict[str, str] = {}
-        for commands in _stages(stages):
-            failed |= run_all(commands, recipe.workers, recipe.threads, say)
+        try:
+            for commands in _stages(stages):
+                failed |= run_all(commands, recipe.workers, plan.threads, say)
+        except Interrupted as error:
+            signum = error.exit_code - 128
+            raise Interrupted(f"{error}; go on with: datanas compare --resume {folder.path}", signum) from None
         data = Outcomes(recipe, plan, stages, failed).data()
         folder.write_json(DATA_FILE, data)
         return Comparison(folder.path, data)

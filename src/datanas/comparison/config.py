@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,14 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from datanas.config import Section, apply_overrides, merge, read_yaml, validate
+from datanas.engine.changes import flat
 from datanas.engine.config import Config, RunConfig, resolve
-from datanas.errors import ConfigError
+from datanas.errors import ConfigError, nearest
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+_ROWS = ("same-size", "shuffled")
+_MAY_DIFFER = ("sampler*", "search.alpha.*", "search.gradient.*", "search.hypergradient*", "search.alpha_start")
+"""What a method may set for itself: how it draws, learns and derives, not what it is given."""
 PLACE = ("run", "processes")
 """Settings that say where and how a comparison is made, not what it is."""
 
@@ -55,6 +60,7 @@ class CompareConfig(Section):
 
     base: dict[str, Any]
     methods: dict[str, dict[str, Any]] = Field(min_length=1, description="by name, the settings that differ from base")
+    ablations: tuple[str, ...] = Field((), description="methods that are shown, but do not compete to be the best")
     seeds: tuple[int, ...] = Field((0, 1, 2, 3, 4), min_length=1)
     budget: Budget
     controls: Controls = Controls()
@@ -68,6 +74,9 @@ class CompareConfig(Section):
     def names_alone(cls, raw: Any) -> Any:
         """A list of names, or a mapping; without settings a name is that of a sampler."""
         if isinstance(raw, Sequence) and not isinstance(raw, str):
+            for name in raw:
+                if not isinstance(name, str) or list(raw).count(name) > 1:
+                    raise ValueError(f"a list must hold names, each once; for settings use a mapping, got {name!r}")
             raw = dict.fromkeys(raw)
         if isinstance(raw, Mapping):
             return {name: {"sampler": {"name": name}} if given is None else given for name, given in raw.items()}
@@ -79,6 +88,19 @@ class CompareConfig(Section):
         for name in methods:
             if not _NAME.fullmatch(name):
                 raise ValueError(f"a name must consist of letters, digits and _.+-, got {name!r}")
+        taken = {"random-cells", "best-of-random", *(f"{name}-{row}" for name in methods for row in _ROWS)}
+        for name in methods:
+            if name in taken:
+                raise ValueError(f"a name must not be that of a control's folder, got {name!r}")
+        for name, given in methods.items():
+            if "sampler" not in given:
+                raise ValueError(f"{name}: needs a sampler, as in {{sampler: {{name: egs}}}}, got {given!r}")
+            for key, _ in flat(given):
+                if not any(fnmatch(key, pattern) for pattern in _MAY_DIFFER):
+                    raise ValueError(
+                        f"{name}: {key} must be the same for all methods; set it in base. "
+                        f"A method may set {', '.join(_MAY_DIFFER)}"
+                    )
         return methods
 
     @field_validator("seeds")
@@ -88,14 +110,27 @@ class CompareConfig(Section):
             raise ValueError(f"must be different whole numbers of at least 0, got {list(seeds)}")
         return seeds
 
+    @model_validator(mode="after")
+    def known_ablations(self) -> CompareConfig:
+        for name in self.ablations:
+            if name not in self.methods:
+                raise ValueError(f"ablations: {nearest(name, self.methods)}, got {name!r}")
+        return self
+
     @property
     def has_table(self) -> bool:
         """Whether a table says how good a cell is."""
-        return bool((self.base.get("truth") or {}).get("table"))
+        truth = self.base.get("truth")
+        return isinstance(truth, Mapping) and bool(truth.get("table"))
 
     @property
     def workers(self) -> int:
-        """Runs at a time."""
+        """Runs at a time: one a core, or one a GPU where the runs use these."""
+        import torch
+
+        device = str(self.base.get("device", "auto"))
+        if torch.cuda.is_available() and device.startswith(("auto", "cuda")):
+            return self.processes or torch.cuda.device_count()
         return self.processes or os.cpu_count() or 1
 
     @property
@@ -141,15 +176,12 @@ def resolve_comparison(
     folder = Path()
     if isinstance(raw, str | Path):
         folder, raw = Path(raw).parent, read_yaml(raw)
+    if isinstance(raw.get("base"), str):
+        raw = {**raw, "base": read_yaml(folder / raw["base"])}
     data = apply_overrides(raw, overrides)
     if isinstance(data.get("base"), str):
-        data["base"] = read_yaml(folder / data["base"])
+        data["base"] = read_yaml(data["base"])
     config = validate(CompareConfig, data)
-    if config.has_table == config.retrain:
-        raise ConfigError(
-            "a comparison needs one outside truth: base.truth.table, or retrain: true; "
-            f"{'both are' if config.retrain else 'neither is'} given"
-        )
     faults = []
     for name in config.methods:
         try:
@@ -158,4 +190,9 @@ def resolve_comparison(
             faults.append(str(error))
     if faults:
         raise ConfigError("\n".join(faults))
+    if config.has_table == config.retrain:
+        raise ConfigError(
+            "a comparison needs one outside truth: base.truth.table, or retrain: true; "
+            f"{'both are' if config.retrain else 'neither is'} given"
+        )
     return config

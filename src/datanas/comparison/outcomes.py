@@ -79,6 +79,8 @@ class Outcomes:
 
     def _method(self, name: str) -> dict[str, Any]:
         seeds = {str(seed): self._search(name, seed) for seed in self._recipe.seeds}
+        if name in self._recipe.ablations:
+            return {"name": name, "kind": "ablation", "note": "an ablation; does not compete", "seeds": seeds}
         return {"name": name, "kind": "method", "note": "", "seeds": seeds}
 
     def _search(self, name: str, seed: int) -> Figures:
@@ -100,7 +102,7 @@ class Outcomes:
             "memory": result["peak_memory"],
             **result["kept"],
             "sparsity": 1 - result["kept"]["operations"] / candidates,
-            "collapsed": any("collaps" in line for line in result["warnings"]),
+            "collapsed": result["collapsed"],
             "search_score": (result["gap"] or {}).get("child"),
             "architecture": kept.to_genotype(),
             "same_size_score": self._mean(f"{name} same size", seed),
@@ -142,14 +144,19 @@ class Outcomes:
         lengths = ", ".join(f"{name} {length.epochs}" for name, length in self._plan.methods.items())
         notes = [
             f"epochs of each search, fixed before the first: {lengths}",
-            f"{self._recipe.workers} runs at a time with {self._recipe.threads} thread(s) each; seconds are wall-clock "
+            f"{self._recipe.workers} runs at a time with {self._plan.threads} thread(s) each; seconds are wall-clock "
             "time of the search, the choice at its end included",
-            "parameters and multiply-adds are those of the kept operations in the supernet",
+            "parameters and multiply-adds are those of the kept operations in the supernet; sparsity is the share of "
+            "candidate operations that is closed, `none` aside",
         ]
         if self._stages.same_size_count:
             notes.append(
-                f"same size: {self._stages.same_size_count} random cells a seed and method whose parameters are nearest"
+                f"same size: up to {self._stages.same_size_count} other cells a seed and method, equal in parameters "
+                "or nearest within 5 %; where there are none, the seed is left out"
             )
+        notes += [f"failed: {name}: {words}" for name, words in self._failed.items()]
+        if self._recipe.budget.steps is not None:
+            notes.append("equal steps are not equal work: see the seconds")
         if self._recipe.controls.shuffled_labels:
             notes.append("shuffled: the same search on labels that were shuffled")
         return notes

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
 
+from datanas import seeding
 from datanas.architecture import Architecture
 from datanas.comparison.config import CompareConfig
 from datanas.config import merge
@@ -20,6 +22,8 @@ from datanas.engine.train import TrainJob
 from datanas.errors import ConfigError
 from datanas.samplers.derivation import assemble
 from datanas.samplers.uniform import random_codes
+
+TIMED_CELLS = 5
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,13 @@ class Plan:
 
     Attributes:
         parameters: by choice group, those of each edge's operations in the supernet.
+        threads: CPU threads of every run.
     """
 
     methods: Mapping[str, Length]
     best_of: Length | None
     parameters: Mapping[str, list[list[float]]]
+    threads: int
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; `from_json` reads it."""
@@ -54,6 +60,7 @@ class Plan:
             "methods": {name: vars(length) for name, length in self.methods.items()},
             "best_of": None if self.best_of is None else vars(self.best_of),
             "parameters": dict(self.parameters),
+            "threads": self.threads,
         }
 
     def text(self, config: CompareConfig) -> str:
@@ -78,6 +85,7 @@ class Plan:
             {name: Length(**length) for name, length in data["methods"].items()},
             None if data["best_of"] is None else Length(**data["best_of"]),
             data["parameters"],
+            data["threads"],
         )
 
 
@@ -101,26 +109,32 @@ def make_plan(config: CompareConfig) -> Plan:
         step = rest = None
         if measures:
             step, rest = measure_job(job, device)
-        methods[name] = _length(config, job.steps_per_epoch, step, rest)
+        methods[name] = _length(config, job, step, rest)
     best_of = _best_of(config, methods) if config.controls.best_of else None
-    return Plan(methods, best_of, parameters)
+    return Plan(methods, best_of, parameters, config.threads)
 
 
-def _length(config: CompareConfig, steps_per_epoch: int, step: float | None, rest: float | None) -> Length:
+def _length(config: CompareConfig, job: SearchJob, step: float | None, rest: float | None) -> Length:
+    """Pre-training, which the recipe may ask of all methods, is part of the budget."""
+    per_epoch, before = job.steps_per_epoch, job.config.search.pretrain_epochs
     if config.budget.steps is not None:
-        epochs = max(1, round(config.budget.steps / steps_per_epoch))
+        total = max(1, round(config.budget.steps / per_epoch))
+        given, taken = f"steps: {config.budget.steps}", f"{per_epoch} steps"
     else:
         assert config.budget.seconds is not None
         assert step is not None
         assert rest is not None
-        epochs = math.floor((config.budget.seconds - rest) / (step * steps_per_epoch))
-        if epochs < 1:
-            raise ConfigError(
-                f"budget.seconds: {config.budget.seconds:g} s are less than one epoch takes here, "
-                f"{step * steps_per_epoch + rest:.1f} s"
-            )
-    steps = epochs * steps_per_epoch
-    return Length(epochs, steps, None if step is None or rest is None else steps * step + rest)
+        total = math.floor((config.budget.seconds - rest) / (step * per_epoch))
+        given, taken = (
+            f"seconds: {config.budget.seconds:g}",
+            f"{step * per_epoch:.1f} s and the last measurement {rest:.1f} s",
+        )
+    if total <= before:
+        raise ConfigError(
+            f"budget.{given} are too few for {before} epochs of pre-training and one more; an epoch takes {taken}"
+        )
+    steps = total * per_epoch
+    return Length(total - before, steps, None if step is None or rest is None else steps * step + rest)
 
 
 def _best_of(config: CompareConfig, methods: Mapping[str, Length]) -> Length:
@@ -129,10 +143,18 @@ def _best_of(config: CompareConfig, methods: Mapping[str, Length]) -> Length:
     share = sum(times) / len(times) / config.controls.best_of
     settings = training(config, config.seeds[0], 1, held_out=True)
     device = select_device(settings)
-    (cell,) = random_cells(settings, 1, torch.Generator().manual_seed(0))
-    job = TrainJob(settings, cell, load_task(settings, device), device)
-    step, rest = measure_job(job, device)
-    epochs = max(1, math.floor((share - rest) / (step * job.steps_per_epoch)))
+    task = load_task(settings, device)
+    measured = []
+    for cell in random_cells(settings, TIMED_CELLS, seeding.generator(config.seeds[0], "compare/timed")):
+        job = TrainJob(settings, cell, task, device)
+        measured.append(measure_job(job, device))
+    step, rest = (sum(part) / len(measured) for part in zip(*measured, strict=True))
+    epochs = math.floor((share - rest) / (step * job.steps_per_epoch))
+    if epochs < 1:
+        raise ConfigError(
+            f"controls.best_of: of the {share:.1f} s that each of {config.controls.best_of} cells has, one epoch alone "
+            f"takes {step * job.steps_per_epoch + rest:.1f} s; train fewer cells"
+        )
     steps = epochs * job.steps_per_epoch
     return Length(epochs, steps, steps * step + rest)
 
@@ -155,17 +177,14 @@ def training(config: CompareConfig, seed: int, epochs: int | None = None, *, hel
 
     Args:
         epochs: where they should differ from the recipe's.
-        held_out: train on the share of the data that a search gives the weights, and measure on the rest instead of
-            the test set.
+        held_out: train on what a search gives the weights, and measure on what it gives alpha instead of the test set.
     """
     raw = merge(dict(config.base), {"seed": seed, "threads": config.threads})
-    changes: list[tuple[str, object]] = []
+    changes: list[tuple[str, object]] = [("train.test", not held_out)]
     if epochs is not None:
-        changes.append(("train.epochs", epochs))
+        changes += [("train.epochs", epochs), ("train.validate_every", epochs)]
     if held_out:
-        first, second = (float(part) for part in str(resolve(raw).search.split).split(":"))
-        changes += [("train.validation", second / (first + second)), ("train.test", False)]
-        changes += [("train.validate_every", epochs or resolve(raw).train.epochs)]
+        changes += [("train.parts", "search"), ("train.validation", 0.0)]
     return resolve(raw, changes)
 
 
@@ -174,3 +193,20 @@ def random_cells(settings: Config, n: int, generator: torch.Generator) -> list[A
     space = build_space(settings)
     groups = space.groups()
     return [assemble(random_codes(groups, generator), groups, space=space.name) for _ in range(n)]
+
+
+def all_cells(settings: Config, limit: int) -> list[Architecture]:
+    """Every cell of a space of one operation an edge; none where they are more than `limit`."""
+    space = build_space(settings)
+    groups = space.groups()
+    edges = [(name, edge) for name, group in groups.items() for edge in range(len(group.edges))]
+    choices = [range(groups[name].shape[1]) for name, _ in edges]
+    if not all(group.single for group in groups.values()) or math.prod(map(len, choices)) > limit:
+        return []
+    cells = []
+    for chosen in product(*choices):
+        codes = {name: torch.zeros(group.shape) for name, group in groups.items()}
+        for (name, edge), op in zip(edges, chosen, strict=True):
+            codes[name][edge, op] = 1.0
+        cells.append(assemble(codes, groups, space=space.name))
+    return cells

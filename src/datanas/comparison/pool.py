@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from datanas.errors import Interrupted
 from datanas.runs.signals import StopRequest
 
 _POLL = 0.1  # seconds
+_PROMPT = "$ datanas "
 _LAST_WORDS = 300  # characters of a message
 
 
@@ -84,6 +86,8 @@ def run_all(
 def _start(command: Command, threads: int) -> subprocess.Popen[bytes]:
     command.log.parent.mkdir(parents=True, exist_ok=True)
     with command.log.open("ab") as log:
+        log.write(f"{_PROMPT}{' '.join(shlex.join(command.arguments).split())}\n".encode())
+        log.flush()
         return subprocess.Popen(
             [sys.executable, "-m", "datanas", *command.arguments],
             stdin=subprocess.DEVNULL,
@@ -95,9 +99,11 @@ def _start(command: Command, threads: int) -> subprocess.Popen[bytes]:
 
 
 def _last_words(log: Path, code: int) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    """The first error of the last attempt, or else its last line."""
+    attempt = f"\n{log.read_text(errors='replace')}".rpartition(f"\n{_PROMPT}")[2]
+    lines = [line for line in attempt.splitlines()[1:] if line.strip()]
     errors = [line for line in lines if line.startswith("error:")]
-    words = (errors or lines or [""])[-1].removeprefix("error: ")
+    words = errors[0].removeprefix("error: ") if errors else (lines or [""])[-1]
     return f"exit code {code}: {words[:_LAST_WORDS]}"
 
 

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from datanas import seeding
 from datanas.architecture import Architecture
 from datanas.atomic import write_atomic
 from datanas.comparison.config import CompareConfig
-from datanas.comparison.plan import Plan, random_cells, searching, training
+from datanas.comparison.plan import Plan, all_cells, random_cells, searching, training
 from datanas.comparison.pool import Command
 from datanas.engine.config import Config, RunConfig
 from datanas.engine.search import RESULT_FILE
 from datanas.runs.metrics import decode
 
-POOL = 5000
-"""Random cells of which the nearest in size are taken."""
+POOL = 20_000
+"""So many cells, or random ones among more, of which those of a size are taken."""
+SIZE_TOLERANCE = 0.05
 
 
 class Stages:
@@ -34,7 +37,8 @@ class Stages:
         self.recipe = recipe
         self.plan = plan
         self.folder = folder
-        self._pools: dict[int, list[Architecture]] = {}
+        self._costs = {name: np.array(costs) for name, costs in plan.parameters.items()}
+        self._cells_and_sizes: tuple[list[Architecture], NDArray[np.float64]] | None = None
 
     def searches(self) -> list[Command]:
         """Seed by seed, so that whatever is cut short has the same seeds for all."""
@@ -119,21 +123,32 @@ class Stages:
         return random_cells(training(self.recipe, seed), count, generator)
 
     def same_size_cells(self, name: str, seed: int, kept: Architecture) -> list[Architecture]:
-        """Of many random cells those whose operations have most nearly as many parameters."""
+        """Other cells whose operations have as many parameters, or the nearest within 5 %; none where there are none.
+
+        They are chosen among all cells of the space where these are few, else among many random ones.
+        """
         if self.same_size_count == 0:
             return []
-        if seed not in self._pools:
-            self._pools[seed] = self.random_cells("same size", seed, POOL)
-        pool = self._pools[seed]
-        sizes = np.array([self.parameters(cell) for cell in pool])
+        cells, sizes = self._pool()
+        size = self.parameters(kept)
         # Among equals the generator chooses, not their place.
-        order = torch.randperm(len(pool), generator=seeding.generator(seed, f"compare/same size/{name}")).numpy()
-        nearest = order[np.abs(sizes[order] - self.parameters(kept)).argsort(kind="stable")]
-        return [pool[place] for place in nearest[: self.same_size_count]]
+        order = torch.randperm(len(cells), generator=seeding.generator(seed, f"compare/same size/{name}")).numpy()
+        order = order[np.abs(sizes[order] - size).argsort(kind="stable")]
+        near = (place for place in order if abs(sizes[place] - size) <= SIZE_TOLERANCE * size)
+        others = (cells[place] for place in near if cells[place] != kept)
+        return list(islice(others, self.same_size_count))
+
+    def _pool(self) -> tuple[list[Architecture], NDArray[np.float64]]:
+        """Cells to choose from by their size, and their parameters."""
+        if self._cells_and_sizes is None:
+            settings = training(self.recipe, self.recipe.seeds[0])
+            cells = all_cells(settings, POOL) or self.random_cells("same size", self.recipe.seeds[0], POOL)
+            self._cells_and_sizes = cells, np.array([self.parameters(cell) for cell in cells])
+        return self._cells_and_sizes
 
     def parameters(self, cell: Architecture) -> float:
         """Parameters of a cell's operations in the supernet."""
-        return float(sum((code * np.array(self.plan.parameters[name])).sum() for name, code in cell.code.items()))
+        return float(sum((code * self._costs[name]).sum() for name, code in cell.code.items()))
 
     def best_candidate(self, seed: int) -> Architecture | None:
         """The candidate that scored best on the share held out; None where one has not ended."""
@@ -158,10 +173,10 @@ class Stages:
         return Command(self._label(path), arguments, path / "evaluation.json", self._log(path))
 
     def _recipe(self, config: Config, path: Path) -> Path:
-        run = config.run.model_copy(update={"root": path.parent, "name": path.name, "keep": 1})
+        run = RunConfig.model_validate({**config.run.model_dump(), "root": path.parent, "name": path.name, "keep": 1})
         file = self.folder / "recipes" / path.relative_to(self.folder).with_suffix(".yaml")
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(file, config.model_copy(update={"run": RunConfig.model_validate(run)}).to_yaml().encode())
+        write_atomic(file, config.model_copy(update={"run": run, "threads": self.plan.threads}).to_yaml().encode())
         return file
 
     def _label(self, path: Path) -> str:

@@ -194,7 +194,8 @@ def summarise(
 
     A row gets its mean, its standard deviation (of n - 1), the interval of its mean and its differences, paired by
     seed: to the row `reference`, to random cells of the same size and to the same search with shuffled labels.
-    The intervals of the rows are not adjusted for their number, the winner's are. `rows` stay as they are.
+    The intervals of the rows are not adjusted for their number, the winner's are. What beats every other method but
+    not every control is no winner: then its victory says little about searching. `rows` stay as they are.
 
     Raises:
         ValueError: two rows have one name, no row is named `reference`, or a score is not finite.
@@ -230,12 +231,22 @@ def summarise(
         )
     methods = {row["name"]: scores[row["name"]] for row in rows if row["kind"] == "method"}
     found = winner(methods, higher_is_better=higher_is_better, **settings)
-    # A method may beat all others and yet be no better than chance: then its victory says little about searching.
     leader = next((row for row in filled if row["name"] == found.best), None)
-    if found.decided and leader and leader["difference"] and leader["difference"]["verdict"] != "better":
-        verdict = leader["difference"]["verdict"]
-        found = replace(found, text=f"{found.text}, but against {reference}: {verdict}")
+    if found.decided and leader is not None:
+        against = {"random cells of its size": leader["same_size"], "its search on shuffled labels": leader["shuffled"]}
+        against |= {
+            row["name"]: difference(leader["name"], scores[row["name"]]) for row in rows if row["kind"] == "control"
+        }
+        open_ones = [f"{name} ({each['verdict']})" for name, each in against.items() if _is_not_better(each)]
+        if open_ones:
+            text = f"no winner: {found.best} is ahead of the other methods, but not shown to be better than "
+            found = replace(found, decided=False, text=text + ", ".join(open_ones))
     return {"rows": filled, "winner": asdict(found)}
+
+
+def _is_not_better(difference: Mapping[str, Any] | None) -> bool:
+    """Whether a control that was made says less than "better"."""
+    return difference is not None and difference["verdict"] != "better"
 
 
 def _figures(row: Mapping[str, Any], key: str) -> dict[int, float]:

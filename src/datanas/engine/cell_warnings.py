@@ -36,6 +36,11 @@ def inspect(architecture: Architecture, space: Space, flatness: Mapping[str, flo
     return lines
 
 
+def is_collapsed(architecture: Architecture, space: Space) -> bool:
+    """Whether a cell is empty, has no operation with parameters, or is mostly identities."""
+    return any(_collapse(name, cell, space) for name, cell in architecture.cells.items())
+
+
 def _collapse(name: str, cell: Cell, space: Space) -> list[str]:
     counts = dict(zip(cell.primitives, cell.code.sum(axis=0).tolist(), strict=True))
     total = sum(counts.values())

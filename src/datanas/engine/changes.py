@@ -54,16 +54,17 @@ def changed_settings(before: Config, now: Config, path: Path) -> dict[str, tuple
 
 def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The dotted names of the settings that differ between two plain configurations, each with both values."""
-    old, new = dict(_flat(before)), dict(_flat(now))
+    old, new = dict(flat(before)), dict(flat(now))
     return {
         key: (old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)
     }
 
 
-def _flat(section: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+def flat(section: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of a nested configuration."""
     for name, value in section.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{path}{name}.")
+            yield from flat(value, f"{path}{name}.")
         else:
             yield f"{path}{name}", value
 

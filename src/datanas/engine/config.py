@@ -137,6 +137,9 @@ class TrainConfig(Section):
     weights: TrainSGDConfig = TrainSGDConfig()
     ema: float | None = Field(None, gt=0, lt=1, description="decay of an average of the weights that is evaluated")
     validation: float = Field(0.0, ge=0, lt=1, description="share of the training images held out and measured")
+    parts: Literal["train", "search"] = Field(
+        "train", description="search: train on what a search gives the weights, and hold out what it gives alpha"
+    )
     validate_every: int = Field(1, ge=1, description="epochs between two measurements of the held-out share")
     precision: Literal["float32", "bfloat16"] = "float32"
     test: bool = Field(True, description="measure on the test set at the end; otherwise on the held-out share")
@@ -144,8 +147,10 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def measured_somewhere(self) -> TrainConfig:
-        if not self.test and self.validation == 0:
+        if not self.test and self.validation == 0 and self.parts == "train":
             raise ValueError("test: false needs a held-out share; set validation")
+        if self.validation > 0 and self.parts == "search":
+            raise ValueError("validation belongs to parts: train; with parts: search the alpha part is held out")
         return self
 
 

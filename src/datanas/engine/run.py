@@ -29,7 +29,6 @@ from datanas.runs.checkpoint import (
 from datanas.runs.folder import RunFolder
 from datanas.tasks.base import Task
 
-
 CLOCK_FILE = "clock.json"
 
 
@@ -101,6 +100,10 @@ class Run:
             whole = {"kind": self.kind, "facts": self._facts, **state}
             self.write_json(CLOCK_FILE, {"seconds": self.seconds})
             save_checkpoint(self.path, step, whole, self.config.run.keep, best)
+
+    def has(self, relative: str | Path) -> bool:
+        """Whether the first process finds this file in the run."""
+        return self.processes.first(lambda: b"1" if (self.path / relative).is_file() else b"0") == b"1"
 
     def write_text(self, relative: str | Path, text: str) -> None:
         """Write a file of the run, whole or not at all; only the first process does."""

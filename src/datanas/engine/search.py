@@ -74,6 +74,8 @@ def search(
             job = SearchJob(run.config, task, run.device, run.processes)
         run.open(task, job.length)
         run_job(job, run, quiet=quiet)
+        if job.derivation is None and not run.has(RESULT_FILE):
+            job.end_epoch(job.epochs, {"loss": 0.0})  # killed after its last checkpoint: the same figures again
         found = _kept(job, run)
         kept = architecture_with_source(found, run.config, task, run.config.search.epochs)
         run.write_text("architecture.json", kept.to_json())
@@ -108,6 +110,7 @@ def _figures(job: SearchJob, run: Run, kept: Architecture, truth: Truth | None) 
         "peak_memory": peak_memory(run.device),
         "supernet_parameters": count_parameters(job.supernet),
         "warnings": job.warnings,
+        "collapsed": job.has_collapsed(kept),
         "truth": None if truth is None else asdict(truth),
     }
 

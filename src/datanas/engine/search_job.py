@@ -14,7 +14,7 @@ from datanas import seeding
 from datanas.architecture import Architecture
 from datanas.data.batches import parse_ratio
 from datanas.distributed import ALONE, Processes
-from datanas.engine.cell_warnings import inspect
+from datanas.engine.cell_warnings import inspect, is_collapsed
 from datanas.engine.config import Config
 from datanas.engine.gap import Gap, measure_gap
 from datanas.engine.hypergradient import unrolled_loss
@@ -217,7 +217,7 @@ class SearchJob(Job):
         count, seed = self.sampler.derivation.candidates, self.config.seed
         found = self.sampler.candidates(count, seeding.generator(seed, "candidates"))
         settings = self.config.search.gap
-        ranking = rank(found, self.supernet, self.task, settings, device=self.device, seed=seed)
+        ranking = rank(found, self.supernet, self.task, settings, device=self.device, seed=seed, n=n)
         best, score = ranking[0]
         kept = replace(best, posterior={"score": score, "candidates": len(found)})
         return Derivation(kept, ((kept, score), *ranking[1:n]))
@@ -232,6 +232,10 @@ class SearchJob(Job):
             "macs": float(sum((architecture.code[g] * c.macs).sum() for g, c in self._costs.items())),
             "operations": float(sum(int(code.sum()) for code in architecture.code.values())),
         }
+
+    def has_collapsed(self, architecture: Architecture) -> bool:
+        """Whether a cell of the space has lost what makes a network learn."""
+        return is_collapsed(architecture, self._space)
 
     @property
     def _costs(self) -> Mapping[str, Costs]:

@@ -111,6 +111,7 @@ def load_table(config: Config) -> AccuracyTable | None:
     metric = config.truth.metric
     if metric is not None and metric not in table.metrics:
         raise ConfigError(f"truth.metric: {config.truth.table} has no {metric!r}; {nearest(metric, table.metrics)}")
+    table.best(metric or table.default_metric)  # a number that is missing is told now, not after the search
     return table
 
 

@@ -26,7 +26,7 @@ from datanas.hardware import count_macs, count_parameters, place
 from datanas.network import Network
 from datanas.ops.mixed import set_drop_path
 from datanas.ops.norm import synchronise
-from datanas.tasks.base import Task
+from datanas.tasks.base import Part, Task
 
 NETWORK_FILE = "network.safetensors"
 
@@ -63,7 +63,13 @@ class TrainJob(Job):
         self.config = config
         self.task = task
         self.device = device
-        task.split_train(settings.validation, settings.batch_size)
+        self._part: Part = "train"
+        self.held_out: Part | None = "validation" if settings.validation > 0 else None
+        if settings.parts == "search":
+            self._part, self.held_out = "weights", "alpha"
+            task.split_search(config.search.split, settings.batch_size, config.search.images)
+        else:
+            task.split_train(settings.validation, settings.batch_size)
         self.network = network_for(architecture, config, task)
         place(self.network, device)
         if config.sync_batch_norm:
@@ -79,7 +85,7 @@ class TrainJob(Job):
             self.average = AveragedModel(self.network, multi_avg_fn=decay, use_buffers=True)
         self._weights = list(self.network.parameters())
         self._optimizer = build_sgd(self._weights, settings.weights)
-        self.steps_per_epoch = task.steps_per_epoch("train")
+        self.steps_per_epoch = task.steps_per_epoch(self._part)
         self.epochs = settings.epochs
 
     @property
@@ -94,7 +100,7 @@ class TrainJob(Job):
         set_drop_path(self.network, settings.drop_path * int(epoch) / settings.epochs)
         own = self._processes.own_key
         with seeding.keyed(self.config.seed, "train", step, *own), autocast(self.device, settings.precision):
-            loss = self.task.loss(self._run, self.task.batch("train", step))
+            loss = self.task.loss(self._run, self.task.batch(self._part, step))
         whole, place = divmod(step, self.steps_per_epoch)
         what = f"step {step + 1}, batch {place + 1} of epoch {whole + 1}"
         value = update(loss, self._weights, self._optimizer, settings.weights.clip, what, self._average)
@@ -107,8 +113,8 @@ class TrainJob(Job):
         figures: dict[str, Any] = {f"train/{name}": value for name, value in means.items()}
         figures["learning_rate"] = self._optimizer.param_groups[0]["lr"]
         summary, reached = f"loss {means['loss']:.3f}", None
-        if settings.validation > 0 and (epoch % settings.validate_every == 0 or epoch == settings.epochs):
-            found = score(self.evaluated, self.task, "validation")
+        if self.held_out is not None and (epoch % settings.validate_every == 0 or epoch == settings.epochs):
+            found = score(self.evaluated, self.task, self.held_out)
             figures |= {f"validation/{name}": value for name, value in found.items()}
             reached = found[self.task.score]
             summary += f"  validation {self.task.score} {reached:.2%}"
@@ -150,7 +156,7 @@ class Evaluation:
         loss: mean loss there.
         parameters: learned numbers, the auxiliary tower left out.
         macs: multiply-adds of one example.
-        part: where it was measured, "test" or "validation".
+        part: where it was measured: "test", "validation", or "alpha" of a search's parts.
     """
 
     score: float
@@ -218,7 +224,9 @@ def train(
         network = job.evaluated
         weights = {name: value.contiguous() for name, value in network.state_dict().items()}
         run.write_bytes(NETWORK_FILE, save(weights))
-        evaluation = measure(network, task, "test" if run.config.train.test else "validation")
+        part = "test" if run.config.train.test else job.held_out
+        assert part is not None
+        evaluation = measure(network, task, part)
         run.write_json("evaluation.json", asdict(evaluation))
         return TrainResult(run.path, network.eval(), evaluation)
 
@@ -273,7 +281,7 @@ def _trained_weights(run: Path, checkpoint: Literal["last", "best"] | None) -> t
         raise CheckpointError(f"{file}: not a trained network: {str(error).splitlines()[0]}") from None
 
 
-def measure(network: torch.nn.Module, task: Task[Any], part: Literal["test", "validation"] = "test") -> Evaluation:
+def measure(network: torch.nn.Module, task: Task[Any], part: Part = "test") -> Evaluation:
     """Figures on a part, and costs."""
     found = score(network, task, part)
     auxiliary = getattr(network.head, "auxiliary", None)

@@ -18,6 +18,7 @@ from datanas.report.layout import (
     LABEL,
     LINE,
     PALE,
+    STYLE,
     TITLE,
     Panel,
     operation_family,
@@ -26,16 +27,6 @@ from datanas.report.layout import (
 )
 from datanas.report.text import cell_text as cell_text
 from datanas.report.text import posterior_line
-
-_STYLE = {
-    # matplotlib brings DejaVu along, so that text is as wide everywhere; browsers have Verdana, of the same widths.
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],
-    "mathtext.fontset": "dejavusans",
-    "text.usetex": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "datanas",
-}
 
 _MARGIN, _SHEET = 0.25, 15.0  # inches
 
@@ -61,7 +52,7 @@ def draw_png(architecture: Architecture, path: str | os.PathLike[str], *, dpi: i
 def _draw(architecture: Architecture, path: str | os.PathLike[str], **options: Any) -> None:
     from matplotlib import rc_context
 
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         picture = BytesIO()
         _figure(architecture).savefig(picture, **options)
     write_atomic(Path(path), picture.getvalue())

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from datanas.atomic import write_atomic
-from datanas.report.cells import _STYLE as STYLE
-from datanas.report.layout import FAINT, INK, LABEL, PALE, TITLE, text_width, unmathed
+from datanas.report.layout import FAINT, INK, LABEL, PALE, STYLE, TITLE, text_width, unmathed
 
 Data: TypeAlias = Mapping[str, Any]
 
 _FIGURES = (
     *("score", "expected", "percentile", "same_size_score", "shuffled_score", "search_score"),
-    *("seconds", "memory", "parameters", "macs", "operations", "collapsed", "architecture", "failed"),
+    *("seconds", "memory", "parameters", "macs", "operations", "sparsity", "collapsed", "architecture", "failed"),
 )
 _WIDTH = 110
 _NONE = "–"
@@ -64,7 +63,8 @@ def comparison_markdown(data: Data) -> str:
         *(_table_line([_cell(row["name"]), *(show(row) for show in columns.values())]) for row in _ranked(data)),
         "",
         f"Each interval is one of {_percent(data)} by itself, not adjusted for the number of rows; "
-        "the verdict above is.",
+        "the verdict above is. With few seeds the bootstrap interval of a mean is too narrow; that of a difference is "
+        "the wider of the bootstrap's and Student's t.",
     ]
     controls = [row for row in data["rows"] if row["kind"] == "control"]
     notes = [f"{row['name']}: {row['note']}" for row in data["rows"] if row["kind"] != "control" and row.get("note")]
@@ -225,6 +225,7 @@ def _columns(data: Data) -> dict[str, Callable[[Data], str]]:
     """The columns of the table after the name; the first three are those of the short version."""
     digits, reference = _digits(data), data.get("reference")
     interval = f"{_percent(data)} interval"
+    bootstrap = f"{_percent(data)} bootstrap interval"
 
     def difference(key: str) -> Callable[[Data], str]:
         return lambda row: _difference(row.get(key), digits)
@@ -234,7 +235,7 @@ def _columns(data: Data) -> dict[str, Callable[[Data], str]]:
 
     columns: dict[str, Callable[[Data], str]] = {
         f"mean ± sd{_unit(data)}": lambda row: _mean(row, digits),
-        interval: lambda row: _interval(row, f".{digits}f"),
+        bootstrap: lambda row: _interval(row, f".{digits}f"),
         f"difference to {_cell(reference or 'random')} ({interval})": difference("difference"),
         "difference to random cells of the same size": difference("same_size"),
         "difference to shuffled labels": difference("shuffled"),
@@ -245,6 +246,7 @@ def _columns(data: Data) -> dict[str, Callable[[Data], str]]:
         "parameters": average("parameters", _short),
         "multiply-adds": average("macs", _short),
         "operations": average("operations", lambda value: f"{value:.1f}".removesuffix(".0")),
+        "sparsity": average("sparsity", "{:.0%}".format),
         "collapsed": _collapsed,
         "failed": _failed,
     }

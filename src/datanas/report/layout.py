@@ -27,6 +27,16 @@ FAMILIES = (
     ("activation", "#b23a6b", ("tanh", "relu", "sigmoid")),
     ("other operation", "#5c6470", ("",)),
 )
+STYLE = {
+    # matplotlib brings DejaVu along, so that text is as wide everywhere; browsers have Verdana, of the same widths.
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],
+    "mathtext.fontset": "dejavusans",
+    "text.usetex": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "datanas",
+}
+"""matplotlib's settings for all pictures."""
 INK, FAINT, PALE = "#20262e", "#9aa3ad", "#eef1f4"
 LABEL, TITLE = 8.0, 10.0  # points
 LINE = 0.28  # inches, as all lengths below

@@ -242,11 +242,15 @@ class Sampler(nn.Module, ABC):
             }
         return self.keep(codes)
 
-    def keep(self, codes: Mapping[str, Tensor], log_prob: float | None = None) -> Derivation:
-        """The derivation of these codes, by group, shape (edges, ops), as the only architecture of the ranking."""
+    def keep(self, codes: Mapping[str, Tensor]) -> Derivation:
+        """The derivation of these codes, by group, shape (edges, ops), as the only architecture of the ranking.
+
+        Its log-probability stands as 0 where P is no product.
+        """
         kept = self.assemble(codes)
-        if log_prob is None:
-            log_prob = self.log_prob(codes)
+        if not self.independent:
+            return Derivation(kept, ((kept, 0.0),))
+        log_prob = self.log_prob(codes)
         notes: dict[str, float | int] = {"samples": self.samples}
         if log_prob > -torch.inf:
             notes["log_prob"] = log_prob
@@ -258,13 +262,19 @@ class Sampler(nn.Module, ABC):
         return assemble(codes, self.groups, space=self.space, scope=self.scope, aggregate=self.normalise)
 
     def log_prob(self, codes: Mapping[str, Tensor]) -> float:
-        """The log-probability that M draws from P give the network of these codes; -inf where they cannot."""
+        """The log-probability that M draws from P give the network of these codes; -inf where they cannot.
+
+        Where an edge holds one operation, that they give nothing else.
+        """
         total = 0.0
         for name, layout in self.vectors.items():
-            found = posterior.log_prob(
-                layout.to_vectors(codes[name]), self.vector_probs(name), self.samples, null=layout.null
-            )
-            total += float(found.sum())
+            probs, code = self.vector_probs(name), layout.to_vectors(codes[name])
+            if not layout.group.single:
+                total += float(posterior.log_prob(code, probs, self.samples, null=layout.null).sum())
+                continue
+            if layout.null is not None:
+                code[:, layout.null] = (code.sum(dim=1) == 0) | (code[:, layout.null] != 0)
+            total += self.samples * float((probs * code).sum(dim=1).log().sum())
         return total
 
     def candidates(self, n: int, generator: torch.Generator) -> list[Architecture]:

@@ -48,7 +48,9 @@ class DerivationConfig(Section):
     rule: Rule | None = Field(None, description="null: the method's own")
     operations: int = Field(1, ge=1, description="N of `top_operations`")
     none: bool = Field(
-        False, description="let `none` compete in `top_operations` and `two_inputs`: where it wins, nothing is kept"
+        False,
+        description="let `none` compete in `top_operations` and `two_inputs`: where it wins, nothing is kept; "
+        "it always competes where an edge holds one operation",
     )
     candidates: int = Field(100, ge=1, description="architectures that `best_sample` compares")
 

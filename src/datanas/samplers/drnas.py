@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Dirichlet, kl_divergence
 from torch.nn import functional as F
 
+from datanas import seeding
 from datanas.config import Section
 from datanas.samplers import register_sampler
 from datanas.samplers.base import Draw, Sampler, SamplerConfig
@@ -40,7 +41,8 @@ class DrNAS(Sampler):
         init_std: float = Field(1e-3, ge=0, description="deviation of alpha at the start")
 
     default_rule: ClassVar[Rule] = "two_inputs"
-    FLOOR: ClassVar[float] = 1e-4
+    FLOOR: ClassVar[float] = 1e-2
+    """Smallest concentration: below it the pathwise derivatives have no useful size."""
 
     config: Config
 
@@ -60,8 +62,7 @@ class DrNAS(Sampler):
     def draw(self, progress: float, generator: torch.Generator, *, uniform: bool = False) -> Draw:
         gates, probs = {}, {}
         # torch's distributions take no generator.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        with seeding.keyed(int(torch.randint(2**62, (), generator=generator)), "dirichlet"):
             for name in self.groups:
                 concentration = self.concentration(name)
                 if uniform:

@@ -16,18 +16,19 @@ from datanas.spaces.base import ChoiceGroup
 
 @register_sampler("dso_nas")
 class DSONAS(Sampler):
-    """Scales every operation by a factor of its own, and shrinks the factors towards 0 (Eq. 4, 8 to 10 there).
+    """Scales every operation by a factor of its own, and shrinks the factors towards 0 (Eq. 4 and 5 there).
 
-    A factor that the shrinking takes to 0 closes its operation, which from then on does not run; what is left at the
-    end is kept, any number of operations an edge. The shrinking is the proximal step of an L1 penalty after each step
-    of the engine's optimiser, where DSO-NAS has an accelerated proximal gradient of its own, and the factors are
-    learned on the alpha part, where DSO-NAS learns them with the weights. A closed operation may come back while its
-    gradient is asked for; with `search.gradient.kind: sampled` it cannot.
+    A factor that reaches 0 stays there, and its operation does not run any more; what is left at the end is kept, any
+    number of operations an edge. The factors follow the accelerated proximal gradient of the paper (Eq. 8 to 10 there),
+    with the rate and momentum below; `search.alpha` plays no part. They are learned on the alpha part, in the paper
+    together with the weights.
     """
 
     class Config(SamplerConfig):
         name: Literal["dso_nas"] = "dso_nas"
-        sparsity: float = Field(0.3, ge=0, description="gamma: what a step shrinks by, in units of its learning rate")
+        lr: float = Field(0.1, gt=0, description="eta, of the factors")
+        momentum: float = Field(0.9, ge=0, lt=1)
+        sparsity: float = Field(3e-3, ge=0, description="gamma, the weight of the L1 penalty")
         init: float | None = Field(None, gt=0, description="every factor at the start; null for 1 / operations")
 
     independent: ClassVar[bool] = False
@@ -35,20 +36,32 @@ class DSONAS(Sampler):
 
     def __init__(self, config: Config, groups: Mapping[str, ChoiceGroup], space: str) -> None:
         super().__init__(config, groups, space)
-        with torch.no_grad():
-            for alpha in self.alpha.values():
+        for name, alpha in self.alpha.items():
+            with torch.no_grad():
                 alpha.fill_(1 / alpha.shape[1] if config.init is None else config.init)
+            self.register_buffer(f"velocity_{name}", torch.zeros_like(alpha))
 
     def draw(self, progress: float, generator: torch.Generator, *, uniform: bool = False) -> Draw:
         gates: dict[str, Tensor] = {
-            name: torch.full_like(alpha, 1 / alpha.shape[1]) if uniform else alpha for name, alpha in self.alpha.items()
+            name: torch.full_like(alpha, 1 / alpha.shape[1]) if uniform else alpha * (alpha.detach() != 0)
+            for name, alpha in self.alpha.items()
         }
-        return Draw(gates, {name: _share(factors, self.groups[name]) for name, factors in gates.items()}, gates)
+        asked = {name: factors.detach() != 0 for name, factors in gates.items()}
+        probs = {name: _share(factors, self.groups[name]) for name, factors in gates.items()}
+        return Draw(gates, probs, gates, asked)
 
     def settle(self, update: Update) -> None:
+        """One step of the proximal gradient from where the factors were, by the gradient that the engine has left."""
+        eta, mu = self.config.lr, self.config.momentum
         with torch.no_grad():
-            for alpha in self.alpha.values():
-                alpha.copy_(alpha.sign() * (alpha.abs() - update.lr * self.config.sparsity).clamp_min(0))
+            for name, alpha in self.alpha.items():
+                before, velocity = update.before[f"alpha.{name}"], getattr(self, f"velocity_{name}")
+                slope = torch.zeros_like(alpha) if alpha.grad is None else alpha.grad
+                moved = before - eta * slope
+                shrunk = moved.sign() * (moved.abs() - eta * self.config.sparsity).clamp_min(0)
+                velocity.copy_(shrunk - before + mu * velocity)
+                # Momentum must not carry a factor on that the shrinking has stopped, nor bring one back.
+                alpha.copy_((shrunk + mu * velocity) * ((shrunk != 0) & (before != 0)))
 
     def vector_probs(self, name: str) -> Tensor:
         return _share(self.alpha[name].detach().double(), self.groups[name])

@@ -42,8 +42,9 @@ class ENAS(Sampler):
 
     The reward is exp(-loss) of a batch of the alpha part: the inverse perplexity that ENAS takes for language; for
     classification, where ENAS takes the accuracy, the geometric mean of the right class's probability. ENAS chooses
-    two inputs and operations a node; here an edge that is not wanted gets `none`, where the space has it. The best of
-    a few samples is kept.
+    two inputs and operations a node; here an edge that is not wanted gets `none`, where the space has it. ENAS trains
+    weights and controller in whole phases and adds the entropy to the reward; here both steps alternate and the
+    entropy is a regulariser. The best of a few samples is kept.
     """
 
     class Config(SamplerConfig):
@@ -144,6 +145,8 @@ class ENAS(Sampler):
     @torch.no_grad()
     def derive(self, n: int = 1) -> Derivation:
         """The likeliest sequences of decisions that a beam search finds."""
+        if self.derivation.rule in ("top_operations", "two_inputs"):
+            return super().derive(n)
         beams: list[tuple[float, tuple[int, ...], _State]] = [(0.0, (), self._start())]
         for name in self._edges():
             longer = []

@@ -13,7 +13,7 @@ from datanas.architecture import Architecture
 from datanas.samplers import register_sampler
 from datanas.samplers.base import Derivation, Draw, Sampler, SamplerConfig, Update
 from datanas.samplers.derivation import Rule
-from datanas.samplers.uniform import mutated, random_codes
+from datanas.samplers.uniform import mutated, random_codes, random_probs
 from datanas.spaces.base import ChoiceGroup
 
 
@@ -22,9 +22,8 @@ class Evolution(Sampler):
     """Trains the weights on uniformly random cells; each alpha step breeds one cell and measures it on its batch.
 
     The first cells are random. After that the best of a random few of the population is changed in one place, and the
-    new cell takes the place of the oldest. So a fitness measured on younger weights is forgotten in time. Of the
-    population the rule `best_sample` keeps what does best on the whole alpha part. Real et al. train every cell from
-    scratch.
+    new cell takes the place of the oldest. So a fitness measured on younger weights is forgotten in time. The
+    rule `best_sample` then compares the population anew. Real et al. train every cell from scratch.
     """
 
     class Config(SamplerConfig):
@@ -64,7 +63,7 @@ class Evolution(Sampler):
             return self._as_draw(random_codes(self.groups, generator))
         few = torch.randperm(alive, generator=generator)[: self.config.tournament]
         parent = int(few[self.fitness[few].argmax()])
-        codes = {name: self._cells(name)[parent] for name in self.groups}
+        codes = {name: self._cells(name)[parent].clone() for name in self.groups}
         return self._as_draw(mutated(codes, self.groups, generator))
 
     def _as_draw(self, codes: Mapping[str, Tensor]) -> Draw:
@@ -82,7 +81,7 @@ class Evolution(Sampler):
         group, alive = self.groups[name], self._alive()
         rest = torch.full(group.shape, 1 / group.shape[1], dtype=torch.double)
         if alive == 0:
-            return rest
+            return random_probs(group)
         if group.null is not None:
             rest = torch.zeros_like(rest)
             rest[:, group.null] = 1.0
@@ -99,6 +98,8 @@ class Evolution(Sampler):
 
     def derive(self, n: int = 1) -> Derivation:
         """The fittest; their fitness stands for the log-probability: minus the loss on the batch that they met."""
+        if self.derivation.rule in ("top_operations", "two_inputs"):
+            return super().derive(n)
         ranking = self._ranking()
         if not ranking:
             nothing = torch.Generator().manual_seed(0)

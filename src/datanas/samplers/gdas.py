@@ -20,8 +20,8 @@ from datanas.spaces.base import ChoiceGroup
 class GDAS(Sampler):
     """Draws one operation an edge, hard forward and soft backward (Eq. 3 to 5 there), and keeps two inputs a node.
 
-    GDAS asks only the operation that was drawn for its gradient; `search.gradient.kind: sampled` does the same, while
-    the default asks all. Its reduction cell is fixed; here it is searched too.
+    The paper gives a gradient to the operation alone that was drawn; `search.gradient.kind: sampled` does the same,
+    while the default asks all. Its reduction cell is fixed; here it is searched too.
     """
 
     class Config(SamplerConfig):

@@ -48,7 +48,7 @@ class ProxylessNAS(Sampler):
         for name in self.vectors:
             logits = self.logits(name)
             probs[name] = logits.softmax(dim=1)
-            pair = probs[name].detach().multinomial(2, generator=generator)
+            pair = probs[name].detach().multinomial(min(2, logits.shape[1]), generator=generator)
             between = logits.gather(1, pair).softmax(dim=1)
             runs = between.detach().multinomial(1, generator=generator)
             hard = torch.zeros_like(between).scatter_(1, runs, 1.0)

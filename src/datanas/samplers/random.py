@@ -10,10 +10,11 @@ from pydantic import Field
 from torch import Tensor
 
 from datanas.architecture import Architecture
+from datanas.errors import ConfigError
 from datanas.samplers import register_sampler
 from datanas.samplers.base import Derivation, Draw, Sampler, SamplerConfig
 from datanas.samplers.derivation import Rule
-from datanas.samplers.uniform import random_codes
+from datanas.samplers.uniform import random_codes, random_probs
 from datanas.spaces.base import ChoiceGroup
 
 
@@ -48,8 +49,12 @@ class RandomSearch(Sampler):
         return Draw(codes, {name: self.vector_probs(name).float() for name in self.groups}, codes)
 
     def vector_probs(self, name: str) -> Tensor:
-        shape = self.groups[name].shape
-        return torch.full(shape, 1 / shape[1], dtype=torch.double)
+        return random_probs(self.groups[name])
+
+    def _check_rule(self) -> None:
+        super()._check_rule()
+        if self.derivation.rule not in (None, "best_sample", "likeliest"):
+            raise ConfigError(f"sampler.derivation.rule: random has nothing for {self.derivation.rule} to rank by")
 
     def derive(self, n: int = 1) -> Derivation:
         generator = torch.Generator().manual_seed(int(self.kept))

@@ -52,7 +52,7 @@ class SNAS(Sampler):
         if resource.kind == "none" or not self.costs:
             return task_loss
         costs = {name: torch.from_numpy(getattr(cost, resource.kind)) for name, cost in self.costs.items()}
-        whole = sum(float(cost.sum()) for cost in costs.values())
+        whole = sum(float(cost.sum()) for cost in costs.values()) or 1.0
         expected = sum(
             expected_cost(layout.to_edges(draw.probs[name]), self.samples, costs[name].to(draw.probs[name])).sum()
             for name, layout in self.vectors.items()

@@ -33,6 +33,22 @@ def _random_code(group: ChoiceGroup, generator: torch.Generator) -> Code:
     return code
 
 
+def random_probs(group: ChoiceGroup) -> Float[Tensor, "edges ops"]:
+    """How likely each operation is to be on each edge of a random cell; `none` takes what an unused edge leaves."""
+    if group.single:
+        return torch.full(group.shape, 1 / group.shape[1], dtype=torch.double)
+    allowed = torch.tensor(_operations(group))
+    probs = torch.zeros(group.shape, dtype=torch.double)
+    for part in group.by_target:
+        used = min(group.fan_in, len(part)) / len(part)
+        probs[torch.tensor(part)[:, None], allowed] = used / len(allowed)
+    rest = 1 - probs.sum(dim=1, keepdim=True)
+    if group.null is None:
+        return probs + rest / group.shape[1]
+    probs[:, group.null] = rest.squeeze(1)
+    return probs
+
+
 def mutated(
     codes: Mapping[str, Code], groups: Mapping[str, ChoiceGroup], generator: torch.Generator
 ) -> dict[str, Code]:

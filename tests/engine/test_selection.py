@@ -1,0 +1,135 @@
+"""The rule `best_sample`: which of several architectures does best in the supernet, and that asking changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from datanas import seeding
+from datanas.architecture import Architecture
+from datanas.engine import selection
+from datanas.engine.gap import measure_gap
+from datanas.engine.search import SearchJob
+from datanas.engine.selection import FINALISTS, FIRST_EXAMPLES, rank
+
+CPU = torch.device("cpu")
+Copy = Callable[[torch.nn.Module], dict[str, Tensor]]
+
+
+@pytest.fixture
+def job(search_job: Callable[..., SearchJob]) -> SearchJob:
+    """A supernet that has learned a little."""
+    made = search_job(search={"epochs": 4, "weights": {"lr": 0.1}})
+    for step in range(12):
+        made.step(step)
+    return made
+
+
+def some(job: SearchJob, count: int) -> list[Architecture]:
+    found = job.sampler.candidates(count, seeding.generator(0, "test"))
+    assert len(found) == count
+    return found
+
+
+def ranked(job: SearchJob, architectures: list[Architecture]) -> list[tuple[Architecture, float]]:
+    return rank(architectures, job.supernet, job.task, job.config.search.gap, device=CPU, seed=0)
+
+
+def measured(job: SearchJob, architecture: Architecture) -> float:
+    """What the gap meter says of a child that is kept."""
+    settings = job.config.search.gap
+    gap = measure_gap(
+        job.supernet, job.sampler, job.task, architecture, settings, device=CPU, seed=0, epoch=1, progress=1.0
+    )
+    return gap.child
+
+
+def test_few_are_ranked_by_what_the_gap_meter_measures(job: SearchJob) -> None:
+    architectures = some(job, 6)
+    scores = {each: measured(job, each) for each in architectures}
+    assert len(set(scores.values())) > 1
+    for order in (architectures, architectures[::-1]):
+        found = ranked(job, order)
+        assert dict(found) == scores
+        assert [score for _, score in found] == sorted(scores.values(), reverse=True)
+
+
+def test_the_better_child_comes_first_wherever_it_stands(job: SearchJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    architectures = some(job, 3)
+    for best in architectures:
+        monkeypatch.setattr(selection, "_score", lambda each, *rest, best=best: float(each == best))
+        assert ranked(job, architectures)[0] == (best, 1.0)
+
+
+@pytest.mark.parametrize("count", [2, FINALISTS + 2])
+@pytest.mark.parametrize("training", [True, False])
+def test_ranking_changes_nothing(job: SearchJob, copied: Copy, count: int, training: bool) -> None:
+    job.supernet.train(training)
+    before, modes = copied(job.supernet), [part.training for part in job.supernet.modules()]
+    momenta = [getattr(part, "momentum", None) for part in job.supernet.modules()]
+    alphas, chance = copied(job.sampler), torch.get_rng_state()
+    gradients = [weight.requires_grad for weight in job.supernet.parameters()]
+    ranked(job, some(job, count))
+    for old, new in ((before, copied(job.supernet)), (alphas, copied(job.sampler))):
+        assert old.keys() == new.keys()
+        assert all(torch.equal(value, new[name]) for name, value in old.items())
+    assert [part.training for part in job.supernet.modules()] == modes
+    assert [getattr(part, "momentum", None) for part in job.supernet.modules()] == momenta
+    assert [weight.requires_grad for weight in job.supernet.parameters()] == gradients
+    assert torch.equal(torch.get_rng_state(), chance)
+
+
+def test_an_error_leaves_the_supernet_as_it_was(job: SearchJob, monkeypatch: pytest.MonkeyPatch, copied: Copy) -> None:
+    def fail(*given: Any) -> float:
+        raise RuntimeError("no more")
+
+    monkeypatch.setattr(job.task, "evaluate", fail)
+    before = copied(job.supernet)
+    with pytest.raises(RuntimeError, match="no more"):
+        ranked(job, some(job, 2))
+    assert job.supernet.training
+    assert all(torch.equal(value, before[name]) for name, value in copied(job.supernet).items())
+
+
+def test_the_same_ranking_again(job: SearchJob) -> None:
+    architectures = some(job, FINALISTS + 2)
+    first = ranked(job, architectures)
+    torch.rand(3)
+    assert ranked(job, architectures) == first
+
+
+@pytest.mark.parametrize(("count", "quick"), [(FINALISTS, 0), (FINALISTS + 3, FINALISTS + 3)])
+def test_more_than_ten_meet_a_few_examples_first(
+    job: SearchJob, monkeypatch: pytest.MonkeyPatch, count: int, quick: int
+) -> None:
+    """Of 13 the three that do worst there are not measured further, even if they would be best."""
+    architectures = some(job, count)
+    place = {each: number for number, each in enumerate(architectures)}
+    asked: list[tuple[int, int | None]] = []
+
+    def score(each: Architecture, supernet: Any, task: Any, examples: int | None, device: Any) -> float:
+        asked.append((place[each], examples))
+        assert not supernet.training
+        return float(place[each] if examples == FIRST_EXAMPLES else -place[each])
+
+    monkeypatch.setattr(selection, "_score", score)
+    found = ranked(job, architectures)
+    assert asked[:quick] == [(number, FIRST_EXAMPLES) for number in range(quick)]
+    finalists = set(range(count - FINALISTS, count))
+    images = job.config.search.gap.images
+    assert sorted(asked[quick:]) == sorted((number, images) for number in finalists)
+    assert [place[each] for each, _ in found] == sorted(finalists)
+
+
+def test_a_job_keeps_the_best_with_its_score(job: SearchJob) -> None:
+    best = ranked(job, job.sampler.candidates(5, seeding.generator(0, "candidates")))
+    settings = job.sampler.derivation.model_copy(update={"rule": "best_sample", "candidates": 5})
+    job.sampler.derivation = settings
+    derivation = job.choose(3)
+    assert derivation.ranking == (*best[:3],)
+    assert derivation.architecture == best[0][0]
+    assert derivation.architecture.posterior == {"score": best[0][1], "candidates": 5}
