@@ -20,7 +20,7 @@ from datanas.engine import loop
 from datanas.engine.config import resolve
 from datanas.engine.search import SearchJob, derive, search
 from datanas.engine.setup import load_task
-from datanas.engine.train import train
+from datanas.engine.train import TrainJob, train
 from datanas.errors import ConfigError, DataError, Interrupted
 from datanas.hardware import count_parameters
 from datanas.published import architecture
@@ -321,3 +321,33 @@ def test_the_command_derives_by_every_rule(
         candidates=3 if rule == "best_sample" else None,
     )
     assert kept == expected.architecture
+
+
+@pytest.mark.parametrize("name", ["egs", "random"])
+def test_a_result_that_was_lost_at_the_end_is_found_again(name: str, config: Make) -> None:
+    """As after a kill between the last checkpoint and the last file."""
+    settings = config(sampler=sampler(name))
+    before = run(settings)
+    found = result_of(before.path)
+    (before.path / "result.json").unlink()
+    again = run(settings)
+    assert again.architecture == before.architecture
+    lost = {"peak_memory", "seconds"}
+    assert {key: value for key, value in result_of(before.path).items() if key not in lost} == {
+        key: value for key, value in found.items() if key not in lost
+    }
+
+
+def test_a_training_on_a_search_s_parts_sees_what_the_search_gives_the_weights(config: Make) -> None:
+    settings = resolve(config(train={"parts": "search", "test": False}))
+    searched = SearchJob(settings, load_task(settings, CPU), CPU)
+    trained = TrainJob(settings, architecture("darts_v2"), load_task(settings, CPU), CPU)
+    assert trained.held_out == "alpha"
+    for part in ("weights", "alpha"):
+        assert torch.equal(searched.task._held_out[part], trained.task._held_out[part])
+    # Negative control: the parts of an ordinary training are others.
+    plain = resolve(config(train={"validation": 0.5}))
+    other = TrainJob(plain, architecture("darts_v2"), load_task(plain, CPU), CPU)
+    assert not torch.equal(other.task._held_out["validation"], searched.task._held_out["alpha"])
+    with pytest.raises(ConfigError, match="validation belongs to parts: train"):
+        resolve(config(train={"parts": "search", "validation": 0.5}))

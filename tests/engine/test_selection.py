@@ -133,3 +133,26 @@ def test_a_job_keeps_the_best_with_its_score(job: SearchJob) -> None:
     assert derivation.ranking == (*best[:3],)
     assert derivation.architecture == best[0][0]
     assert derivation.architecture.posterior == {"score": best[0][1], "candidates": 5}
+
+
+def test_the_task_s_own_state_is_put_back(job: SearchJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = {"seen": 3}
+    original = job.task.loss
+
+    def loss(model: Any, batch: Any) -> Tensor:
+        state["seen"] += 1
+        return original(model, batch)
+
+    monkeypatch.setattr(job.task, "loss", loss)
+    monkeypatch.setattr(job.task, "state_dict", lambda: state)
+    monkeypatch.setattr(job.task, "load_state_dict", state.update)
+    ranked(job, some(job, 2))
+    assert state == {"seen": 3}
+
+
+def test_as_many_come_back_as_are_asked_for(job: SearchJob) -> None:
+    architectures = some(job, FINALISTS + 3)
+    settings = job.config.search.gap
+    found = rank(architectures, job.supernet, job.task, settings, device=CPU, seed=0, n=FINALISTS + 2)
+    assert len(found) == FINALISTS + 2
+    assert len(ranked(job, architectures)) == FINALISTS

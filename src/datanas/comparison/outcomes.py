@@ -13,6 +13,7 @@ from datanas.comparison.stages import Stages, read_json
 from datanas.comparison.statistics import summarise
 from datanas.engine.search import RESULT_FILE
 from datanas.engine.setup import load_table
+from datanas.errors import ArchitectureError
 
 REFERENCE, BEST_OF = "random cells", "best of random"
 Figures = dict[str, Any]
@@ -104,7 +105,7 @@ class Outcomes:
             "sparsity": 1 - result["kept"]["operations"] / candidates,
             "collapsed": result["collapsed"],
             "search_score": (result["gap"] or {}).get("child"),
-            "architecture": kept.to_genotype(),
+            "architecture": _text(kept),
             "same_size_score": self._mean(f"{name} same size", seed),
             "shuffled_score": self._mean(f"{name} shuffled", seed),
         }
@@ -166,3 +167,11 @@ class Outcomes:
 
     def _training_label(self, name: str, seed: int) -> str:
         return self._label(self._stages.training_folder(name, seed, 0))
+
+
+def _text(architecture: Architecture) -> str:
+    """The genotype, or the digest of an architecture of a space that has no genotypes."""
+    try:
+        return architecture.to_genotype()
+    except ArchitectureError:
+        return architecture.digest
