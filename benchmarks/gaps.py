@@ -36,7 +36,7 @@ BASE: dict[str, Any] = {
         "batch_size": 64,
         "weights": {"lr": 0.05},
         "alpha": {"lr": 0.01},
-        "gap": {"children": 20, "images": 1000},
+        "gap": {"children": 20, "examples": 1000},
     },
 }
 METHODS = (

@@ -47,11 +47,11 @@ BASE: dict[str, Any] = {
     "space": {"cells": 3, "channels": 8},
     "search": {
         "epochs": 16,
-        "images": 2000,
+        "examples": 2000,
         "weights": {"lr": 0.05},
         "alpha": {"lr": 0.05},
         "alpha_start": 0.1,
-        "gap": {"every": 16, "children": 8, "images": None},
+        "gap": {"every": 16, "children": 8, "examples": None},
     },
     "train": {
         "channels": 16,

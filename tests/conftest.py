@@ -63,7 +63,7 @@ def make_config(tiny_images: Path) -> Callable[[Path], dict[str, Any]]:
                 "epochs": 2,
                 "batch_size": 8,
                 "alpha": {"lr": 0.05},
-                "gap": {"children": 2, "images": 12, "statistics_batches": 1},
+                "gap": {"children": 2, "examples": 12, "statistics_batches": 1},
             },
             "train": {"channels": 4, "cells": 3, "epochs": 2, "batch_size": 16, "auxiliary": False, "drop_path": 0.1},
             "task": {"train_augment": {"cutout": 2, "crop_padding": 1}, "search_augment": {"crop_padding": 1}},

@@ -78,3 +78,23 @@ def test_the_time_is_the_median_of_the_calls_after_warm_up(monkeypatch: pytest.M
 def test_peak_memory_of_the_process_is_in_bytes() -> None:
     block = bytearray(1 << 26)
     assert len(block) < peak_memory(torch.device("cpu")) < 1 << 40
+
+
+def test_multiply_adds_are_counted_whatever_a_network_takes() -> None:
+    class Pairs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+
+        def forward(self, pair: tuple[torch.Tensor, None]) -> torch.Tensor:
+            return self.layer(pair[0])
+
+    assert count_macs(Pairs(), (torch.zeros(3, 4), None)) == 3 * 4 * 2
+
+
+def test_placing_takes_weights_of_any_number_of_dimensions() -> None:
+    module = nn.ParameterDict({str(n): nn.Parameter(torch.rand([2] * n)) for n in range(5)})
+    before = {name: value.clone() for name, value in module.items()}
+    placed = place(module, torch.device("cpu"))
+    assert all(torch.equal(value, before[name]) for name, value in placed.items())
+    assert placed["4"].is_contiguous(memory_format=torch.channels_last)

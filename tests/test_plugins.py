@@ -215,7 +215,7 @@ SETTINGS = (
     *("--device", "cpu", "--data.name", "stripes", "--space.cells", "3", "--space.channels", "2", "--space.nodes", "5"),
     *("--space.primitives", "[none, skip_connect, conv_1x1_twice]", "--sampler.name", "one_an_edge"),
     *("--task.name", "brier", "--search.epochs", "2", "--search.batch_size", "8", "--search.alpha.lr", "0.1"),
-    *("--search.gap.children", "2", "--search.gap.images", "8", "--search.gap.statistics_batches", "1"),
+    *("--search.gap.children", "2", "--search.gap.examples", "8", "--search.gap.statistics_batches", "1"),
     *("--train.channels", "2", "--train.cells", "3", "--train.epochs", "1", "--train.auxiliary", "false", "--quiet"),
     *("--task.train_augment.cutout", "2"),
 )

@@ -4,7 +4,7 @@ import pytest
 
 from datanas.architecture import Architecture
 from datanas.errors import ConfigError
-from datanas.published import architecture, architectures
+from datanas.published import architecture, architectures, references
 
 # Operations of each node, the first after the inputs first.
 COUNTS = {
@@ -50,6 +50,14 @@ def test_says_where_it_comes_from(name: str) -> None:
     assert source is not None
     assert source["name"] == name
     assert all(source[key] for key in ("paper", "table", "origin", "note"))
+
+
+@pytest.mark.parametrize("name", references())
+def test_what_to_compare_with_is_known_by_name_but_not_listed(name: str) -> None:
+    found = architecture(name.upper())
+    assert (found.source or {})["name"] == name
+    assert Architecture.from_json(found.to_json()) == found
+    assert name not in architectures()
 
 
 def test_no_two_are_the_same() -> None:

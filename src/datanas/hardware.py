@@ -9,10 +9,10 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from datanas.ops.kernels import plain_kernels
@@ -28,7 +28,7 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def count_macs(module: nn.Module, x: Tensor) -> int:
+def count_macs(module: nn.Module, x: Any) -> int:
     """Multiply-adds of the convolutions and matrix products of one forward pass of `x`.
 
     Costs nothing where the module and `x` lie on the meta device.
@@ -42,7 +42,7 @@ def count_macs(module: nn.Module, x: Tensor) -> int:
 
 
 def place(module: ModuleT, device: torch.device) -> ModuleT:
-    """Move a module to the device, its convolutions' weights in channels-last layout."""
+    """Move a module to the device, the weights of its convolutions, if there are any, in channels-last layout."""
     module.to(device)
     module.to(memory_format=torch.channels_last)
     return module

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from datanas.architecture import Architecture
-from datanas.config import validate
+from datanas.config import ComponentConfig, validate
 from datanas.errors import ArchitectureError, ConfigError
 from datanas.spaces import spaces
+from datanas.spaces.base import Space
 from datanas.tasks import tasks
 
 
@@ -37,28 +38,27 @@ class Network(nn.Module):
         pooling_norm: bool = False,
     ) -> None:
         super().__init__()
-        if architecture.space not in spaces:
-            raise ArchitectureError(f"space: no space {architecture.space!r} is known here; known: {', '.join(spaces)}")
+        space = space_of(architecture)
         self.stem = stem
-        body = spaces[architecture.space].network_body(
+        body = space.network_body(
             architecture, stem, channels=channels, cells=cells, auxiliary=auxiliary, pooling_norm=pooling_norm
         )
         self.body: nn.Module = body
         self.head = make_head(body.out_channels)
 
-    def forward(self, x: Tensor) -> Any:
+    def forward(self, x: Any) -> Any:
         return self.head(self.body(self.stem(x)))
 
 
 def build_network(
     architecture: Architecture,
-    task: str = "classification",
-    num_classes: int = 10,
-    channels: int = 36,
-    cells: int = 20,
+    task: str | None = None,
+    num_classes: int | None = None,
+    channels: int | None = None,
+    cells: int | None = None,
     auxiliary: bool = False,
     *,
-    in_channels: int = 3,
+    in_channels: int | None = None,
     pooling_norm: bool = False,
     **task_options: Any,
 ) -> Network:
@@ -66,34 +66,63 @@ def build_network(
 
     Args:
         architecture: a searched or published one.
-        task: whose stem and head to use.
-        num_classes: outputs of the head.
-        channels: width of the first cell.
-        cells: depth; reduction cells stand at 1/3 and 2/3 of it.
+        task: whose stem and head to use; None for the one that its space serves.
+        num_classes: outputs of the head; None for what the task takes where there are no data (10 classes of images).
+        channels: width of the first cell; None for what suits the space (36).
+        cells: depth; reduction cells stand at 1/3 and 2/3 of it. None for what suits the space (20).
         auxiliary: add the auxiliary tower. It is used in training mode only, where the network then returns
             (output, auxiliary output).
-        in_channels: channels of the input.
+        in_channels: channels of the input; None for what the task takes (3).
         pooling_norm: batch norm after pooling, as while searching.
         task_options: settings of the task, such as `stem="imagenet"`.
 
     Returns:
-        A module from (batch, in_channels, height, width) to the task's output; (batch, num_classes) here.
+        A module from the task's input to its output: for classification from (batch, in_channels, height, width) to
+        (batch, num_classes).
 
     Raises:
         ArchitectureError: unknown operation or space.
         ConfigError: unknown task or option.
     """
+    space = space_of(architecture)
+    task = space.task if task is None else task
+    entry = tasks[task]
+    num_classes = entry.default_classes if num_classes is None else num_classes
+    channels = space.network_size[0] if channels is None else channels
+    cells = space.network_size[1] if cells is None else cells
     for label, count in (("num_classes", num_classes), ("channels", channels), ("cells", cells)):
         if count < 1:
             raise ConfigError(f"{label} must be at least 1, got {count}")
-    entry = tasks[task]
-    config = validate(entry.Config, {"name": task, **task_options}, "task")
+    config = task_settings(space, task, task_options)
+    stem = entry.stem(config, entry.inputs(num_classes) if in_channels is None else in_channels, channels)
     return Network(
         architecture,
-        entry.stem(config, in_channels, channels),
-        lambda widths: entry.head(config, widths, num_classes),
+        stem,
+        lambda widths: entry.tied_head(config, widths, num_classes, stem),
         channels=channels,
         cells=cells,
         auxiliary=auxiliary,
         pooling_norm=pooling_norm,
     )
+
+
+def task_settings(space: type[Space], task: str, options: Mapping[str, Any]) -> ComponentConfig:
+    """The settings of a task around networks of a space, whose defaults stand where `options` say nothing.
+
+    Raises:
+        ConfigError: unknown task or option.
+    """
+    suited = space.defaults.get("task", {})
+    under = suited if suited.get("name") == task else {}
+    return validate(tasks[task].Config, {**under, "name": task, **options}, "task")
+
+
+def space_of(architecture: Architecture) -> type[Space]:
+    """The space that an architecture belongs to.
+
+    Raises:
+        ArchitectureError: it is not known here.
+    """
+    if architecture.space not in spaces:
+        raise ArchitectureError(f"space: no space {architecture.space!r} is known here; known: {', '.join(spaces)}")
+    return spaces[architecture.space]

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from datanas.architecture import Architecture
+import numpy as np
+
+from datanas.architecture import Architecture, Cell
 from datanas.errors import ConfigError, nearest
 
 
@@ -40,6 +42,8 @@ _ENAS = (
     "H. Pham, M. Y. Guan, B. Zoph, Q. V. Le, J. Dean: Efficient Neural Architecture Search via Parameter Sharing. "
     "ICML 2018"
 )
+
+_LSTM = "S. Hochreiter, J. Schmidhuber: Long Short-Term Memory. Neural Computation 9(8), 1997"
 
 _CELLS = {
     "data_m4": _Published(
@@ -282,18 +286,28 @@ def architectures() -> list[str]:
     return sorted(_CELLS)
 
 
+def references() -> list[str]:
+    """The names of networks to compare searched ones with; `architecture` knows them too."""
+    return ["lstm"]
+
+
 def architecture(name: str) -> Architecture:
     """The published cell `name`; case and punctuation do not matter ("DARTS-V2"), common other names are known.
 
     Raises:
         ConfigError: there is none of that name.
     """
+    if _letters(name) == "lstm":
+        source = {"name": "lstm", "paper": _LSTM, "note": "one layer; a network to compare recurrent cells with"}
+        return Architecture(
+            {"lstm": Cell(("lstm",), ((0, 1),), (1,), np.ones((1, 1), np.uint8), 1)}, space="lstm", source=source
+        )
     for known, spelling in _spellings():
         if _letters(spelling) == _letters(name):
             cell = _CELLS[known]
             source = {"name": known, "paper": cell.paper, "table": cell.table, "origin": cell.origin, "note": cell.note}
             return replace(Architecture.from_genotype(cell.genotype), source=source)
-    raise ConfigError(f"unknown architecture {name!r}; {nearest(name.lower(), _CELLS)}")
+    raise ConfigError(f"unknown architecture {name!r}; {nearest(name.lower(), [*_CELLS, *references()])}")
 
 
 def _spellings() -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from datanas.ops.gates import Gates
 from datanas.spaces.base import Space
@@ -18,7 +18,7 @@ class Supernet(nn.Module):
     Args:
         space: builds the body.
         stem: the task's way in.
-        make_head: the task's way out, from the channels of the body's feature maps.
+        make_head: the task's way out, from the widths of the body's features.
         partial: let candidates see one of so many parts of the channels.
     """
 
@@ -31,9 +31,9 @@ class Supernet(nn.Module):
         self.body: nn.Module = body
         self.head = make_head(body.out_channels)
 
-    def forward(self, x: Tensor, gates: Mapping[str, Gates]) -> Any:
+    def forward(self, x: Any, gates: Mapping[str, Gates]) -> Any:
         return self.head(self.body(self.stem(x), gates))
 
-    def child(self, gates: Mapping[str, Gates]) -> Callable[[Tensor], Any]:
+    def child(self, gates: Mapping[str, Gates]) -> Callable[[Any], Any]:
         """The sampled network inside the supernet, as a function of its input alone."""
         return partial(self.forward, gates=gates)

@@ -127,7 +127,7 @@ def test_an_error_that_is_ours_is_said_to_be_so(cli: Callable[..., Any], monkeyp
     def fail(run: Path, overrides: object, *, checkpoint: object) -> None:
         raise KeyError("lost")
 
-    monkeypatch.setattr("datanas.engine.train.evaluate", fail)
+    monkeypatch.setattr("datanas.engine.train.evaluate_parts", fail)
     code, _, err = cli("evaluate", "run")
     assert code == 1
     assert err.startswith("error: internal error: KeyError: 'lost'\n")

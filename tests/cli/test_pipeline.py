@@ -286,6 +286,13 @@ class TestProfile:
         assert first == second
         assert first != third
 
+    def test_takes_an_architecture_of_another_space_without_settings(self, tmp_path: Path, cli: Any) -> None:
+        text = "|skip_connect~0|+|none~0|none~1|+|none~0|skip_connect~1|none~2|"
+        Architecture.from_genotype(text).save(tmp_path / "cell.json")
+        code, out, _ = cli("profile", tmp_path / "cell.json", "--device", "cpu")
+        assert code == 0
+        assert " M an image at 32x32" in out
+
     @pytest.mark.parametrize(
         ("given", "message"),
         [

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import yaml
+from tests import perplexing
 from tests.made_up_table import BEST, worth, write_table
 
 from datanas.architecture import Architecture
@@ -32,6 +33,7 @@ from datanas.comparison.stages import Stages
 from datanas.config import merge, read_yaml
 from datanas.engine.config import resolve
 from datanas.errors import CheckpointError, ConfigError, Interrupted, RunInUseError
+from datanas.report.comparison import comparison_markdown, comparison_text
 from datanas.runs import RunFolder
 
 STEP, REST = 0.01, 0.01
@@ -499,6 +501,38 @@ def test_without_a_table_what_counts_is_trained_from_scratch(
     assert result.data["metric"] == "test score"
     config = resolve(folders["egs"] / "config.yaml")
     assert (config.seed, config.train.test, config.train.validation) == (3, True, 0.0)
+
+
+def test_where_less_is_better_the_lower_scores_win(recipe: dict[str, Any], inside: Inside, tmp_path: Path) -> None:
+    """Raw scores in the table; the direction is written down, and heeded by the choice of the best candidate."""
+    with perplexing.known():
+        base = {**recipe["base"], "task": {**recipe["base"]["task"], "name": "perplexing"}}
+        base["train"] = {**base["train"], "epochs": 1, "average_after": None}
+        del base["truth"]
+        settings = {
+            **recipe,
+            "base": base,
+            "methods": {"egs": recipe["methods"]["egs"]},
+            "seeds": [3],
+            "controls": {"shuffled_labels": False, "best_of": 2},
+            "retrain": True,
+            "run": {"root": str(tmp_path), "name": "perplexing"},
+        }
+        result = compare(settings, quiet=True)
+        data, stages = result.data, stages_of(result.path)
+        assert (data["metric"], data["unit"], data["higher_is_better"]) == ("test perplexity", None, False)
+        for row, name in (("egs", "egs"), ("random cells", "random-cells")):
+            file = result.path / "trainings" / name / "seed-3-0" / "evaluation.json"
+            found = next(each for each in data["rows"] if each["name"] == row)
+            assert found["seeds"]["3"]["score"] == json.loads(file.read_text())["score"] > 1
+        for winner in (0, 1):
+            for number in (0, 1):
+                file = stages.candidate_folder(3, number) / "evaluation.json"
+                file.write_text(json.dumps({"score": 50.0 if number == winner else 90.0}))
+            assert stages.best_candidate(3) == stages.random_cells("best_of", 3, 2)[winner]
+        text = comparison_text(data)
+        assert "test perplexity by method" in text
+        assert "Lower is better" in comparison_markdown(data)
 
 
 def test_pictures_and_tables_are_written_and_the_verdict_printed(

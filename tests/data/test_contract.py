@@ -1,10 +1,11 @@
-"""What every registered image data set keeps to. A new one is tested by existing: with its default settings, or with
-those that SETTINGS makes for it.
+"""What every registered data set keeps to, and what those of images and of text keep to besides. A new one is tested by
+existing: with its default settings, or with those that SETTINGS makes for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from datanas.config import ComponentConfig, validate
 from datanas.data import datasets
 from datanas.data.base import Dataset, ImageData, check_images
+from datanas.data.corpus import EOS, TextData
 from datanas.errors import ConfigError
 
 RANDOM = np.random.default_rng(0)
@@ -45,11 +47,26 @@ def npz_settings(root: Path) -> dict[str, Any]:
     return {"root": root / "data.npz"}
 
 
+def text_settings(words: int) -> Callable[[Path], dict[str, Any]]:
+    """A text whose vocabulary has so many words, `<eos>` among them."""
+
+    def make(root: Path) -> dict[str, Any]:
+        (root / "train.txt").write_text("\n".join(f"word{number}" for number in range(words - 1)))
+        for name in ("valid", "test"):
+            (root / f"{name}.txt").write_text("word0 word1\n")
+        return {"root": root}
+
+    return make
+
+
 SETTINGS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "cifar10": cifar10_settings,
     "folder": folder_settings,
     "npz": npz_settings,
     "photos": lambda root: {"per_class": 20, "test_per_class": 5},
+    "ptb": text_settings(10_000),
+    "text": text_settings(20),
+    "wikitext2": text_settings(33_278),
 }
 
 
@@ -66,11 +83,8 @@ def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="module")
-def data(dataset: Dataset[Any]) -> ImageData:
-    loaded = dataset.load()
-    if not isinstance(loaded, ImageData):
-        pytest.skip(f"{dataset.config.name} holds {type(loaded).__name__}, not images")
-    return loaded
+def data(dataset: Dataset[Any]) -> Any:
+    return dataset.load()
 
 
 def test_its_settings_are_a_component_of_its_name(dataset: Dataset[Any]) -> None:
@@ -87,26 +101,59 @@ def test_its_settings_survive_being_written(dataset: Dataset[Any]) -> None:
     assert validate(type(dataset).Config, dataset.config.model_dump(mode="json"), "data") == dataset.config
 
 
-def test_shapes_types_and_ranges(data: ImageData) -> None:
+def plain(value: Any) -> Any:
+    """Nested data as values that `==` compares."""
+    if isinstance(value, torch.Tensor):
+        return value.dtype, value.shape, value.numpy().tobytes()
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    return value
+
+
+def test_loading_again_gives_the_same(dataset: Dataset[Any], data: Any) -> None:
+    if not is_dataclass(data):
+        pytest.skip(f"{type(data).__name__} is no dataclass, so its parts are not known")
+    state = torch.get_rng_state()
+    again = type(dataset)(dataset.config).load()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert type(again) is type(data)
+    assert plain(again) == plain(data)
+
+
+def check_image_data(data: ImageData) -> None:
+    """Sound images with distinct classes, and the statistics of those for training."""
     check_images(data.train, data.test, data.classes, "contract")
     channels, height, width = data.image_shape
     assert data.train.images.shape == (len(data.train), channels, height, width)
     assert len(set(data.classes)) == len(data.classes)
-
-
-def test_the_statistics_are_of_the_training_images(data: ImageData) -> None:
-    assert data.mean.shape == data.std.shape == (data.image_shape[0],)
+    assert data.mean.shape == data.std.shape == (channels,)
     assert data.mean.dtype == data.std.dtype == torch.float32
     assert (data.mean >= 0).all()
     assert (data.mean <= 1).all()
     assert (data.std > 0).all()
 
 
-def test_loading_again_gives_the_same(dataset: Dataset[Any], data: ImageData) -> None:
-    state = torch.get_rng_state()
-    again = type(dataset)(dataset.config).load()
-    assert torch.equal(torch.get_rng_state(), state)
-    for first, second in ((data.train, again.train), (data.test, again.test)):
-        assert torch.equal(first.images, second.images)
-        assert torch.equal(first.labels, second.labels)
-    assert data.classes == again.classes
+def check_text_data(data: TextData) -> None:
+    """Ids of the vocabulary, sentences that end, words that stand once and hold no blank."""
+    for ids in (data.train, data.valid, data.test):
+        assert ids.dtype == torch.int64
+        assert ids.ndim == 1
+        assert 0 <= ids.min() <= ids.max() < len(data.vocabulary)
+        assert (ids != data.eos).any()
+        assert ids[-1] == data.eos
+    assert len(set(data.vocabulary)) == len(data.vocabulary)
+    assert all(word.split() == [word] for word in data.vocabulary)
+    assert data.vocabulary[data.eos] == EOS
+    assert 0 <= data.digest < 2**63
+    assert {"valid", "test"} <= set(data.unknown) <= {"train", "valid", "test"}
+    for split, count in data.unknown.items():
+        assert 0 <= count < len(getattr(data, split))
+
+
+CHECKS: dict[type, Callable[[Any], None]] = {ImageData: check_image_data, TextData: check_text_data}
+
+
+def test_what_is_loaded_is_sound(data: Any) -> None:
+    if type(data) not in CHECKS:
+        pytest.skip(f"what {type(data).__name__} owes is not known")
+    CHECKS[type(data)](data)

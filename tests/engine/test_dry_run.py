@@ -19,6 +19,7 @@ from datanas.engine.train import TrainJob
 from datanas.errors import DataError, NonFiniteError, OutOfMemoryError
 from datanas.hardware import count_macs, count_parameters
 from datanas.published import architecture
+from datanas.tasks.classification import Classification
 
 Make = Callable[..., dict[str, Any]]
 CELL = architecture("darts_v2")
@@ -104,3 +105,11 @@ def test_what_would_stop_the_run_stops_the_dry_run(config: Make, monkeypatch: py
     monkeypatch.setattr(SearchJob, "step", lambda *_: (_ for _ in ()).throw(NonFiniteError("loss")))
     with pytest.raises(NonFiniteError):
         estimate_search(resolve(config()))
+
+
+def test_costs_are_told_by_what_an_example_is(
+    config: Make, estimate: Callable[[dict[str, Any]], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert " an image" in estimate(config())
+    monkeypatch.setattr(Classification, "unit", "word")
+    assert " M a word" in estimate(config()).replace("M multiply-adds", "M")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,7 +27,7 @@ Copy = Callable[[nn.Module], dict[str, Tensor]]
 @pytest.fixture
 def job(search_job: Callable[..., SearchJob]) -> SearchJob:
     """A search of a few steps, so that weights, statistics and alphas are no longer those of the start."""
-    made = search_job(search={"gap": {"children": 3, "images": None, "statistics_batches": 2}})
+    made = search_job(search={"gap": {"children": 3, "examples": None, "statistics_batches": 2}})
     for step in range(4):
         made.step(step)
     return made
@@ -177,7 +178,7 @@ def rebuilt(job: SearchJob, kept: Architecture) -> nn.Module:
 def test_the_child_kept_is_the_rebuilt_network_with_the_supernet_s_weights(
     search_job: Callable[..., SearchJob], aggregate: str
 ) -> None:
-    gap = {"children": 2, "images": None, "statistics_batches": 2}
+    gap = {"children": 2, "examples": None, "statistics_batches": 2}
     job = search_job(search={"gap": gap}, sampler={"normalise": aggregate})
     for step in range(4):
         job.step(step)
@@ -260,21 +261,48 @@ def test_processes_draw_for_each_other_s_batches_too(job: SearchJob, monkeypatch
     assert not torch.equal(alone[0], alone[1])
 
 
-def test_the_gap_is_the_supernet_s_score_minus_the_kept_child_s() -> None:
-    gap = Gap(supernet=0.8, children_mean=0.5, children_variance=4.0, child=0.6, inherited=0.4)
-    assert gap.gap == pytest.approx(0.2)
-    assert gap.figures() == {
-        "gap/supernet": 0.8,
-        "gap/children_mean": 0.5,
-        "gap/children_variance": 4.0,
-        "gap/child": 0.6,
-        "gap/inherited": 0.4,
-        "gap/gap": gap.gap,
-    }
+def test_the_gap_is_the_supernet_s_score_minus_the_kept_child_s(job: SearchJob) -> None:
+    gap = measure(job)
+    assert gap.gap == gap.supernet - gap.child
+    assert gap.figures() == {f"gap/{name}": value for name, value in asdict(gap).items()}
+    assert list(gap.figures()) == [
+        *("gap/supernet", "gap/children_mean", "gap/children_variance", "gap/child", "gap/inherited", "gap/gap")
+    ]
+
+
+def scripted(job: SearchJob, monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> Gap:
+    """The gap where the task finds these scores, in turn: supernet, children, inherited, child."""
+    monkeypatch.setattr(job.task, "evaluate", lambda *given: {job.task.score: scores.pop(0)})
+    return measure(job)
+
+
+def test_of_a_score_of_which_less_is_better_the_gap_is_what_the_child_has_more(
+    job: SearchJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(job.task), "higher_is_better", False)
+    monkeypatch.setattr(type(job.task), "is_share", False)
+    gap = scripted(job, monkeypatch, [80.0, 100.0, 104.0, 108.0, 300.0, 95.0])
+    assert (gap.supernet, gap.child, gap.inherited, gap.gap) == (80.0, 95.0, 300.0, 15.0)
+    assert gap.children_variance == statistics.variance([100.0, 104.0, 108.0]) == 16.0
+    assert gap.text(job.task) == "supernet 80.0  children 104.0 (variance 16.00)  child kept 95.0  gap +15.0"
+
+
+def test_a_share_is_told_in_per_cent_and_points(job: SearchJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    gap = scripted(job, monkeypatch, [0.8, 0.5, 0.52, 0.54, 0.4, 0.6])
+    assert gap.text(job.task) == "supernet 80.0%  children 52.0% (variance 4.00)  child kept 60.0%  gap +20.0 points"
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_the_score_by_which_epochs_are_compared_rises_with_the_child(
+    job: SearchJob, monkeypatch: pytest.MonkeyPatch, higher: bool
+) -> None:
+    monkeypatch.setattr(type(job.task), "higher_is_better", higher)
+    report = job.end_epoch(2, {"loss": 0.0})
+    assert report.score == (1 if higher else -1) * report.figures["gap/child"]
 
 
 def test_a_limit_is_kept(job: SearchJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    limited = job.config.search.gap.model_copy(update={"images": 12})
+    limited = job.config.search.gap.model_copy(update={"examples": 12})
     limits: list[object] = []
     original = job.task.evaluate
     monkeypatch.setattr(job.task, "evaluate", lambda *args: limits.append(args[1:]) or original(*args))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from datanas.engine import loop, run
-from datanas.engine.loop import WORK, _SaveClock
+from datanas.engine.loop import WORK, _Course, _SaveClock
 from datanas.engine.search import search
 from datanas.runs.metrics import Metrics
 
@@ -100,3 +102,34 @@ def test_what_was_logged_is_on_the_device_before_the_checkpoint_that_counts_on_i
     monkeypatch.setattr(run, "save_checkpoint", lambda *given: (done.append("save"), save(*given)))
     search(config(), quiet=True)
     assert done == ["log", "sync", "save"] * 2
+
+
+@pytest.fixture
+def course() -> Callable[..., _Course]:
+    """Of a job that counts how often its state is asked for, in a process other than the first."""
+
+    def make(**of_run: Any) -> _Course:
+        states: list[int] = []
+        job = SimpleNamespace(length=6, states=states, state=lambda: states.append(1) or {})
+        run = SimpleNamespace(saved=None, is_first=False, seconds=0.0, **of_run)
+        return _Course(job, run, quiet=True)  # type: ignore[arg-type]
+
+    return make
+
+
+def test_every_process_asks_for_the_state_that_the_first_saves(course: Callable[..., _Course]) -> None:
+    """A task may gather its own from all of them."""
+    made = course()
+    made._save(3, None)
+    assert made._job.states == [1]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("found", "agreed"),
+    [([[0, 0], [0, 1]], (0, False)), ([[0, 1], [0, 0]], (0, True)), ([[0, 0], [15, 0]], (15, False))],
+)
+def test_all_heed_a_signal_to_any_and_save_when_the_first_does(
+    course: Callable[..., _Course], found: list[list[int]], agreed: tuple[int, bool]
+) -> None:
+    processes = SimpleNamespace(gather=lambda own: torch.tensor(found))
+    assert course(processes=processes)._agreed(None, False) == agreed

@@ -51,3 +51,9 @@ def test_every_group_gets_the_rate() -> None:
     optimizer = torch.optim.SGD(groups, 0.3)
     set_learning_rate(optimizer, 0.05)
     assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.05]
+
+
+@pytest.mark.parametrize(("epoch", "rate"), [(0.0, 0.0), (1.0, 0.05), (2.0, 0.1), (5.0, 0.1), (10.0, 0.1)])
+def test_a_constant_rate_stays_after_the_warm_up(epoch: float, rate: float) -> None:
+    settings = SGDConfig(lr=0.1, lr_min=0.01, schedule="constant", warm_up_epochs=2)
+    assert learning_rate(settings, epoch, 10) == pytest.approx(rate)

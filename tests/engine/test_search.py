@@ -491,7 +491,7 @@ def test_a_taken_name_is_refused_and_nothing_overwritten(config: Make, finished:
     ("over", "error"),
     [
         ({"data": {"root": "gone.npz"}}, DataError),
-        ({"search": {"images": 2}}, DataError),
+        ({"search": {"examples": 2}}, DataError),
         ({"search": {"epochs": 0}}, ConfigError),
         ({"device": "cuda:99"}, ConfigError),
     ],

@@ -65,6 +65,17 @@ def test_the_better_child_comes_first_wherever_it_stands(job: SearchJob, monkeyp
         assert ranked(job, architectures)[0] == (best, 1.0)
 
 
+@pytest.mark.parametrize("count", [3, FINALISTS + 3])
+def test_where_less_is_better_the_lowest_score_comes_first(
+    job: SearchJob, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    architectures = some(job, count)
+    monkeypatch.setattr(type(job.task), "higher_is_better", False)
+    monkeypatch.setattr(selection, "_score", lambda each, *rest: float(architectures.index(each)))
+    kept = min(count, FINALISTS)
+    assert ranked(job, architectures) == [(architectures[place], float(place)) for place in range(kept)]
+
+
 @pytest.mark.parametrize("count", [2, FINALISTS + 2])
 @pytest.mark.parametrize("training", [True, False])
 def test_ranking_changes_nothing(job: SearchJob, copied: Copy, count: int, training: bool) -> None:
@@ -120,8 +131,8 @@ def test_more_than_ten_meet_a_few_examples_first(
     found = ranked(job, architectures)
     assert asked[:quick] == [(number, FIRST_EXAMPLES) for number in range(quick)]
     finalists = set(range(count - FINALISTS, count))
-    images = job.config.search.gap.images
-    assert sorted(asked[quick:]) == sorted((number, images) for number in finalists)
+    examples = job.config.search.gap.examples
+    assert sorted(asked[quick:]) == sorted((number, examples) for number in finalists)
     assert [place[each] for each, _ in found] == sorted(finalists)
 
 

@@ -316,6 +316,7 @@ def test_an_evaluation_is_plain_numbers(config: Make) -> None:
         "parameters": int,
         "macs": int,
         "part": str,
+        "score_name": str,
     }
 
 
@@ -354,3 +355,28 @@ def test_a_new_share_of_dropped_paths_compiles_nothing_anew(
     for epoch in range(1, 5):
         job.step(epoch * job.steps_per_epoch)
     assert len(graphs) == 1
+
+
+def test_a_network_whose_head_shares_the_stem_s_weights_is_kept_and_comes_back(
+    config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datanas.tasks.classification import Classification, ClassifierHead
+
+    def tied_head(cls: Any, settings: Any, widths: tuple[int, ...], classes: int, stem: Any) -> torch.nn.Module:
+        head = ClassifierHead(widths, classes)
+        head.add_module("shared", stem.conv)
+        return head
+
+    monkeypatch.setattr(Classification, "tied_head", classmethod(tied_head))
+    found = run(config(train={"epochs": 1}))
+    saved = load_file(found.path / NETWORK_FILE)
+    assert torch.equal(saved["stem.conv.weight"], saved["head.shared.weight"])
+    assert evaluate(found.path) == found.evaluation
+
+
+def test_a_network_smaller_than_its_own_space_has_is_refused(train_job: Callable[..., TrainJob]) -> None:
+    """Also where the configuration names another space."""
+    job = train_job()
+    small = job.config.model_copy(update={"train": job.config.train.model_copy(update={"cells": 2})})
+    with pytest.raises(ConfigError, match=r"^train\.cells: must be at least 3, got 2$"):
+        module.network_for(CELL, small, job.task)

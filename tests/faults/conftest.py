@@ -94,7 +94,7 @@ def tiny(digits: Path) -> Callable[[Path], list[str]]:
             "search.batch_size": 20,
             "search.alpha.lr": 0.05,
             "search.gap.children": 2,
-            "search.gap.images": 20,
+            "search.gap.examples": 20,
             "search.gap.statistics_batches": 1,
             "train.epochs": 4,
             "train.batch_size": 32,

@@ -198,7 +198,7 @@ def test_a_run_that_was_killed_says_that_it_was_gone_on_with(
 def test_logging_and_evaluating_more_changes_no_bit_of_what_is_learned(
     command: Command, arguments: list[str], reference: Reference, tmp_path: Path
 ) -> None:
-    more = ["--search.gap.children", 5, "--search.gap.images", 40, "--search.gap.statistics_batches", 2]
+    more = ["--search.gap.children", 5, "--search.gap.examples", 40, "--search.gap.statistics_batches", 2]
     assert command("search", *arguments, *more, "--run.checkpoint_minutes", 1e-9, "--run.keep", 12).code == 0
     run = tmp_path / "run"
     assert len(list((run / "checkpoints").iterdir())) == 12

@@ -73,7 +73,7 @@ def test_a_search_may_use_a_balanced_share_of_the_images() -> None:
 
 
 def test_a_share_that_leaves_a_class_out_is_refused() -> None:
-    with pytest.raises(DataError, match=r"search\.images: 5 is too few for 3 classes"):
+    with pytest.raises(DataError, match=r"search\.examples: 5 is too few for 3 classes"):
         task().split_search("1:1", 2, 5)
 
 

@@ -24,14 +24,24 @@ def run(
     ] = None,
 ) -> None:
     """Measure a trained network on its test set again."""
-    from datanas.engine.train import evaluate
+    from datanas.engine.train import evaluate_parts
 
-    print(figures(evaluate(path, parse_overrides(overrides), checkpoint=checkpoint)))
+    print(figures(*evaluate_parts(path, parse_overrides(overrides), checkpoint=checkpoint)))
 
 
-def figures(evaluation: Evaluation) -> str:
-    """Test error and costs in one line."""
-    return (
-        f"test error {evaluation.error:.2%} (score {evaluation.score:.2%}, loss {evaluation.loss:.4f}), "
-        f"{evaluation.parameters:,} parameters, {evaluation.macs / 1e6:,.1f} M multiply-adds"
-    )
+def figures(evaluation: Evaluation, validation: Evaluation | None = None) -> str:
+    """Scores and costs in one line: the test error, where the score is a share.
+
+    Args:
+        validation: on the part that the data bring for it.
+    """
+    parts = [_score(evaluation, "test")]
+    if validation is not None:
+        parts = [_score(validation, "valid"), *(parts if evaluation.part != validation.part else [])]
+    return f"{', '.join(parts)}, {evaluation.parameters:,} parameters, {evaluation.macs / 1e6:,.1f} M multiply-adds"
+
+
+def _score(evaluation: Evaluation, part: str) -> str:
+    if evaluation.error is None:
+        return f"{part} {evaluation.score_name} {evaluation.score:.1f} (loss {evaluation.loss:.4f})"
+    return f"{part} error {evaluation.error:.2%} (score {evaluation.score:.2%}, loss {evaluation.loss:.4f})"

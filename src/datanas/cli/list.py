@@ -38,9 +38,12 @@ def run(
 
 
 def _print_architectures() -> None:
-    from datanas.published import architecture, architectures
+    from datanas.published import architecture, architectures, references
 
     print("architectures:")
     for name in architectures():
         source = architecture(name).source or {}
         print(f"  {name:13s} {source['paper']}")
+    print("to compare with:")
+    for name in references():
+        print(f"  {name:13s} {(architecture(name).source or {})['paper']}")

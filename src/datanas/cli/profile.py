@@ -13,14 +13,19 @@ def run(
     architecture: Annotated[str, Parameter(name="ARCHITECTURE", help="File, run folder or published name.")],
     /,
     *,
-    channels: Annotated[int, Parameter(help="Channels of the first cell.")] = 36,
-    cells: Annotated[int, Parameter(help="Number of cells.")] = 20,
-    classes: Annotated[int, Parameter(help="Number of classes.")] = 10,
-    size: Annotated[int, Parameter(help="Height and width of the images.")] = 32,
+    channels: Annotated[
+        int | None, Parameter(help="Channels of the first cell, or hidden units; by default what suits the space.")
+    ] = None,
+    cells: Annotated[int | None, Parameter(help="Number of cells; by default what suits the space.")] = None,
+    classes: Annotated[
+        int | None, Parameter(help="Number of classes, or words; by default what the task takes.")
+    ] = None,
+    size: Annotated[int | None, Parameter(help="Height and width of the images; by default 32.")] = None,
     stem: Annotated[
-        Literal["cifar", "imagenet"], Parameter(help="imagenet reduces the image eightfold first.")
-    ] = "cifar",
-    batch: Annotated[int, Parameter(help="Images a batch when timing.")] = 1,
+        Literal["cifar", "imagenet"] | None,
+        Parameter(help="imagenet reduces the image eightfold first; by default what suits the space."),
+    ] = None,
+    batch: Annotated[int, Parameter(help="Examples a batch when timing.")] = 1,
     device: Annotated[str, Parameter(help="auto, cpu, cuda, ...")] = "auto",
 ) -> None:
     """Count parameters and multiply-adds of a rebuilt network, and time it."""

@@ -61,6 +61,7 @@ def run(
     from datanas.distributed import is_first
     from datanas.engine.search import search
     from datanas.report.cells import cell_text, draw_png, draw_svg
+    from datanas.tasks import tasks
 
     result = search(settings, resume=resume, quiet=quiet, allow_topology_change=allow_topology_change)
     if not is_first():
@@ -69,8 +70,9 @@ def run(
     draw_png(result.architecture, result.path / "cells.png")
     print(cell_text(result.architecture))
     if result.gap is not None:
-        gap = result.gap
-        print(f"supernet {gap.supernet:.2%}, sampled children {gap.children_mean:.2%}, child kept {gap.child:.2%}")
+        gap, task = result.gap, tasks[settings.task.name]
+        supernet, children, child = (task.show(value, 2) for value in (gap.supernet, gap.children_mean, gap.child))
+        print(f"supernet {supernet}, sampled children {children}, child kept {child}")
     if result.truth is not None:
         print(truth_text(result.truth))
     print(f"written to {result.path}: architecture.json, cells.svg, cells.png, metrics.jsonl")

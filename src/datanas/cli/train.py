@@ -47,7 +47,7 @@ def run(
     dry_run: DryRun = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train an architecture from scratch and print its test error; with the same --run.name again, go on.
+    """Train an architecture from scratch and print what it scores; with the same --run.name again, go on.
 
     datanas train runs/my-search -c recipe.yaml --train.epochs 30
     """
@@ -74,5 +74,5 @@ def run(
     result = train(chosen, settings, resume=resume, quiet=quiet, allow_topology_change=allow_topology_change)
     if not is_first():
         return
-    print(figures(result.evaluation))
+    print(figures(result.evaluation, result.validation))
     print(f"written to {result.path}: network.safetensors, evaluation.json, metrics.jsonl")

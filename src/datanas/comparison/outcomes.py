@@ -14,6 +14,7 @@ from datanas.comparison.statistics import summarise
 from datanas.engine.search import RESULT_FILE
 from datanas.engine.setup import load_table
 from datanas.errors import ArchitectureError
+from datanas.tasks import tasks
 
 REFERENCE, BEST_OF = "random cells", "best of random"
 Figures = dict[str, Any]
@@ -33,8 +34,11 @@ class Outcomes:
         self._failed = failed
         settings = recipe.method(next(iter(recipe.methods)), recipe.seeds[0])
         self._table = load_table(settings)
-        self._metric = "test score"
+        task = tasks[settings.task.name]
+        self._is_share, self._higher_is_better = task.is_share, task.higher_is_better
+        self._metric = "test score" if self._is_share else f"test {task.score}"
         if self._table is not None:
+            self._is_share = self._higher_is_better = True
             self._metric = settings.truth.metric or self._table.default_metric
         self._scores = self._measured()
 
@@ -46,11 +50,11 @@ class Outcomes:
             rows.append(self._control(BEST_OF, self._best_of_note()))
         budget = self._recipe.budget
         kind = "steps" if budget.steps is not None else "seconds"
-        found = summarise(rows, REFERENCE, confidence=self._recipe.confidence)
+        found = summarise(rows, REFERENCE, higher_is_better=self._higher_is_better, confidence=self._recipe.confidence)
         return {
             "metric": self._metric,
-            "unit": "%",
-            "higher_is_better": True,
+            "unit": "%" if self._is_share else None,
+            "higher_is_better": self._higher_is_better,
             "confidence": self._recipe.confidence,
             "budget": {"kind": kind, "value": getattr(budget, kind)},
             "seeds": list(self._recipe.seeds),
@@ -60,7 +64,7 @@ class Outcomes:
         }
 
     def _measured(self) -> dict[tuple[str, int], list[float]]:
-        """Scores in per cent by row and seed, in the order of their numbers."""
+        """Scores, shares in per cent, by row and seed, in the order of their numbers."""
         scores: dict[tuple[str, int], list[float]] = {}
         for row, seed, number, cell in self._stages.cells():
             value = self._score(row, seed, number, cell)
@@ -72,7 +76,10 @@ class Outcomes:
         if self._table is not None:
             return self._table.value(cell, self._metric)
         file = self._stages.training_folder(row, seed, number) / "evaluation.json"
-        return 100 * float(read_json(file)["score"]) if file.is_file() else None
+        if not file.is_file():
+            return None
+        score = float(read_json(file)["score"])
+        return 100 * score if self._is_share else score
 
     def _mean(self, row: str, seed: int) -> float | None:
         values = self._scores.get((row, seed))

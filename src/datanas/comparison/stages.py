@@ -21,6 +21,7 @@ from datanas.comparison.pool import Command
 from datanas.engine.config import Config, RunConfig
 from datanas.engine.search import RESULT_FILE
 from datanas.runs.metrics import decode
+from datanas.tasks import tasks
 
 POOL = 20_000
 """So many cells, or random ones among more, of which those of a size are taken."""
@@ -157,7 +158,8 @@ class Stages:
         folders = [self.candidate_folder(seed, number) for number in range(self.recipe.controls.best_of)]
         if not all((path / "evaluation.json").is_file() for path in folders):
             return None
-        best = max(folders, key=lambda path: read_json(path / "evaluation.json")["score"])
+        task = tasks[training(self.recipe, seed).task.name]
+        best = max(folders, key=lambda path: task.goodness(read_json(path / "evaluation.json")["score"]))
         return Architecture.load(best / "architecture.json")
 
     def _search(self, config: Config, path: Path) -> Command:

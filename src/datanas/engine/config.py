@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
-from datanas.config import ComponentConfig, Section, apply_overrides, component, read_yaml, validate
+from datanas.config import ComponentConfig, Section, apply_overrides, component, merge, read_yaml, validate
 from datanas.data import datasets
 from datanas.data.batches import parse_ratio
 from datanas.errors import ConfigError
@@ -25,11 +25,18 @@ class SGDConfig(Section):
 
     lr: float = Field(0.025, gt=0)
     lr_min: float = Field(0.001, ge=0)
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="constant stays at lr; lr_min plays no part")
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = False
     weight_decay: float = Field(3e-4, ge=0)
     clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
     warm_up_epochs: float = Field(0.0, ge=0, description="over which the rate rises linearly from 0")
+
+    @model_validator(mode="after")
+    def momentum_to_look_ahead_with(self) -> SGDConfig:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0, got 0.0; set momentum, or nesterov: false")
+        return self
 
 
 class TrainSGDConfig(SGDConfig):
@@ -53,13 +60,24 @@ class AdamConfig(Section):
         return betas
 
 
+def _with_examples(raw: Any) -> Any:
+    """A section's plain data, with `images`, as recipes once said, for `examples`."""
+    if not isinstance(raw, Mapping) or "images" not in raw:
+        return raw
+    if "examples" in raw:
+        raise ValueError("images is an older name of examples; give one of them, got both")
+    return {"examples" if name == "images" else name: value for name, value in raw.items()}
+
+
 class GapConfig(Section):
     """The gap meter (Table 2, live)."""
 
     every: int = Field(1, ge=1, description="epochs between two measurements; the last one is always measured")
     children: int = Field(4, ge=2, description="sampled children whose mean and variance are taken")
-    images: int | None = Field(2000, ge=1, description="examples of the alpha part for each figure; null for all")
+    examples: int | None = Field(2000, ge=1, description="of the alpha part for each figure; null for all")
     statistics_batches: int = Field(8, ge=1, description="batches from which a child's batch norm is re-estimated")
+
+    _older_names = model_validator(mode="before")(_with_examples)
 
 
 class GradientConfig(Section):
@@ -97,9 +115,11 @@ class SearchConfig(Section):
 
     epochs: int = Field(50, ge=1)
     batch_size: int = Field(64, ge=2)
-    images: int | None = Field(None, ge=2, description="training images to search with, balanced; null for all")
+    examples: int | None = Field(
+        None, ge=2, description="training examples (images, tokens) to search with, balanced; null for all"
+    )
     shuffled_labels: bool = Field(False, description="search on labels without meaning: a control")
-    split: str = Field("1:1", description="m:n, images for the weights and for alpha")
+    split: str = Field("1:1", description="m:n, examples for the weights and for alpha")
     steps: str = Field("1:1", description="m:n, weight steps and alpha steps in turn")
     alpha_start: float = Field(0.0, ge=0, lt=1, description="share of the search before alpha is first updated")
     pretrain_epochs: int = Field(0, ge=0, description="weights only, with operations drawn uniformly (Table 10)")
@@ -110,6 +130,8 @@ class SearchConfig(Section):
     gap: GapConfig = GapConfig()
     execution: Literal["sparse", "dense"] = Field("sparse", description="dense runs every operation: the reference")
     precision: Literal["float32", "bfloat16"] = "float32"
+
+    _older_names = model_validator(mode="before")(_with_examples)
 
     @field_validator("split", "steps")
     @classmethod
@@ -127,8 +149,8 @@ class SearchConfig(Section):
 class TrainConfig(Section):
     """Training a rebuilt network from scratch (Section 5.1: 20 cells, C = 36, 600 epochs, batch 96)."""
 
-    channels: int = Field(36, ge=1)
-    cells: int = Field(20, ge=3)
+    channels: int = Field(36, ge=1, description="width of the first cell, or hidden units of a recurrent one")
+    cells: int = Field(20, ge=1)
     epochs: int = Field(600, ge=1)
     batch_size: int = Field(96, ge=2)
     auxiliary: bool = Field(True, description="train with the auxiliary tower")
@@ -136,7 +158,13 @@ class TrainConfig(Section):
     pooling_norm: bool = Field(False, description="batch norm after pooling, as while searching")
     weights: TrainSGDConfig = TrainSGDConfig()
     ema: float | None = Field(None, gt=0, lt=1, description="decay of an average of the weights that is evaluated")
-    validation: float = Field(0.0, ge=0, lt=1, description="share of the training images held out and measured")
+    average_after: int | None = Field(
+        None,
+        ge=1,
+        description="average the weights from the epoch on whose held-out score is worse than the best of all but the "
+        "last so many, and evaluate the average (Merity et al., ICLR 2018)",
+    )
+    validation: float = Field(0.0, ge=0, lt=1, description="share of the training examples held out and measured")
     parts: Literal["train", "search"] = Field(
         "train", description="search: train on what a search gives the weights, and hold out what it gives alpha"
     )
@@ -146,11 +174,11 @@ class TrainConfig(Section):
     compile: bool = Field(False, description="run the network under torch.compile, which takes minutes to start")
 
     @model_validator(mode="after")
-    def measured_somewhere(self) -> TrainConfig:
-        if not self.test and self.validation == 0 and self.parts == "train":
-            raise ValueError("test: false needs a held-out share; set validation")
+    def held_out_once(self) -> TrainConfig:
         if self.validation > 0 and self.parts == "search":
             raise ValueError("validation belongs to parts: train; with parts: search the alpha part is held out")
+        if self.ema is not None and self.average_after is not None:
+            raise ValueError("ema and average_after are two averages of the weights; give one, got both")
         return self
 
 
@@ -242,6 +270,7 @@ def resolve(raw: Mapping[str, Any] | Config | str | Path, overrides: Sequence[tu
         raise ConfigError(f"plugins: must be a list of paths, got {plugins!r}")
     for plugin in plugins:
         load_plugin(plugin)
+    data = _over_defaults(data)
     faults: list[str] = []
     for section, (registry, default) in COMPONENTS.items():
         try:
@@ -259,7 +288,70 @@ def resolve(raw: Mapping[str, Any] | Config | str | Path, overrides: Sequence[tu
     return config
 
 
+def _over_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given, over the defaults of its task, over those of its space.
+
+    A space that is named without a task brings its own.
+    """
+    data = dict(given)
+    space, task = _name(data.get("space")), data.get("task") or {}
+    if isinstance(task, Mapping) and "name" not in task:
+        usual = COMPONENTS["task"][1]
+        data["task"] = {**task, "name": spaces[space].task if space is not None and space in spaces else usual}
+    for section in ("task", "space"):
+        registry, default = COMPONENTS[section]
+        name = _name(data.get(section)) or default
+        if name in registry:
+            data = _over(registry[name].defaults, data)
+    return data
+
+
+def _over(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given, over defaults, of which those of other components than the given ones do not apply."""
+    under, over = dict(defaults), dict(given)
+    for section in COMPONENTS.keys() & under.keys():
+        raw = over.pop(section, None)
+        name = _name(raw)
+        if name is not None and name != _name(under[section]):
+            under[section] = raw
+        elif raw is not None:
+            over[section] = {"name": raw} if isinstance(raw, str) else raw
+    return merge(under, over)
+
+
+def _name(raw: object) -> str | None:
+    """The component that a section chooses, where it names one."""
+    if isinstance(raw, Mapping):
+        raw = raw.get("name")
+    elif isinstance(raw, ComponentConfig):
+        raw = raw.name
+    return raw if isinstance(raw, str) else None
+
+
+def require_cells(config: Config, space: str) -> None:
+    """Refuse to train a network of fewer cells than its space has.
+
+    Raises:
+        ConfigError: the network of `train` is too small for this space.
+    """
+    fewest = spaces[space].fewest_cells
+    if config.train.cells < fewest:
+        raise ConfigError(f"train.cells: must be at least {fewest}, got {config.train.cells}")
+
+
 def _require_fit(config: Config) -> None:
+    task, train = tasks[config.task.name], config.train
+    require_cells(config, config.space.name)
+    if task.has_validation and train.validation > 0:
+        raise ConfigError(
+            f"train.validation: task {config.task.name} brings a part for validation of its own; leave it at 0, "
+            f"got {train.validation}"
+        )
+    holds_out = train.validation > 0 or train.parts == "search" or task.has_validation
+    if not train.test and not holds_out:
+        raise ConfigError("train: test: false needs a held-out share; set validation")
+    if train.average_after is not None and not holds_out:
+        raise ConfigError("train.average_after: is decided on a held-out share; set train.validation")
     sampler = samplers[config.sampler.name]
     if config.search.hypergradient.kind == "unrolled" and not sampler.differentiable:
         raise ConfigError(

@@ -31,7 +31,7 @@ def estimate_search(config: Config) -> str:
         [
             f"supernet            {count_parameters(job.supernet):,} parameters",
             f"sampled operations  {costs['parameters']:,.0f} parameters, {costs['macs'] / 1e6:.1f} M multiply-adds "
-            "an image, on average",
+            f"{job.task.one()}, on average",
             *_times(job, step, measure, measured, device),
         ]
     )
@@ -47,7 +47,7 @@ def estimate_train(config: Config, architecture: Architecture) -> str:
     return "\n".join(
         [
             f"network             {count_parameters(job.network):,} parameters, the auxiliary tower included",
-            f"multiply-adds       {count_macs(job.network, job.task.example()) / 1e6:,.1f} M an image",
+            f"multiply-adds       {count_macs(job.network, job.task.example()) / 1e6:,.1f} M {job.task.one()}",
             *_times(job, step, measure, measured, device),
         ]
     )

@@ -25,15 +25,16 @@ from datanas.tasks.base import Model, Task
 
 @dataclass(frozen=True)
 class Gap:
-    """Scores on the alpha part, in 0..1.
+    """Scores on the alpha part.
 
     Attributes:
         supernet: gates drawn anew for every batch and each batch's own statistics, as while searching; the running
             ones mix those of different children.
         children_mean, children_variance: of sampled children, each with its statistics re-estimated; the variance is
-            that of the score in per cent, as the paper prints it.
+            that of the score in per cent, as the paper prints it, where the score is a share.
         child: the most probable child, with its statistics re-estimated, and the weights of the search.
         inherited: the same with the running statistics of the supernet, which mix those of different children.
+        gap: how much worse the child that is kept does than the supernet.
     """
 
     supernet: float
@@ -41,14 +42,18 @@ class Gap:
     children_variance: float
     child: float
     inherited: float
-
-    @property
-    def gap(self) -> float:
-        """Supernet minus the child that is kept."""
-        return self.supernet - self.child
+    gap: float
 
     def figures(self) -> dict[str, float]:
-        return {**{f"gap/{name}": value for name, value in asdict(self).items()}, "gap/gap": self.gap}
+        return {f"gap/{name}": value for name, value in asdict(self).items()}
+
+    def text(self, task: type[Task[Any]] | Task[Any]) -> str:
+        """The scores in a line, as the task shows them."""
+        gap = f"{100 * self.gap:+.1f} points" if task.is_share else f"{self.gap:+.1f}"
+        return (
+            f"supernet {task.show(self.supernet)}  children {task.show(self.children_mean)} "
+            f"(variance {self.children_variance:.2f})  child kept {task.show(self.child)}  gap {gap}"
+        )
 
 
 def measure_gap(
@@ -66,7 +71,7 @@ def measure_gap(
     """Measure without changing anything: weights, statistics, modes, random numbers and the task's state stay."""
 
     def score(model: Model) -> float:
-        return task.evaluate(model, "alpha", settings.images)[task.score]
+        return task.evaluate(model, "alpha", settings.examples)[task.score]
 
     def drawn(generator: torch.Generator) -> dict[str, Gates]:
         with torch.no_grad():
@@ -97,8 +102,9 @@ def measure_gap(
     finally:
         supernet.train(training)
         task.load_state_dict(state)
-    variance = statistics.variance([100 * score for score in children])
-    return Gap(whole, statistics.mean(children), variance, child, inherited)
+    variance = statistics.variance([100 * score if task.is_share else score for score in children])
+    gap = task.goodness(whole) - task.goodness(child)
+    return Gap(whole, statistics.mean(children), variance, child, inherited, gap)
 
 
 def architecture_gates(architecture: Architecture, device: torch.device) -> dict[str, Gates]:

@@ -35,7 +35,7 @@ class EpochReport:
         summary: one line for people.
         files: texts to write, by path inside the run folder.
         warnings: lines that need attention.
-        score: by which epochs are compared; of the best one the checkpoint is kept.
+        score: by which epochs are compared, the higher the better; of the best one the checkpoint is kept.
     """
 
     figures: dict[str, Any]
@@ -69,7 +69,7 @@ class Job(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Everything that the steps have changed."""
+        """Everything that the steps have changed; all processes ask for it at the same step."""
 
     @abstractmethod
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -132,8 +132,10 @@ class _Course:
                 progress.advance(text=self._sums.text(), stage=stage)
                 is_last = done == self._total
                 is_best = place == 0 and self._end_epoch(epoch, done, metrics, progress)
-                signum = 0 if is_last else self._agreed(stop.signum)
-                if is_last or is_best or signum or clock.is_due(epoch if place == 0 else None):
+                signum, is_due = 0, True
+                if not is_last:
+                    signum, is_due = self._agreed(stop.signum, clock.is_due(epoch if place == 0 else None))
+                if is_best or signum or is_due:
                     with clock.saving():
                         self._save(done, metrics)
                 if signum:
@@ -163,20 +165,22 @@ class _Course:
         now = time.monotonic()
         self._run.seconds += now - self._began
         self._began = now
+        of_job = self._job.state()  # by all: a task may gather its own from them
         if metrics is None:
             return
         metrics.sync()
         state = {
-            "job": self._job.state(),
+            "job": of_job,
             "sums": self._sums.totals,
             "count": self._sums.count,
             "best": None if self._best is None else list(self._best),
         }
         self._run.save(step, state, None if self._best is None else self._best[1])
 
-    def _agreed(self, signum: int | None) -> int:
-        """The signal that came to any of the processes; 0 where none did."""
-        return int(self._run.processes.gather(torch.tensor([signum or 0])).max())
+    def _agreed(self, signum: int | None, is_due: bool) -> tuple[int, bool]:
+        """The signal that came to any of the processes, 0 where none did, and whether the first wants to save."""
+        found = self._run.processes.gather(torch.tensor([signum or 0, int(is_due)]))
+        return int(found[:, 0].max()), bool(found[0, 1])
 
 
 class _SaveClock:

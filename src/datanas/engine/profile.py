@@ -11,48 +11,62 @@ from datanas.engine.config import resolve
 from datanas.engine.setup import memory_errors, select_device
 from datanas.errors import ConfigError
 from datanas.hardware import count_macs, count_parameters, median_seconds, peak_memory, place
-from datanas.network import build_network
+from datanas.network import Network, build_network, space_of, task_settings
+from datanas.tasks import tasks
 
 
 def profile(
     architecture: Architecture,
-    channels: int = 36,
-    cells: int = 20,
-    classes: int = 10,
-    size: int = 32,
-    stem: str = "cifar",
+    channels: int | None = None,
+    cells: int | None = None,
+    classes: int | None = None,
+    size: int | None = None,
+    stem: str | None = None,
     batch: int = 1,
     device: str = "auto",
 ) -> str:
     """Parameters, multiply-adds, latency and memory of the network, as text.
 
     Args:
-        channels, cells, classes, stem: as for `build_network`.
-        size: height and width of the images.
-        batch: images in the timed forward pass.
+        channels, cells, classes: as for `build_network`.
+        size: height and width of the images; None for what the task takes (32).
+        stem: the way in, where the task has several.
+        batch: examples in the timed forward pass.
         device: where it is timed.
 
     Raises:
-        ConfigError: a value out of range, or no such device.
+        ConfigError: a value out of range, or no such device; a size or a stem for a task that has none.
         ArchitectureError: the architecture cannot be rebuilt.
     """
     for label, value in (("size", size), ("batch", batch)):
-        if value < 1:
+        if value is not None and value < 1:
             raise ConfigError(f"--{label}: must be at least 1, got {value}")
-    options: dict[str, Any] = {"num_classes": classes, "channels": channels, "cells": cells, "stem": stem}
+    space = space_of(architecture)
+    task = tasks[space.task]
+    if size is not None and task.default_size is None:
+        raise ConfigError(f"--size: {task.one()} has none; leave it out")
+    size = task.default_size if size is None else size
+    options: dict[str, Any] = {} if stem is None else {"stem": stem}
+    settings = task_settings(space, space.task, options)
+    inputs = task.inputs(task.default_classes if classes is None else classes)
+
+    def example(count: int, where: torch.device) -> Any:
+        return task.example_input(settings, inputs, 1 if size is None else size, count, where)
+
+    def network() -> Network:
+        return build_network(architecture, num_classes=classes, channels=channels, cells=cells, **options)
+
     with torch.device("meta"):
-        network = build_network(architecture, **options)
-        macs = count_macs(network, torch.empty(1, 3, size, size))
+        macs = count_macs(network(), example(1, torch.device("meta")))
     where = select_device(resolve({"device": device}))
     with memory_errors(), torch.inference_mode():
-        network = build_network(architecture, **options)
-        network = place(network, where).eval()
-        x = torch.randn(batch, 3, size, size, device=where).contiguous(memory_format=torch.channels_last)
-        seconds = median_seconds(lambda: network(x), where)
+        placed = place(network(), where).eval()
+        x = example(batch, where)
+        seconds = median_seconds(lambda: placed(x), where)
     return "\n".join(
         [
-            f"parameters     {count_parameters(network):,}",
-            f"multiply-adds  {macs / 1e6:,.1f} M an image at {size}x{size}",
+            f"parameters     {count_parameters(placed):,}",
+            f"multiply-adds  {macs / 1e6:,.1f} M {task.one()}{'' if size is None else f' at {size}x{size}'}",
             f"latency        {1000 * seconds:.2f} ms for a batch of {batch} on {where}, median of 10 after 3",
             f"memory         {peak_memory(where) / 2**30:.2f} GiB at the highest point of the process",
         ]

@@ -26,6 +26,8 @@ def learning_rate(settings: SGDConfig, epoch: float, epochs: int) -> float:
     """
     if epoch < settings.warm_up_epochs:
         return settings.lr * epoch / settings.warm_up_epochs
+    if settings.schedule == "constant":
+        return settings.lr
     rest = max(epochs - settings.warm_up_epochs, 1e-12)
     return cosine((epoch - settings.warm_up_epochs) / rest, settings.lr, settings.lr_min)
 

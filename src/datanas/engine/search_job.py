@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,13 @@ class SearchJob(Job):
         self.device = device
         if settings.shuffled_labels:
             task.shuffle_labels()
-        task.split_search(settings.split, settings.batch_size, settings.images)
+        task.split_search(settings.split, settings.batch_size, settings.examples)
         space = self._space = build_space(config)
         self.sampler: Sampler = build_sampler(config, space)
         with seeding.keyed(config.seed, "supernet"):
             stem = task.make_stem(space.width)
-            self.supernet = Supernet(space, stem, task.make_head, partial=self.sampler.partial)
+            make_head = partial(task.make_head, stem=stem)
+            self.supernet = Supernet(space, stem, make_head, partial=self.sampler.partial)
         place(self.supernet, device)
         if config.sync_batch_norm:
             synchronise(self.supernet, processes)
@@ -91,19 +93,21 @@ class SearchJob(Job):
 
     def _weight_step(self, step: int, *, uniform: bool) -> float:
         settings = self.config.search
-        set_learning_rate(self._weight_optimizer, settings.weights.lr if uniform else self._rate(step))
+        rate = settings.weights.lr if uniform else self._rate(step)
         with torch.no_grad():
             generator = seeding.generator(self.config.seed, "gates/weights", step)
             draw = self.sampler.draw(self.progress(step), generator, uniform=uniform)
         gates = host_gates(draw.gates, self.device, dense=settings.execution == "dense")
         own = self._processes.own_key
         with seeding.keyed(self.config.seed, "weights", step, *own), autocast(self.device, settings.precision):
-            loss = self.task.loss(self.supernet.child(gates), self.task.batch("weights", step))
+            batch = self.task.batch("weights", step)
+            set_learning_rate(self._weight_optimizer, rate * self.task.rate(batch))
+            loss = self.task.loss(self.supernet.child(gates), batch)
         what = f"weight step {step + 1}, {self._batch('weights', step)}"
         return update(loss, self._weights, self._weight_optimizer, settings.weights.clip, what, self._average)
 
     def _rate(self, step: int) -> float:
-        """The weights' learning rate."""
+        """The weights' learning rate, for a batch whose factor is 1."""
         epochs = self.config.search.epochs
         return learning_rate(self.config.search.weights, self.progress(step) * epochs, epochs)
 
@@ -141,13 +145,14 @@ class SearchJob(Job):
         settings = self.config.search
         batch = self.task.batch("alpha", self._alpha_steps)
         if settings.hypergradient.kind == "unrolled":
+            ahead = self.task.batch("weights", step)
             return unrolled_loss(
                 self.supernet,
                 self.task,
                 gates,
-                (self.task.batch("weights", step), batch),
+                (ahead, batch),
                 self._weight_optimizer,
-                xi=self._rate(step),
+                xi=self._rate(step) * self.task.rate(ahead),
                 product=settings.hypergradient.product,
                 precision=settings.precision,
             )
@@ -172,7 +177,7 @@ class SearchJob(Job):
         derivation = self.derivation = self.choose() if is_last else self.sampler.derive()
         kept = derivation.architecture
         found = kept.posterior or {}
-        lines = [f"loss {means['loss']:.3f}"]
+        lines, reached = [f"loss {means['loss']:.3f}"], None
         if searched % settings.gap.every == 0 or is_last:
             self.gap = measure_gap(
                 self.supernet,
@@ -186,11 +191,8 @@ class SearchJob(Job):
                 progress=self.progress(epoch * self.steps_per_epoch),
             )
             figures |= self.gap.figures()
-            gap = self.gap
-            lines.append(
-                f"supernet {gap.supernet:.1%}  children {gap.children_mean:.1%} (variance {gap.children_variance:.2f})"
-                f"  child kept {gap.child:.1%}  gap {100 * gap.gap:+.1f} points"
-            )
+            reached = self.task.goodness(self.gap.child)
+            lines.append(self.gap.text(self.task))
         lines.append(f"log P {found['log_prob']:.2f}" if "log_prob" in found else "")
         figures |= {f"derived/{name}": value for name, value in found.items() if isinstance(value, int | float)}
         flatness = self.sampler.flatness()
@@ -207,7 +209,7 @@ class SearchJob(Job):
             "  ".join(filter(None, lines)),
             {genotype_file(searched): document.to_json()},
             self.warnings,
-            figures.get("gap/child"),
+            reached,
         )
 
     def choose(self, n: int = 1) -> Derivation:

@@ -41,17 +41,17 @@ def rank(
             if len(architectures) > finalists:
                 with batch_statistics(supernet):
                     quick = [_score(each, supernet, task, FIRST_EXAMPLES, device) for each in architectures]
-                order = sorted(range(len(architectures)), key=lambda place: -quick[place])
+                order = sorted(range(len(architectures)), key=lambda place: -task.goodness(quick[place]))
                 architectures = [architectures[place] for place in order[:finalists]]
             batches = [task.batch("weights", index) for index in range(settings.statistics_batches)]
             found = []
             for each in architectures:
                 with re_estimated(supernet, task, supernet.child(architecture_gates(each, device)), batches):
-                    found.append((each, _score(each, supernet, task, settings.images, device)))
+                    found.append((each, _score(each, supernet, task, settings.examples, device)))
     finally:
         supernet.train(training)
         task.load_state_dict(state)
-    return sorted(found, key=lambda pair: -pair[1])
+    return sorted(found, key=lambda pair: -task.goodness(pair[1]))
 
 
 def _score(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from datanas.architecture import Architecture
 from datanas.config import ComponentConfig
@@ -65,7 +65,7 @@ class ChoiceGroup:
 class StemShape:
     """What an image stem hands to a body: two feature maps, the second as large as the first or half as large.
 
-    Such a stem has one as its attribute `shape`.
+    Such a stem (others hand over what their spaces agree on) has one as its attribute `shape`.
 
     Attributes:
         channels: channels of the two feature maps.
@@ -93,7 +93,7 @@ class Body(nn.Module):
     """What a space builds between a stem and a head.
 
     Attributes:
-        out_channels: one entry for each feature map that it returns.
+        out_channels: the width of each of the features that it returns.
     """
 
     out_channels: tuple[int, ...]
@@ -104,6 +104,14 @@ class Space(ABC):
 
     Config: ClassVar[type[ComponentConfig]]
     name: ClassVar[str]
+    task: ClassVar[str] = "classification"
+    """The task that its networks serve where nothing is said."""
+    network_size: ClassVar[tuple[int, int]] = (36, 20)
+    """Channels and cells of a rebuilt network where nothing is said."""
+    fewest_cells: ClassVar[int] = 1
+    """Of a network that is trained (`train.cells`)."""
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    """Settings of other sections that suit the space, as `Task.defaults`."""
 
     @abstractmethod
     def groups(self) -> dict[str, ChoiceGroup]:
@@ -112,7 +120,7 @@ class Space(ABC):
     @property
     @abstractmethod
     def width(self) -> int:
-        """Channels of the supernet's first cell, which the stem is built for."""
+        """Width of the supernet's first cell, which the stem is built for: channels, or hidden units."""
 
     @abstractmethod
     def supernet_body(self, stem: nn.Module) -> Body:
@@ -142,17 +150,17 @@ class Space(ABC):
 
         Args:
             stem: the task's way in, which comes before the body.
-            channels, cells: the network's width and depth.
+            channels, cells: the network's width (of its first cell) and depth.
             auxiliary: also return the features that an auxiliary head reads, before the last ones.
             pooling_norm: batch norm without scale and shift after pooling, as while searching.
 
         Raises:
             ArchitectureError: the architecture holds an operation that is not known.
-            ConfigError: the space cannot follow this stem.
+            ConfigError: the space cannot follow this stem, or has no network of this size.
         """
 
     @abstractmethod
-    def costs(self, stem: nn.Module, example: Tensor) -> Mapping[str, Costs]:
+    def costs(self, stem: nn.Module, example: Any) -> Mapping[str, Costs]:
         """The additive cost of every (edge, operation) behind this stem, for an input like `example`."""
 
     @abstractmethod

@@ -154,6 +154,7 @@ class ConvCellSpace(Space):
             return names
 
     name: ClassVar[str] = "conv_cell"
+    fewest_cells: ClassVar[int] = 3
 
     def __init__(self, config: Config) -> None:
         self.config = config

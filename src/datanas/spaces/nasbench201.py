@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -115,6 +115,9 @@ class NASBench201Space(Space):
         channels: int = Field(16, ge=1, description="channels of its first stage; they double with each stage")
 
     name: ClassVar[str] = "nasbench201"
+    network_size: ClassVar[tuple[int, int]] = (16, 15)
+    fewest_cells: ClassVar[int] = STAGES
+    defaults: ClassVar[Mapping[str, Any]] = {"task": {"name": "classification", "stem": "plain"}}
 
     def __init__(self, config: Config) -> None:
         self.config = config

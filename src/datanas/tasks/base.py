@@ -15,11 +15,13 @@ from datanas.config import ComponentConfig
 from datanas.distributed import ALONE, Processes
 from datanas.errors import ConfigError
 
-Model = Callable[[Tensor], Any]
+Model = Callable[[Any], Any]
 """A network, or a child bound to its gates: a function of the input alone."""
 
 Part = Literal["weights", "alpha", "train", "validation", "test"]
-"""Which examples: the two parts of a search, the two of a training, or the test set."""
+"""Which examples: the two parts of a search, the two of a training, or the test set.
+
+`validation` is a share of the training examples, or a part of its own where the data bring one (`has_validation`)."""
 
 BatchT = TypeVar("BatchT")
 
@@ -39,7 +41,24 @@ class Task(ABC, Generic[BatchT]):
 
     Config: ClassVar[type[ComponentConfig]]
     score: ClassVar[str]
-    """The name of the figure by which networks are compared; higher is better."""
+    """The name of the figure by which networks are compared ("accuracy")."""
+    higher_is_better: ClassVar[bool] = True
+    """Whether the higher score is the better one."""
+    is_share: ClassVar[bool] = True
+    """Whether the score lies in 0..1 and is shown in per cent."""
+    unit: ClassVar[str] = "image"
+    """What one example is, for people."""
+    default_size: ClassVar[int | None] = 32
+    """Height and width of a made-up example where nothing is said; None where an example has no size."""
+    has_validation: ClassVar[bool] = False
+    """Whether the data bring a part `validation` of their own, so that nothing is held out for one.
+
+    Like `test` it can be evaluated whatever has been split."""
+    default_classes: ClassVar[int] = 10
+    """Outputs of the head of a network that is built without data, where nothing is said."""
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    """Settings of other sections that suit the task, nested (`{"train": {"epochs": 1600}}`): what a run is configured
+    with where its recipe says nothing. Settings of a component hold for the component that they name."""
     config: Any
     device: torch.device
     processes: Processes = ALONE
@@ -57,14 +76,55 @@ class Task(ABC, Generic[BatchT]):
     @classmethod
     @abstractmethod
     def head(cls, config: ComponentConfig, widths: tuple[int, ...], num_classes: int) -> nn.Module:
-        """The way out of a body that returns feature maps of these widths."""
+        """The way out of a body that returns features of these widths."""
+
+    @classmethod
+    def tied_head(
+        cls, config: ComponentConfig, widths: tuple[int, ...], num_classes: int, stem: nn.Module
+    ) -> nn.Module:
+        """The way out behind this stem, of which it may share weights; by default it shares none."""
+        return cls.head(config, widths, num_classes)
+
+    @classmethod
+    def inputs(cls, num_classes: int) -> int:
+        """Channels of the input (`in_channels` of a stem) where nothing is said; 3 by default."""
+        return 3
+
+    @classmethod
+    def example_input(
+        cls, config: ComponentConfig, in_channels: int, size: int, batch: int, device: torch.device
+    ) -> Any:
+        """A made-up input of a network that is built without data, also on the meta device.
+
+        Args:
+            in_channels: as for `stem`.
+            size: how large an example is: height and width of an image, by default. 1 where `default_size` is None.
+            batch: how many examples.
+        """
+        images = torch.randn(batch, in_channels, size, size, device=device)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    @classmethod
+    def goodness(cls, value: float) -> float:
+        """A score as a number of which the higher is the better."""
+        return value if cls.higher_is_better else -value
+
+    @classmethod
+    def one(cls) -> str:
+        """An example with its article, for people: "an image"."""
+        return f"{'an' if cls.unit[0] in 'aeiou' else 'a'} {cls.unit}"
+
+    @classmethod
+    def show(cls, value: float, digits: int = 1) -> str:
+        """A score for people: "91.2%" of a share, otherwise "85.3"."""
+        return f"{value:.{digits}%}" if cls.is_share else f"{value:.{digits}f}"
 
     @property
     @abstractmethod
     def example_shape(self) -> tuple[int, ...]:
         """The shape of one input, without the batch."""
 
-    def example(self) -> Tensor:
+    def example(self) -> Any:
         """One input, as a batch of one, on the device; its values do not matter."""
         return torch.zeros(1, *self.example_shape, device=self.device)
 
@@ -72,9 +132,9 @@ class Task(ABC, Generic[BatchT]):
         """The stem for this data."""
         return self.stem(self.config, self.example_shape[0], channels)
 
-    def make_head(self, widths: tuple[int, ...]) -> nn.Module:
-        """The head for this data."""
-        return self.head(self.config, widths, self.num_classes)
+    def make_head(self, widths: tuple[int, ...], stem: nn.Module) -> nn.Module:
+        """The head for this data, behind this stem."""
+        return self.tied_head(self.config, widths, self.num_classes, stem)
 
     @property
     @abstractmethod
@@ -92,7 +152,8 @@ class Task(ABC, Generic[BatchT]):
     def state_dict(self) -> dict[str, Any]:
         """What the task itself has learned or counted: nested mappings and lists of tensors and plain values.
 
-        The same in all processes: that of the first is saved, and all get it back.
+        The same in all processes: that of the first is saved, and all get it back. All ask for it at the same step, so
+        a task may gather it from them.
         """
         return {}
 
@@ -100,11 +161,11 @@ class Task(ABC, Generic[BatchT]):
         """Put back what `state_dict` gave."""
 
     @abstractmethod
-    def split_search(self, ratio: str, batch_size: int, images: int | None) -> None:
+    def split_search(self, ratio: str, batch_size: int, examples: int | None) -> None:
         """Make the disjoint parts `weights` and `alpha` (Eq. 6) of the training examples, m:n.
 
         Args:
-            images: use only so many examples, balanced over the classes; None for all.
+            examples: use only so many, balanced over the classes where there are any; None for all.
         """
 
     def shuffle_labels(self) -> None:
@@ -117,7 +178,10 @@ class Task(ABC, Generic[BatchT]):
 
     @abstractmethod
     def split_train(self, validation: float, batch_size: int) -> None:
-        """Make the parts `train` and `validation`; the share 0 trains on everything."""
+        """Make the parts `train` and `validation`; the share 0 trains on everything.
+
+        Where the data bring their own (`has_validation`), the share is 0 and that is the part `validation`.
+        """
 
     @abstractmethod
     def steps_per_epoch(self, part: Part) -> int:
@@ -127,14 +191,22 @@ class Task(ABC, Generic[BatchT]):
     def batch(self, part: Part, step: int) -> BatchT:
         """This process's share of the augmented batch of one step: a function of the step's number."""
 
+    def rate(self, batch: BatchT) -> float:
+        """The factor of the weights' learning rate for this batch; 1 by default."""
+        return 1.0
+
     @abstractmethod
     def loss(self, model: Model, batch: BatchT) -> Tensor:
         """The mean loss of a batch, a scalar."""
 
     @abstractmethod
     def evaluate(self, model: Model, part: Part, limit: int | None = None) -> dict[str, float]:
-        """Figures over a part without augmentation, among them the score.
+        """Figures over a part without augmentation, among them the score and `loss`.
 
         With a `limit` over about as many examples, but at least one a class.
         The caller chooses the network's mode.
         """
+
+    def monitor(self, model: Model, part: Part) -> dict[str, float]:
+        """Figures to follow a training by, named as those of `evaluate`; cheaper than these where the task can."""
+        return self.evaluate(model, part)

@@ -204,20 +204,20 @@ class Classification(Task[ImageBatch]):
         self.data = replace(self.data, train=train)
         self._train = train.to(self.device)
 
-    def split_search(self, ratio: str, batch_size: int, images: int | None) -> None:
+    def split_search(self, ratio: str, batch_size: int, examples: int | None) -> None:
         labels = self.data.train.labels
-        chosen = self._share(images)
+        chosen = self._share(examples)
         first, second = split(labels[chosen], ratio, self._seed)
         for part, indices in (("weights", chosen[first]), ("alpha", chosen[second])):
             self._add(cast(Part, part), indices, batch_size)
 
-    def _share(self, images: int | None) -> Tensor:
+    def _share(self, examples: int | None) -> Tensor:
         total = len(self.data.train)
-        if images is None or images >= total:
+        if examples is None or examples >= total:
             return torch.arange(total)
-        if images < 2 * self.num_classes:
-            raise DataError(f"search.images: {images} is too few for {self.num_classes} classes in two parts")
-        return stratified(self.data.train.labels, Fraction(images, total), self._seed, "images")[0]
+        if examples < 2 * self.num_classes:
+            raise DataError(f"search.examples: {examples} is too few for {self.num_classes} classes in two parts")
+        return stratified(self.data.train.labels, Fraction(examples, total), self._seed, "images")[0]
 
     def split_train(self, validation: float, batch_size: int) -> None:
         cutout, side = self.config.train_augment.cutout, min(self.example_shape[1:])

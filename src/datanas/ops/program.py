@@ -1,0 +1,97 @@
+"""What a recurrent cell runs in one forward pass: a list made once, so that no step asks again which gates are open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from datanas.ops.activations import Activation
+from datanas.ops.gates import Gates
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One activation that a cell may run: its edge and column in the gates, and its constant factor."""
+
+    edge: int
+    op: int
+    source: int
+    target: int
+    activation: Activation
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class Edge:
+    """What one edge runs in a forward pass.
+
+    Attributes:
+        index: its row in the gates.
+        opened: (column, activation, factor) of what runs.
+        asked: (column, activation) of what does not run but is asked for its gradient.
+    """
+
+    index: int
+    source: int
+    target: int
+    opened: tuple[tuple[int, Activation, float], ...]
+    asked: tuple[tuple[int, Activation], ...] = ()
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a cell runs in a forward pass.
+
+    Attributes:
+        nodes: the number of nodes, the first one included.
+        outputs: those whose mean is the new hidden state.
+        edges: by target, then source; an edge that runs nothing is there only if it is asked for a gradient.
+    """
+
+    nodes: int
+    outputs: tuple[int, ...]
+    edges: tuple[Edge, ...]
+
+    @cached_property
+    def out_of(self) -> list[list[Edge]]:
+        """The edges that run, by source."""
+        return [[edge for edge in self.edges if edge.source == node and edge.opened] for node in range(self.nodes)]
+
+    @cached_property
+    def into(self) -> list[list[tuple[int, Edge]]]:
+        """The edges that run, by target, each with its place among those out of its source."""
+        return [
+            [(self.out_of[edge.source].index(edge), edge) for edge in self.edges if edge.target == node and edge.opened]
+            for node in range(self.nodes)
+        ]
+
+    @cached_property
+    def closed(self) -> list[list[Edge]]:
+        """The edges that run nothing but are asked, by source."""
+        return [[edge for edge in self.edges if edge.source == node and not edge.opened] for node in range(self.nodes)]
+
+
+def program(
+    choices: Sequence[Choice], nodes: int, outputs: tuple[int, ...], gates: Gates | None = None, *, learns: bool = False
+) -> Program:
+    """What runs under these gates; everything, with its constant factor, where there are none.
+
+    Args:
+        learns: whether the gates are asked for gradients.
+    """
+    by_edge: dict[tuple[int, int, int], list[Choice]] = {}
+    for choice in choices:
+        by_edge.setdefault((choice.target, choice.source, choice.edge), []).append(choice)
+    edges = []
+    for (target, source, index), group in sorted(by_edge.items(), key=lambda item: item[0]):
+        opened, asked = [], []
+        for choice in group:
+            factor = choice.factor if gates is None else gates.host[index][choice.op]
+            if gates is None or gates.dense or factor != 0.0:
+                opened.append((choice.op, choice.activation, factor))
+            elif learns and (gates.asked is None or gates.asked[index][choice.op] != 0.0):
+                asked.append((choice.op, choice.activation))
+        if opened or asked:
+            edges.append(Edge(index, source, target, tuple(opened), tuple(asked)))
+    return Program(nodes, outputs, tuple(edges))

@@ -1,0 +1,149 @@
+"""The recurrent space of DARTS and DATA: activations in highway connections between the nodes of one cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, field_validator
+from torch import nn
+
+from datanas.architecture import RECURRENT_PRIMITIVES, Architecture
+from datanas.config import ComponentConfig
+from datanas.errors import ArchitectureError, nearest
+from datanas.ops import NONE
+from datanas.ops.activations import activations
+from datanas.ops.gates import Gates
+from datanas.ops.program import Choice
+from datanas.ops.recurrence import RecurrentSteps
+from datanas.spaces import register_space
+from datanas.spaces.base import Body, ChoiceGroup, Costs, Space
+from datanas.spaces.sequence import Carried, Sequences, check_size, sequence_shape
+
+GROUP = "recurrent"
+UNSEARCHED = 4
+"""Nodes of a cell that nothing is searched for: two inputs, the first node that reads them, the output."""
+
+
+class RecurrentBody(Body):
+    """One cell, run over sequences."""
+
+    def __init__(self, steps: RecurrentSteps, hidden: int) -> None:
+        super().__init__()
+        self.steps = steps
+        self.out_channels = (hidden,)
+
+    def forward(self, x: Sequences, gates: Mapping[str, Gates] | None = None) -> Carried:
+        state = x.inputs.new_zeros(x.inputs.shape[1], *self.out_channels) if x.state is None else x.state
+        outputs = self.steps(x.inputs, state, x.mask, gates[GROUP] if gates is not None else None)
+        return Carried(outputs, outputs[-1])
+
+
+@register_space("recurrent_cell")
+class RecurrentCellSpace(Space):
+    """A cell of which every searched node reads any earlier ones by any activations (DARTS, ICLR 2019; Section 5.7).
+
+    The first node reads input and hidden state; the output is the mean of the searched nodes. While searching, every
+    node is normalised over the batch.
+    """
+
+    class Config(ComponentConfig):
+        name: Literal["recurrent_cell"] = "recurrent_cell"
+        hidden: int = Field(300, ge=1, description="units of the supernet's hidden state")
+        nodes: int = Field(
+            12, ge=5, le=20, description="nodes of a cell: two inputs, the first node, the searched ones, the output"
+        )
+        primitives: Annotated[tuple[str, ...], Field(min_length=2)] = RECURRENT_PRIMITIVES
+
+        @field_validator("primitives")
+        @classmethod
+        def known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+            for name in names:
+                if name != NONE and name not in activations:
+                    raise ValueError(f"unknown activation {name!r}; {nearest(name, (NONE, *activations))}")
+                if names.count(name) > 1:
+                    raise ValueError(f"{name!r} is listed twice")
+            return names
+
+    name: ClassVar[str] = "recurrent_cell"
+    task: ClassVar[str] = "language"
+    network_size: ClassVar[tuple[int, int]] = (850, 1)
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "train": {"channels": 850, "cells": 1, "auxiliary": False, "drop_path": 0.0}
+    }
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    @property
+    def width(self) -> int:
+        return self.config.hidden
+
+    def groups(self) -> dict[str, ChoiceGroup]:
+        targets = range(1, self.config.nodes - UNSEARCHED + 1)
+        edges = tuple((source, target) for target in targets for source in range(target))
+        return {GROUP: ChoiceGroup(GROUP, edges, self.config.primitives, outputs=tuple(targets), inputs=1, fan_in=1)}
+
+    def supernet_body(self, stem: nn.Module) -> RecurrentBody:
+        hidden = self.config.hidden
+        shape = sequence_shape(stem, hidden, self.name)
+        group = self.groups()[GROUP]
+        choices = [
+            Choice(edge, op, source, target, activations[primitive])
+            for edge, (source, target) in enumerate(group.edges)
+            for op, primitive in enumerate(group.primitives)
+            if primitive != NONE
+        ]
+        nodes = 1 + len(group.by_target)
+        steps = RecurrentSteps(choices, nodes, group.outputs, width=shape.width, hidden=hidden, norm=True)
+        return RecurrentBody(steps, hidden)
+
+    @classmethod
+    def network_body(
+        cls,
+        architecture: Architecture,
+        stem: nn.Module,
+        *,
+        channels: int,
+        cells: int,
+        auxiliary: bool = False,
+        pooling_norm: bool = False,
+    ) -> RecurrentBody:
+        """As in `Space`; `channels` are hidden units, and there is one layer, without batch norm."""
+        cell = architecture.cells.get(GROUP)
+        if cell is None or cell.inputs != 1:
+            raise ArchitectureError(f"cells: a recurrent_cell network needs one named {GROUP!r}, with one input")
+        check_size(cls.name, cells, auxiliary)
+        shape = sequence_shape(stem, channels, cls.name)
+        factors = architecture.weights(GROUP)
+        choices = []
+        for edge, (source, target) in enumerate(cell.edges):
+            for op in np.flatnonzero(cell.code[edge]).tolist():
+                primitive = cell.primitives[op]
+                if primitive not in activations:
+                    raise ArchitectureError(
+                        f"cells.{GROUP}: unknown activation {primitive!r}; {nearest(primitive, activations)}"
+                    )
+                choices.append(Choice(edge, op, source, target, activations[primitive], float(factors[edge, op])))
+        steps = RecurrentSteps(choices, cell.nodes, cell.outputs, width=shape.width, hidden=channels, norm=False)
+        return RecurrentBody(steps, channels)
+
+    def identities(self, group: str) -> frozenset[str]:
+        """None: in a highway connection `identity` passes on a learned part of what it reads."""
+        return frozenset()
+
+    def parameter_free(self, group: str) -> frozenset[str]:
+        return frozenset({NONE} & set(self.config.primitives))
+
+    def costs(self, stem: nn.Module, example: Any) -> dict[str, Costs]:
+        """Multiply-adds of one step of one sequence.
+
+        The weights belong to the nodes, whatever these read, so an operation costs no parameters. Activations on one
+        edge share its product, which a sum cannot say: of those together on an edge the cost is an upper bound.
+        """
+        group = self.groups()[GROUP]
+        macs = np.full(group.shape, 2.0 * self.config.hidden**2)
+        if group.null is not None:
+            macs[:, group.null] = 0
+        return {GROUP: Costs(np.zeros(group.shape), macs)}

@@ -1,0 +1,380 @@
+"""Word-level language modelling (Sections 5.7 and 5.8): the recipe of AWD-LSTM around a recurrent body, perplexity."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from hashlib import sha256
+from typing import Any, ClassVar, Literal, cast
+
+import torch
+from jaxtyping import Float, Int64
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from datanas.config import ComponentConfig, Section
+from datanas.data.batches import parse_ratio
+from datanas.data.corpus import TextData
+from datanas.data.token_batches import TokenBatch, TokenStream
+from datanas.errors import ConfigError, DataError
+from datanas.ops.kernels import own_kernels
+from datanas.ops.linear_cross_entropy import linear_cross_entropy
+from datanas.spaces.sequence import Carried, Sequences, SequenceShape
+from datanas.tasks import register_task
+from datanas.tasks.base import Model, Part, Task
+
+EMBEDDING_DEVIATION = 0.1
+COLUMNS = 64
+"""Of a text that is only followed, not measured."""
+STRETCH = 256
+"""Steps that are measured at a time."""
+LOOKS = 8
+"""Batches, at least, in which a text is followed: where each has a child of its own, one child says little."""
+
+
+class Dropout(Section):
+    """Shares that are dropped while training, each by one mask for a whole sequence (Gal and Ghahramani, NeurIPS 2016).
+
+    The defaults are those of DARTS (ICLR 2019, Appendix A.2.2).
+    """
+
+    words: float = Field(0.0, ge=0, lt=1, description="whole words of the vocabulary")
+    embedding: float = Field(0.2, ge=0, lt=1, description="of the embedded words")
+    input: float = Field(0.75, ge=0, lt=1, description="of the cell's input, after that")
+    hidden: float = Field(0.25, ge=0, lt=1, description="of the hidden state and of the cell's nodes")
+    output: float = Field(0.75, ge=0, lt=1, description="of what the decoder reads")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a language model makes of a text.
+
+    Attributes:
+        features: what the decoder reads, after dropout.
+        outputs: the same before dropout.
+        state: what the body carries on.
+        weight, bias: of the decoder.
+    """
+
+    features: Float[Tensor, "time batch width"]
+    outputs: Float[Tensor, "time batch width"]
+    state: Float[Tensor, "batch carried"]
+    weight: Float[Tensor, "words width"]
+    bias: Float[Tensor, " words"]
+
+    @property
+    def logits(self) -> Float[Tensor, "time batch words"]:
+        """Scores of all words at every step; large."""
+        return F.linear(self.features, self.weight, self.bias)
+
+    def cross_entropy(self, targets: Int64[Tensor, "time batch"]) -> Tensor:
+        """The mean over all words, in nats, without holding all logits."""
+        return linear_cross_entropy(self.features.flatten(0, 1), self.weight, self.bias, targets.flatten())
+
+
+class WordStem(nn.Module):
+    """Words to vectors.
+
+    Args:
+        words: of the vocabulary.
+        width: of an embedded word.
+        hidden: units of the body's hidden state.
+        dropout: shares to drop in training mode.
+    """
+
+    def __init__(self, words: int, width: int, hidden: int, dropout: Dropout) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(words, width)
+        nn.init.uniform_(self.embedding.weight, -EMBEDDING_DEVIATION, EMBEDDING_DEVIATION)
+        self.shape = SequenceShape(width, hidden)
+        self.vocabulary = 0
+        """Tells vocabularies apart; 0 is none in particular."""
+        self._dropout = dropout
+
+    def forward(self, x: Tensor | tuple[Tensor, Tensor | None]) -> Sequences:
+        """(time, batch) numbers of words, with the state to go on from if there is one."""
+        tokens, state = (x, None) if isinstance(x, Tensor) else x
+        embedded = self.embedding(tokens)
+        if not self.training:
+            return Sequences(embedded, state, None)
+        rates, batch = self._dropout, tokens.shape[1]
+        if rates.words > 0:
+            embedded = embedded * _mask(embedded, rates.words, len(self.embedding.weight))[tokens, None]
+        for rate in (rates.embedding, rates.input):
+            if rate > 0:
+                embedded = embedded * _mask(embedded, rate, batch, embedded.shape[2])
+        mask = _mask(embedded, rates.hidden, batch, self.shape.hidden) if rates.hidden > 0 else None
+        return Sequences(embedded, state, mask)
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(self.vocabulary)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Make sure that the weights to be loaded are those of this vocabulary."""
+        theirs = int(state)
+        if self.vocabulary and theirs and theirs != self.vocabulary:
+            raise RuntimeError("it was trained with another vocabulary than that of this text")
+        self.vocabulary = self.vocabulary or theirs
+
+
+class WordHead(nn.Module):
+    """Hidden states to the scores of words; the decoder may be the embedding of a stem (Inan et al., ICLR 2017)."""
+
+    def __init__(self, words: int, width: int, dropout: float, stem: WordStem | None = None) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(words))
+        self._tied = (stem,) if stem is not None else ()  # in a tuple, so that it is not a part of this module too
+        if stem is None:
+            weight = torch.empty(words, width).uniform_(-EMBEDDING_DEVIATION, EMBEDDING_DEVIATION)
+            self.weight = nn.Parameter(weight)
+        self._dropout = dropout
+
+    def forward(self, carried: Carried) -> Predictions:
+        outputs, state = carried
+        features = outputs
+        if self.training and self._dropout > 0:
+            features = outputs * _mask(outputs, self._dropout, *outputs.shape[1:])
+        weight = self._tied[0].embedding.weight if self._tied else self.weight
+        found = Predictions(features, outputs, state, weight, self.bias)
+        if not self.training and not own_kernels():
+            _ = found.logits  # whoever counts multiply-adds counts these too
+        return found
+
+
+def _mask(like: Tensor, rate: float, *shape: int) -> Tensor:
+    return like.new_empty(shape).bernoulli_(1 - rate).div_(1 - rate)
+
+
+@register_task("language")
+class Language(Task[TokenBatch]):
+    """Predict the next word of a text."""
+
+    class Config(ComponentConfig):
+        name: Literal["language"] = "language"
+        embedding: int | None = Field(
+            None, ge=1, description="width of an embedded word; null: that of the hidden state"
+        )
+        tied: bool = Field(True, description="decode by the embedding's weights")
+        sequence: int = Field(35, ge=2, description="steps of truncated back-propagation")
+        varied: bool = Field(True, description="let their number vary while training; in a search it does not")
+        dropout: Dropout = Dropout()
+        activation: float = Field(0.0, ge=0, description="weight of the mean square of what the decoder reads")
+        temporal_activation: float = Field(
+            1e-3, ge=0, description="weight of the mean square by which the hidden state changes from step to step"
+        )
+
+    score: ClassVar[str] = "perplexity"
+    higher_is_better: ClassVar[bool] = False
+    is_share: ClassVar[bool] = False
+    unit: ClassVar[str] = "word"
+    has_validation: ClassVar[bool] = True
+    default_classes: ClassVar[int] = 10_000
+    default_size: ClassVar[int | None] = None
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "data": {"name": "manual"},
+        "space": {"name": "recurrent_cell"},
+        "sampler": {"name": "egs", "samples": 3},
+        "search": {
+            "epochs": 50,
+            "batch_size": 256,
+            "weights": {"lr": 20.0, "schedule": "constant", "momentum": 0.0, "weight_decay": 5e-7, "clip": 0.25},
+            "alpha": {"lr": 3e-3},
+        },
+        "train": {
+            "epochs": 1600,
+            "batch_size": 64,
+            "weights": {"lr": 20.0, "schedule": "constant", "momentum": 0.0, "weight_decay": 8e-7, "clip": 0.25},
+            "average_after": 5,
+        },
+    }
+    config: Config
+
+    def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None:
+        if not isinstance(data, TextData):
+            raise ConfigError("data.name: task language takes texts")
+        assert isinstance(config, self.Config)
+        self.config = config
+        self.data = data
+        self.device = device
+        self._seed = seed
+        self._texts: dict[str, Tensor] = {"validation": data.valid.to(device), "test": data.test.to(device)}
+        self._train = data.train.to(device)
+        self._streams: dict[Part, TokenStream] = {}
+        self._carried: dict[str, dict[int, Tensor]] = {}
+
+    @classmethod
+    def stem(cls, config: ComponentConfig, in_channels: int, channels: int) -> WordStem:
+        """`in_channels` are the words of the vocabulary, `channels` the units of the body's hidden state."""
+        assert isinstance(config, cls.Config)
+        return WordStem(in_channels, config.embedding or channels, channels, config.dropout)
+
+    @classmethod
+    def head(cls, config: ComponentConfig, widths: tuple[int, ...], num_classes: int) -> WordHead:
+        assert isinstance(config, cls.Config)
+        return WordHead(num_classes, widths[-1], config.dropout.output)
+
+    @classmethod
+    def tied_head(cls, config: ComponentConfig, widths: tuple[int, ...], num_classes: int, stem: nn.Module) -> WordHead:
+        assert isinstance(config, cls.Config)
+        if not config.tied:
+            return cls.head(config, widths, num_classes)
+        assert isinstance(stem, WordStem)
+        if stem.embedding.weight.shape != (num_classes, widths[-1]):
+            raise ConfigError(
+                f"task.tied: an embedding of {stem.embedding.num_embeddings} words and width {stem.shape.width} "
+                f"cannot decode {widths[-1]} units into {num_classes} words; leave task.embedding out, or set tied to "
+                "false"
+            )
+        return WordHead(num_classes, widths[-1], config.dropout.output, stem)
+
+    @classmethod
+    def inputs(cls, num_classes: int) -> int:
+        return num_classes
+
+    @classmethod
+    def example_input(
+        cls, config: ComponentConfig, in_channels: int, size: int, batch: int, device: torch.device
+    ) -> Tensor:
+        """One step of some columns of text."""
+        return torch.zeros(1, batch, dtype=torch.int64, device=device)
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        return (1,)
+
+    def example(self) -> Tensor:
+        return torch.zeros(1, 1, dtype=torch.int64, device=self.device)
+
+    def make_stem(self, channels: int) -> WordStem:
+        stem = self.stem(self.config, self.num_classes, channels)
+        stem.vocabulary = self.data.digest
+        return stem
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.data.vocabulary)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "words": self.num_classes,
+            "train": len(self.data.train),
+            "valid": len(self.data.valid),
+            "test": len(self.data.test),
+            "unknown": dict(self.data.unknown),
+        }
+
+    def fingerprint(self) -> str:
+        found = sha256(json.dumps([self.describe(), self.data.digest], sort_keys=True).encode())
+        for text in (self.data.train, self.data.valid, self.data.test):
+            found.update(text.cpu().numpy().tobytes())
+        for part in sorted(self._streams):
+            found.update(f"{part} {len(self._texts.get(part, ()))}".encode())
+        return found.hexdigest()
+
+    def split_search(self, ratio: str, batch_size: int, examples: int | None) -> None:
+        """The first words of the training text are for the weights, the rest for alpha (Section 5.7)."""
+        text = self._train[:examples]
+        first, second = (Fraction(str(number)) for number in parse_ratio(ratio))
+        cut = round(len(text) * first / (first + second))
+        for part, ids in (("weights", text[:cut]), ("alpha", text[cut:])):
+            self._add(cast(Part, part), ids, batch_size, varied=False)
+
+    def split_train(self, validation: float, batch_size: int) -> None:
+        self._add("train", self._train, batch_size, varied=self.config.varied)
+
+    def _add(self, part: Part, ids: Tensor, batch_size: int, *, varied: bool) -> None:
+        if len(ids) < TokenStream.fewest(batch_size):
+            raise DataError(
+                f"text: {len(ids)} words for the part {part!r} are too few for a batch of {batch_size} columns, which "
+                f"needs {TokenStream.fewest(batch_size)}; take a smaller batch_size or a longer text"
+            )
+        self._texts[part] = ids
+        self._streams[part] = TokenStream(
+            ids, batch_size, self.config.sequence, varied=varied, seed=self._seed, part=part
+        )
+        self.processes.share(batch_size)  # told now where it cannot be
+        self._carried.pop(part, None)
+
+    def steps_per_epoch(self, part: Part) -> int:
+        return self._streams[part].steps_per_epoch
+
+    def batch(self, part: Part, step: int) -> TokenBatch:
+        stream = self._streams[part]
+        return stream.batch(step, self.processes.share(stream.batch_size))
+
+    def rate(self, batch: TokenBatch) -> float:
+        """Shorter batches make shorter steps (Merity, Keskar and Socher, ICLR 2018, Section 5)."""
+        return len(batch.tokens) / self.config.sequence
+
+    def loss(self, model: Model, batch: TokenBatch) -> Tensor:
+        """Cross-entropy, with the regularisers of activations where weights are trained.
+
+        The model goes on from the state in which it left the batch before, or from none at the beginning of the text.
+        """
+        carried = {} if batch.begins else self._carried.get(batch.part, {})
+        state = carried.get(batch.step)
+        found: Predictions = model((batch.tokens, state))
+        after = {batch.step + 1: found.state.detach()}
+        # That before stays too: a batch may be asked for again, with other weights.
+        self._carried[batch.part] = after if state is None else {batch.step: state, **after}
+        loss = found.cross_entropy(batch.targets)
+        if batch.part == "alpha":
+            return loss
+        if self.config.activation > 0:
+            loss = loss + self.config.activation * found.features.square().mean()
+        if self.config.temporal_activation > 0 and len(found.outputs) > 1:
+            loss = loss + self.config.temporal_activation * found.outputs.diff(dim=0).square().mean()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states that are carried into the next batch of each part, of all processes' columns."""
+        found = {}
+        for part in sorted(self._carried):
+            step = max(self._carried[part])
+            found[part] = {"step": step, "state": self.processes.gather(self._carried[part][step]).flatten(0, 1)}
+        return {"carried": found}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._carried = {}
+        for part, found in state["carried"].items():
+            whole: Tensor = found["state"].to(self.device)
+            self._carried[part] = {int(found["step"]): whole[self.processes.share(len(whole))].clone()}
+
+    @torch.inference_mode()
+    def evaluate(self, model: Model, part: Part, limit: int | None = None) -> dict[str, float]:
+        """`perplexity`, and `loss` in nats a word.
+
+        Validation and test text are read whole, as one sequence that begins after the end of a sentence, so that every
+        word is predicted from all that stands before it. The parts of a search, and texts of which a `limit` is given,
+        are read in columns.
+        """
+        text = self._texts[part]
+        if limit is None and part in ("validation", "test"):
+            return self._measure(model, text[None], STRETCH)
+        return self._follow(model, text[:limit])
+
+    @torch.inference_mode()
+    def monitor(self, model: Model, part: Part) -> dict[str, float]:
+        """The same from columns, which is faster and, for the words at their heads, a little worse."""
+        return self._follow(model, self._texts[part])
+
+    def _follow(self, model: Model, text: Int64[Tensor, " n"]) -> dict[str, float]:
+        count = min(COLUMNS, max(2, len(text) // self.config.sequence))
+        rows = max(1, len(text) // count)
+        return self._measure(model, text[: rows * count].view(-1, rows), min(STRETCH, -(-rows // LOOKS)))
+
+    def _measure(self, model: Model, columns: Int64[Tensor, "columns rows"], stretch: int) -> dict[str, float]:
+        """Every word of some columns of text that are read side by side, so many steps at a time."""
+        before = torch.cat((columns.new_full((len(columns), 1), self.data.eos), columns[:, :-1]), dim=1)
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        state: Tensor | None = None
+        for tokens, targets in zip(torch.split(before.T, stretch), torch.split(columns.T, stretch), strict=True):
+            found: Predictions = model((tokens, state))
+            total += found.cross_entropy(targets).double() * targets.numel()
+            state = found.state
+        loss = float(total) / columns.numel()
+        return {"perplexity": math.exp(min(loss, 700.0)), "loss": loss}
