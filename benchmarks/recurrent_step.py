@@ -3,10 +3,12 @@
     python -m benchmarks.recurrent_step                        node scope, M = 3, exact
     python -m benchmarks.recurrent_step --scope edge
     python -m benchmarks.recurrent_step --gradient subsampled --share 0.25
+    python -m benchmarks.recurrent_step --precision bfloat16
 
 The sizes are DARTS': 10,000 words, 300 units, 256 columns of 35 steps. Dense runs every activation on every edge with
-torch's own functions, a node's edges stacked as DARTS does it, and holds the logits of the whole batch; backward gives
-both updates all gradients. Both draw their gates by the same sampler. Words are random: only time and memory count.
+torch's own functions in float32, a node's edges stacked as DARTS does it, and holds the logits of the whole batch;
+backward gives both updates all gradients. Both draw their gates by the same sampler. `precision` is that of the sparse
+step's matrix products. Words are random: only time and memory count.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from benchmarks.measuring import alternate, peak_gb, print_peak, report
 from datanas import seeding
 from datanas.config import validate
 from datanas.data.corpus import TextData
-from datanas.engine.steps import UNSHARED, frozen, update, update_alpha
+from datanas.engine.steps import UNSHARED, autocast, frozen, update, update_alpha
 from datanas.hardware import keep_freed_memory
 from datanas.ops.gates import Gates, host_gates
 from datanas.samplers import samplers
@@ -79,7 +81,9 @@ class Search:
         self._steps += 1
 
     def _loss(self, gates: Mapping[str, Gates], part: str) -> Tensor:
-        return self.task.loss(self.supernet.child(gates), self.task.batch(part, self._steps))  # type: ignore[arg-type]
+        batch = self.task.batch(part, self._steps)  # type: ignore[arg-type]
+        with autocast(CPU, self.options.precision):
+            return self.task.loss(self.supernet.child(gates), batch)
 
     def dense(self) -> None:
         """The textbook's step."""
@@ -139,6 +143,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=3, help="M")
     parser.add_argument("--gradient", choices=["exact", "subsampled", "sampled"], default="exact")
     parser.add_argument("--share", type=float, default=0.25)
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--words", type=int, default=10_000)
     parser.add_argument("--hidden", type=int, default=300)
     parser.add_argument("--batch", type=int, default=256)
@@ -156,7 +161,19 @@ def main() -> None:
         print_peak(search.dense if options.peak_of == "dense" else search.sparse)
         return
     seconds = alternate({"dense": (Search(options).dense, 1), "sparse": (Search(options).sparse, 3)}, options.rounds)
-    names = ("scope", "samples", "gradient", "share", "words", "hidden", "batch", "steps", "threads", "seed")
+    names = (
+        "scope",
+        "samples",
+        "gradient",
+        "share",
+        "precision",
+        "words",
+        "hidden",
+        "batch",
+        "steps",
+        "threads",
+        "seed",
+    )
     shape = [f"--{name}={getattr(options, name)}" for name in names]
     peaks = {kind: peak_gb("benchmarks.recurrent_step", [*shape, f"--peak-of={kind}"]) for kind in ("dense", "sparse")}
     report(
@@ -166,6 +183,7 @@ def main() -> None:
             "scope": options.scope,
             "M": options.samples,
             "gradient": options.gradient if options.gradient != "subsampled" else f"subsampled {options.share:g}",
+            "precision": options.precision,
             "dense_s": seconds["dense"],
             "sparse_s": seconds["sparse"],
             "ratio": seconds["dense"] / seconds["sparse"],

@@ -201,6 +201,24 @@ def test_an_activation_without_a_slope_is_differentiated(monkeypatch: pytest.Mon
     torch.testing.assert_close(own, plain)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_autocast_makes_the_products_in_its_type_and_the_rest_in_float32(masked: bool) -> None:
+    def found(*, rough: bool) -> list[Tensor]:
+        cell = make().float()
+        x, hidden = (tensor.float().requires_grad_() for tensor in inputs())
+        values = gates().values.detach().float().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=rough):
+            states = cell(x, hidden, mask().float() if masked else None, replace(gates(), values=values))
+        assert states.dtype == torch.float32
+        wanted = [x, hidden, values, *cell.parameters()]
+        return [states.detach(), *torch.autograd.grad(states.square().sum(), wanted, allow_unused=True)]
+
+    for exact, rough in zip(found(rough=False), found(rough=True), strict=True):
+        assert rough.dtype == torch.float32
+        assert not torch.equal(rough, exact)
+        assert float((rough - exact).norm()) < 0.03 * float(exact.norm())
+
+
 def test_a_second_derivative_is_refused_and_there_by_plain_kernels() -> None:
     cell = make()
     x, hidden = inputs()

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from datanas.ops.kernels import first_order
 from datanas.ops.node_norm import NodeNorms
+from datanas.ops.products import add_product, product, write_product
 from datanas.ops.program import Edge, Program
-
 
 BLOCK = 2**16
 """Numbers of a tensor that stays in a core's cache along with a few others."""
@@ -25,12 +25,14 @@ class Call:
     Attributes:
         targets: the node of each weight.
         asked: a factor for the gradient of each gate; None for ones.
+        dtype: of the factors of matrix products.
     """
 
     steps: Program
     norm: NodeNorms
     targets: tuple[int, ...]
     asked: tuple[tuple[float, ...], ...] | None
+    dtype: torch.dtype
 
 
 class HiddenStates(torch.autograd.Function):
@@ -54,7 +56,8 @@ class HiddenStates(torch.autograd.Function):
     ) -> Tensor:
         steps, norm = call.steps, call.norm
         of_target = dict(zip(call.targets, weights, strict=True))
-        joined = [_joined(edges, of_target) for edges in steps.out_of]
+        joined = [_joined(edges, of_target, call.dtype) for edges in steps.out_of]
+        rounded = recurrent.to(call.dtype)
         time, (batch, width) = len(projected), hidden.shape
         keeps = any(ctx.needs_input_grad)
         places = time if keeps else 1
@@ -66,13 +69,13 @@ class HiddenStates(torch.autograd.Function):
         before = hidden
         for step in range(time):
             place = step if keeps else 0
-            torch.addmm(projected[step], _masked(before, mask), recurrent, out=first[place].view(batch, -1))
-            highway, wanted = first[place, :, 0].sigmoid_(), first[place, :, 1].tanh_()
+            write_product(first[place].view(batch, -1), _masked(before, mask), rounded, projected[step])
+            gate, wanted = first[place, :, 0].sigmoid_(), first[place, :, 1].tanh_()
             for node in range(steps.nodes):
-                state = torch.lerp(before, wanted, highway) if node == 0 else None
+                state = torch.lerp(before, wanted, gate) if node == 0 else None
                 for slot, edge in steps.into[node]:
-                    source, product = states[place, edge.source], products[edge.source][place, :, slot]
-                    part = torch.lerp(*_ends(edge, source, product[:, 1]), product[:, 0])
+                    highway, given = products[edge.source][place, :, slot].unbind(1)
+                    part = torch.lerp(*_ends(edge, states[place, edge.source], given), highway)
                     state = part if state is None else state.add_(part)
                 if state is None:
                     state = torch.zeros_like(before)
@@ -81,9 +84,8 @@ class HiddenStates(torch.autograd.Function):
                 states[place, node] = state
                 weight = joined[node]
                 if weight is not None:
-                    product = products[node][place]
-                    torch.mm(_masked(state, mask), weight, out=product.view(batch, -1))
-                    product[:, :, 0].sigmoid_()
+                    write_product(products[node][place].view(batch, -1), _masked(state, mask), weight)
+                    products[node][place, :, :, 0].sigmoid_()
             before = torch.mean(states[place, list(steps.outputs)], dim=0, out=found[step])
         if keeps:
             ctx.call, ctx.inverse = call, inverse
@@ -106,12 +108,14 @@ class _Backward:
         weights, rest = rest[: len(call.targets)], rest[len(call.targets) :]
         self.states, self.first, self.found, *self.products = rest
         of_target = dict(zip(call.targets, weights, strict=True))
-        self.joined = [_joined(edges, of_target) for edges in self.steps.out_of]
+        self.joined = [_joined(edges, of_target, call.dtype) for edges in self.steps.out_of]
+        self.rounded = self.recurrent.to(call.dtype)
         _, _, _, _, self.learns, self.trains_recurrent, *trains = ctx.needs_input_grad
         self.trains = dict(zip(call.targets, trains, strict=True))
-        self.asked = [_joined(edges, of_target) if self.learns else None for edges in self.steps.closed]
+        self.asked = [_joined(edges, of_target, call.dtype) if self.learns else None for edges in self.steps.closed]
         self.into_joined = [
-            torch.zeros_like(weight) if weight is not None and any(trains) else None for weight in self.joined
+            torch.zeros_like(weight, dtype=self.recurrent.dtype) if weight is not None and any(trains) else None
+            for weight in self.joined
         ]
         self.into_recurrent = torch.zeros_like(self.recurrent) if self.trains_recurrent else None
         self.scratch = [torch.empty_like(product[0]) for product in self.products]
@@ -131,8 +135,8 @@ class _Backward:
             torch.mul(passed, 1 - wanted * wanted, out=slope[:, 1])
             flat = slope.flatten(1)
             if self.into_recurrent is not None:
-                self.into_recurrent.addmm_(_masked(before, self.mask).T, flat)
-            following = into_first - passed + _masked(flat @ self.recurrent.T, self.mask)
+                add_product(self.into_recurrent, _masked(before, self.mask).T, flat, self.call.dtype)
+            following = into_first - passed + _masked(product(flat, self.rounded.T), self.mask)
         return (
             None,
             into_projected.flatten(2),
@@ -150,10 +154,10 @@ class _Backward:
         for node in reversed(range(steps.nodes)):
             weight, slope = self.joined[node], self.scratch[node].flatten(1)
             if weight is not None:
-                into[node] += _masked(slope @ weight.T, self.mask)
+                into[node] += _masked(product(slope, weight.T), self.mask)
                 into_weight = self.into_joined[node]
                 if into_weight is not None:
-                    into_weight.addmm_(_masked(states[node], self.mask).T, slope)
+                    add_product(into_weight, _masked(states[node], self.mask).T, slope, self.call.dtype)
             if self.call.norm:
                 into[node] = self._through_norm(step, node, into[node])
             if self.slopes is not None:
@@ -172,8 +176,7 @@ class _Backward:
 
     def _edge(self, step: int, slot: int, edge: Edge, into: list[Tensor]) -> None:
         gradient, source = into[edge.target], self.states[step, edge.source]
-        product = self.products[edge.source][step, :, slot]
-        highway, given = product[:, 0], product[:, 1]
+        highway, given = self.products[edge.source][step, :, slot].unbind(1)
         passed = gradient * highway
         outputs = [activation.value(given) for _, activation, _ in edge.opened]
         slopes = [activation.slope_at(given, y) for (_, activation, _), y in zip(edge.opened, outputs, strict=True)]
@@ -208,16 +211,16 @@ class _Backward:
         parts = [(edge, self.products[node][block, :, slot]) for slot, edge in enumerate(self.steps.out_of[node])]
         weight, closed = self.asked[node], self.steps.closed[node]
         if weight is not None:
-            product = (_masked(source, self.mask) @ weight).view(*source.shape[:2], len(closed), 2, -1)
-            product[:, :, :, 0].sigmoid_()
-            parts += [(edge, product[:, :, slot]) for slot, edge in enumerate(closed)]
-        for edge, product in parts:
+            given = product(_masked(source, self.mask), weight).to(source.dtype)
+            given = given.view(*source.shape[:2], len(closed), 2, -1)
+            given[:, :, :, 0].sigmoid_()
+            parts += [(edge, given[:, :, slot]) for slot, edge in enumerate(closed)]
+        for edge, pair in parts:
             gradient = self.slopes[block, edge.target]
-            passed = gradient * product[:, :, 0]
+            passed, wanted = gradient * pair[:, :, 0], pair[:, :, 1]
             common = _dot(gradient - passed, source)
-            given = product[:, :, 1]
             for op, activation in (*((op, activation) for op, activation, _ in edge.opened), *edge.asked):
-                dots.setdefault((edge.index, op), []).append(common + _dot(passed, activation.value(given)))
+                dots.setdefault((edge.index, op), []).append(common + _dot(passed, activation.value(wanted)))
 
     def _weight(self, target: int) -> Tensor | None:
         """The gradient of one node's weight, from those of the joined ones; None where the node reads nothing."""
@@ -238,9 +241,9 @@ def _blocks(time: int, size: int) -> list[slice]:
     return [slice(start, start + count) for start in range(0, time, count)]
 
 
-def _joined(edges: Sequence[Edge], weights: Mapping[int, Tensor]) -> Tensor | None:
+def _joined(edges: Sequence[Edge], weights: Mapping[int, Tensor], dtype: torch.dtype) -> Tensor | None:
     """The weights of all nodes that read one, side by side."""
-    return torch.cat([weights[edge.target] for edge in edges], dim=1) if edges else None
+    return torch.cat([weights[edge.target].to(dtype) for edge in edges], dim=1) if edges else None
 
 
 def _masked(state: Tensor, mask: Tensor | None) -> Tensor:

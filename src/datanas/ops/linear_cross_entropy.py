@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from datanas.ops.kernels import first_order, own_kernels
+from datanas.ops.products import add_product, product_type, write_product
 
 PIECE = 2**22
 """Logits that are held at a time."""
@@ -34,8 +35,7 @@ def linear_cross_entropy(
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-        device = features.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
+        dtype = product_type(features)
         into_features, into_weight, into_bias = (
             torch.zeros_like(tensor) if needed else None
             for tensor, needed in zip((features, weight, bias), ctx.needs_input_grad[:3], strict=True)
@@ -43,16 +43,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         total = weight.new_zeros(())
         size = min(max(1, PIECE // len(weight)), len(targets))
         held = [weight.new_empty(size, len(weight)) for _ in range(2)]  # filled anew by every piece
-        with torch.autocast(device, enabled=False):
+        with torch.autocast(features.device.type, enabled=False):
             inputs, table = features.to(dtype), weight.to(dtype)
             for start in range(0, len(targets), size):
                 part = slice(start, start + size)
                 piece, wanted = inputs[part], targets[part, None]
                 logits, logs = (tensor[: len(piece)] for tensor in held)
-                if dtype == weight.dtype:
-                    torch.addmm(bias, piece, table.T, out=logits)
-                else:
-                    torch.add(piece @ table.T, bias, out=logits)
+                write_product(logits, piece, table.T, bias)
                 torch.log_softmax(logits, dim=1, out=logs)
                 total -= logs.gather(1, wanted).sum()
                 if not any(ctx.needs_input_grad):
@@ -64,7 +61,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 if into_features is not None:
                     into_features[part] = slope @ table
                 if into_weight is not None:
-                    _add_product(into_weight, slope.T, piece)
+                    add_product(into_weight, slope.T, piece, dtype)
         ctx.save_for_backward(into_features, into_weight, into_bias)
         ctx.count = len(targets)
         return total / len(targets)
@@ -74,10 +71,3 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Any:
         share = gradient / ctx.count
         return *(None if found is None else found * share for found in ctx.saved_tensors), None
-
-
-def _add_product(total: Tensor, first: Tensor, second: Tensor) -> None:
-    if total.dtype == first.dtype:
-        total.addmm_(first, second)
-    else:
-        total += first @ second

@@ -25,6 +25,7 @@ from datanas.ops.gates import Gates
 from datanas.ops.hidden_states import Call, HiddenStates
 from datanas.ops.kernels import own_kernels
 from datanas.ops.node_norm import NodeNorms
+from datanas.ops.products import product_type
 from datanas.ops.program import Choice, Program, program
 
 Hidden = Float[Tensor, "batch hidden"]
@@ -79,16 +80,17 @@ class RecurrentSteps(nn.Module):
         time, batch, width = inputs.shape
         projected = (inputs.reshape(time * batch, width) @ self.input).view(time, batch, -1)
         learns = gates is not None and gates.values.requires_grad and torch.is_grad_enabled()
-        own = own_kernels() and not torch.is_autocast_enabled(inputs.device.type)
-        if not own and gates is not None and learns:
+        if not own_kernels() and gates is not None and learns:
             # Every gate has its exact gradient here, whatever is asked.
             gates = Gates(gates.values, gates.host, dense=True)
         steps = program(self._choices, self._nodes, self._outputs, gates, learns=learns)
         weights = {int(target): weight for target, weight in self.nodes.items()}
         norm = NodeNorms(cast("list[nn.BatchNorm1d]", list(self.norms)))
-        if own:
-            call = Call(steps, norm, tuple(weights), None if gates is None else gates.asked)
+        if own_kernels():
+            asked, dtype = None if gates is None else gates.asked, product_type(inputs)
+            call = Call(steps, norm, tuple(weights), asked, dtype)
             values = None if gates is None else gates.values
+            projected = projected.to(self.input.dtype)
             found: Tensor = HiddenStates.apply(call, projected, hidden, mask, values, self.recurrent, *weights.values())
         else:
             # torch.func hides whether gates require a gradient, so dense ones always count as if they did.
@@ -108,7 +110,7 @@ def _plain(
     recurrent: Tensor,
     weights: Mapping[int, Tensor],
 ) -> Tensor:
-    """The hidden states by torch's own functions alone: derivatives of any order, autocast, compilation."""
+    """The hidden states by torch's own functions alone: derivatives of any order, compilation."""
 
     def masked(state: Tensor) -> Tensor:
         return state if mask is None else state * mask
