@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -67,6 +68,82 @@ def settings(tiny_config: dict[str, Any]) -> list[str]:
 def runs(tiny_config: dict[str, Any]) -> Path:
     """Where the tiny configuration puts its runs."""
     return Path(tiny_config["run"]["root"])
+
+
+@pytest.fixture
+def refused(cli: Callable[..., Any], runs: Path) -> Callable[..., None]:
+    """Run a command that must fail with this code and this in its message, and leave no run."""
+
+    def check(code: int, message: str, *arguments: object) -> None:
+        outcome = cli(*arguments)
+        assert outcome.code == code, outcome.err
+        assert outcome.out == ""
+        assert "Traceback" not in outcome.err
+        (line,) = outcome.err.splitlines()
+        assert line.startswith("error: ")
+        assert message in line
+        assert not runs.exists()
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def write_text() -> Callable[..., Path]:
+    """Write the three files of a text of some words into a new folder."""
+
+    def write(folder: Path, words: str) -> Path:
+        folder.mkdir()
+        chance, choice = random.Random(0), words.split()
+        for split, lines in {"train": 60, "valid": 12, "test": 12}.items():
+            text = "".join(" ".join(chance.choices(choice, k=6)) + "\n" for _ in range(lines))
+            (folder / f"{split}.txt").write_text(text)
+        return folder
+
+    return write
+
+
+WORDS = "a big small red blue dog cat bird sees likes"
+
+
+class TextChain(NamedTuple):
+    """The folder of a text, settings for it, and run folders and prints as of `Chain`."""
+
+    text: Path
+    settings: Callable[[Path], list[str]]
+    search: Path
+    train: Path
+    printed: dict[str, Outcome]
+
+
+@pytest.fixture(scope="session")
+def text_chain(write_text: Callable[..., Path], cli: Callable[..., Outcome], tmp_path_factory: Any) -> TextChain:
+    """search, derive, train, evaluate and profile on a tiny text, in a folder that no test may change."""
+    root = tmp_path_factory.mktemp("text-chain")
+    text = write_text(root / "text", WORDS)
+
+    def settings(runs: Path) -> list[str]:
+        sections = {
+            "run": {"root": str(runs), "name": "run", "checkpoint_every": 1},
+            "device": "cpu",
+            "data": {"name": "text", "root": str(text)},
+            "task": {"name": "language", "sequence": 8},
+            "space": {"hidden": 4, "nodes": 6},
+            "search": {"epochs": 2, "batch_size": 8, "gap": {"children": 2, "examples": 60}},
+            "train": {"channels": 4, "epochs": 2, "batch_size": 4},
+        }
+        return [*flatten(sections)]
+
+    search, train = root / "search", root / "train"
+    printed = {
+        "search": cli("search", *settings(root), "--run.name", "search"),
+        "derive": cli("derive", search, "--top", 3, "-o", root / "derived.json"),
+        "train": cli("train", search, *settings(root), "--run.name", "train"),
+        "evaluate": cli("evaluate", train),
+        "profile": cli("profile", search, "--channels", 4, "--classes", 11, "--device", "cpu"),
+        "lstm": cli("train", "lstm", *settings(root), "--run.name", "lstm"),
+    }
+    assert {name: outcome.code for name, outcome in printed.items()} == dict.fromkeys(printed, 0), printed
+    return TextChain(text, settings, search, train, printed)
 
 
 @pytest.fixture

@@ -15,23 +15,6 @@ from PIL import Image
 from datanas import architecture
 
 
-@pytest.fixture
-def refused(cli: Callable[..., Any], runs: Path) -> Callable[..., None]:
-    """Run a command that must fail with this code and this in its message, and leave no run."""
-
-    def check(code: int, message: str, *arguments: object) -> None:
-        outcome = cli(*arguments)
-        assert outcome.code == code, outcome.err
-        assert outcome.out == ""
-        assert "Traceback" not in outcome.err
-        (line,) = outcome.err.splitlines()
-        assert line.startswith("error: ")
-        assert message in line
-        assert not runs.exists()
-
-    return check
-
-
 @pytest.mark.parametrize(
     ("given", "message"),
     [

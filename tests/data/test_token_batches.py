@@ -61,3 +61,9 @@ def test_a_text_that_does_not_fill_two_steps_is_refused() -> None:
     assert stream(7).rows == 2
     with pytest.raises(ValueError, match="6 words do not fill 3 columns"):
         stream(6)
+
+
+def test_no_batch_is_empty_however_lengths_fall(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datanas.data.token_batches.SPREAD", 500.0)
+    made = stream(400, varied=True)
+    assert all(len(made.batch(step).tokens) > 0 for step in range(20 * made.steps_per_epoch))

@@ -1,4 +1,4 @@
-"""Faults from outside: a tiny run on scikit-learn's digits as a process of its own, and what it leaves behind.
+"""Faults from outside: a tiny run on scikit-learn's digits, or on a text, as a process of its own, and what it leaves.
 
 `--complete` tries every point; without it a few of each kind. The end of the session prints a table of both.
 """
@@ -15,7 +15,7 @@ from typing import Any
 import faulty
 import numpy as np
 import pytest
-from trial import Outcome, Started, Tally
+from trial import Outcome, Started, Tally, as_torchrun_would
 
 HERE = Path(__file__).parent
 
@@ -74,39 +74,65 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(digits: Path) -> Callable[[Path], list[str]]:
+def domain(request: pytest.FixtureRequest) -> str:
+    """What runs are about: images, or by `parametrize` the language."""
+    return str(getattr(request, "param", "images"))
+
+
+ANY = {"run.checkpoint_every": 1, "device": "cpu", "threads": 1, "search.epochs": 4, "train.epochs": 4}
+IMAGES = {
+    "data.name": "npz",
+    "space.cells": 3,
+    "space.channels": 2,
+    "space.nodes": 4,
+    "space.primitives": '["none", "max_pool_3x3", "skip_connect", "sep_conv_3x3"]',
+    "search.batch_size": 20,
+    "search.alpha.lr": 0.05,
+    "search.gap.children": 2,
+    "search.gap.examples": 20,
+    "search.gap.statistics_batches": 1,
+    "train.batch_size": 32,
+    "train.cells": 3,
+    "train.channels": 4,
+    "train.auxiliary": "false",
+    "train.validation": 0.2,
+    "train.ema": 0.9,
+    "task.search_augment.crop_padding": 1,
+    "task.train_augment": '{"crop_padding": 1, "cutout": 2}',
+}
+LANGUAGE = {
+    "run.checkpoint_minutes": 1e-9,  # after every step: hidden state is carried within an epoch
+    "data.name": "manual",
+    "data.max_vocabulary": 60,
+    "task.name": "language",
+    "task.sequence": 15,
+    "space.hidden": 4,
+    "space.nodes": 6,
+    "search.batch_size": 8,
+    "search.examples": 600,
+    "search.weights.lr": 5,
+    "search.alpha.lr": 0.05,
+    "search.gap.children": 2,
+    "search.gap.examples": 100,
+    "train.batch_size": 1680,
+    "train.channels": 4,
+    "train.weights.lr": 100,  # so large that the third epoch is worse than the first, and averaging begins
+    "train.average_after": 1,
+}
+
+
+@pytest.fixture(scope="session")
+def tiny(domain: str, request: pytest.FixtureRequest) -> Callable[..., list[str]]:
     """Arguments of a run of 12 steps in 4 epochs, a second's work, in a folder."""
+    settings: dict[str, object]
+    if domain == "language":
+        settings = {**ANY, **LANGUAGE}
+    else:
+        settings = {**ANY, **IMAGES, "data.root": request.getfixturevalue("digits")}
 
     def make(root: Path, name: str = "run") -> list[str]:
-        settings = {
-            "run.root": root,
-            "run.name": name,
-            "run.checkpoint_every": 1,
-            "device": "cpu",
-            "threads": 1,
-            "data.name": "npz",
-            "data.root": digits,
-            "space.cells": 3,
-            "space.channels": 2,
-            "space.nodes": 4,
-            "space.primitives": '["none", "max_pool_3x3", "skip_connect", "sep_conv_3x3"]',
-            "search.epochs": 4,
-            "search.batch_size": 20,
-            "search.alpha.lr": 0.05,
-            "search.gap.children": 2,
-            "search.gap.examples": 20,
-            "search.gap.statistics_batches": 1,
-            "train.epochs": 4,
-            "train.batch_size": 32,
-            "train.cells": 3,
-            "train.channels": 4,
-            "train.auxiliary": "false",
-            "train.validation": 0.2,
-            "train.ema": 0.9,
-            "task.search_augment.crop_padding": 1,
-            "task.train_augment": '{"crop_padding": 1, "cutout": 2}',
-        }
-        return ["--quiet", *(text for key, value in settings.items() for text in (f"--{key}", str(value)))]
+        own = {"run.root": root, "run.name": name, **settings}
+        return ["--quiet", *(text for key, value in own.items() for text in (f"--{key}", str(value)))]
 
     return make
 
@@ -117,20 +143,64 @@ def arguments(tiny: Callable[..., list[str]], tmp_path: Path) -> list[str]:
     return tiny(tmp_path)
 
 
+def undisturbed(server: Any, tiny: Callable[..., list[str]], root: Path, processes: int) -> Mapping[str, Path]:
+    """A search and a training of what it found."""
+    for kind, more in (("search", []), ("train", [str(root / "search")])):
+        places = as_torchrun_would(processes) if processes > 1 else [{}]
+        started = []
+        for rank, place in enumerate(places):
+            output = root / f"{kind}-{rank}"
+            given = ([kind, *more, *tiny(root, kind)], {}, str(output), place)
+            started.append(Started(server.Process(target=faulty.run_command, args=given), output))
+            started[-1].process.start()
+        for each in started:
+            outcome = each.end()
+            assert outcome.code == 0, outcome.err
+    return {"search": root / "search", "train": root / "train"}
+
+
 @pytest.fixture(scope="session")
 def reference(
     fork_server: Any, tiny: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[str, Path]:
-    """A search and a training of what it found that nothing disturbed; only to be read."""
-    root = tmp_path_factory.mktemp("reference")
-    for kind, more in (("search", []), ("train", [str(root / "search")])):
-        output = root / f"{kind}-process"
-        given = ([kind, *more, *tiny(root, kind)], {}, str(output), {})
-        started = Started(fork_server.Process(target=faulty.run_command, args=given), output)
-        started.process.start()
-        outcome = started.end()
-        assert outcome.code == 0, outcome.err
-    return {"search": root / "search", "train": root / "train"}
+    """A search and a training that nothing disturbed; only to be read."""
+    return undisturbed(fork_server, tiny, tmp_path_factory.mktemp("reference"), 1)
+
+
+@pytest.fixture(scope="session")
+def pair(
+    fork_server: Any, tiny: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, Path]:
+    """The same by two processes."""
+    return undisturbed(fork_server, tiny, tmp_path_factory.mktemp("pair"), 2)
+
+
+@pytest.fixture
+def begin_two(begin: Callable[..., Started]) -> Callable[..., tuple[Started, Started]]:
+    """Start two processes of one command; `faults` lie in the way of one of them alone."""
+
+    def start(
+        *arguments: object, faults: Mapping[int, Mapping[str, object]] | None = None, **common: object
+    ) -> tuple[Started, Started]:
+        more = faults or {}
+        first, second = (
+            begin(*arguments, environment=place, **common, **more.get(rank, {}))
+            for rank, place in enumerate(as_torchrun_would(2))
+        )
+        return first, second
+
+    return start
+
+
+@pytest.fixture
+def two(begin_two: Callable[..., tuple[Started, Started]]) -> Callable[..., tuple[Outcome, Outcome]]:
+    """Run two processes of one command to their ends."""
+
+    def run(*arguments: object, **more: object) -> tuple[Outcome, Outcome]:
+        first, second = begin_two(*arguments, **more)
+        return first.end(), second.end()
+
+    return run
 
 
 @pytest.fixture

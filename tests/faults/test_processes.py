@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ import faulty
 import numpy as np
 import pytest
 import torch
-from trial import Outcome, Started, Tally, differences
+from trial import Outcome, Started, Tally, as_torchrun_would, differences, free_port
 
 from datanas.runs import read_metrics
 from datanas.runs.checkpoint import latest_step, load_checkpoint
@@ -25,74 +24,6 @@ Command = Callable[..., Outcome]
 Two = Callable[..., tuple[Outcome, Outcome]]
 TWENTY = ["--search.epochs", 7]
 """21 steps."""
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def as_torchrun_would(rank: int, port: int) -> dict[str, str]:
-    return {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "GROUP_RANK": "0",
-        "WORLD_SIZE": "2",
-        "LOCAL_WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "TORCHELASTIC_RUN_ID": "test",
-        "OMP_NUM_THREADS": "1",
-    }
-
-
-@pytest.fixture
-def begin_two(begin: Callable[..., Started]) -> Callable[..., tuple[Started, Started]]:
-    """Start two processes of one command; `faults` lie in the way of one of them alone."""
-
-    def start(
-        *arguments: object, faults: Mapping[int, Mapping[str, object]] | None = None, **common: object
-    ) -> tuple[Started, Started]:
-        port = free_port()
-        more = faults or {}
-        first, second = (
-            begin(*arguments, environment=as_torchrun_would(rank, port), **common, **more.get(rank, {}))
-            for rank in range(2)
-        )
-        return first, second
-
-    return start
-
-
-@pytest.fixture
-def two(begin_two: Callable[..., tuple[Started, Started]]) -> Two:
-    """Run two processes of one command to their ends."""
-
-    def run(*arguments: object, **more: object) -> tuple[Outcome, Outcome]:
-        first, second = begin_two(*arguments, **more)
-        return first.end(), second.end()
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def pair(
-    fork_server: object, tiny: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory
-) -> Mapping[str, Path]:
-    """A search and a training by two processes that nothing disturbed; only to be read."""
-    root = tmp_path_factory.mktemp("pair")
-    for kind, more in (("search", []), ("train", [str(root / "search")])):
-        port = free_port()
-        started = []
-        for rank in range(2):
-            given = ([kind, *more, *tiny(root, kind)], {}, str(root / f"{kind}-{rank}"), as_torchrun_would(rank, port))
-            started.append(Started(fork_server.Process(target=faulty.run_command, args=given), root / f"{kind}-{rank}"))
-            started[-1].process.start()
-        for each in started:
-            outcome = each.end()
-            assert outcome.code == 0, outcome.err
-    return {"search": root / "search", "train": root / "train"}
 
 
 def alphas(file: Path, rank: int) -> torch.Tensor:
@@ -248,11 +179,10 @@ def in_group(fork_server: Any, tmp_path: Path) -> Callable[[str], list[Any]]:
     """What each of two processes sees of a scenario of faulty.py."""
 
     def run(scenario: str) -> list[Any]:
-        port = free_port()
         outputs = [tmp_path / f"seen-{rank}" for rank in range(2)]
         running = [
-            fork_server.Process(target=faulty.run_in_group, args=(scenario, str(output), as_torchrun_would(rank, port)))
-            for rank, output in enumerate(outputs)
+            fork_server.Process(target=faulty.run_in_group, args=(scenario, str(output), place))
+            for output, place in zip(outputs, as_torchrun_would(2), strict=True)
         ]
         for process in running:
             process.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,31 @@ class Started:
         out, err = (text.read_text() if text.exists() else "" for text in texts)
         assert not hangs, f"hangs after {limit} s:\n{err}"
         return Outcome(int(self.process.exitcode), out, err)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def as_torchrun_would(processes: int) -> list[dict[str, str]]:
+    """The environment of each of the processes of one run."""
+    port = free_port()
+    return [
+        {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "GROUP_RANK": "0",
+            "WORLD_SIZE": str(processes),
+            "LOCAL_WORLD_SIZE": str(processes),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "TORCHELASTIC_RUN_ID": "test",
+            "OMP_NUM_THREADS": "1",
+        }
+        for rank in range(processes)
+    ]
 
 
 def differences(run: Path, other: Path) -> list[str]:

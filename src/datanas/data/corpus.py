@@ -37,6 +37,7 @@ class TextData:
         vocabulary: the words by id, those of the training text in the order in which they first appear.
         unknown: by part, how many words became `<unk>` here: those that the training text does not hold, in "valid"
             and "test"; where the vocabulary was limited, also those that were left out of it, then in "train" too.
+        where: the data set and the file of the training text, to begin messages with.
     """
 
     train: Int64[Tensor, " n"]
@@ -44,6 +45,7 @@ class TextData:
     test: Int64[Tensor, " n"]
     vocabulary: tuple[str, ...]
     unknown: Mapping[str, int]
+    where: str = "text"
 
     @property
     def eos(self) -> int:
@@ -102,6 +104,7 @@ def encode(sources: Mapping[Split, Source], *, max_vocabulary: int | None = None
         **{split: torch.from_numpy(renamed[ids]) for split, ids in parts.items()},
         vocabulary=tuple(vocabulary),
         unknown={split: int((~kept[ids]).sum()) for split, ids in parts.items() if split != "train" or limited},
+        where=sources["train"].where,
     )
 
 

@@ -37,11 +37,9 @@ NETWORK_FILE = "network.safetensors"
 def network_for(architecture: Architecture, config: Config, task: Task[Any]) -> Network:
     """The network that the configuration's `train` section describes, with fresh weights keyed by the seed."""
     settings = config.train
-    if architecture.space in spaces:
-        require_cells(config, architecture.space)
     with seeding.keyed(config.seed, "network"):
         stem = task.make_stem(settings.channels)
-        return Network(
+        network = Network(
             architecture,
             stem,
             partial(task.make_head, stem=stem),
@@ -50,6 +48,9 @@ def network_for(architecture: Architecture, config: Config, task: Task[Any]) -> 
             auxiliary=settings.auxiliary,
             pooling_norm=settings.pooling_norm,
         )
+    if architecture.space in spaces:
+        require_cells(config, architecture.space)  # not before: of a task that does not fit, cells are not the fault
+    return network
 
 
 class TrainJob(Job):

@@ -88,8 +88,9 @@ class LSTMSpace(Space):
         pooling_norm: bool = False,
     ) -> LSTMBody:
         """As in `Space`; `channels` are hidden units, and there is one layer."""
+        shape = sequence_shape(stem, channels, cls.name)
         check_size(cls.name, cells, auxiliary)
-        return LSTMBody(sequence_shape(stem, channels, cls.name).width, channels)
+        return LSTMBody(shape.width, channels)
 
     def costs(self, stem: nn.Module, example: Any) -> dict[str, Costs]:
         return {}

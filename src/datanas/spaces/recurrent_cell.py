@@ -114,8 +114,8 @@ class RecurrentCellSpace(Space):
         cell = architecture.cells.get(GROUP)
         if cell is None or cell.inputs != 1:
             raise ArchitectureError(f"cells: a recurrent_cell network needs one named {GROUP!r}, with one input")
-        check_size(cls.name, cells, auxiliary)
         shape = sequence_shape(stem, channels, cls.name)
+        check_size(cls.name, cells, auxiliary)
         factors = architecture.weights(GROUP)
         choices = []
         for edge, (source, target) in enumerate(cell.edges):

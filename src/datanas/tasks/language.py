@@ -289,8 +289,8 @@ class Language(Task[TokenBatch]):
     def _add(self, part: Part, ids: Tensor, batch_size: int, *, varied: bool) -> None:
         if len(ids) < TokenStream.fewest(batch_size):
             raise DataError(
-                f"text: {len(ids)} words for the part {part!r} are too few for a batch of {batch_size} columns, which "
-                f"needs {TokenStream.fewest(batch_size)}; take a smaller batch_size or a longer text"
+                f"{self.data.where}: {len(ids)} words for the part {part!r} are too few for a batch of {batch_size} "
+                f"columns, which needs {TokenStream.fewest(batch_size)}; take a smaller batch_size or a longer text"
             )
         self._texts[part] = ids
         self._streams[part] = TokenStream(
