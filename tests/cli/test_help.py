@@ -80,10 +80,11 @@ def test_bad_usage_is_one_line_with_a_hint(given: list[str], hint: str, cli: Cal
     ("kind", "some"),
     [
         ("operations", ["none", "skip_connect", "sep_conv_3x3"]),
-        ("spaces", ["conv_cell"]),
+        ("activations", ["tanh", "identity"]),
+        ("spaces", ["conv_cell", "recurrent_cell"]),
         ("samplers", ["egs"]),
-        ("tasks", ["classification"]),
-        ("data", ["cifar10", "folder", "npz", "photos"]),
+        ("tasks", ["classification", "language"]),
+        ("data", ["cifar10", "folder", "npz", "photos", "ptb", "text"]),
     ],
 )
 def test_list_prints_the_names_of_a_kind(kind: str, some: list[str], cli: Callable[..., Any]) -> None:
@@ -102,10 +103,16 @@ def test_list_prints_published_architectures_with_their_papers(cli: Callable[...
     assert all(": " in line for line in lines)
 
 
+def test_list_prints_what_to_compare_with(cli: Callable[..., Any]) -> None:
+    title, line = cli("list", "references").out.splitlines()
+    assert title == "references:"
+    assert line.split()[0] == "lstm"
+
+
 def test_list_prints_everything_where_no_kind_is_named(cli: Callable[..., Any]) -> None:
     out = cli("list").out
     assert [line.split(":")[0] for line in out.splitlines() if line[0] != " "] == [
-        *("operations", "spaces", "samplers", "tasks", "data", "architectures")
+        *("operations", "activations", "spaces", "samplers", "tasks", "data", "architectures", "references")
     ]
 
 

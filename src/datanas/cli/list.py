@@ -11,12 +11,13 @@ from datanas.cli.options import Plugin
 
 KINDS = {
     "operations": ("datanas.ops", "operations"),
+    "activations": ("datanas.ops.activations", "activations"),
     "spaces": ("datanas.spaces", "spaces"),
     "samplers": ("datanas.samplers", "samplers"),
     "tasks": ("datanas.tasks", "tasks"),
     "data": ("datanas.data", "datasets"),
 }
-Kind = Literal["operations", "spaces", "samplers", "tasks", "data", "architectures"]
+Kind = Literal["operations", "activations", "spaces", "samplers", "tasks", "data", "architectures", "references"]
 
 
 def run(
@@ -25,7 +26,7 @@ def run(
     *,
     plugin: Plugin = (),
 ) -> None:
-    """List what can be chosen by name: components and published architectures."""
+    """List what can be chosen by name: components, published architectures, networks to compare them with."""
     from datanas.registry import load_plugin
 
     for file in plugin:
@@ -33,17 +34,15 @@ def run(
     for name, (module, registry) in KINDS.items():
         if kind in (None, name):
             print(f"{name}: {', '.join(getattr(import_module(module), registry))}")
-    if kind in (None, "architectures"):
-        _print_architectures()
+    for name in ("architectures", "references"):
+        if kind in (None, name):
+            _print_papers(name)
 
 
-def _print_architectures() -> None:
-    from datanas.published import architecture, architectures, references
+def _print_papers(kind: str) -> None:
+    from datanas import published
 
-    print("architectures:")
-    for name in architectures():
-        source = architecture(name).source or {}
+    print(f"{kind}:")
+    for name in getattr(published, kind)():
+        source = published.architecture(name).source or {}
         print(f"  {name:13s} {source['paper']}")
-    print("to compare with:")
-    for name in references():
-        print(f"  {name:13s} {(architecture(name).source or {})['paper']}")
