@@ -13,7 +13,7 @@ from datanas.config import ComponentConfig
 from datanas.errors import ConfigError
 from datanas.spaces import register_space
 from datanas.spaces.base import Body, ChoiceGroup, Costs, Space
-from datanas.spaces.sequence import Carried, Sequences, check_size, sequence_shape
+from datanas.spaces.sequence import DEFAULTS, SIZE, Carried, Sequences, check_size, sequence_shape
 
 
 class LSTMBody(Body):
@@ -58,10 +58,8 @@ class LSTMSpace(Space):
 
     name: ClassVar[str] = "lstm"
     task: ClassVar[str] = "language"
-    network_size: ClassVar[tuple[int, int]] = (850, 1)
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "train": {"channels": 850, "cells": 1, "auxiliary": False, "drop_path": 0.0}
-    }
+    network_size: ClassVar[tuple[int, int]] = SIZE
+    defaults: ClassVar[Mapping[str, Any]] = DEFAULTS
 
     def __init__(self, config: Config) -> None:
         raise ConfigError("space.name: in lstm there is nothing to choose; train it by `datanas train lstm`")

@@ -19,7 +19,7 @@ from datanas.ops.program import Choice
 from datanas.ops.recurrence import RecurrentSteps
 from datanas.spaces import register_space
 from datanas.spaces.base import Body, ChoiceGroup, Costs, Space
-from datanas.spaces.sequence import Carried, Sequences, check_size, sequence_shape
+from datanas.spaces.sequence import DEFAULTS, SIZE, Carried, Sequences, check_size, sequence_shape
 
 GROUP = "recurrent"
 UNSEARCHED = 4
@@ -68,10 +68,8 @@ class RecurrentCellSpace(Space):
 
     name: ClassVar[str] = "recurrent_cell"
     task: ClassVar[str] = "language"
-    network_size: ClassVar[tuple[int, int]] = (850, 1)
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "train": {"channels": 850, "cells": 1, "auxiliary": False, "drop_path": 0.0}
-    }
+    network_size: ClassVar[tuple[int, int]] = SIZE
+    defaults: ClassVar[Mapping[str, Any]] = DEFAULTS
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from datanas.errors import ConfigError
+
+SIZE = (850, 1)
+"""Hidden units and layers of a rebuilt network where nothing is said (Section 5.7)."""
+DEFAULTS: Mapping[str, Any] = {"train": {"channels": SIZE[0], "cells": SIZE[1], "auxiliary": False, "drop_path": 0.0}}
+"""Settings of other sections that suit a network of one recurrent layer."""
 
 
 @dataclass(frozen=True)
