@@ -31,7 +31,8 @@ from datanas.ops.gates import Gates, host_gates
 from datanas.samplers import samplers
 from datanas.spaces.recurrent_cell import GROUP, RecurrentCellSpace
 from datanas.supernet import Supernet
-from datanas.tasks.language import Language, WordStem
+from datanas.tasks.language import Language
+from datanas.tasks.word_model import WordStem
 
 CPU = torch.device("cpu")
 CLIP = 0.25

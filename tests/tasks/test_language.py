@@ -18,7 +18,8 @@ from datanas.distributed import Processes
 from datanas.engine.config import resolve
 from datanas.errors import ConfigError, DataError
 from datanas.network import Network
-from datanas.tasks.language import Language, Predictions, WordStem
+from datanas.tasks.language import Language
+from datanas.tasks.word_model import Predictions, WordStem
 
 CPU = torch.device("cpu")
 WORDS, UNITS = 12, 6
