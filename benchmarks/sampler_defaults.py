@@ -22,7 +22,7 @@ from datanas.config import merge
 from datanas.engine.config import resolve
 from datanas.engine.search import search
 from datanas.engine.setup import load_task, select_device
-from datanas.engine.train import TrainJob
+from datanas.engine.train_job import TrainJob
 from datanas.runs.metrics import read_metrics
 
 L1 = {"kind": "l1", "gamma": 1e-3}

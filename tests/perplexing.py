@@ -28,7 +28,7 @@ class Perplexing(Classification):
     higher_is_better: ClassVar[bool] = False
     is_share: ClassVar[bool] = False
     unit: ClassVar[str] = "example"
-    has_validation: ClassVar[bool] = True
+    has_validation = True
     defaults: ClassVar[Mapping[str, Any]] = {
         "space": {"name": "conv_cell", "channels": 3},
         "sampler": {"name": "egs", "samples": 2},

@@ -37,6 +37,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
             {"samplers", "data"},
             {"tasks"},
             {"supernet", "network"},
+            {"timm_models", "exported"},
             {"runs"},
             {"engine"},
             {"comparison"},

@@ -10,12 +10,13 @@ if TYPE_CHECKING:
     from datanas.comparison.compare import Comparison as Comparison
     from datanas.comparison.compare import compare as compare
     from datanas.engine.config import Config as Config
+    from datanas.engine.evaluation import evaluate as evaluate
     from datanas.engine.search import SearchResult as SearchResult
     from datanas.engine.search import derive as derive
     from datanas.engine.search import search as search
     from datanas.engine.train import TrainResult as TrainResult
-    from datanas.engine.train import evaluate as evaluate
     from datanas.engine.train import train as train
+    from datanas.exported import load_network as load_network
     from datanas.network import build_network as build_network
     from datanas.published import architecture as architecture
     from datanas.published import architectures as architectures
@@ -29,9 +30,10 @@ _HOMES = {
     "SearchResult": "datanas.engine.search",
     "TrainResult": "datanas.engine.train",
     "build_network": "datanas.network",
+    "load_network": "datanas.exported",
     "compare": "datanas.comparison.compare",
     "derive": "datanas.engine.search",
-    "evaluate": "datanas.engine.train",
+    "evaluate": "datanas.engine.evaluation",
     "search": "datanas.engine.search",
     "train": "datanas.engine.train",
     "architecture": "datanas.published",

@@ -8,6 +8,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,9 @@ from datanas.ops.kernels import plain_kernels
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 """Of glibc's malloc.h."""
+
+MOST_MACS = 10**15
+UNITS = {"k": 10**3, "m": 10**6, "g": 10**9}
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -39,6 +43,23 @@ def count_macs(module: nn.Module, x: Any) -> int:
         module(x)
     module.train(training)
     return int(counter.get_total_flops()) // 2
+
+
+def read_macs(value: object) -> int:
+    """A number of multiply-adds from 600000000, "600M", "0.6G" or "600k".
+
+    Raises:
+        ValueError: it is none, or not in 1..10^15.
+    """
+    text = str(value).strip()
+    number, unit = (text[:-1], text[-1].lower()) if text[-1:].lower() in UNITS else (text, "")
+    try:
+        count = int(Decimal(number) * UNITS.get(unit, 1))
+    except (ArithmeticError, ValueError):  # not a number, infinite or NaN
+        count = 0
+    if isinstance(value, bool) or not 1 <= count <= MOST_MACS:
+        raise ValueError(f"must be a number of multiply-adds such as 600M or 1.2G, from 1 to 1000000G, got {value!r}")
+    return count
 
 
 def place(module: ModuleT, device: torch.device) -> ModuleT:

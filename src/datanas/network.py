@@ -11,7 +11,7 @@ from datanas.architecture import Architecture
 from datanas.config import ComponentConfig, validate
 from datanas.errors import ArchitectureError, ConfigError
 from datanas.spaces import spaces
-from datanas.spaces.base import Space
+from datanas.spaces.base import Space, read_out
 from datanas.tasks import tasks
 
 
@@ -47,7 +47,7 @@ class Network(nn.Module):
         self.head = make_head(body.out_channels)
 
     def forward(self, x: Any) -> Any:
-        return self.head(self.body(self.stem(x)))
+        return read_out(self.head, self.body(self.stem(x)), x)
 
 
 def build_network(

@@ -44,6 +44,15 @@ _ENAS = (
 )
 
 _LSTM = "S. Hochreiter, J. Schmidhuber: Long Short-Term Memory. Neural Computation 9(8), 1997"
+_PROTONET = "J. Snell, K. Swersky, R. S. Zemel: Prototypical Networks for Few-shot Learning. NeurIPS 2017"
+_RESNET = "K. He, X. Zhang, S. Ren, J. Sun: Deep Residual Learning for Image Recognition. CVPR 2016"
+
+_REFERENCES = {
+    "conv4": {"paper": _PROTONET, "note": "four blocks; a network to compare few-shot cells with"},
+    "lstm": {"paper": _LSTM, "note": "one layer; a network to compare recurrent cells with"},
+    "resnet18": {"paper": _RESNET, "note": "eight blocks; a network to compare convolutional cells with"},
+}
+"""Networks in which nothing is chosen. Each is a space of its own name."""
 
 _CELLS = {
     "data_m4": _Published(
@@ -288,7 +297,7 @@ def architectures() -> list[str]:
 
 def references() -> list[str]:
     """The names of networks to compare searched ones with; `architecture` knows them too."""
-    return ["lstm"]
+    return sorted(_REFERENCES)
 
 
 def architecture(name: str) -> Architecture:
@@ -297,11 +306,10 @@ def architecture(name: str) -> Architecture:
     Raises:
         ConfigError: there is none of that name.
     """
-    if _letters(name) == "lstm":
-        source = {"name": "lstm", "paper": _LSTM, "note": "one layer; a network to compare recurrent cells with"}
-        return Architecture(
-            {"lstm": Cell(("lstm",), ((0, 1),), (1,), np.ones((1, 1), np.uint8), 1)}, space="lstm", source=source
-        )
+    for known, source in _REFERENCES.items():
+        if _letters(known) == _letters(name):
+            cells = {known: Cell((known,), ((0, 1),), (1,), np.ones((1, 1), np.uint8), 1)}
+            return Architecture(cells, space=known, source={"name": known, **source})
     for known, spelling in _spellings():
         if _letters(spelling) == _letters(name):
             cell = _CELLS[known]

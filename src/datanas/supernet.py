@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from datanas.ops.gates import Gates
-from datanas.spaces.base import Space
+from datanas.spaces.base import Space, read_out
 
 
 class Supernet(nn.Module):
@@ -32,7 +32,7 @@ class Supernet(nn.Module):
         self.head = make_head(body.out_channels)
 
     def forward(self, x: Any, gates: Mapping[str, Gates]) -> Any:
-        return self.head(self.body(self.stem(x), gates))
+        return read_out(self.head, self.body(self.stem(x), gates), x)
 
     def child(self, gates: Mapping[str, Gates]) -> Callable[[Any], Any]:
         """The sampled network inside the supernet, as a function of its input alone."""

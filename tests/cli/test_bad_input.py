@@ -218,7 +218,7 @@ def unknown_space(plain: dict[str, Any]) -> None:
         (missing_input, "cells.reduce.edges[0]: source 7 must be lower than target 2"),
         (future_version, "version: written by a newer datanas: schema version 99, this one reads up to 1"),
         (missing_cell, "cells: reduce is missing; a conv_cell network needs both"),
-        (unknown_space, "space: no space 'hyperbolic' is known here; known: conv_cell"),
+        (unknown_space, "space: no space 'hyperbolic' is known here; known: conv4, conv_cell"),
     ],
 )
 def test_bad_architecture_files(

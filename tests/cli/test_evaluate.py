@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from datanas.cli.evaluate import figures
-from datanas.engine.train import Evaluation
+from datanas.engine.evaluation import Evaluation
 
+MORE = Evaluation(0.912, 1 - 0.912, 0.25, 1200, 3_400_000, figures={"top5": 0.99, "iou/cat": 0.5})
 TEST = Evaluation(0.912, 1 - 0.912, 0.25, 1200, 3_400_000)
 COSTS = "1,200 parameters, 3.4 M multiply-adds"
 
@@ -30,3 +31,9 @@ def perplexity(value: float, part: str) -> Evaluation:
 )
 def test_scores_and_costs_stand_in_one_line(evaluation: Evaluation, validation: Evaluation | None, text: str) -> None:
     assert figures(evaluation, validation) == f"{text}, {COSTS}"
+
+
+def test_other_figures_follow_in_lines_of_their_own() -> None:
+    first, *others = figures(MORE).splitlines()
+    assert first == figures(TEST)
+    assert others == ["  top5 0.9900", "  iou/cat 0.5000"]

@@ -12,7 +12,7 @@ import pytest
 
 import datanas
 from datanas.cli import COMMANDS
-from datanas.published import architectures
+from datanas.published import architectures, references
 
 
 def test_help_names_every_command_with_its_purpose(cli: Callable[..., Any]) -> None:
@@ -31,6 +31,7 @@ def test_help_names_every_command_with_its_purpose(cli: Callable[..., Any]) -> N
         ("search", ["--config -c", "--seed", "--resume", "--plugin", "--print-config", "--dry-run", "--SECTION.KEY"]),
         ("derive", ["RUN", "--top -n", "--samples", "--epoch", "--output -o", "--genotype"]),
         ("train", ["--architecture -a", "--config -c", "--seed", "--resume", "--plugin", "--dry-run", "--SECTION.KEY"]),
+        ("sample", ["--config -c", "--seed", "--output -o", "--SECTION.KEY"]),
         ("evaluate", ["RUN", "--SECTION.KEY"]),
         ("profile", ["ARCHITECTURE", "--channels", "--cells", "--classes", "--size", "--stem", "--batch", "--device"]),
         ("list", ["KIND", "operations", "samplers", "architectures", "--plugin"]),
@@ -104,9 +105,9 @@ def test_list_prints_published_architectures_with_their_papers(cli: Callable[...
 
 
 def test_list_prints_what_to_compare_with(cli: Callable[..., Any]) -> None:
-    title, line = cli("list", "references").out.splitlines()
+    title, *lines = cli("list", "references").out.splitlines()
     assert title == "references:"
-    assert line.split()[0] == "lstm"
+    assert [line.split()[0] for line in lines] == references()
 
 
 def test_list_prints_everything_where_no_kind_is_named(cli: Callable[..., Any]) -> None:
@@ -134,7 +135,7 @@ def test_an_error_that_is_ours_is_said_to_be_so(cli: Callable[..., Any], monkeyp
     def fail(run: Path, overrides: object, *, checkpoint: object) -> None:
         raise KeyError("lost")
 
-    monkeypatch.setattr("datanas.engine.train.evaluate_parts", fail)
+    monkeypatch.setattr("datanas.engine.evaluation.evaluate_parts", fail)
     code, _, err = cli("evaluate", "run")
     assert code == 1
     assert err.startswith("error: internal error: KeyError: 'lost'\n")

@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torchvision.transforms.functional import adjust_brightness, adjust_contrast, adjust_saturation
 
 from datanas.config import validate
-from datanas.data.augment import Augment, Moves, augment, draw_moves, normalise
+from datanas.data.augment import Augment, Moves, augment, change_colours, draw_moves, normalise
 from datanas.errors import ConfigError
 
 MEAN, STD = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.25, 0.2, 0.1])
@@ -118,10 +119,43 @@ def test_unsuitable_images_are_refused() -> None:
         augment(batch()[:, :1], Augment(), MEAN, STD, keyed())
 
 
-@pytest.mark.parametrize("name", ["crop_padding", "cutout"])
+@pytest.mark.parametrize("name", ["crop_padding", "cutout", "colour"])
 def test_negative_settings_are_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"augment.{name}: must be at least 0, got -1"):
+    with pytest.raises(ConfigError, match=f"augment.{name}: must be at least 0(\\.0)?, got -1"):
         validate(Augment, {name: -1}, "augment")
+
+
+def test_colours_change_as_those_of_torchvision() -> None:
+    images = torch.rand(4, 3, 9, 7, generator=keyed())
+    brightness, contrast, saturation = torch.rand(3, 4, generator=keyed(1)) + 0.5
+    found = change_colours(images, brightness, contrast, saturation)
+    for image, result, *factors in zip(images, found, brightness, contrast, saturation, strict=True):
+        for adjust, factor in zip((adjust_brightness, adjust_contrast, adjust_saturation), factors, strict=True):
+            image = adjust(image, float(factor))
+        torch.testing.assert_close(result, image, rtol=1e-3, atol=1e-3)  # its grey has four digits
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_no_change_of_colour_is_none(channels: int) -> None:
+    images = torch.rand(4, channels, 9, 7, generator=keyed())
+    torch.testing.assert_close(change_colours(images, *torch.ones(3, 4)), images)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_changed_colours_leave_the_other_moves(dtype: torch.dtype) -> None:
+    images = batch(dtype)
+    plain = augment(images, Augment(cutout=4), MEAN, STD, keyed())
+    slight = augment(images, Augment(cutout=4, colour=1e-4), MEAN, STD, keyed())
+    strong = augment(images, Augment(cutout=4, colour=0.9), MEAN, STD, keyed())
+    torch.testing.assert_close(slight, plain, rtol=0, atol=1e-2)
+    assert (strong - plain).abs().max() > 0.5
+
+
+def test_a_share_of_a_batch_has_the_colours_that_it_has_in_it() -> None:
+    images, settings = batch(), Augment(colour=0.5)
+    whole = augment(images, settings, MEAN, STD, keyed())
+    share = augment(images[2:5], settings, MEAN, STD, keyed(), whole=len(images), share=slice(2, 5))
+    torch.testing.assert_close(share, whole[2:5])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -4,6 +4,7 @@ existing: with its default settings, or with those that SETTINGS makes for it.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -16,7 +17,10 @@ import torch
 from datanas.config import ComponentConfig, validate
 from datanas.data import datasets
 from datanas.data.base import Dataset, ImageData, check_images
+from datanas.data.class_splits import ClassSplitData, check_class_splits
 from datanas.data.corpus import EOS, TextData
+from datanas.data.file_set import ImageFileData
+from datanas.data.masks import SegmentationData, check_masks
 from datanas.errors import ConfigError
 
 RANDOM = np.random.default_rng(0)
@@ -42,6 +46,101 @@ def folder_settings(root: Path) -> dict[str, Any]:
     return {"root": root}
 
 
+def miniimagenet_settings(root: Path) -> dict[str, Any]:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(RANDOM.integers(0, 256, (84, 84, 3), dtype=np.uint8)).save(file, "JPEG")
+    arrays: dict[str, Any] = {}
+    for split, classes in {"train": 64, "val": 16, "test": 20}.items():
+        arrays[f"{split}_jpg"] = np.frombuffer(classes * file.getvalue(), np.uint8)
+        arrays[f"{split}_off"] = len(file.getvalue()) * np.arange(classes + 1)
+        arrays[f"{split}_y"] = np.arange(classes)
+        arrays[f"{split}_classes"] = np.array([f"{split} {number}" for number in range(classes)])
+    np.savez(root / "miniimagenet.npz", **arrays)
+    return {"root": root}
+
+
+def omniglot_settings(root: Path) -> dict[str, Any]:
+    arrays: dict[str, Any] = {}
+    for split, alphabets in {"train": ["Greek", "Latin"], "test": ["Tagalog", "Sanskrit"]}.items():
+        arrays[f"{split}_x"] = RANDOM.integers(0, 256, (12, 28, 28), dtype=np.uint8)
+        arrays[f"{split}_y"] = np.arange(12) // 3
+        arrays[f"{split}_alphabets"] = np.array(alphabets)
+        arrays[f"{split}_alphabet"] = np.array([0, 0, 0, 1])
+    np.savez(root / "omniglot_small.npz", **arrays)
+    return {"root": root, "rotations": True}
+
+
+def png(pixels: np.ndarray) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def end_to_end(files: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    return np.frombuffer(b"".join(files), np.uint8), np.cumsum([0, *map(len, files)])
+
+
+def camvid_settings(root: Path) -> dict[str, Any]:
+    arrays: dict[str, Any] = {}
+    for part in ("train", "val", "test"):
+        files = [png(RANDOM.integers(0, 256, (6, 8, 3), dtype=np.uint8)) for _ in range(3)]
+        arrays[f"{part}_jpg"], arrays[f"{part}_off"] = end_to_end(files)
+        arrays[f"{part}_mask"] = RANDOM.integers(0, 12, (3, 6, 8), dtype=np.uint8)
+        arrays[f"{part}_id"] = np.array([f"{part}{number}" for number in range(3)])
+    np.savez(root / "camvid.npz", **arrays)
+    return {"root": root}
+
+
+def voc2012_settings(root: Path) -> dict[str, Any]:
+    arrays: dict[str, Any] = {}
+    for part in ("train", "val"):
+        sizes = [(6, 8), (8, 6), (5, 5)]
+        images = [png(RANDOM.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
+        masks = [png(RANDOM.choice(np.array([0, 8, 20, 255], np.uint8), size)) for size in sizes]
+        arrays[f"{part}_jpg"], arrays[f"{part}_jpg_off"] = end_to_end(images)
+        arrays[f"{part}_png"], arrays[f"{part}_png_off"] = end_to_end(masks)
+        arrays[f"{part}_id"] = np.array([f"{part}{number}" for number in range(3)])
+    np.savez(root / "voc2012_subset.npz", **arrays)
+    return {"root": root}
+
+
+def mask_folder_settings(root: Path) -> dict[str, Any]:
+    for part in ("train", "val", "test"):
+        for kind in ("images", "masks"):
+            (root / part / kind).mkdir(parents=True)
+        for number in range(3):
+            pixels = RANDOM.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+            (root / part / "images" / f"{number}.png").write_bytes(png(pixels))
+            (root / part / "masks" / f"{number}.png").write_bytes(png(pixels[:, :, 0] % 3))
+    (root / "classes.txt").write_text("sky\nsea\nland\n")
+    return {"root": root}
+
+
+def image_files_settings(root: Path) -> dict[str, Any]:
+    for part in ("train", "val"):
+        (root / part).mkdir()
+        folder_settings(root / part)
+    return {"root": root, "size": 8, "resize": 10}
+
+
+def tinyimagenet_settings(root: Path) -> dict[str, Any]:
+    from PIL import Image
+
+    annotations = []
+    (root / "val" / "images").mkdir(parents=True)
+    for number, name in enumerate(("n01", "n02")):
+        (root / "train" / name / "images").mkdir(parents=True)
+        for file in (root / "train" / name / "images" / "0.JPEG", root / "val" / "images" / f"{number}.JPEG"):
+            Image.fromarray(RANDOM.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(file)
+        annotations.append(f"{number}.JPEG\t{name}\n")
+    (root / "val" / "val_annotations.txt").write_text("".join(annotations))
+    return {"root": root}
+
+
 def npz_settings(root: Path) -> dict[str, Any]:
     np.savez(root / "data.npz", x=RANDOM.integers(0, 256, (30, 8, 8), dtype=np.uint8), y=np.arange(30) % 3)
     return {"root": root / "data.npz"}
@@ -60,12 +159,21 @@ def text_settings(words: int) -> Callable[[Path], dict[str, Any]]:
 
 
 SETTINGS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "camvid": camvid_settings,
     "cifar10": cifar10_settings,
+    "class_folders": folder_settings,
     "folder": folder_settings,
+    "image_files": image_files_settings,
+    "mask_folder": mask_folder_settings,
+    "miniimagenet": miniimagenet_settings,
     "npz": npz_settings,
+    "omniglot": omniglot_settings,
+    "photo_scenes": lambda root: {"train_scenes": 12, "test_scenes": 6},
     "photos": lambda root: {"per_class": 20, "test_per_class": 5},
     "ptb": text_settings(10_000),
     "text": text_settings(20),
+    "tinyimagenet": tinyimagenet_settings,
+    "voc2012": voc2012_settings,
     "wikitext2": text_settings(33_278),
 }
 
@@ -105,6 +213,8 @@ def plain(value: Any) -> Any:
     """Nested data as values that `==` compares."""
     if isinstance(value, torch.Tensor):
         return value.dtype, value.shape, value.numpy().tobytes()
+    if isinstance(value, tuple):
+        return [plain(each) for each in value]
     if is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     return value
@@ -133,6 +243,39 @@ def check_image_data(data: ImageData) -> None:
     assert (data.std > 0).all()
 
 
+def check_class_split_data(data: ClassSplitData) -> None:
+    """Sound images, classes that are in one part only, and the statistics of those for training."""
+    check_class_splits(data, "contract")
+    names = [name for part in data.parts().values() for name in part.classes]
+    assert len(set(names)) == len(names)
+    channels, _, _ = data.image_shape
+    assert data.mean.shape == data.std.shape == (channels,)
+    assert ((data.mean >= 0) & (data.mean <= 1) & (data.std > 0)).all()
+
+
+def check_segmentation_data(data: SegmentationData) -> None:
+    """Sound images and masks, distinct classes, and the statistics of those for training."""
+    check_masks(data, "contract")
+    assert len(set(data.classes)) == len(data.classes)
+    assert data.mean.shape == data.std.shape == (3,)
+    assert ((data.mean >= 0) & (data.mean <= 1) & (data.std > 0)).all()
+    assert all(len(set(part.names)) == len(part) for part in data.parts().values())
+
+
+def check_image_file_data(data: ImageFileData) -> None:
+    """Files that can be read, of distinct classes that all have some for training, and sound statistics."""
+    channels, height, width = data.image_shape
+    for part in (data.train, data.test):
+        images, labels = part.begin(torch.arange(len(part)))()
+        assert images.shape == (len(part), channels, height, width)
+        assert torch.equal(labels, part.labels)
+        assert 0 <= labels.min() <= labels.max() < len(data.classes)
+    assert data.train.labels.unique().tolist() == list(range(len(data.classes)))
+    assert len(set(data.classes)) == len(data.classes)
+    assert data.mean.shape == data.std.shape == (channels,)
+    assert (data.std > 0).all()
+
+
 def check_text_data(data: TextData) -> None:
     """Ids of the vocabulary, sentences that end, words that stand once and hold no blank."""
     for ids in (data.train, data.valid, data.test):
@@ -150,7 +293,13 @@ def check_text_data(data: TextData) -> None:
         assert 0 <= count < len(getattr(data, split))
 
 
-CHECKS: dict[type, Callable[[Any], None]] = {ImageData: check_image_data, TextData: check_text_data}
+CHECKS: dict[type, Callable[[Any], None]] = {
+    ImageFileData: check_image_file_data,
+    ClassSplitData: check_class_split_data,
+    ImageData: check_image_data,
+    SegmentationData: check_segmentation_data,
+    TextData: check_text_data,
+}
 
 
 def test_what_is_loaded_is_sound(data: Any) -> None:

@@ -43,7 +43,7 @@ def test_photographs_are_those_of_the_packages(photos: ImageData) -> None:
 def test_no_pixel_is_in_both_splits(monkeypatch: pytest.MonkeyPatch) -> None:
     column = np.arange(300) % 256
     photo = np.stack([np.broadcast_to(column, (64, 300)), np.broadcast_to(np.arange(300) // 256, (64, 300))] * 2, 2)
-    monkeypatch.setattr("datanas.data.photos._read", lambda name: photo[:, :, :3].astype(np.uint8))
+    monkeypatch.setattr("datanas.data.photos.read_photo", lambda name: photo[:, :, :3].astype(np.uint8))
     data = Photos(Photos.Config()).load()
     columns = [part.images[:, 0].int() + 256 * part.images[:, 1].int() for part in (data.train, data.test)]
     assert columns[0].max() < 225 <= columns[1].min()

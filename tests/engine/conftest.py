@@ -16,7 +16,7 @@ from datanas.engine.config import resolve
 from datanas.engine.loop import Job
 from datanas.engine.search import SearchJob, SearchResult, search
 from datanas.engine.setup import load_task
-from datanas.engine.train import TrainJob
+from datanas.engine.train_job import TrainJob
 from datanas.published import architecture
 from datanas.runs.checkpoint import load_checkpoint
 from datanas.runs.metrics import read_metrics

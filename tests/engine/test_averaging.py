@@ -16,9 +16,11 @@ from torch import Tensor
 
 from datanas.engine import search_job
 from datanas.engine.config import resolve
+from datanas.engine.evaluation import NETWORK_FILE, evaluate, evaluate_parts
 from datanas.engine.search import SearchJob
 from datanas.engine.setup import load_task
-from datanas.engine.train import NETWORK_FILE, TrainJob, TrainResult, evaluate, evaluate_parts, train
+from datanas.engine.train import TrainResult, train
+from datanas.engine.train_job import TrainJob
 from datanas.errors import Interrupted
 from datanas.published import architecture
 from datanas.runs.checkpoint import load_checkpoint

@@ -10,7 +10,8 @@ from tests import perplexing
 from tests.perplexing import Perplexing
 
 from datanas.config import parse_yaml
-from datanas.engine.config import Config, GapConfig, SearchConfig, SGDConfig, resolve
+from datanas.engine.config import Config, resolve
+from datanas.engine.sections import GapConfig, SearchConfig, SGDConfig
 from datanas.errors import ConfigError
 from datanas.spaces import spaces
 from datanas.spaces.conv_cell import ConvCellSpace
@@ -131,3 +132,9 @@ def test_a_trigger_to_average_needs_something_held_out() -> None:
 def test_there_is_one_average_of_the_weights() -> None:
     with pytest.raises(ConfigError, match=r"^train: ema and average_after are two averages"):
         chosen(train={"ema": 0.9})
+
+
+@pytest.mark.parametrize("section", ["search", "train"])
+def test_a_batch_holds_what_batch_norm_needs(section: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{section}\.batch_size: must be at least 2 for task classification, got 1"):
+        resolve({section: {"batch_size": 1}})

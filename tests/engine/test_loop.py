@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -10,8 +11,12 @@ import pytest
 import torch
 
 from datanas.engine import loop, run
-from datanas.engine.loop import WORK, _Course, _SaveClock
+from datanas.engine.loop import WORK, EpochReport, _Course, _SaveClock
 from datanas.engine.search import search
+from datanas.engine.train import train
+from datanas.engine.train_job import TrainJob
+from datanas.published import architecture
+from datanas.runs.checkpoint import load_checkpoint
 from datanas.runs.metrics import Metrics
 
 
@@ -133,3 +138,13 @@ def test_all_heed_a_signal_to_any_and_save_when_the_first_does(
 ) -> None:
     processes = SimpleNamespace(gather=lambda own: torch.tensor(found))
     assert course(processes=processes)._agreed(None, False) == agreed
+
+
+def test_a_score_that_is_no_number_is_never_the_best(
+    config: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([math.nan, 0.2, 0.1])
+    monkeypatch.setattr(TrainJob, "end_epoch", lambda *given: EpochReport({}, "", score=next(scores)))
+    found = train(architecture("darts_v2"), config(train={"epochs": 3}), quiet=True)
+    step, saved = load_checkpoint(found.path)
+    assert saved["best"] == [0.2, step * 2 // 3]

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from datanas.engine.config import SGDConfig
-from datanas.engine.schedules import cosine, learning_rate, set_learning_rate
+from datanas.engine.schedules import cosine, learning_rate, polynomial, set_learning_rate
+from datanas.engine.sections import SGDConfig
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,21 @@ def test_every_group_gets_the_rate() -> None:
 def test_a_constant_rate_stays_after_the_warm_up(epoch: float, rate: float) -> None:
     settings = SGDConfig(lr=0.1, lr_min=0.01, schedule="constant", warm_up_epochs=2)
     assert learning_rate(settings, epoch, 10) == pytest.approx(rate)
+
+
+def test_the_polynomial_falls_to_its_end() -> None:
+    assert [polynomial(share, 0.5, 0.1, 2.0) for share in (-1.0, 0.0, 0.5, 1.0, 2.0)] == pytest.approx(
+        [0.5, 0.5, 0.2, 0.1, 0.1]
+    )
+
+
+def test_poly_follows_the_polynomial_after_the_warm_up() -> None:
+    settings = SGDConfig(lr=0.1, lr_min=0.0, schedule="poly", power=0.9, warm_up_epochs=1)
+    rates = [learning_rate(settings, epoch, 11) for epoch in (0.5, 1, 6, 11)]
+    assert rates == pytest.approx([0.05, 0.1, 0.1 * 0.5**0.9, 0.0])
+
+
+def test_step_falls_every_so_many_epochs() -> None:
+    settings = SGDConfig(lr=0.1, schedule="step", decay=0.2, decay_every=100)
+    rates = [learning_rate(settings, epoch, 300) for epoch in (0, 99.9, 100, 199, 200, 299)]
+    assert rates == pytest.approx([0.1, 0.1, 0.02, 0.02, 0.004, 0.004])

@@ -20,7 +20,8 @@ from datanas.engine import loop
 from datanas.engine.config import resolve
 from datanas.engine.search import SearchJob, derive, search
 from datanas.engine.setup import load_task
-from datanas.engine.train import TrainJob, train
+from datanas.engine.train import train
+from datanas.engine.train_job import TrainJob
 from datanas.errors import ConfigError, DataError, Interrupted
 from datanas.hardware import count_parameters
 from datanas.published import architecture

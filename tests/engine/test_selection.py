@@ -61,7 +61,7 @@ def test_few_are_ranked_by_what_the_gap_meter_measures(job: SearchJob) -> None:
 def test_the_better_child_comes_first_wherever_it_stands(job: SearchJob, monkeypatch: pytest.MonkeyPatch) -> None:
     architectures = some(job, 3)
     for best in architectures:
-        monkeypatch.setattr(selection, "_score", lambda each, *rest, best=best: float(each == best))
+        monkeypatch.setattr(selection, "_measure", lambda each, *rest, best=best: {"accuracy": float(each == best)})
         assert ranked(job, architectures)[0] == (best, 1.0)
 
 
@@ -71,9 +71,20 @@ def test_where_less_is_better_the_lowest_score_comes_first(
 ) -> None:
     architectures = some(job, count)
     monkeypatch.setattr(type(job.task), "higher_is_better", False)
-    monkeypatch.setattr(selection, "_score", lambda each, *rest: float(architectures.index(each)))
+    monkeypatch.setattr(selection, "_measure", lambda each, *rest: {"accuracy": float(architectures.index(each))})
     kept = min(count, FINALISTS)
     assert ranked(job, architectures) == [(architectures[place], float(place)) for place in range(kept)]
+
+
+def test_the_task_may_prefer_by_another_figure_than_its_score(job: SearchJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    architectures = some(job, 3)
+
+    def measure(each: Architecture, *rest: Any) -> dict[str, float]:
+        return {"accuracy": float(architectures.index(each)), "loss": float(architectures.index(each))}
+
+    monkeypatch.setattr(selection, "_measure", measure)
+    monkeypatch.setattr(type(job.task), "preference", lambda task, figures: -figures["loss"])
+    assert ranked(job, architectures) == [(architectures[place], float(place)) for place in range(3)]
 
 
 @pytest.mark.parametrize("count", [2, FINALISTS + 2])
@@ -122,12 +133,12 @@ def test_more_than_ten_meet_a_few_examples_first(
     place = {each: number for number, each in enumerate(architectures)}
     asked: list[tuple[int, int | None]] = []
 
-    def score(each: Architecture, supernet: Any, task: Any, examples: int | None, device: Any) -> float:
+    def measure(each: Architecture, supernet: Any, task: Any, examples: int | None, device: Any) -> dict[str, float]:
         asked.append((place[each], examples))
         assert not supernet.training
-        return float(place[each] if examples == FIRST_EXAMPLES else -place[each])
+        return {"accuracy": float(place[each] if examples == FIRST_EXAMPLES else -place[each])}
 
-    monkeypatch.setattr(selection, "_score", score)
+    monkeypatch.setattr(selection, "_measure", measure)
     found = ranked(job, architectures)
     assert asked[:quick] == [(number, FIRST_EXAMPLES) for number in range(quick)]
     finalists = set(range(count - FINALISTS, count))

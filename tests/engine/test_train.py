@@ -14,9 +14,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, fx
 
-import datanas.engine.train as module
+import datanas.engine.train_job as module
 from datanas.architecture import Architecture
-from datanas.engine.train import NETWORK_FILE, Evaluation, TrainJob, TrainResult, evaluate, score, train
+from datanas.engine.evaluation import NETWORK_FILE, Evaluation, evaluate, score
+from datanas.engine.train import TrainResult, train
+from datanas.engine.train_job import TrainJob
 from datanas.errors import ArchitectureError, CheckpointError, ConfigError, Interrupted, NonFiniteError
 from datanas.hardware import count_macs, count_parameters
 from datanas.network import build_network
@@ -49,7 +51,8 @@ def test_the_run_folder_holds_the_network_and_its_figures(config: Make) -> None:
     names = {path.name for path in found.path.iterdir()}
     assert {"config.yaml", "env.json", "metrics.jsonl", "architecture.json", "evaluation.json", NETWORK_FILE} <= names
     assert Architecture.load(found.path / "architecture.json") == CELL
-    assert json.loads((found.path / "evaluation.json").read_text()) == asdict(found.evaluation)
+    expected = {**asdict(found.evaluation), "channels": found.channels}
+    assert json.loads((found.path / "evaluation.json").read_text()) == expected
     assert not found.network.training
     saved, state = load_file(found.path / NETWORK_FILE), found.network.state_dict()
     assert saved.keys() == state.keys()
@@ -317,6 +320,7 @@ def test_an_evaluation_is_plain_numbers(config: Make) -> None:
         "macs": int,
         "part": str,
         "score_name": str,
+        "figures": dict,
     }
 
 

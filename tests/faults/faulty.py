@@ -32,7 +32,7 @@ from datanas import atomic
 from datanas.cli import main
 from datanas.engine import run, steps
 from datanas.engine.search import SearchJob
-from datanas.engine.train import TrainJob
+from datanas.engine.train_job import TrainJob
 from datanas.errors import ConfigError, DataError
 from datanas.runs import metrics
 from datanas.tasks.classification import Classification

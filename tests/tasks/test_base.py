@@ -21,6 +21,12 @@ def test_goodness_is_higher_for_the_better_score() -> None:
     assert Downwards.goodness(80.0) > Downwards.goodness(90.0)
 
 
+def test_a_search_prefers_the_better_score() -> None:
+    for kind in (Classification, Downwards):
+        task = object.__new__(kind)
+        assert task.preference({"accuracy": 0.5, "loss": 9.0}) == kind.goodness(0.5)
+
+
 @pytest.mark.parametrize(
     ("task", "value", "digits", "text"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -237,6 +238,33 @@ def test_accuracy_and_loss_are_those_counted_by_hand() -> None:
     assert 0 < right < 30
     assert figures["accuracy"] == right / 30
     assert figures["loss"] == pytest.approx(float(F.cross_entropy(logits, DATA.test.labels)))
+
+
+def test_top_5_is_counted_by_hand_where_there_are_more_classes() -> None:
+    data = ImageData(
+        *(replace(part, labels=torch.arange(len(part)) % 7) for part in (DATA.train, DATA.test)), "abcdefg"
+    )
+    logits = torch.randn(7, generator=torch.Generator().manual_seed(0))
+    found = task(data).evaluate(lambda x: logits.expand(len(x), -1), "test")
+    likeliest = logits.argsort(descending=True)[:5].tolist()
+    assert found["top5"] == pytest.approx(sum(label in likeliest for label in data.test.labels.tolist()) / 30)
+    assert found["accuracy"] == pytest.approx(sum(label == likeliest[0] for label in data.test.labels.tolist()) / 30)
+
+
+def test_of_few_classes_top_5_would_say_nothing() -> None:
+    assert "top5" not in task().evaluate(lambda x: torch.zeros(len(x), 3), "test")
+
+
+@pytest.mark.parametrize(
+    ("stem", "size", "fits"), [("imagenet", 31, False), ("imagenet", 32, True), ("cifar", 3, False)]
+)
+def test_images_that_are_smaller_than_a_network_s_stride_are_refused(stem: str, size: int, fits: bool) -> None:
+    data = ImageData(images(6, size=size), images(3, size=size), CLASSES)
+    if fits:
+        assert task(data, stem=stem).example_shape == (3, size, size)
+    else:
+        with pytest.raises(ConfigError, match=rf"task\.stem: .* stem {stem} divides .*, but these images have {size} "):
+            task(data, stem=stem)
 
 
 def test_batches_of_an_evaluation_do_not_change_its_figures(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from tests.two_processes import together
 from torch import nn
 
 from datanas.config import ComponentConfig, validate
 from datanas.data.base import ImageData, ImageSet
+from datanas.data.class_splits import ClassSet, ClassSplitData
 from datanas.data.corpus import TextData
+from datanas.data.masks import VOID, SegmentationData, SegmentationSet
 from datanas.distributed import Processes
 from datanas.errors import ConfigError
 from datanas.network import Network, build_network
@@ -44,8 +47,36 @@ def tiny_text() -> TextData:
     return TextData(part(1200), part(70), part(80), ("<eos>", *"abcdefgh"), {})
 
 
-DATA: dict[str, Callable[[], object]] = {"language": tiny_text}
+def tiny_classes() -> ClassSplitData:
+    def part(count: int, name: str) -> ClassSet:
+        generator = torch.Generator().manual_seed(count)
+        pixels = torch.randint(0, 256, (16 * count, 3, 16, 16), generator=generator, dtype=torch.uint8)
+        return ClassSet(ImageSet(pixels, torch.arange(16 * count) % count), tuple(f"{name}{n}" for n in range(count)))
+
+    return ClassSplitData(part(40, "train"), None, part(5, "test"))
+
+
+def tiny_masks() -> SegmentationData:
+    """Images of two sizes, whose masks have some void."""
+
+    def part(count: int) -> SegmentationSet:
+        generator = torch.Generator().manual_seed(count)
+        sizes = [(16, 16 + 4 * (index % 2)) for index in range(count)]
+        images = tuple(torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8) for size in sizes)
+        masks = tuple(torch.randint(0, 4, size, generator=generator, dtype=torch.uint8) for size in sizes)
+        masks = tuple(torch.where(mask == 3, VOID, mask) for mask in masks)
+        return SegmentationSet(images, masks, tuple(map(str, range(count))))
+
+    return SegmentationData(part(32), part(9), ("ant", "bee", "cow"))
+
+
+DATA: dict[str, Callable[[], object]] = {"fewshot": tiny_classes, "language": tiny_text, "segmentation": tiny_masks}
 """Data for the tasks that take something else than images."""
+SETTINGS: dict[str, dict[str, Any]] = {
+    "fewshot": {"test": {"episodes": 4}},
+    "segmentation": {"crop": 16, "head_channels": 8},
+}
+"""Settings that make a task quick."""
 CELLS = {"language": ("darts_v1_rnn", 1)}
 """A published cell for the tasks that take no convolutional ones, and how many of it."""
 
@@ -53,7 +84,7 @@ CELLS = {"language": ("darts_v1_rnn", 1)}
 def make(name: str, seed: int = 0) -> Task[Any]:
     entry = tasks[name]
     try:
-        config = validate(entry.Config, {"name": name}, "task")
+        config = validate(entry.Config, {"name": name, **SETTINGS.get(name, {})}, "task")
         return entry(config, DATA.get(name, tiny_images)(), torch.device("cpu"), seed)
     except ConfigError as error:
         pytest.skip(f"{name} needs settings or data that the test does not know: {error}")
@@ -182,23 +213,19 @@ def test_the_loss_is_a_finite_scalar_that_trains(searching: Task[Any], network: 
     assert any(gradient.abs().sum() > 0 for gradient in gradients)
 
 
-class OneOfTwo(Processes):
-    """One of two processes, as far as shares go."""
-
-    size = 2
-
-    def __init__(self, rank: int) -> None:
-        self.rank = rank
-
-
-def test_the_losses_of_two_shares_average_to_that_of_the_batch(searching: Task[Any], network: nn.Module) -> None:
+def test_the_losses_of_two_shares_average_to_that_of_the_batch(
+    searching: Task[Any], network: nn.Module, request: pytest.FixtureRequest
+) -> None:
     network.eval()
     whole = searching.loss(network, searching.batch("weights", 1))
-    shares = []
-    for rank in range(2):
-        searching.processes = OneOfTwo(rank)
-        shares.append(searching.loss(network, searching.batch("weights", 1)))
-    torch.testing.assert_close(torch.stack(shares).mean(), whole, rtol=1e-5, atol=1e-6)
+
+    def of_share(processes: Processes) -> torch.Tensor:
+        one = make(name_of(request))
+        one.processes = processes
+        one.split_search("1:1", BATCH, None)
+        return one.loss(network, one.batch("weights", 1))
+
+    torch.testing.assert_close(torch.stack(together(of_share)).mean(), whole, rtol=1e-5, atol=1e-6)
 
 
 def test_its_fingerprint_repeats(searching: Task[Any], request: pytest.FixtureRequest) -> None:

@@ -18,7 +18,7 @@ from datanas.distributed import Processes
 from datanas.engine.config import resolve
 from datanas.errors import ConfigError, DataError
 from datanas.network import Network
-from datanas.tasks.language import Language
+from datanas.tasks.language import Language, perplexity
 from datanas.tasks.word_model import Predictions, WordStem
 
 CPU = torch.device("cpu")
@@ -288,3 +288,23 @@ def test_the_task_alone_names_space_data_and_settings() -> None:
 def test_nothing_of_it_reaches_a_search_on_images() -> None:
     config = resolve({})
     assert (config.train.channels, config.train.cells, config.train.average_after) == (36, 20, None)
+
+
+def test_the_decoder_may_begin_with_what_is_frequent() -> None:
+    """An untrained network whose features are zero then predicts each word by its share."""
+    task = make(bias="frequencies")
+    stem = task.make_stem(4)
+    head = task.make_head((4,), stem)
+    counts = torch.bincount(task.data.train, minlength=task.num_classes).double() + 1
+    torch.testing.assert_close(head.bias.detach().double().exp(), counts / counts.sum())
+    assert not make().make_head((4,), stem).bias.any()
+
+
+@pytest.mark.parametrize(
+    ("loss", "value"), [(0.0, 1.0), (2.0, math.exp(2.0)), (800.0, math.inf), (math.inf, math.inf), (math.nan, math.inf)]
+)
+def test_a_state_that_ran_away_has_infinite_perplexity(loss: float, value: float) -> None:
+    found = perplexity(loss)
+    assert found["perplexity"] == value
+    assert Language.goodness(value) == -value
+    assert not math.isnan(found["loss"])

@@ -13,7 +13,7 @@ from cyclopts import App, CycloptsError
 from datanas import __version__
 from datanas.errors import DatanasError, EndedElsewhere
 
-COMMANDS = ("search", "derive", "train", "evaluate", "profile", "compare", "list")
+COMMANDS = ("search", "derive", "sample", "train", "evaluate", "profile", "export", "compare", "list")
 
 app = App(
     name="datanas",

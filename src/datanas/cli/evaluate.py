@@ -11,7 +11,7 @@ from datanas.cli.options import Overrides
 from datanas.config import parse_overrides
 
 if TYPE_CHECKING:
-    from datanas.engine.train import Evaluation
+    from datanas.engine.evaluation import Evaluation
 
 
 def run(
@@ -24,13 +24,13 @@ def run(
     ] = None,
 ) -> None:
     """Measure a trained network on its test set again."""
-    from datanas.engine.train import evaluate_parts
+    from datanas.engine.evaluation import evaluate_parts
 
     print(figures(*evaluate_parts(path, parse_overrides(overrides), checkpoint=checkpoint)))
 
 
 def figures(evaluation: Evaluation, validation: Evaluation | None = None) -> str:
-    """Scores and costs in one line: the test error, where the score is a share.
+    """Scores and costs in one line: the test error, where the score is a share. Other figures follow, a line each.
 
     Args:
         validation: on the part that the data bring for it.
@@ -38,10 +38,14 @@ def figures(evaluation: Evaluation, validation: Evaluation | None = None) -> str
     parts = [_score(evaluation, "test")]
     if validation is not None:
         parts = [_score(validation, "valid"), *(parts if evaluation.part != validation.part else [])]
-    return f"{', '.join(parts)}, {evaluation.parameters:,} parameters, {evaluation.macs / 1e6:,.1f} M multiply-adds"
+    costs = f"{evaluation.parameters:,} parameters, {evaluation.macs / 1e6:,.1f} M multiply-adds"
+    others = [f"  {name} {value:.4f}" for name, value in evaluation.figures.items()]
+    return "\n".join([f"{', '.join(parts)}, {costs}", *others])
 
 
 def _score(evaluation: Evaluation, part: str) -> str:
     if evaluation.error is None:
         return f"{part} {evaluation.score_name} {evaluation.score:.1f} (loss {evaluation.loss:.4f})"
+    if evaluation.score_name != "accuracy":  # only of that, what is left is a share of mistakes
+        return f"{part} {evaluation.score_name} {evaluation.score:.2%} (loss {evaluation.loss:.4f})"
     return f"{part} error {evaluation.error:.2%} (score {evaluation.score:.2%}, loss {evaluation.loss:.4f})"

@@ -38,6 +38,9 @@ Devices = Annotated[int | None, Parameter(help="Processes on this machine, one a
 NumNodes = Annotated[int | None, Parameter(help="Machines.")]
 Strategy = Annotated[str | None, Parameter(help="How processes share the work: auto or ddp.")]
 Precision = Annotated[str | None, Parameter(help="float32, or bfloat16 where it is safe.")]
+MaxMacs = Annotated[
+    str | None, Parameter(help="Multiply-adds, such as 600M: the network becomes as wide as stays within that.")
+]
 TopologyChange = Annotated[
     Flag, Parameter(help="Go on with another device or number of processes, though not bit for bit.")
 ]

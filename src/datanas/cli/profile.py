@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from datanas.cli.options import find_architecture
+from datanas.cli.options import MaxMacs, find_architecture
 
 
 def run(
@@ -22,13 +22,14 @@ def run(
     ] = None,
     size: Annotated[int | None, Parameter(help="Height and width of the images; by default 32.")] = None,
     stem: Annotated[
-        Literal["cifar", "imagenet"] | None,
+        Literal["cifar", "cifar_half", "plain", "plain_half", "imagenet"] | None,
         Parameter(help="imagenet reduces the image eightfold first; by default what suits the space."),
     ] = None,
+    max_macs: MaxMacs = None,
     batch: Annotated[int, Parameter(help="Examples a batch when timing.")] = 1,
     device: Annotated[str, Parameter(help="auto, cpu, cuda, ...")] = "auto",
 ) -> None:
     """Count parameters and multiply-adds of a rebuilt network, and time it."""
     from datanas.engine.profile import profile
 
-    print(profile(find_architecture(architecture), channels, cells, classes, size, stem, batch, device))
+    print(profile(find_architecture(architecture), channels, cells, classes, size, stem, batch, device, max_macs))

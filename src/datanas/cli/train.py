@@ -10,6 +10,7 @@ from datanas.cli.evaluate import figures
 from datanas.cli.options import (
     Devices,
     DryRun,
+    MaxMacs,
     NumNodes,
     Overrides,
     Plugin,
@@ -41,6 +42,7 @@ def run(
     num_nodes: NumNodes = None,
     strategy: Strategy = None,
     precision: Precision = None,
+    max_macs: MaxMacs = None,
     allow_topology_change: TopologyChange = False,
     plugin: Plugin = (),
     print_config: PrintConfig = False,
@@ -54,6 +56,8 @@ def run(
     if overrides and not overrides[0].startswith("-") and architecture is None:
         architecture, overrides = overrides[0], overrides[1:]
     overrides = place_options(overrides, "train", devices, num_nodes, strategy, precision)
+    if max_macs is not None:
+        overrides = (*overrides, f"--train.max_macs={max_macs}")
     settings = resolve_options(config, overrides, seed, plugin, resume)
     if print_config:
         print(settings.to_yaml(), end="")
@@ -75,4 +79,6 @@ def run(
     if not is_first():
         return
     print(figures(result.evaluation, result.validation))
+    if settings.train.max_macs is not None:
+        print(f"{result.channels} channels, the most within {settings.train.max_macs:,} multiply-adds")
     print(f"written to {result.path}: network.safetensors, evaluation.json, metrics.jsonl")

@@ -14,7 +14,8 @@ from pydantic import Field, field_validator, model_validator
 
 from datanas.config import Section, apply_overrides, merge, read_yaml, validate
 from datanas.engine.changes import flat
-from datanas.engine.config import Config, RunConfig, resolve
+from datanas.engine.config import Config, resolve
+from datanas.engine.sections import RunConfig
 from datanas.errors import ConfigError, nearest
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")

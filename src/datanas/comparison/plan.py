@@ -5,23 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
-import torch
-
 from datanas import seeding
-from datanas.architecture import Architecture
 from datanas.comparison.config import CompareConfig
 from datanas.config import merge
+from datanas.engine.cells import random_cells
 from datanas.engine.config import Config, resolve
 from datanas.engine.dry_run import measure_job
 from datanas.engine.search import SearchJob
-from datanas.engine.setup import build_space, load_table, load_task, select_device
-from datanas.engine.train import TrainJob
+from datanas.engine.setup import load_table, load_task, select_device
+from datanas.engine.train_job import TrainJob
 from datanas.errors import ConfigError
-from datanas.samplers.derivation import assemble
-from datanas.samplers.uniform import random_codes
 
 TIMED_CELLS = 5
 
@@ -186,27 +181,3 @@ def training(config: CompareConfig, seed: int, epochs: int | None = None, *, hel
     if held_out:
         changes += [("train.parts", "search"), ("train.validation", 0.0)]
     return resolve(raw, changes)
-
-
-def random_cells(settings: Config, n: int, generator: torch.Generator) -> list[Architecture]:
-    """Uniformly random cells of the configuration's space, repetitions included."""
-    space = build_space(settings)
-    groups = space.groups()
-    return [assemble(random_codes(groups, generator), groups, space=space.name) for _ in range(n)]
-
-
-def all_cells(settings: Config, limit: int) -> list[Architecture]:
-    """Every cell of a space of one operation an edge; none where they are more than `limit`."""
-    space = build_space(settings)
-    groups = space.groups()
-    edges = [(name, edge) for name, group in groups.items() for edge in range(len(group.edges))]
-    choices = [range(groups[name].shape[1]) for name, _ in edges]
-    if not all(group.single for group in groups.values()) or math.prod(map(len, choices)) > limit:
-        return []
-    cells = []
-    for chosen in product(*choices):
-        codes = {name: torch.zeros(group.shape) for name, group in groups.items()}
-        for (name, edge), op in zip(edges, chosen, strict=True):
-            codes[name][edge, op] = 1.0
-        cells.append(assemble(codes, groups, space=space.name))
-    return cells

@@ -16,10 +16,12 @@ from datanas import seeding
 from datanas.architecture import Architecture
 from datanas.atomic import write_atomic
 from datanas.comparison.config import CompareConfig
-from datanas.comparison.plan import Plan, all_cells, random_cells, searching, training
+from datanas.comparison.plan import Plan, searching, training
 from datanas.comparison.pool import Command
-from datanas.engine.config import Config, RunConfig
+from datanas.engine.cells import all_cells, random_cells
+from datanas.engine.config import Config
 from datanas.engine.search import RESULT_FILE
+from datanas.engine.sections import RunConfig
 from datanas.runs.metrics import decode
 from datanas.tasks import tasks
 

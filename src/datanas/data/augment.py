@@ -1,4 +1,4 @@
-"""Random crop, flip and cutout of a whole batch at once, and normalisation.
+"""Random crop, flip, colour and cutout of a whole batch at once, and normalisation.
 
 Shapes: b images, c channels, h x w pixels. No loop runs over the batch, and everything runs on the images' device.
 """
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from datanas.config import Section
 
+GREY = (0.299, 0.587, 0.114)
 Batch = UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"]
 
 
@@ -22,9 +23,15 @@ class Augment(Section):
     """What is done to training images; the defaults are those of a search on CIFAR-10."""
 
     crop_padding: int = Field(
-        default=4, ge=0, description="black pixels around the image before it is cropped to its size"
+        default=4,
+        ge=0,
+        description="black pixels around the image before it is cropped to its size; images that a data set cuts out "
+        "at random are left as they are",
     )
     flip: bool = Field(default=True, description="mirror every second image, at random")
+    colour: float = Field(
+        default=0.0, ge=0, lt=1, description="brightness, contrast and saturation are changed by up to this share"
+    )
     cutout: int = Field(default=0, ge=0, description="side of the square that is blanked, in pixels")
 
 
@@ -65,7 +72,7 @@ def augment(
     whole: int | None = None,
     share: slice = slice(None),
 ) -> Float32[Tensor, "b c h w"]:
-    """Pad with black, crop, mirror, normalise, then blank a square: in DARTS' order.
+    """Pad with black, crop, mirror, change the colours, normalise, then blank a square: in DARTS' order.
 
     Args:
         images: uint8 in 0..255 or floating in 0..1.
@@ -84,12 +91,50 @@ def augment(
     moves = Moves(*(each[share] for each in drawn))
     if settings.crop_padding or settings.flip:
         images = _crop(images, moves, settings.crop_padding)
+    if settings.colour:
+        factors = torch.rand(3, batch if whole is None else whole, generator=generator, device=generator.device)
+        factors = 1 + settings.colour * (2 * factors[:, share].to(images.device) - 1)
+        images = change_colours(to_unit(images), *factors)
     result = _standardise(images, mean, std)
     if settings.cutout:
         rows = _hole(moves.hole_y, height, settings.cutout)
         columns = _hole(moves.hole_x, width, settings.cutout)
         result *= ~(rows[:, None, :, None] & columns[:, None, None, :])
     return result.contiguous(memory_format=torch.channels_last)
+
+
+def change_colours(
+    images: Float[Tensor, "b c h w"],
+    brightness: Float[Tensor, " b"],
+    contrast: Float[Tensor, " b"],
+    saturation: Float[Tensor, " b"],
+) -> Float[Tensor, "b c h w"]:
+    """Scale each image's values, then their distance to its mean grey, then each pixel's distance to its own grey.
+
+    All are 1 for no change, and values are kept in 0..1 after each, as torchvision's `ColorJitter` does. Grey is
+    0.299 R + 0.587 G + 0.114 B (ITU-R BT.601); an image of one channel is grey already.
+    """
+    images = (images * brightness[:, None, None, None]).clamp(0, 1)
+    mean = _grey(images).mean(dim=(1, 2, 3), keepdim=True)
+    images = torch.lerp(mean, images, contrast[:, None, None, None]).clamp(0, 1)
+    return torch.lerp(_grey(images), images, saturation[:, None, None, None]).clamp(0, 1)
+
+
+def _grey(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 h w"]:
+    if images.shape[1] != len(GREY):
+        return images.mean(dim=1, keepdim=True)
+    return torch.einsum("bchw,c->bhw", images, images.new_tensor(GREY))[:, None]
+
+
+def to_unit(images: Batch) -> Float[Tensor, "b c h w"]:
+    """The values in 0..1, as floating numbers.
+
+    Raises:
+        ValueError: images that are neither uint8 nor floating.
+    """
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise ValueError(f"images must be uint8 or floating, got {images.dtype}")
+    return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
 def normalise(images: Batch, mean: Float[Tensor, " c"], std: Float[Tensor, " c"]) -> Float32[Tensor, "b c h w"]:

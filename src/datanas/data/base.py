@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Generic, TypeVar
 
@@ -53,6 +53,8 @@ class ImageSet:
 
     images: Images
     labels: Labels
+    ahead: ClassVar[int] = 0
+    crops: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels):
@@ -63,6 +65,23 @@ class ImageSet:
 
     def to(self, device: torch.device | str) -> ImageSet:
         return ImageSet(self.images.to(device), self.labels.to(device))
+
+    def with_labels(self, labels: Labels) -> ImageSet:
+        """The same images under other labels."""
+        return ImageSet(self.images, labels)
+
+    def begin(
+        self, indices: Int64[Tensor, " m"], share: slice = slice(None), crop: torch.Generator | None = None
+    ) -> Callable[[], tuple[Images, Labels]]:
+        """As `ImageSource.begin`; the images are there already, and are cropped in whole batches by `augment`."""
+        part = self.select(indices[share])
+        return lambda: (part.images, part.labels)
+
+    def contents(self) -> Iterator[bytes]:
+        """Labels and pixels, piece by piece."""
+        yield self.labels.cpu().numpy().tobytes()
+        for _, chunk in _chunks(self.images):
+            yield chunk.cpu().numpy().tobytes()
 
     def select(self, indices: Int64[Tensor, " m"]) -> ImageSet:
         """The images at `indices`, in that order."""
@@ -88,6 +107,12 @@ class ImageData:
     train: ImageSet
     test: ImageSet
     classes: tuple[str, ...]
+    centre_share: ClassVar[float] = 1.0
+    """How much of an image's shorter side is measured."""
+
+    def with_train_labels(self, labels: Labels) -> ImageData:
+        """The same images, those for training under other labels."""
+        return replace(self, train=self.train.with_labels(labels))
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -10,7 +11,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from datanas.data.base import Images, ImageSet, Labels
+from datanas.data.base import Images, Labels
+from datanas.data.source import ImageSource, Take
 from datanas.errors import DataError
 from datanas.seeding import generator
 
@@ -86,12 +88,11 @@ def _round(number: Fraction) -> int:
     return int(number + Fraction(1, 2))
 
 
-class Stream:
-    """Shuffled batches of a part of the data, each a pure function of its step number.
+class Order:
+    """Which images make the shuffled batch of a step: a pure function of its number.
 
     Args:
-        data: the images; a batch is on their device.
-        indices: which of them the stream holds.
+        indices: the images of the part.
         batch_size: images a batch; where there are fewer, a batch is all of them.
         seed, name: key the order of every epoch.
         drop_last: leave out the last, shorter batch of an epoch.
@@ -100,14 +101,11 @@ class Stream:
         ValueError: no indices, or no batch size of at least 1.
     """
 
-    def __init__(
-        self, data: ImageSet, indices: Indices, batch_size: int, seed: int, name: str, drop_last: bool = True
-    ) -> None:
+    def __init__(self, indices: Indices, batch_size: int, seed: int, name: str, drop_last: bool = True) -> None:
         if len(indices) == 0:
             raise ValueError(f"stream {name!r} has no images")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        self.data = data
         self.batch_size = min(batch_size, len(indices))
         self.steps_per_epoch = len(indices) // self.batch_size
         if not drop_last and len(indices) % self.batch_size:
@@ -116,21 +114,57 @@ class Stream:
         self._seed, self._name = seed, name
         self._epoch, self._order = -1, self._indices
 
-    def batch(self, step: int, share: slice = slice(None)) -> tuple[Images, Labels]:
-        """The images and labels of step `step`, counted from 0 over all epochs, or a share of them."""
+    def at(self, step: int) -> Indices:
+        """The images of step `step`, counted from 0 over all epochs."""
         if step < 0:
             raise ValueError(f"step must be at least 0, got {step}")
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             keyed = generator(self._seed, f"order/{self._name}", epoch)
-            order = self._indices[torch.randperm(len(self._indices), generator=keyed)]
-            self._epoch, self._order = epoch, order.to(self.data.labels.device)
-        part = self.data.select(self._order[place * self.batch_size : (place + 1) * self.batch_size][share])
-        return part.images, part.labels
+            self._epoch, self._order = epoch, self._indices[torch.randperm(len(self._indices), generator=keyed)]
+        return self._order[place * self.batch_size : (place + 1) * self.batch_size]
+
+
+class Stream(Order):
+    """Shuffled batches of a part of the data, each a pure function of its step number.
+
+    While a batch is worked on, the next ones are begun where the data take time to read.
+
+    Args:
+        data: the images; a batch is on their device.
+        indices, batch_size, drop_last: as for `Order`.
+        seed, name: key the order of every epoch, and the random crops of every step where the data make them.
+
+    Raises:
+        ValueError: no indices, or no batch size of at least 1.
+    """
+
+    def __init__(
+        self, data: ImageSource, indices: Indices, batch_size: int, seed: int, name: str, drop_last: bool = True
+    ) -> None:
+        super().__init__(indices, batch_size, seed, name, drop_last)
+        self.data = data
+        self._share = slice(None)
+        self._begun: dict[int, Take] = {}
+
+    def batch(self, step: int, share: slice = slice(None)) -> tuple[Images, Labels]:
+        """The images and labels of step `step`, counted from 0 over all epochs, or a share of them."""
+        before = self._begun if share == self._share else {}
+        self._share = share
+        # Whatever else was begun is let go, so that no more is ever under way than this.
+        self._begun = {each: before[each] if each in before else self._begin(each) for each in self._window(step)}
+        return self._begun.pop(step)()
+
+    def _window(self, step: int) -> range:
+        return range(step, step + self.data.ahead + 1)
+
+    def _begin(self, step: int) -> Take:
+        crop = generator(self._seed, f"crop/{self._name}", step) if self.data.crops else None
+        return self.data.begin(self.at(step).to(self.data.labels.device), self._share, crop)
 
 
 def sequential(
-    data: ImageSet, indices: Indices | None, batch_size: int, first: int = 0, every: int = 1
+    data: ImageSource, indices: Indices | None, batch_size: int, first: int = 0, every: int = 1
 ) -> Iterator[tuple[Images, Labels]]:
     """Batches in order, for evaluation; the last one may be short.
 
@@ -140,10 +174,11 @@ def sequential(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    for start in range(first * batch_size, len(data) if indices is None else len(indices), every * batch_size):
-        stop = start + batch_size
-        if indices is None:
-            yield data.images[start:stop], data.labels[start:stop]
-        else:
-            part = data.select(indices[start:stop])
-            yield part.images, part.labels
+    indices = torch.arange(len(data)) if indices is None else indices
+    begun: deque[Take] = deque()
+    for start in range(first * batch_size, len(indices), every * batch_size):
+        begun.append(data.begin(indices[start : start + batch_size]))
+        if len(begun) > data.ahead:
+            yield begun.popleft()()
+    while begun:
+        yield begun.popleft()()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,14 +13,16 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from datanas.data.crops import View, centre_square
 from datanas.data.memory import require_memory
 from datanas.errors import DataError
 
 _log = logging.getLogger(__name__)
 _LISTED = 20
+_TURNED = frozenset({5, 6, 7, 8})  # the orientations of EXIF whose width is the height of what is stored
 
 
 def decode(
@@ -42,14 +45,15 @@ def decode(
         DataError: a broken file, sizes that differ, or nothing readable.
         OutOfMemoryError: the images will not fit.
     """
-    first, shape = _first_shape(files, where, channels, resize, skip_broken)
+    view = None if resize is None else View(resize, centre_square)
+    first, shape = _first_shape(files, where, channels, view, skip_broken)
     require_memory(len(files) * int(np.prod(shape)), f"{where}: {len(files)} images", "use a smaller --data.resize N")
     images = np.empty((len(files), *shape), np.uint8)
 
     def place(index: int) -> bool | str:
         try:
-            pixels, is_grey = _read(files[index], channels, resize)
-        except _BrokenImageError as error:
+            pixels, is_grey = read_image(files[index], channels, view)
+        except BrokenImageError as error:
             return str(error)
         if pixels.shape != shape:
             raise DataError(
@@ -85,17 +89,17 @@ def decode(
     return torch.from_numpy(images), kept
 
 
-class _BrokenImageError(Exception):
-    pass
+class BrokenImageError(Exception):
+    """A file that holds no image, or a damaged one; the text says why."""
 
 
 def _first_shape(
-    files: Sequence[Path], where: str, channels: Literal[1, 3], resize: int | None, skip_broken: bool
+    files: Sequence[Path], where: str, channels: Literal[1, 3], view: View | None, skip_broken: bool
 ) -> tuple[Path, tuple[int, ...]]:
     for file in files:
         try:
-            return file, _read(file, channels, resize)[0].shape
-        except _BrokenImageError as error:
+            return file, read_image(file, channels, view)[0].shape
+        except BrokenImageError as error:
             if not skip_broken:
                 raise _broken(where, file, str(error)) from None
     raise DataError(f"{where}: none of {len(files)} image files can be read")
@@ -109,22 +113,38 @@ def _size(shape: tuple[int, ...]) -> str:
     return f"{shape[2]}x{shape[1]}"
 
 
-def _read(file: Path, channels: Literal[1, 3], resize: int | None) -> tuple[NDArray[np.uint8], bool]:
-    """The pixels (c, h, w) of one file, and whether it was grey."""
+def read_image(file: Path | str, channels: Literal[1, 3], view: View | None) -> tuple[NDArray[np.uint8], bool]:
+    """The pixels (c, h, w) of one file, and whether it was grey.
+
+    Args:
+        view: the part to take; None for the whole image as it is.
+
+    Raises:
+        BrokenImageError: it cannot be read.
+    """
     try:
         with Image.open(file) as image:
             is_grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I;16")
-            if resize is not None:
-                image.draft(None, (2 * resize, 2 * resize))
-            pixels = _convert(ImageOps.exif_transpose(image), channels)
-            if resize is not None:
-                pixels = ImageOps.fit(pixels, (resize, resize), Image.Resampling.BILINEAR)
+            pixels = _convert(ImageOps.exif_transpose(image), channels) if view is None else _see(image, channels, view)
             array: NDArray[Any] = np.asarray(pixels)
     except UnidentifiedImageError:
-        raise _BrokenImageError("not an image") from None
+        raise BrokenImageError("not an image") from None
     except Exception as error:  # each decoder has errors of its own for damaged files
-        raise _BrokenImageError(f"{type(error).__name__}: {error}") from None
+        raise BrokenImageError(f"{type(error).__name__}: {error}") from None
     return array[None] if channels == 1 else array.transpose(2, 0, 1), is_grey
+
+
+def _see(image: Image.Image, channels: Literal[1, 3], view: View) -> Image.Image:
+    """A view of an opened file. A JPEG is decoded no larger than twice of what the view needs."""
+    is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
+    width, height = reversed(image.size) if is_turned else image.size
+    left, top, right, bottom = view.cut(width, height)
+    scale = 2 * view.side / min(right - left, bottom - top)
+    image.draft(None, (math.ceil(scale * image.width), math.ceil(scale * image.height)))
+    pixels = _convert(ImageOps.exif_transpose(image), channels)
+    x, y = pixels.width / width, pixels.height / height
+    box = left * x, top * y, min(right * x, pixels.width), min(bottom * y, pixels.height)
+    return pixels.resize((view.side, view.side), Image.Resampling.BILINEAR, box)
 
 
 def _convert(image: Image.Image, channels: Literal[1, 3]) -> Image.Image:

@@ -49,12 +49,12 @@ class Folder(Dataset[ImageData]):
         where = f"folder {root}"
         if not root.is_dir():
             raise DataError(f"{where}: no such folder")
-        if (root / "train").is_dir() and _folders(root / "train"):
-            classes = tuple(folder.name for folder in _folders(root / "train"))
+        if (root / "train").is_dir() and class_folders(root / "train"):
+            classes = tuple(folder.name for folder in class_folders(root / "train"))
             train = self._read(root / "train", classes, where)
-            test = self._read(_test_folder(root, where), classes, where)
+            test = self._read(test_folder(root, where), classes, where)
         else:
-            classes = tuple(folder.name for folder in _folders(root))
+            classes = tuple(folder.name for folder in class_folders(root))
             train, test = self._split(self._read(root, classes, where), classes, where)
         check_images(train, test, classes, where)
         return ImageData(train, test, classes)
@@ -86,7 +86,7 @@ def list_images(root: Path, classes: tuple[str, ...], where: str) -> tuple[list[
     Raises:
         DataError: no class folders, one that `classes` does not know, or one without images.
     """
-    folders = _folders(root)
+    folders = class_folders(root)
     if not folders:
         raise DataError(f"{where}: {root} holds no class folders; expected {root / 'CLASS' / 'image.png'}")
     files: list[Path] = []
@@ -102,7 +102,8 @@ def list_images(root: Path, classes: tuple[str, ...], where: str) -> tuple[list[
     return files, labels
 
 
-def _folders(root: Path) -> list[Path]:
+def class_folders(root: Path) -> list[Path]:
+    """The folders in `root` that stand for classes, in alphabetical order."""
     return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "__MACOSX")))
 
 
@@ -110,8 +111,13 @@ def _is_image(file: Path) -> bool:
     return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
 
 
-def _test_folder(root: Path, where: str) -> Path:
+def test_folder(root: Path, where: str) -> Path:
+    """The folder of the test images beside `root / "train"`.
+
+    Raises:
+        DataError: there is none.
+    """
     for name in ("test", "val"):
-        if (root / name).is_dir() and _folders(root / name):
+        if (root / name).is_dir() and class_folders(root / name):
             return root / name
     raise DataError(f"{where}: there is {root / 'train'} but neither test nor val beside it holds class folders")

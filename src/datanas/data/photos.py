@@ -51,7 +51,7 @@ class Photos(Dataset[ImageData]):
     def load(self) -> ImageData:
         train, test = [], []
         for name in PHOTOS:
-            photo = _read(name)
+            photo = read_photo(name)
             cut = photo.shape[1] * 3 // 4
             train.append(_patches(photo[:, :cut], self.config.per_class))
             test.append(_patches(photo[:, cut:], self.config.test_per_class))
@@ -60,7 +60,12 @@ class Photos(Dataset[ImageData]):
         return data
 
 
-def _read(name: str) -> NDArray[np.uint8]:
+def read_photo(name: str) -> NDArray[np.uint8]:
+    """The pixels (h, w, 3) of one of PHOTOS.
+
+    Raises:
+        DataError: the package that ships it is not there.
+    """
     package, path = PHOTOS[name]
     try:
         with (files(package) / path).open("rb") as stream, Image.open(stream) as image:

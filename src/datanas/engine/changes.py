@@ -25,6 +25,8 @@ MAY_CHANGE = (
     "threads",
     "plugins",
     "data.root",
+    "data.workers",
+    "data.look_ahead",
     "truth.*",
     "search.epochs",
     "train.epochs",

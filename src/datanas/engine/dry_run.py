@@ -12,7 +12,8 @@ from datanas.engine.config import Config
 from datanas.engine.loop import Job
 from datanas.engine.search import SearchJob
 from datanas.engine.setup import load_task, memory_errors, select_device
-from datanas.engine.train import TrainJob
+from datanas.engine.train_job import TrainJob
+from datanas.engine.width import with_width
 from datanas.hardware import count_macs, count_parameters, median_seconds, peak_memory
 
 WARM_UP, REPEATS = 2, 3
@@ -41,12 +42,15 @@ def estimate_train(config: Config, architecture: Architecture) -> str:
     """Parameters, multiply-adds, memory, one measured step and the estimated time of a whole training."""
     with memory_errors():
         device = select_device(config)
-        job = TrainJob(config, architecture, load_task(config, device), device)
+        task = load_task(config, device)
+        config = with_width(architecture, config, task)
+        job = TrainJob(config, architecture, task, device)
         step, measure = measure_job(job, device)
     measured = -(-config.train.epochs // config.train.validate_every)
     return "\n".join(
         [
-            f"network             {count_parameters(job.network):,} parameters, the auxiliary tower included",
+            f"network             {config.train.channels} channels, {count_parameters(job.network):,} parameters, the "
+            "auxiliary tower included",
             f"multiply-adds       {count_macs(job.network, job.task.example()) / 1e6:,.1f} M {job.task.one()}",
             *_times(job, step, measure, measured, device),
         ]

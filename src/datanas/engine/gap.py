@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from datanas import seeding
 from datanas.architecture import Architecture
-from datanas.engine.config import GapConfig
+from datanas.engine.sections import GapConfig
 from datanas.ops.gates import Gates, host_gates
 from datanas.ops.norm import each_alone, foreign_norms, statistics_kept
 from datanas.samplers.base import Sampler
@@ -35,6 +35,7 @@ class Gap:
         child: the most probable child, with its statistics re-estimated, and the weights of the search.
         inherited: the same with the running statistics of the supernet, which mix those of different children.
         gap: how much worse the child that is kept does than the supernet.
+        preference: how much the task prefers the child that is kept, the higher the better (`Task.preference`).
     """
 
     supernet: float
@@ -43,6 +44,7 @@ class Gap:
     child: float
     inherited: float
     gap: float
+    preference: float
 
     def figures(self) -> dict[str, float]:
         return {f"gap/{name}": value for name, value in asdict(self).items()}
@@ -70,8 +72,11 @@ def measure_gap(
 ) -> Gap:
     """Measure without changing anything: weights, statistics, modes, random numbers and the task's state stay."""
 
+    def measure(model: Model) -> dict[str, float]:
+        return task.evaluate(model, "alpha", settings.examples)
+
     def score(model: Model) -> float:
-        return task.evaluate(model, "alpha", settings.examples)[task.score]
+        return measure(model)[task.score]
 
     def drawn(generator: torch.Generator) -> dict[str, Gates]:
         with torch.no_grad():
@@ -98,13 +103,14 @@ def measure_gap(
             gates = architecture_gates(kept, device)
             inherited = score(supernet.child(gates))
             with re_estimated(supernet, task, supernet.child(gates), batches):
-                child = score(supernet.child(gates))
+                figures = measure(supernet.child(gates))
     finally:
         supernet.train(training)
         task.load_state_dict(state)
     variance = statistics.variance([100 * score if task.is_share else score for score in children])
+    child = figures[task.score]
     gap = task.goodness(whole) - task.goodness(child)
-    return Gap(whole, statistics.mean(children), variance, child, inherited, gap)
+    return Gap(whole, statistics.mean(children), variance, child, inherited, gap, task.preference(figures))
 
 
 def architecture_gates(architecture: Architecture, device: torch.device) -> dict[str, Gates]:

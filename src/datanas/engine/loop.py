@@ -149,9 +149,10 @@ class _Course:
         """Measure and write; whether this epoch is the best so far."""
         report = self._job.end_epoch(epoch, self._sums.means())
         self._sums.clear()
-        is_best = report.score is not None and (self._best is None or report.score > self._best[0])
-        if report.score is not None and is_best:
-            self._best = report.score, done
+        score = None if report.score is None or math.isnan(report.score) else report.score
+        is_best = score is not None and (self._best is None or score > self._best[0])
+        if score is not None and is_best:
+            self._best = score, done
         if metrics is not None:
             metrics.log(done, {"epoch": epoch, **report.figures})
         for path, text in report.files.items():

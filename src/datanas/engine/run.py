@@ -17,6 +17,7 @@ from datanas.distributed import Processes
 from datanas.engine.changes import changed_facts, changed_settings, facts
 from datanas.engine.config import Config, resolve
 from datanas.engine.setup import start
+from datanas.engine.width import keep_width
 from datanas.errors import CheckpointError, ConfigError, DataError
 from datanas.runs.checkpoint import (
     decode_checkpoint,
@@ -42,6 +43,7 @@ class Run:
         processes: all of its processes.
         step: from which step it goes on, once it is open.
         saved: the state that was saved there; None for a run from its beginning.
+        has_begun: whether the first process finds a checkpoint to go on from.
         architecture: what the first process trains, where the kind of run has one.
         seconds: how long it has run up to the last checkpoint, in all its parts, setting up left out.
     """
@@ -53,6 +55,7 @@ class Run:
         self.processes = processes
         self.step = 0
         self.saved: dict[str, Any] | None = None
+        self.has_begun = False
         self.architecture: Architecture | None = None
         self.seconds = 0.0
         self._folder: RunFolder | None = None
@@ -132,6 +135,7 @@ class Run:
         self._folder = folder
         self._path = None if found["path"] is None else Path(found["path"])
         self._changed = found["changed"]
+        self.has_begun = found["begun"]
         self.architecture = None if found["architecture"] is None else Architecture.from_json(found["architecture"])
         self._allows_topology_change = allow_topology_change
 
@@ -208,10 +212,12 @@ def begin_run(
             folder.require_kind(kind)
             before = load_run_config(path)
             here = settings.run.model_copy(update={"root": before.run.root, "name": before.run.name})
-            config = settings.model_copy(update={"run": here})
+            config = keep_width(before, settings.model_copy(update={"run": here}))
             changed = changed_settings(before, config, path)
             _require_same_architecture(path, architecture)
-        found = {"config": config.to_yaml(), "path": None if path is None else str(path), "changed": changed}
+        found: dict[str, Any] = {"config": config.to_yaml(), "changed": changed}
+        found["path"] = None if path is None else str(path)
+        found["begun"] = path is not None and latest_step(path) is not None
         found["architecture"] = None if architecture is None else architecture.to_json()
         return json.dumps(found).encode()
 

@@ -9,12 +9,17 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from datanas.engine.config import SGDConfig
+from datanas.engine.sections import SGDConfig
 
 
 def cosine(progress: float, start: float, end: float) -> float:
     """From `start` at progress 0 to `end` at 1, along half a cosine."""
     return end + (start - end) * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0))) / 2
+
+
+def polynomial(progress: float, start: float, end: float, power: float) -> float:
+    """From `start` at progress 0 to `end` at 1, as (1 - progress) to the `power` (Liu et al., ParseNet, 2015)."""
+    return end + (start - end) * math.pow(1 - min(max(progress, 0.0), 1.0), power)
 
 
 def learning_rate(settings: SGDConfig, epoch: float, epochs: int) -> float:
@@ -28,8 +33,12 @@ def learning_rate(settings: SGDConfig, epoch: float, epochs: int) -> float:
         return settings.lr * epoch / settings.warm_up_epochs
     if settings.schedule == "constant":
         return settings.lr
-    rest = max(epochs - settings.warm_up_epochs, 1e-12)
-    return cosine((epoch - settings.warm_up_epochs) / rest, settings.lr, settings.lr_min)
+    if settings.schedule == "step":
+        return settings.lr * math.pow(settings.decay, epoch // settings.decay_every)
+    progress = (epoch - settings.warm_up_epochs) / max(epochs - settings.warm_up_epochs, 1e-12)
+    if settings.schedule == "poly":
+        return polynomial(progress, settings.lr, settings.lr_min, settings.power)
+    return cosine(progress, settings.lr, settings.lr_min)
 
 
 def build_sgd(parameters: Iterable[Tensor], settings: SGDConfig) -> Optimizer:

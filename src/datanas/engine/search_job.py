@@ -191,7 +191,7 @@ class SearchJob(Job):
                 progress=self.progress(epoch * self.steps_per_epoch),
             )
             figures |= self.gap.figures()
-            reached = self.task.goodness(self.gap.child)
+            reached = self.gap.preference
             lines.append(self.gap.text(self.task))
         lines.append(f"log P {found['log_prob']:.2f}" if "log_prob" in found else "")
         figures |= {f"derived/{name}": value for name, value in found.items() if isinstance(value, int | float)}

@@ -10,8 +10,8 @@ import torch
 
 from datanas import seeding
 from datanas.architecture import Architecture
-from datanas.engine.config import GapConfig
 from datanas.engine.gap import architecture_gates, batch_statistics, re_estimated
+from datanas.engine.sections import GapConfig
 from datanas.supernet import Supernet
 from datanas.tasks.base import Task
 
@@ -40,22 +40,23 @@ def rank(
         with seeding.keyed(seed, "selection", *task.processes.own_key):
             if len(architectures) > finalists:
                 with batch_statistics(supernet):
-                    quick = [_score(each, supernet, task, FIRST_EXAMPLES, device) for each in architectures]
-                order = sorted(range(len(architectures)), key=lambda place: -task.goodness(quick[place]))
+                    quick = [_measure(each, supernet, task, FIRST_EXAMPLES, device) for each in architectures]
+                order = sorted(range(len(architectures)), key=lambda place: -task.preference(quick[place]))
                 architectures = [architectures[place] for place in order[:finalists]]
             batches = [task.batch("weights", index) for index in range(settings.statistics_batches)]
             found = []
             for each in architectures:
                 with re_estimated(supernet, task, supernet.child(architecture_gates(each, device)), batches):
-                    found.append((each, _score(each, supernet, task, settings.examples, device)))
+                    found.append((each, _measure(each, supernet, task, settings.examples, device)))
     finally:
         supernet.train(training)
         task.load_state_dict(state)
-    return sorted(found, key=lambda pair: -task.goodness(pair[1]))
+    ranking = sorted(found, key=lambda pair: -task.preference(pair[1]))
+    return [(each, figures[task.score]) for each, figures in ranking]
 
 
-def _score(
+def _measure(
     architecture: Architecture, supernet: Supernet, task: Task[Any], examples: int | None, device: torch.device
-) -> float:
+) -> dict[str, float]:
     model = supernet.child(architecture_gates(architecture, device))
-    return task.evaluate(model, "alpha", examples)[task.score]
+    return task.evaluate(model, "alpha", examples)

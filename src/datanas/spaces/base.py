@@ -70,10 +70,13 @@ class StemShape:
     Attributes:
         channels: channels of the two feature maps.
         halved: whether the second has half the resolution of the first.
+        dense: so many of the body's last reduction cells are to keep the resolution, for a task that needs it: they
+            and what follows are computed at every place at which the strided cells might have been.
     """
 
     channels: tuple[int, int]
     halved: bool = False
+    dense: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,14 @@ class Body(nn.Module):
     """
 
     out_channels: tuple[int, ...]
+
+
+def read_out(head: nn.Module, features: Any, x: Any) -> Any:
+    """What a head makes of a body's features.
+
+    One with `reads_input = True` is given the network's input besides, such as for its size.
+    """
+    return head(features, x) if getattr(head, "reads_input", False) else head(features)
 
 
 class Space(ABC):

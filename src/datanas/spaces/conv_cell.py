@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
@@ -17,6 +17,7 @@ from datanas.ops import OpSettings, operations
 from datanas.ops.conv import FactorizedReduce, ReLUConvBN
 from datanas.ops.gates import Gates
 from datanas.ops.layout import join_channels
+from datanas.ops.shifts import interleaved, shifted
 from datanas.spaces import register_space
 from datanas.spaces.base import Body, ChoiceGroup, Costs, Space, StemShape
 from datanas.spaces.plans import (
@@ -50,6 +51,8 @@ class ConvCell(nn.Module):
         reduction: whether the operations on the inputs have stride 2.
         settings: its width, and how its operations are built.
         rectify: give the ReLU of the output, for readers that all begin with one.
+        shifts: whether the operations run at all shifts of the inputs, of a reduction that keeps the resolution.
+        shifts_first: whether the first input comes from before such a cell, the second from behind it.
     """
 
     def __init__(
@@ -61,6 +64,8 @@ class ConvCell(nn.Module):
         settings: OpSettings,
         *,
         rectify: bool = False,
+        shifts: bool = False,
+        shifts_first: bool = False,
     ) -> None:
         super().__init__()
         width, affine = settings.channels, settings.affine
@@ -68,17 +73,21 @@ class ConvCell(nn.Module):
         enter = FactorizedReduce if halve_first else ReLUConvBN
         self.first = enter(first.channels, width, affine=affine, rectified=first.rectified)
         self.second = ReLUConvBN(second.channels, width, affine=affine, rectified=second.rectified)
-        self._rectify = rectify
+        self._rectify, self._shifts, self._shifts_first = rectify, shifts, shifts_first
         self.nodes = CellNodes(plan, settings, halved=INPUTS if reduction else 0)
         self._outputs = plan.outputs
 
     def forward(self, s0: Tensor, s1: Tensor, gates: Gates | None = None) -> Tensor:
-        states = self.nodes([self.first(s0), self.second(s1)], gates)
+        inputs = [self.first(shifted(s0) if self._shifts_first else s0), self.second(s1)]
+        states = self.nodes([shifted(x) for x in inputs] if self._shifts else inputs, gates)
         return join_channels([states[index] for index in self._outputs], rectify=self._rectify)
 
 
 class ConvBody(Body):
     """A stack of cells; reduction cells at 1/3 and 2/3 of the depth double the width and halve the size.
+
+    Those that the stem wants `dense` run at every shift of their inputs, and so do the cells behind them; the features
+    are put together again at the end.
 
     Args:
         plans: what a "normal" and a "reduce" cell are built from.
@@ -86,6 +95,9 @@ class ConvBody(Body):
         cells: how many.
         settings: the first cell's width, and how its operations are built.
         tap: also return the output of the second reduction cell, where an auxiliary head sits.
+
+    Attributes:
+        stages: for each resolution the place of its last cell, and the width of what that gives.
     """
 
     def __init__(
@@ -97,6 +109,7 @@ class ConvBody(Body):
         self._taps = (*((2 * cells // 3,) if tap else ()), cells - 1)
         widths: list[int] = []
         kinds: list[str] = []
+        self._dense = dense_reductions(cells, stem.dense)
         for index in range(cells):
             reduction = index in reductions(cells)
             if reduction:
@@ -104,19 +117,35 @@ class ConvBody(Body):
             kinds.append("reduce" if reduction else "normal")
             plan = plans[kinds[-1]]
             rectify = index not in self._taps
-            self.cells.append(ConvCell(plan, (before, last), halved, reduction, settings, rectify=rectify))
+            self.cells.append(
+                ConvCell(
+                    plan,
+                    (before, last),
+                    halved,
+                    reduction,
+                    settings,
+                    rectify=rectify,
+                    shifts=index in self._dense,
+                    shifts_first=index - 1 in self._dense,
+                )
+            )
             widths.append(settings.channels * len(plan.outputs))
             before, last, halved = last, CellInput(widths[-1], rectify), reduction
         self._kinds = tuple(kinds)
         self.out_channels = tuple(widths[index] for index in self._taps)
+        ends = [index - 1 for index in sorted(reductions(cells)) if index > 0] + [cells - 1]
+        self.stages = tuple((index, widths[index]) for index in ends)
 
     def forward(self, stem: tuple[Tensor, Tensor], gates: Mapping[str, Gates] | None = None) -> tuple[Tensor, ...]:
         """(batch, channels, height, width) feature maps, one an entry of `out_channels`."""
         s0, s1 = stem
         taps = []
+        sizes: list[tuple[int, int]] = []
         for index, (cell, kind) in enumerate(zip(self.cells, self._kinds, strict=True)):
+            if index in self._dense:
+                sizes.append((s1.shape[2], s1.shape[3]))
             s0, s1 = s1, cell(s0, s1, gates[kind] if gates is not None else None)
-            taps.extend([s1] * self._taps.count(index))
+            taps.extend([together(s1, sizes)] * self._taps.count(index))
         return tuple(taps)
 
 
@@ -127,9 +156,24 @@ def _stem_shape(stem: nn.Module) -> StemShape:
     return shape
 
 
+def together(x: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
+    """Features at all shifts as one map, given the sizes before each of the cells that took them apart."""
+    for size in reversed(sizes):
+        x = interleaved(x, size)
+    return x
+
+
 def reductions(cells: int) -> set[int]:
     """The places of the reduction cells in a stack."""
     return {cells // 3, 2 * cells // 3}
+
+
+def dense_reductions(cells: int, count: int) -> set[int]:
+    """The places of the last `count` reduction cells, which keep the resolution."""
+    places = sorted(reductions(cells), reverse=True)
+    if not 0 <= count <= len(places):
+        raise ConfigError(f"space.name: conv_cell can keep the resolution in 0..{len(places)} reductions, not {count}")
+    return set(places[:count])
 
 
 @register_space("conv_cell")
@@ -211,8 +255,10 @@ class ConvCellSpace(Space):
         parameters = {name: np.zeros(group.shape) for name, group in groups.items()}
         macs = {name: np.zeros(group.shape) for name, group in groups.items()}
         height, breadth = feature_size(stem, example)
-        width = self.config.channels
+        width, shifts = self.config.channels, 1
+        dense = dense_reductions(self.config.cells, _stem_shape(stem).dense)
         for index in range(self.config.cells):
+            shifts = 4 * shifts if index in dense else shifts
             reduction = index in reductions(self.config.cells)
             kind = "reduce" if reduction else "normal"
             after = ((height + 1) // 2, (breadth + 1) // 2) if reduction else (height, breadth)
@@ -223,6 +269,6 @@ class ConvCellSpace(Space):
                 for op, primitive in enumerate(self.config.primitives):
                     found = operation_cost(primitive, width, stride, size_in)
                     parameters[kind][edge, op] += found[0]
-                    macs[kind][edge, op] += found[1]
+                    macs[kind][edge, op] += shifts * found[1]
             height, breadth = after
         return {name: Costs(parameters[name], macs[name]) for name in groups}

@@ -99,8 +99,11 @@ class BenchmarkBody(Body):
 
 def _check_stem(stem: nn.Module, channels: int) -> None:
     shape = getattr(stem, "shape", None)
-    if not isinstance(shape, StemShape) or shape.halved or shape.channels[1] != channels:
-        raise ConfigError("task.stem: nasbench201 needs a stem of its first cell's width, such as plain")
+    if not isinstance(shape, StemShape) or shape.halved or shape.channels[1] != channels or shape.dense:
+        raise ConfigError(
+            "task.stem: nasbench201 needs a stem of its first cell's width, such as plain, and cannot "
+            "keep the resolution"
+        )
 
 
 @register_space("nasbench201")

@@ -50,10 +50,14 @@ class Task(ABC, Generic[BatchT]):
     """What one example is, for people."""
     default_size: ClassVar[int | None] = 32
     """Height and width of a made-up example where nothing is said; None where an example has no size."""
-    has_validation: ClassVar[bool] = False
+    has_validation: bool = False
     """Whether the data bring a part `validation` of their own, so that nothing is held out for one.
 
     Like `test` it can be evaluated whatever has been split."""
+    validation_is_up_to_data: ClassVar[bool] = False
+    """Whether some data bring one and others do not, so that only a task with its data knows."""
+    smallest_batch: ClassVar[int] = 2
+    """The least `batch_size` that its networks, whose batch norm takes statistics from a batch, can do with."""
     default_classes: ClassVar[int] = 10
     """Outputs of the head of a network that is built without data, where nothing is said."""
     defaults: ClassVar[Mapping[str, Any]] = {}
@@ -109,6 +113,14 @@ class Task(ABC, Generic[BatchT]):
         """A score as a number of which the higher is the better."""
         return value if cls.higher_is_better else -value
 
+    def preference(self, figures: Mapping[str, float]) -> float:
+        """How much a search or training prefers a network with these figures of `evaluate`; the higher the better.
+
+        By default that is the score. A task whose score is not for a search to know, such as one that is found by
+        labels which the task does without, takes another figure.
+        """
+        return self.goodness(figures[self.score])
+
     @classmethod
     def one(cls) -> str:
         """An example with its article, for people: "an image"."""
@@ -144,6 +156,13 @@ class Task(ABC, Generic[BatchT]):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What an architecture or report should know of the data: names and counts, JSON types only."""
+
+    def preprocessing(self) -> dict[str, Any]:
+        """How an example becomes an input of the network, JSON types only, for who has the network without the task.
+
+        Of images `mean` and `std` of each channel, of values in 0..1. Nothing by default.
+        """
+        return {}
 
     def fingerprint(self) -> str:
         """A sum of the examples and of their split: a run goes on with no others."""

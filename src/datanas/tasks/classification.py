@@ -1,15 +1,15 @@
-"""Image classification (Section 5.1): stems, head and auxiliary tower of DARTS' networks, cross-entropy, accuracy."""
+"""Image classification (Section 5.1): head and auxiliary tower of DARTS' networks, cross-entropy, accuracy."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from hashlib import sha256
 from typing import Any, ClassVar, Literal, cast
 
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32, Float64, Int64
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,54 +19,17 @@ from datanas.config import ComponentConfig
 from datanas.data.augment import Augment, augment, normalise
 from datanas.data.base import ImageData
 from datanas.data.batches import Stream, sequential, split, stratified
+from datanas.data.file_set import ImageFileData
 from datanas.errors import ConfigError, DataError
 from datanas.ops.norm import BatchNorm2d
-from datanas.spaces.base import StemShape
 from datanas.tasks import register_task
 from datanas.tasks.base import Model, Part, Task
+from datanas.tasks.stems import STEM_KINDS, StemKind, image_stem, stem_stride
 
-STEM_MULTIPLIER = 3
 EVALUATION_BATCH = 250
-
-
-class CifarStem(nn.Module):
-    """One 3x3 convolution to `multiplier` times the first cell's width; both cell inputs are its output."""
-
-    def __init__(self, in_channels: int, channels: int, stride: int = 1, multiplier: int = STEM_MULTIPLIER) -> None:
-        super().__init__()
-        width = multiplier * channels
-        self.conv = nn.Conv2d(in_channels, width, 3, stride, padding=1, bias=False)
-        self.norm = BatchNorm2d(width)
-        self.shape = StemShape((width, width))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.norm(self.conv(x))
-        return x, x
-
-
-class ImageNetStem(nn.Module):
-    """Three 3x3 convolutions of stride 2; the cell inputs are the outputs of the second and the third."""
-
-    def __init__(self, in_channels: int, channels: int) -> None:
-        super().__init__()
-        half = max(channels // 2, 1)
-        self.first = nn.Sequential(
-            nn.Conv2d(in_channels, half, 3, stride=2, padding=1, bias=False),
-            BatchNorm2d(half),
-            nn.ReLU(),
-            nn.Conv2d(half, channels, 3, stride=2, padding=1, bias=False),
-            BatchNorm2d(channels),
-        )
-        self.second = nn.Sequential(
-            nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, stride=2, padding=1, bias=False),
-            BatchNorm2d(channels),
-        )
-        self.shape = StemShape((channels, channels), halved=True)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        s0 = self.first(x)
-        return s0, self.second(s0)
+REDUCTIONS = 4
+"""By how much a body divides height and width."""
+TOP = 5
 
 
 class AuxiliaryTower(nn.Module):
@@ -129,15 +92,11 @@ class ImageBatch:
 
 @register_task("classification")
 class Classification(Task[ImageBatch]):
-    """Classify images in memory."""
+    """Classify images, in memory or in files."""
 
     class Config(ComponentConfig):
         name: Literal["classification"] = "classification"
-        stem: Literal["cifar", "cifar_half", "plain", "plain_half", "imagenet"] = Field(
-            "cifar",
-            description="cifar has three times the first cell's width, plain just that; cifar_half and plain_half "
-            "halve the image first (Section 5.5), imagenet divides it by eight",
-        )
+        stem: StemKind = Field("cifar", description=STEM_KINDS)
         search_augment: Augment = Augment()
         train_augment: Augment = Augment(cutout=16)
         label_smoothing: float = Field(0.0, ge=0, lt=1, description="while training, not while searching")
@@ -147,24 +106,31 @@ class Classification(Task[ImageBatch]):
     config: Config
 
     def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None:
-        if not isinstance(data, ImageData):
+        if not isinstance(data, ImageData | ImageFileData):
             raise ConfigError("data.name: task classification takes image data sets")
         assert isinstance(config, self.Config)
         self.config = config
-        self.data = data
+        self.data: ImageData | ImageFileData = data
+        self._require_size()
         self.device = device
         self._seed = seed
         self._train, self._test = data.train.to(device), data.test.to(device)
         self._streams: dict[Part, Stream] = {}
         self._held_out: dict[Part, Tensor | None] = {"test": None}
 
+    def _require_size(self) -> None:
+        needed = stem_stride(self.config.stem) * REDUCTIONS
+        side = min(self.example_shape[1:])
+        if side < needed:
+            raise ConfigError(
+                f"task.stem: a network behind the stem {self.config.stem} divides height and width by {needed}, but "
+                f"these images have {side} pixels; take a stem that divides less, or larger images"
+            )
+
     @classmethod
     def stem(cls, config: ComponentConfig, in_channels: int, channels: int) -> nn.Module:
         assert isinstance(config, cls.Config)
-        if config.stem == "imagenet":
-            return ImageNetStem(in_channels, channels)
-        stride = 2 if config.stem.endswith("_half") else 1
-        return CifarStem(in_channels, channels, stride, 1 if config.stem.startswith("plain") else STEM_MULTIPLIER)
+        return image_stem(config.stem, in_channels, channels)
 
     @classmethod
     def head(cls, config: ComponentConfig, widths: tuple[int, ...], num_classes: int) -> nn.Module:
@@ -186,6 +152,11 @@ class Classification(Task[ImageBatch]):
             "shape": list(self.example_shape),
         }
 
+    def preprocessing(self) -> dict[str, Any]:
+        """With `crop_pct`, the share of an image's shorter side that is measured, as timm calls it."""
+        mean, std = ([round(value, 6) for value in each.tolist()] for each in (self.data.mean, self.data.std))
+        return {"mean": mean, "std": std, "crop_pct": self.data.centre_share}
+
     def fingerprint(self) -> str:
         found = sha256(json.dumps(self.describe(), sort_keys=True).encode())
         parts = {part: indices for part, indices in self._held_out.items() if indices is not None}
@@ -193,16 +164,15 @@ class Classification(Task[ImageBatch]):
             found.update(name.encode())
             found.update(parts[name].cpu().numpy().tobytes())
         for images in (self.data.train, self.data.test):
-            found.update(images.labels.cpu().numpy().tobytes())
-            found.update(images.images.contiguous().cpu().numpy().data)
+            for piece in images.contents():
+                found.update(piece)
         return found.hexdigest()
 
     def shuffle_labels(self) -> None:
         order = torch.randperm(len(self._train), generator=seeding.generator(self._seed, "shuffled labels"))
         labels = self.data.train.labels
-        train = replace(self.data.train, labels=labels[order.to(labels.device)])
-        self.data = replace(self.data, train=train)
-        self._train = train.to(self.device)
+        self.data = self.data.with_train_labels(labels[order.to(labels.device)])
+        self._train = self.data.train.to(self.device)
 
     def split_search(self, ratio: str, batch_size: int, examples: int | None) -> None:
         labels = self.data.train.labels
@@ -246,6 +216,8 @@ class Classification(Task[ImageBatch]):
         share = self.processes.share(stream.batch_size)
         images, labels = stream.batch(step, share)
         settings = self.config.train_augment if part == "train" else self.config.search_augment
+        if stream.data.crops:
+            settings = settings.model_copy(update={"crop_padding": 0})
         generator = seeding.generator(self._seed, f"augment/{part}", step)
         moments = self.data.mean, self.data.std
         images = augment(images, settings, *moments, generator, whole=stream.batch_size, share=share)
@@ -262,7 +234,7 @@ class Classification(Task[ImageBatch]):
 
     @torch.inference_mode()
     def evaluate(self, model: Model, part: Part, limit: int | None = None) -> dict[str, float]:
-        """`accuracy` in 0..1 and `loss`."""
+        """`accuracy` and `loss`; of more than five classes `top5`, the share of labels among the likeliest five."""
         data = self._test if part == "test" else self._train
         indices = self._held_out[part]
         indices = torch.arange(len(data)) if indices is None else indices
@@ -272,16 +244,23 @@ class Classification(Task[ImageBatch]):
             indices = indices[picked]
         # Shuffled, so that a network which takes its statistics from the batch sees every class in it.
         indices = indices[torch.randperm(len(indices), generator=seeding.generator(self._seed, "evaluate/order"))]
-        right = torch.zeros((), device=self.device, dtype=torch.float64)
-        total = torch.zeros((), device=self.device, dtype=torch.float64)
+        counted = (1, TOP) if self.num_classes > TOP else (1,)
+        found = torch.zeros(1 + len(counted), device=self.device, dtype=torch.float64)
         # Of nearly equal size: batch norm can take no statistics of a last batch of one image.
         size = -(-len(indices) // -(-len(indices) // EVALUATION_BATCH))
         for images, labels in sequential(data, indices, size, self.processes.rank, self.processes.size):
             logits: Tensor = model(normalise(images, self.data.mean, self.data.std))
-            right += (logits.argmax(dim=1) == labels).sum()
-            total += F.cross_entropy(logits.float(), labels, reduction="sum")
-        found = self.processes.total(torch.stack((right, total))) / len(indices)
-        return {"accuracy": float(found[0]), "loss": float(found[1])}
+            lost = F.cross_entropy(logits.float(), labels, reduction="sum")
+            found += torch.stack((lost.double(), *(_hits(logits, labels, top) for top in counted)))
+        loss, *shares = (self.processes.total(found) / len(indices)).tolist()
+        return {**dict(zip(("accuracy", f"top{TOP}"), shares, strict=False)), "loss": loss}
+
+
+def _hits(logits: Float[Tensor, "batch classes"], labels: Int64[Tensor, " batch"], top: int) -> Float64[Tensor, ""]:
+    """How many labels are among the `top` likeliest classes."""
+    if top == 1:
+        return (logits.argmax(dim=1) == labels).sum().double()
+    return (logits.topk(top, dim=1).indices == labels[:, None]).any(dim=1).sum().double()
 
 
 def _cross_entropy(logits: Float[Tensor, "batch classes"], labels: Int64[Tensor, " batch"], smoothing: float) -> Tensor:

@@ -21,12 +21,14 @@ from datanas.data.token_batches import TokenBatch, TokenStream
 from datanas.errors import ConfigError, DataError
 from datanas.tasks import register_task
 from datanas.tasks.base import Model, Part, Task
-from datanas.tasks.word_model import Dropout, Predictions, WordHead, WordStem
+from datanas.tasks.word_model import Dropout, Predictions, WordHead, WordStem, log_frequencies
 
 COLUMNS = 64
 """Of a text that is only followed, not measured."""
 STRETCH = 256
 """Steps that are measured at a time."""
+LARGEST_EXPONENT = 700.0
+"""Beyond it a perplexity is shown as infinite."""
 LOOKS = 8
 """Batches, at least, in which a text is followed: where each has a child of its own, one child says little."""
 
@@ -41,6 +43,9 @@ class Language(Task[TokenBatch]):
             None, ge=1, description="width of an embedded word; null: that of the hidden state"
         )
         tied: bool = Field(True, description="decode by the embedding's weights")
+        bias: Literal["zero", "frequencies"] = Field(
+            "zero", description="what the decoder's bias starts as; frequencies: the logarithms of the words' shares"
+        )
         sequence: int = Field(35, ge=2, description="steps of truncated back-propagation")
         varied: bool = Field(True, description="let their number vary while training; in a search it does not")
         dropout: Dropout = Dropout()
@@ -53,7 +58,7 @@ class Language(Task[TokenBatch]):
     higher_is_better: ClassVar[bool] = False
     is_share: ClassVar[bool] = False
     unit: ClassVar[str] = "word"
-    has_validation: ClassVar[bool] = True
+    has_validation = True
     default_classes: ClassVar[int] = 10_000
     default_size: ClassVar[int | None] = None
     defaults: ClassVar[Mapping[str, Any]] = {
@@ -135,6 +140,14 @@ class Language(Task[TokenBatch]):
         stem = self.stem(self.config, self.num_classes, channels)
         stem.vocabulary = self.data.digest
         return stem
+
+    def make_head(self, widths: tuple[int, ...], stem: nn.Module) -> WordHead:
+        head = super().make_head(widths, stem)
+        assert isinstance(head, WordHead)
+        if self.config.bias == "frequencies":
+            with torch.no_grad():
+                head.bias.copy_(log_frequencies(self.data.train, self.num_classes))
+        return head
 
     @property
     def num_classes(self) -> int:
@@ -228,7 +241,7 @@ class Language(Task[TokenBatch]):
 
     @torch.inference_mode()
     def evaluate(self, model: Model, part: Part, limit: int | None = None) -> dict[str, float]:
-        """`perplexity`, and `loss` in nats a word.
+        """`perplexity`, and `loss` in nats a word; both are infinite of a network whose hidden state has run away.
 
         Validation and test text are read whole, as one sequence that begins after the end of a sentence, so that every
         word is predicted from all that stands before it. The parts of a search, and texts of which a `limit` is given,
@@ -258,5 +271,10 @@ class Language(Task[TokenBatch]):
             found: Predictions = model((tokens, state))
             total += found.cross_entropy(targets).double() * targets.numel()
             state = found.state
-        loss = float(total) / columns.numel()
-        return {"perplexity": math.exp(min(loss, 700.0)), "loss": loss}
+        return perplexity(float(total) / columns.numel())
+
+
+def perplexity(loss: float) -> dict[str, float]:
+    """The figures of a loss in nats a word; what is no number counts as infinite, so that networks can be compared."""
+    loss = math.inf if math.isnan(loss) else loss
+    return {"perplexity": math.exp(loss) if loss < LARGEST_EXPONENT else math.inf, "loss": loss}

@@ -127,5 +127,11 @@ class WordHead(nn.Module):
         return found
 
 
+def log_frequencies(text: Int64[Tensor, " n"], words: int) -> Float[Tensor, " words"]:
+    """The logarithm of each word's share of a text, each word counted once more than it stands there."""
+    counts = torch.bincount(text, minlength=words) + 1.0
+    return (counts / counts.sum()).log()
+
+
 def _mask(like: Tensor, rate: float, *shape: int) -> Tensor:
     return like.new_empty(shape).bernoulli_(1 - rate).div_(1 - rate)

@@ -1,0 +1,160 @@
+"""What a trained network reaches and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from datanas.architecture import Architecture
+from datanas.engine.config import Config, resolve
+from datanas.engine.rebuild import network_for
+from datanas.engine.run import load_chosen_state, load_run_config
+from datanas.engine.setup import load_task, select_device
+from datanas.errors import CheckpointError
+from datanas.hardware import count_macs, count_parameters, place
+from datanas.network import Network
+from datanas.tasks.base import Part, Task
+
+NETWORK_FILE = "network.safetensors"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a trained network reaches and costs.
+
+    Attributes:
+        score: the task's score on the part (accuracy in 0..1).
+        error: 1 - score, where the score is a share.
+        loss: mean loss there.
+        parameters: learned numbers, the auxiliary tower left out.
+        macs: multiply-adds of one example.
+        part: where it was measured: "test", "validation", or "alpha" of a search's parts.
+        score_name: what the score is.
+        figures: whatever else the task measures, by its names.
+    """
+
+    score: float
+    error: float | None
+    loss: float
+    parameters: int
+    macs: int
+    part: str = "test"
+    score_name: str = "accuracy"
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+def evaluate(
+    run: str | Path,
+    overrides: list[tuple[str, object]] | None = None,
+    *,
+    checkpoint: Literal["last", "best"] | None = None,
+) -> Evaluation:
+    """Measure the trained network of a run folder on its test set again.
+
+    Args:
+        run: a run folder of `train`.
+        overrides: settings that differ here, such as ("data.root", path).
+        checkpoint: measure what the last checkpoint holds, or that after the epoch with the best validation score,
+            instead of the network that the training ended with.
+
+    Raises:
+        CheckpointError: no trained network there, or one that does not fit its architecture.
+    """
+    network, task, _ = restore(run, overrides, checkpoint)
+    return measure(network, task)
+
+
+def evaluate_parts(
+    run: str | Path,
+    overrides: list[tuple[str, object]] | None = None,
+    *,
+    checkpoint: Literal["last", "best"] | None = None,
+) -> tuple[Evaluation, Evaluation | None]:
+    """As `evaluate`, with the figures on the part `validation` that the data bring, where they do."""
+    network, task, _ = restore(run, overrides, checkpoint)
+    validation = measure(network, task, "validation") if task.has_validation else None
+    return measure(network, task), validation
+
+
+def restore(
+    run: str | Path,
+    overrides: list[tuple[str, object]] | None = None,
+    checkpoint: Literal["last", "best"] | None = None,
+) -> tuple[Network, Task[Any], Config]:
+    """The trained network of a run folder, its task with the parts that it was trained on, and its settings.
+
+    Args, raises: as for `evaluate`.
+    """
+    settings = resolve(load_run_config(run), overrides or [])
+    device = select_device(settings)
+    weights, source = _trained_weights(Path(run), checkpoint)
+    task = load_task(settings, device)
+    network = network_for(Architecture.load(Path(run) / "architecture.json"), settings, task)
+    try:
+        network.load_state_dict(weights)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{source}: does not fit the run's architecture: {reason}") from None
+    return place(network, device), task, settings
+
+
+def _trained_weights(run: Path, checkpoint: Literal["last", "best"] | None) -> tuple[dict[str, Tensor], Path]:
+    """The state of a trained network, and the file or folder that holds it."""
+    if checkpoint is not None:
+        step, state = load_chosen_state(run, "train", checkpoint)
+        job = state["job"]
+        weights = job["network"]
+        if job["average"] is not None:
+            weights = {
+                name.removeprefix("module."): value for name, value in job["average"].items() if name != "n_averaged"
+            }
+        return weights, run / "checkpoints" / f"step-{step:08d}"
+    file = run / NETWORK_FILE
+    if not file.is_file():
+        raise CheckpointError(f"no trained network in {run}: {NETWORK_FILE} is missing; finish it with train --resume")
+    try:
+        return load_file(file), file
+    except Exception as error:
+        raise CheckpointError(f"{file}: not a trained network: {str(error).splitlines()[0]}") from None
+
+
+def measure(network: torch.nn.Module, task: Task[Any], part: Part = "test") -> Evaluation:
+    """Figures on a part, and costs."""
+    found = score(network, task, part)
+    auxiliary = getattr(network.head, "auxiliary", None)
+    extra = 0 if auxiliary is None else count_parameters(auxiliary)
+    value = found[task.score]
+    return Evaluation(
+        score=value,
+        error=1 - value if task.is_share else None,
+        loss=found["loss"],
+        parameters=count_parameters(network) - extra,
+        macs=count_macs(network, task.example()),
+        part=part,
+        score_name=task.score,
+        figures={name: number for name, number in found.items() if name not in (task.score, "loss")},
+    )
+
+
+def score(network: torch.nn.Module, task: Task[Any], part: Any, limit: int | None = None) -> dict[str, float]:
+    """A network's figures over a part, in evaluation mode."""
+    with evaluating(network):
+        return task.evaluate(network, part, limit)
+
+
+@contextmanager
+def evaluating(network: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """Run a block with the network in evaluation mode."""
+    training = network.training
+    network.eval()
+    try:
+        yield network
+    finally:
+        network.train(training)

@@ -1,0 +1,61 @@
+"""Weights that a training starts from: stem and body of a network that was trained before, on whatever task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from datanas.engine.evaluation import NETWORK_FILE
+from datanas.errors import CheckpointError
+
+TRANSFERRED = ("stem.", "body.")
+
+
+def load_weights(source: Path) -> dict[str, Tensor]:
+    """Stem and body of a trained network.
+
+    Args:
+        source: the run folder of a training, or its `network.safetensors`.
+
+    Raises:
+        CheckpointError: no such file, or none of a network.
+    """
+    file = source / NETWORK_FILE if source.is_dir() else source
+    if not file.is_file():
+        hint = f"; is the training in {source} finished?" if source.is_dir() else ""
+        raise CheckpointError(f"train.start_from: no such file: {file}{hint}")
+    try:
+        weights = load_file(file)
+    except Exception as error:  # what a damaged file raises is not limited to a few types
+        raise CheckpointError(f"train.start_from: {file}: not a network: {str(error).splitlines()[0]}") from None
+    kept = {name: value for name, value in weights.items() if name.startswith(TRANSFERRED)}
+    if not kept:
+        raise CheckpointError(f"train.start_from: {file}: holds no stem and body")
+    return kept
+
+
+def start_from(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Give a network these weights of stem and body; its head stays as it is.
+
+    Args:
+        source: begins a message.
+
+    Raises:
+        CheckpointError: they are of another architecture, width or depth.
+    """
+    own = {name: value for name, value in network.state_dict().items() if name.startswith(TRANSFERRED)}
+    for name in sorted(own.keys() ^ weights.keys()):
+        holder = "the network" if name in own else "the file"
+        raise CheckpointError(
+            f"{source}: only {holder} has {name}; both must be of one architecture, stem and number of cells"
+        )
+    for name, value in own.items():
+        if value.shape != weights[name].shape:
+            raise CheckpointError(
+                f"{source}: {name} is {tuple(weights[name].shape)}, the network needs {tuple(value.shape)}; "
+                "take the same train.channels and data of as many channels"
+            )
+    network.load_state_dict(dict(weights), strict=False)

@@ -1,0 +1,77 @@
+"""The ways from images into a body of convolutional cells, which several tasks share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from datanas.ops.norm import BatchNorm2d
+from datanas.spaces.base import StemShape
+
+STEM_MULTIPLIER = 3
+StemKind = Literal["cifar", "cifar_half", "plain", "plain_half", "imagenet"]
+STEM_KINDS = (
+    "cifar has three times the first cell's width, plain just that; cifar_half and plain_half halve the image first "
+    "(Section 5.5), imagenet divides it by eight"
+)
+
+
+def image_stem(kind: StemKind, in_channels: int, channels: int, dense: int = 0) -> nn.Module:
+    """A stem by its name, with fresh weights.
+
+    Args:
+        channels: width of the first cell.
+        dense: as for `StemShape`.
+    """
+    if kind == "imagenet":
+        return ImageNetStem(in_channels, channels, dense)
+    multiplier = 1 if kind.startswith("plain") else STEM_MULTIPLIER
+    return CifarStem(in_channels, channels, stem_stride(kind), multiplier, dense)
+
+
+def stem_stride(kind: StemKind) -> int:
+    """By how much a stem divides height and width."""
+    return 8 if kind == "imagenet" else 2 if kind.endswith("_half") else 1
+
+
+class CifarStem(nn.Module):
+    """One 3x3 convolution to `multiplier` times the first cell's width; both cell inputs are its output."""
+
+    def __init__(
+        self, in_channels: int, channels: int, stride: int = 1, multiplier: int = STEM_MULTIPLIER, dense: int = 0
+    ) -> None:
+        super().__init__()
+        width = multiplier * channels
+        self.conv = nn.Conv2d(in_channels, width, 3, stride, padding=1, bias=False)
+        self.norm = BatchNorm2d(width)
+        self.shape = StemShape((width, width), dense=dense)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.norm(self.conv(x))
+        return x, x
+
+
+class ImageNetStem(nn.Module):
+    """Three 3x3 convolutions of stride 2; the cell inputs are the outputs of the second and the third."""
+
+    def __init__(self, in_channels: int, channels: int, dense: int = 0) -> None:
+        super().__init__()
+        half = max(channels // 2, 1)
+        self.first = nn.Sequential(
+            nn.Conv2d(in_channels, half, 3, stride=2, padding=1, bias=False),
+            BatchNorm2d(half),
+            nn.ReLU(),
+            nn.Conv2d(half, channels, 3, stride=2, padding=1, bias=False),
+            BatchNorm2d(channels),
+        )
+        self.second = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, stride=2, padding=1, bias=False),
+            BatchNorm2d(channels),
+        )
+        self.shape = StemShape((channels, channels), halved=True, dense=dense)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        s0 = self.first(x)
+        return s0, self.second(s0)

@@ -1,0 +1,87 @@
+"""Encoded pairs: what a mask means, and how a fault is named."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datanas.data.decode_masks import Pair, decode_pairs
+from datanas.data.masks import VOID
+from datanas.errors import DataError
+
+COLOUR = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+CLASSES = np.array([[0, 1, 2, 3], [3, 3, 255, 0]], np.uint8)
+
+
+def encoded(pixels: np.ndarray | Image.Image, form: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    (pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)).save(file, form)
+    return file.getvalue()
+
+
+def palette() -> Image.Image:
+    image = Image.fromarray(CLASSES, "P")
+    image.putpalette([255 - value for value in range(256) for _ in range(3)])
+    return image
+
+
+@pytest.mark.parametrize(
+    "mask", [CLASSES, encoded(CLASSES), encoded(palette()), encoded(CLASSES.astype(np.uint16))], ids=str
+)
+def test_a_mask_is_a_number_a_pixel(mask: bytes | np.ndarray) -> None:
+    found = decode_pairs([Pair("a", encoded(COLOUR), mask)], "made up")
+    assert found.masks[0].tolist() == CLASSES.tolist()
+    assert found.images[0].permute(1, 2, 0).tolist() == COLOUR.tolist()
+    assert found.names == ("a",)
+
+
+def test_void_values_become_one() -> None:
+    found = decode_pairs([Pair("a", encoded(COLOUR), CLASSES)], "made up", void=(VOID, 3))
+    assert found.masks[0].tolist() == [[0, 1, 2, VOID], [VOID, VOID, VOID, 0]]
+
+
+def test_files_and_bytes_are_alike(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(COLOUR))
+    (tmp_path / "mask.png").write_bytes(encoded(CLASSES))
+    pairs = [
+        Pair("a", tmp_path / "a.png", tmp_path / "mask.png"),
+        Pair("b", encoded(COLOUR), encoded(CLASSES)),
+    ]
+    found = decode_pairs(pairs, "made up")
+    assert found.images[0].equal(found.images[1])
+    assert found.masks[0].equal(found.masks[1])
+
+
+def test_large_images_are_reduced_without_mixing_classes() -> None:
+    image, mask = np.full((30, 60, 3), 9, np.uint8), np.zeros((30, 60), np.uint8)
+    mask[:, 30:] = 7
+    found = decode_pairs([Pair("a", encoded(image), mask), Pair("b", encoded(COLOUR), CLASSES)], "x", longest=20)
+    assert [tuple(mask.shape) for mask in found.masks] == [(10, 20), (2, 4)]
+    assert set(found.masks[0].flatten().tolist()) == {0, 7}
+    assert (found.images[0] == 9).all()
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        (Pair("a", b"GIF87", CLASSES), r"made up image a is broken \(not an image\)"),
+        (Pair("a", encoded(COLOUR)[:40], CLASSES), "made up image a is broken"),
+        (Pair("a", encoded(COLOUR), encoded(COLOUR)), "mask a is a picture of the mode 'RGB'"),
+        (Pair("a", encoded(COLOUR), Path("no/such.png")), "mask a is missing: no such file: .*such.png"),
+        (Pair("a", encoded(COLOUR), CLASSES[:1]), "image a is 4x2, its mask 4x1"),
+        (Pair("a", encoded(COLOUR), CLASSES.astype(np.int64) + 200), "mask a has the value 45[0-9]"),
+        (Pair("a", encoded(COLOUR), CLASSES.astype(np.int64) - 1), "mask a has the value -1"),
+    ],
+)
+def test_a_fault_is_named(pair: Pair, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        decode_pairs([Pair("good", encoded(COLOUR), CLASSES), pair], "made up")
+
+
+def test_there_must_be_images() -> None:
+    with pytest.raises(DataError, match="made up holds no images"):
+        decode_pairs([], "made up")

@@ -1,0 +1,100 @@
+"""Folders of images with masks of the same names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datanas.config import validate
+from datanas.data.mask_folder import MaskFolder
+from datanas.data.masks import VOID, SegmentationData
+from datanas.errors import DataError
+
+
+def write(file: Path, mask: np.ndarray, image: Path | None = None) -> None:
+    """A mask, and where asked for an image of its size."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(mask.astype(np.uint8)).save(file)
+    if image is not None:
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.repeat(20 * (mask % 12)[..., None], 3, axis=2).astype(np.uint8)).save(image)
+
+
+def load(root: Path, **settings: Any) -> SegmentationData:
+    return MaskFolder(validate(MaskFolder.Config, {"root": root, **settings}, "data")).load()
+
+
+MASK = np.array([[0, 1, 2], [1, 255, 0]])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two images for training and one for each of the other parts."""
+    for part, names in {"train": "ab", "val": "c", "test": "d"}.items():
+        for name in names:
+            write(tmp_path / part / "masks" / f"{name}.png", MASK, tmp_path / part / "images" / f"{name}.bmp")
+    (tmp_path / "classes.txt").write_text("sky\nsea\nland\n\n")
+    return tmp_path
+
+
+def test_masks_are_found_by_name(folder: Path) -> None:
+    data = load(folder)
+    assert data.classes == ("sky", "sea", "land")
+    assert data.train.names == ("a.bmp", "b.bmp")
+    assert data.validation is not None
+    assert (data.validation.names, data.test.names) == (("c.bmp",), ("d.bmp",))
+    assert data.train.masks[0].tolist() == MASK.tolist()
+    assert data.train.images[0][0].tolist() == (20 * (MASK % 12)).tolist()
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_one_part_beside_the_training_images_is_for_testing(folder: Path, part: str) -> None:
+    (folder / part).rename(folder / "gone")
+    data = load(folder)
+    assert data.validation is None
+    assert data.test.names == ("d.bmp" if part == "val" else "c.bmp",)
+
+
+def test_classes_may_be_counted_and_more_values_be_void(folder: Path) -> None:
+    (folder / "classes.txt").unlink()
+    data = load(folder, classes=2, void=[2])
+    assert data.classes == ("0", "1")
+    assert data.train.masks[0].tolist() == [[0, 1, VOID], [1, VOID, 0]]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda root: (root / "classes.txt").unlink(), "how many classes?"),
+        (lambda root: (root / "classes.txt").write_text("a\nb\na\n"), "names 'a' twice"),
+        (lambda root: (root / "classes.txt").write_text("a\nb\n"), r"train mask a\.bmp has the value 2"),
+        (lambda root: (root / "classes.txt").write_text("a\n"), "only one class"),
+        (lambda root: (root / "train" / "masks" / "b.png").unlink(), r"image .*b\.bmp has no mask in"),
+        (lambda root: write(root / "train" / "masks" / "b.bmp", MASK), r"b\.bmp has 2 masks"),
+        (lambda root: write(root / "x.png", MASK, root / "train" / "images" / "a.png"), "two images of the name 'a'"),
+        (lambda root: write(root / "train" / "masks" / "a.png", MASK[:1]), r"image a\.bmp is 3x2, its mask 3x1"),
+        (lambda root: (root / "train" / "images" / "a.bmp").write_bytes(b"BM"), r"train image a\.bmp is broken"),
+        (lambda root: (root / "train" / "masks").rename(root / "gone"), "no such folder: .*masks"),
+        (lambda root: [(root / part).rename(root / part.upper()) for part in ("val", "test")], "neither test nor val"),
+        (lambda root: [file.unlink() for file in (root / "val" / "images").iterdir()], "images holds no images"),
+    ],
+)
+def test_a_fault_is_named(folder: Path, spoil: Callable[[Path], object], message: str) -> None:
+    spoil(folder)
+    with pytest.raises(DataError, match=message):
+        load(folder)
+
+
+def test_names_and_number_of_classes_must_agree(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"names 3 classes, but data\.classes is 4"):
+        load(folder, classes=4)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"mask_folder .*nowhere: no such folder"):
+        load(tmp_path / "nowhere")
