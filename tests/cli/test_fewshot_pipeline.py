@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from datanas import Architecture
+from datanas.config import parse_yaml
 from datanas.runs import read_metrics
 
 FIGURES = re.compile(r"valid error (\S+)% .*, test error (\S+)% \(score \S+%, loss \S+\), [\d,]+ parameters, ")
@@ -125,6 +126,15 @@ def test_a_training_that_is_gone_on_with_ends_as_one_that_was_not(
         assert (runs / "run" / file).read_bytes() == (pipeline.train / file).read_bytes()
 
 
+def test_the_network_to_compare_with_is_trained_by_the_same_recipe(
+    pipeline: Pipeline, cli: Callable[..., Any], runs: Path
+) -> None:
+    assert cli("train", "conv4", *settings(pipeline.data, runs), "--train.epochs", 1).code == 0
+    config = parse_yaml((runs / "run" / "config.yaml").read_text())
+    assert (config["task"]["stem"], config["train"]["cells"]) == ("none", 4)
+    assert cli("train", "conv4", *settings(pipeline.data, runs), "--train.epochs", 2).code == 0  # it goes on
+
+
 def only_one(data: Path) -> None:
     (data / "train" / "class03" / "0.png").rename(data / "kept.png")
     shutil.rmtree(data / "train" / "class03")
@@ -171,9 +181,12 @@ def test_bad_classes(
         (8, "task.search.way: episodes of 5 classes cannot be drawn", ["search", "--task.search.way", 5]),
         (8, "task.train.way: episodes of 9 classes cannot", ["train", "gdas", "--task.train.way", 9]),
         (8, "images of 8x8 pixels are smaller than the 32 by", ["train", "gdas", "--task.stem", "imagenet"]),
-        (2, "train.validation: the data bring classes for", ["train", "gdas", "--train.validation", 0.3]),
+        (
+            2,
+            "train.validation: task fewshot brings a part for validation",
+            ["train", "gdas", "--train.validation", 0.3],
+        ),
         (2, "train.auxiliary: task fewshot has no auxiliary", ["train", "gdas", "--train.auxiliary", "true"]),
-        (2, "task.stem: conv4 reads the image itself", ["train", "conv4", "--train.cells", 4]),
         (2, "data.name: task fewshot takes image data sets", ["search", "--data", '{"name": "manual"}']),
     ],
 )

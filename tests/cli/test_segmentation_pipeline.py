@@ -196,7 +196,7 @@ def test_bad_data_leave_no_run(
         ("--task.classes", '["disk"]', "task.classes: the data have no class 'disk'; did you mean 'disc'?"),
         ("--task.output_stride", "16", "output_stride: stem cifar_half allows 8, 4, 2, got 16"),
         ("--train.batch_size", "1", "train.batch_size: must be at least 2 for task segmentation"),
-        ("--train.validation", "0.5", "train.validation: the data bring 4 images for validation"),
+        ("--train.validation", "0.5", "train.validation: task segmentation brings a part for validation"),
     ],
 )
 def test_bad_settings_leave_no_run(

@@ -31,6 +31,7 @@ from datanas.comparison.plan import Plan
 from datanas.comparison.pool import Command
 from datanas.comparison.stages import Stages
 from datanas.config import merge, read_yaml
+from datanas.engine.cells import all_cells
 from datanas.engine.config import resolve
 from datanas.errors import CheckpointError, ConfigError, Interrupted, RunInUseError
 from datanas.report.comparison import comparison_markdown, comparison_text
@@ -273,7 +274,7 @@ def test_same_size_cells_are_the_nearest_and_chosen_among_equals_by_the_seed(fin
     kept = stages.random_cells("test", 0, 1)[0]
     size = stages.parameters(kept)
     first, other = (stages.same_size_cells("egs", seed, kept) for seed in SEEDS)
-    equal = sum(stages.parameters(cell) == size for cell in plan.all_cells(plan.training(stages.recipe, 0), 20_000))
+    equal = sum(stages.parameters(cell) == size for cell in all_cells(plan.training(stages.recipe, 0), 20_000))
     for cells in (first, other):
         assert sum(stages.parameters(cell) == size for cell in cells) == min(10, equal - 1)
     assert equal < 11 or first != other
@@ -589,8 +590,10 @@ def test_the_command_with_processes_of_its_own(recipe: dict[str, Any], finished:
     assert first.stderr is not None
     while "1/6" not in (line := first.stderr.readline()):
         assert line, "ended without a run"
+    first.send_signal(signal.SIGSTOP)  # or it might end while the second starts
     second = by_command_line("-c", file)
     assert second.wait(60) == 7
+    first.send_signal(signal.SIGCONT)
     first.send_signal(signal.SIGTERM)
     first.communicate(timeout=60)
     assert first.returncode == 143

@@ -10,9 +10,10 @@ from tests import perplexing
 from tests.perplexing import Perplexing
 
 from datanas.config import parse_yaml
-from datanas.engine.config import Config, resolve
+from datanas.engine.config import Config, as_trained, resolve
 from datanas.engine.sections import GapConfig, SearchConfig, SGDConfig
 from datanas.errors import ConfigError
+from datanas.published import architecture
 from datanas.spaces import spaces
 from datanas.spaces.conv_cell import ConvCellSpace
 
@@ -138,3 +139,18 @@ def test_there_is_one_average_of_the_weights() -> None:
 def test_a_batch_holds_what_batch_norm_needs(section: str) -> None:
     with pytest.raises(ConfigError, match=rf"{section}\.batch_size: must be at least 2 for task classification, got 1"):
         resolve({section: {"batch_size": 1}})
+
+
+def test_what_a_reference_cannot_do_without_stands_above_the_recipe() -> None:
+    config = resolve({"task": {"name": "fewshot", "stem": "cifar"}, "train": {"cells": 5, "channels": 16}})
+    found = as_trained(config, architecture("conv4"))
+    assert (found.train.cells, found.train.auxiliary, found.train.channels) == (4, False, 16)
+    assert found.task.model_dump()["stem"] == "none"
+    assert as_trained(found, architecture("conv4")) == found
+
+
+def test_it_leaves_another_task_and_a_searched_cell_alone() -> None:
+    config = resolve({"train": {"cells": 5}})
+    assert as_trained(config, architecture("conv4")).task == config.task
+    assert as_trained(config, architecture("data_m7")) is config
+    assert as_trained(config, architecture("resnet18")).train.cells == 8

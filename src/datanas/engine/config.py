@@ -9,6 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, SerializeAsAny
 
+from datanas.architecture import Architecture
 from datanas.config import ComponentConfig, Section, apply_overrides, component, merge, read_yaml, validate
 from datanas.data import datasets
 from datanas.engine.sections import RunConfig, SearchConfig, TrainConfig, TruthConfig
@@ -135,6 +136,18 @@ def _name(raw: object) -> str | None:
     elif isinstance(raw, ComponentConfig):
         raw = raw.name
     return raw if isinstance(raw, str) else None
+
+
+def as_trained(config: Config, architecture: Architecture) -> Config:
+    """The configuration with what networks of the architecture's space are trained with whatever it says.
+
+    Settings of a component hold where the configuration has that component.
+    """
+    fixed = dict(spaces[architecture.space].fixed) if architecture.space in spaces else {}
+    for section in COMPONENTS.keys() & fixed.keys():
+        if fixed[section]["name"] != getattr(config, section).name:
+            del fixed[section]
+    return resolve(merge(config.model_dump(mode="json"), fixed)) if fixed else config
 
 
 def require_cells(config: Config, space: str) -> None:

@@ -8,7 +8,7 @@ from itertools import count
 import torch
 
 from datanas.architecture import Architecture
-from datanas.engine.config import Config
+from datanas.engine.config import Config, as_trained
 from datanas.engine.loop import Job
 from datanas.engine.search import SearchJob
 from datanas.engine.setup import load_task, memory_errors, select_device
@@ -40,6 +40,7 @@ def estimate_search(config: Config) -> str:
 
 def estimate_train(config: Config, architecture: Architecture) -> str:
     """Parameters, multiply-adds, memory, one measured step and the estimated time of a whole training."""
+    config = as_trained(config, architecture)
     with memory_errors():
         device = select_device(config)
         task = load_task(config, device)

@@ -15,7 +15,7 @@ from datanas.architecture import Architecture
 from datanas.config import parse_yaml, read_yaml
 from datanas.distributed import Processes
 from datanas.engine.changes import changed_facts, changed_settings, facts
-from datanas.engine.config import Config, resolve
+from datanas.engine.config import Config, as_trained, resolve
 from datanas.engine.setup import start
 from datanas.engine.width import keep_width
 from datanas.errors import CheckpointError, ConfigError, DataError
@@ -194,6 +194,8 @@ def begin_run(
     if config is None and resume is None:
         config = {}
     settings = load_run_config(resume) if config is None and resume is not None else resolve(config or {})
+    if architecture is not None:
+        settings = as_trained(settings, architecture)
     processes, device = start(settings)
     run = Run(settings, kind, device, processes)
     folder: RunFolder | None = None

@@ -123,6 +123,8 @@ class Space(ABC):
     """Of a network that is trained (`train.cells`)."""
     defaults: ClassVar[Mapping[str, Any]] = {}
     """Settings of other sections that suit the space, as `Task.defaults`."""
+    fixed: ClassVar[Mapping[str, Any]] = {}
+    """Settings of other sections, nested likewise, that its networks are trained with whatever a recipe says."""
 
     @abstractmethod
     def groups(self) -> dict[str, ChoiceGroup]:

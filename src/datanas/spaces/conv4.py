@@ -14,7 +14,8 @@ from datanas.config import ComponentConfig
 from datanas.errors import ConfigError
 from datanas.ops.norm import BatchNorm2d
 from datanas.spaces import register_space
-from datanas.spaces.base import Body, ChoiceGroup, Costs, Space, StemShape
+from datanas.spaces.base import Body, StemShape
+from datanas.spaces.reference import Reference
 
 WIDTH, BLOCKS = 64, 4
 
@@ -47,8 +48,8 @@ class Conv4Body(Body):
 
 
 @register_space("conv4")
-class Conv4Space(Space):
-    """Nothing to choose: `datanas train conv4` trains one under the budget and settings of a searched cell."""
+class Conv4Space(Reference):
+    """Four blocks; the image itself goes in, and the last features are the embedding."""
 
     class Config(ComponentConfig):
         name: Literal["conv4"] = "conv4"
@@ -60,19 +61,10 @@ class Conv4Space(Space):
         "task": {"name": "fewshot", "stem": "none"},
         "train": {"channels": WIDTH, "cells": BLOCKS, "auxiliary": False},
     }
-
-    def __init__(self, config: Config) -> None:
-        raise ConfigError("space.name: in conv4 there is nothing to choose; train it by `datanas train conv4`")
-
-    @property
-    def width(self) -> int:
-        raise NotImplementedError
-
-    def groups(self) -> dict[str, ChoiceGroup]:
-        return {}
-
-    def supernet_body(self, stem: nn.Module) -> Body:
-        raise NotImplementedError
+    fixed: ClassVar[Mapping[str, Any]] = {
+        "task": {"name": "fewshot", "stem": "none"},
+        "train": {"cells": BLOCKS, "auxiliary": False},
+    }
 
     @classmethod
     def network_body(
@@ -94,12 +86,3 @@ class Conv4Space(Space):
         if auxiliary:
             raise ConfigError("train.auxiliary: conv4 has no auxiliary tower; leave it off")
         return Conv4Body(shape.channels[1], channels)
-
-    def costs(self, stem: nn.Module, example: Any) -> dict[str, Costs]:
-        return {}
-
-    def identities(self, group: str) -> frozenset[str]:
-        return frozenset()
-
-    def parameter_free(self, group: str) -> frozenset[str]:
-        return frozenset()

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from datanas.architecture import Architecture
 from datanas.config import ComponentConfig
-from datanas.errors import ConfigError
 from datanas.spaces import register_space
-from datanas.spaces.base import Body, ChoiceGroup, Costs, Space
+from datanas.spaces.base import Body
+from datanas.spaces.reference import Reference
 from datanas.spaces.sequence import DEFAULTS, SIZE, Carried, Sequences, check_size, sequence_shape
 
 
@@ -50,8 +50,8 @@ class LSTMBody(Body):
 
 
 @register_space("lstm")
-class LSTMSpace(Space):
-    """Nothing to choose: `datanas train lstm` trains one under the budget and settings of a searched cell."""
+class LSTMSpace(Reference):
+    """One layer."""
 
     class Config(ComponentConfig):
         name: Literal["lstm"] = "lstm"
@@ -60,19 +60,7 @@ class LSTMSpace(Space):
     task: ClassVar[str] = "language"
     network_size: ClassVar[tuple[int, int]] = SIZE
     defaults: ClassVar[Mapping[str, Any]] = DEFAULTS
-
-    def __init__(self, config: Config) -> None:
-        raise ConfigError("space.name: in lstm there is nothing to choose; train it by `datanas train lstm`")
-
-    @property
-    def width(self) -> int:
-        raise NotImplementedError
-
-    def groups(self) -> dict[str, ChoiceGroup]:
-        return {}
-
-    def supernet_body(self, stem: nn.Module) -> Body:
-        raise NotImplementedError
+    fixed: ClassVar[Mapping[str, Any]] = {"train": {"cells": 1, "auxiliary": False}}
 
     @classmethod
     def network_body(
@@ -89,12 +77,3 @@ class LSTMSpace(Space):
         shape = sequence_shape(stem, channels, cls.name)
         check_size(cls.name, cells, auxiliary)
         return LSTMBody(shape.width, channels)
-
-    def costs(self, stem: nn.Module, example: Any) -> dict[str, Costs]:
-        return {}
-
-    def identities(self, group: str) -> frozenset[str]:
-        return frozenset()
-
-    def parameter_free(self, group: str) -> frozenset[str]:
-        return frozenset()

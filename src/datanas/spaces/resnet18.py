@@ -12,7 +12,8 @@ from datanas.config import ComponentConfig
 from datanas.errors import ConfigError
 from datanas.ops.norm import BatchNorm2d
 from datanas.spaces import register_space
-from datanas.spaces.base import Body, ChoiceGroup, Costs, Space, StemShape
+from datanas.spaces.base import Body, StemShape
+from datanas.spaces.reference import Reference
 
 BLOCKS = 8
 
@@ -62,8 +63,8 @@ class ResNet18Body(Body):
 
 
 @register_space("resnet18")
-class ResNet18Space(Space):
-    """Nothing to choose: `datanas train resnet18` trains one under the budget and settings of a searched cell."""
+class ResNet18Space(Reference):
+    """Eight blocks in four stages."""
 
     class Config(ComponentConfig):
         name: Literal["resnet18"] = "resnet18"
@@ -71,19 +72,7 @@ class ResNet18Space(Space):
     name: ClassVar[str] = "resnet18"
     network_size: ClassVar[tuple[int, int]] = (64, BLOCKS)
     defaults: ClassVar[Mapping[str, Any]] = {"train": {"channels": 64, "cells": BLOCKS, "auxiliary": False}}
-
-    def __init__(self, config: Config) -> None:
-        raise ConfigError("space.name: in resnet18 there is nothing to choose; train it by `datanas train resnet18`")
-
-    @property
-    def width(self) -> int:
-        raise NotImplementedError
-
-    def groups(self) -> dict[str, ChoiceGroup]:
-        return {}
-
-    def supernet_body(self, stem: nn.Module) -> Body:
-        raise NotImplementedError
+    fixed: ClassVar[Mapping[str, Any]] = {"train": {"cells": BLOCKS, "auxiliary": False}}
 
     @classmethod
     def network_body(
@@ -105,12 +94,3 @@ class ResNet18Space(Space):
         if auxiliary:
             raise ConfigError("train.auxiliary: resnet18 has no auxiliary tower; leave it off")
         return ResNet18Body(shape, channels)
-
-    def costs(self, stem: nn.Module, example: Any) -> dict[str, Costs]:
-        return {}
-
-    def identities(self, group: str) -> frozenset[str]:
-        return frozenset()
-
-    def parameter_free(self, group: str) -> frozenset[str]:
-        return frozenset()
