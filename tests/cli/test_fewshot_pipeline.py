@@ -180,7 +180,11 @@ def test_bad_classes(
         (2, "task.search.way: must be at least 2, got 1", ["search", "--task.search.way", 1]),
         (8, "task.search.way: episodes of 5 classes cannot be drawn", ["search", "--task.search.way", 5]),
         (8, "task.train.way: episodes of 9 classes cannot", ["train", "gdas", "--task.train.way", 9]),
-        (8, "images of 8x8 pixels are smaller than the 32 by", ["train", "gdas", "--task.stem", "imagenet"]),
+        (
+            2,
+            "task.stem: a network behind the stem imagenet divides height and width by 32",
+            ["train", "gdas", "--task.stem", "imagenet"],
+        ),
         (
             2,
             "train.validation: task fewshot brings a part for validation",

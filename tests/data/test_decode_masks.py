@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from datanas.data.decode_masks import Pair, decode_pairs
 from datanas.data.masks import VOID
@@ -54,6 +54,16 @@ def test_files_and_bytes_are_alike(tmp_path: Path) -> None:
     found = decode_pairs(pairs, "made up")
     assert found.images[0].equal(found.images[1])
     assert found.masks[0].equal(found.masks[1])
+
+
+def test_a_photograph_is_turned_upright_as_its_camera_says() -> None:
+    """By 180 degrees here, where the size would tell nothing."""
+    image, file = Image.fromarray(COLOUR[::-1, ::-1].copy()), io.BytesIO()
+    exif = image.getexif()
+    exif[ExifTags.Base.Orientation] = 3
+    image.save(file, "PNG", exif=exif)
+    found = decode_pairs([Pair("a", file.getvalue(), CLASSES)], "made up")
+    assert found.images[0].permute(1, 2, 0).tolist() == COLOUR.tolist()
 
 
 def test_large_images_are_reduced_without_mixing_classes() -> None:

@@ -67,6 +67,14 @@ def test_a_voc_mask_that_is_missing_is_named(voc: Path) -> None:
         load(voc)
 
 
+def test_an_image_that_both_lists_name_is_refused(voc: Path) -> None:
+    """SBD's own list of training images holds some of VOC's validation images."""
+    lists = voc / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation"
+    (lists / "train_aug.txt").write_text("one\ntwo\n")
+    with pytest.raises(DataError, match="both name two; what is tested must not be trained on"):
+        load(voc)
+
+
 def test_the_pack_of_voc(shared: Callable[[str], Path]) -> None:
     data = load(shared("voc2012_subset.npz"))
     assert (len(data.train), len(data.test), len(data.classes)) == (1000, 445, 21)

@@ -101,6 +101,40 @@ def test_a_language_model_is_rebuilt_with_its_vocabulary(tmp_path: Path) -> None
     assert "architecture" not in {*json.loads((folder / "config.json").read_text())}
 
 
+EPISODE = {"way": 2, "query": 2}
+
+
+@pytest.mark.parametrize(
+    ("cell", "settings"),
+    [
+        ("gdas", {"task": {"name": "clustering"}}),
+        ("conv4", {"task": {"name": "fewshot", "train": EPISODE, "test": {**EPISODE, "episodes": 2}, "episodes": 1}}),
+        (
+            "gdas",
+            {
+                "task": {"name": "segmentation", "crop": 16, "head_channels": 4},
+                "data": {"name": "photo_scenes", "size": 16, "train_scenes": 4, "test_scenes": 2},
+            },
+        ),
+    ],
+    ids=["clustering", "fewshot", "segmentation"],
+)
+def test_networks_of_other_tasks_are_rebuilt_and_say_how_images_are_prepared(
+    tmp_path: Path, cell: str, settings: dict[str, Any]
+) -> None:
+    size = {"channels": 2, "cells": 3, "epochs": 1, "batch_size": 2}
+    config = merge({"run": {"root": str(tmp_path), "name": "run"}, "device": "cpu", "train": size}, settings)
+    config.setdefault("data", {"name": "photos", "per_class": 10, "test_per_class": 4})
+    trained = datanas.train(datanas.architecture(cell), config, quiet=True)
+    folder = export(trained.path, tmp_path / "exported")
+    _, task, _ = restore(trained.path)
+    assert json.loads((folder / "config.json").read_text())["preprocessing"] == task.preprocessing() != {}
+    x = torch.randn(2, *task.example_shape, generator=torch.Generator().manual_seed(0))
+    outputs = [network(x) for network in (datanas.load_network(folder), trained.network)]
+    found, expected = ([*vars(each).values()] if not isinstance(each, torch.Tensor) else [each] for each in outputs)
+    torch.testing.assert_close(found, expected)
+
+
 def test_a_folder_in_use_is_refused(run: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ConfigError, match="exists and is not empty; choose another folder"):

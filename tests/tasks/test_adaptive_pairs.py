@@ -45,6 +45,14 @@ def brute_force(cosines: Tensor, believed: Tensor, upper: float, lower: float) -
     return total, count
 
 
+def test_autocast_leaves_cosines_their_digits() -> None:
+    """Which thresholds need, and without which no pair's loss could pass 4.9."""
+    features = label_features(logits(9, 10, torch.float32))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = similarities(features)
+    assert torch.equal(found, similarities(features))
+
+
 def test_thresholds_start_apart_and_meet_at_one_half() -> None:
     assert thresholds(0.0) == (0.95, 0.455)
     assert thresholds(0.2) == pytest.approx((0.75, 0.475))

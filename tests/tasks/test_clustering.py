@@ -211,6 +211,18 @@ def test_pairs_across_processes_count_in_loss_and_gradient(settings: dict[str, A
     assert gradient.any()
 
 
+def test_a_process_needs_two_images_of_a_batch() -> None:
+    """Whose pooled maps its batch norm takes statistics of."""
+
+    def split(processes: Processes) -> None:
+        made = task()
+        made.processes = processes
+        made.split_train(0.0, 2)
+
+    with pytest.raises(ConfigError, match=r"batch_size: 2 images among 2 processes .* clustering needs 2"):
+        together(split)
+
+
 def test_processes_find_together_what_one_finds_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datanas.tasks.clustering.EVALUATION_BATCH", 10)
 

@@ -283,7 +283,7 @@ def test_the_fingerprint_knows_pixels_classes_and_splits() -> None:
 
 def test_images_smaller_than_the_strides_are_refused() -> None:
     small = ClassSplitData(classes(10, "train", size=7), None, classes(4, "test", size=7))
-    with pytest.raises(DataError, match=r"images of 7x7 pixels are smaller than the 8 by which .* stem cifar_half"):
+    with pytest.raises(ConfigError, match=r"task\.stem: .* the stem cifar_half divides .* by 8, .* have 7 pixels"):
         task(small)
     assert task(small, stem="cifar").num_classes == 64
     assert task(small, stem="none").example_shape == (1, 7, 7)

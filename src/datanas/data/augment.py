@@ -146,6 +146,11 @@ def normalise(images: Batch, mean: Float[Tensor, " c"], std: Float[Tensor, " c"]
     return _standardise(images, mean, std).contiguous(memory_format=torch.channels_last)
 
 
+def normalisation(mean: Float[Tensor, " c"], std: Float[Tensor, " c"]) -> dict[str, list[float]]:
+    """The statistics of `normalise` as plain numbers, for who prepares images without it."""
+    return {"mean": [round(value, 6) for value in mean.tolist()], "std": [round(value, 6) for value in std.tolist()]}
+
+
 def _standardise(images: Batch, mean: Tensor, std: Tensor) -> Float32[Tensor, "b c h w"]:
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise ValueError(f"images must be uint8 or floating, got {images.dtype}")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from datanas.data.masks import VOID, SegmentationSet
@@ -101,7 +101,7 @@ def _mask_values(mask: Encoded | NDArray[Any], where: str) -> NDArray[Any]:
 
 
 def _open(source: Encoded, where: str) -> Image.Image:
-    """The pixels of an encoded image.
+    """The pixels of an encoded image, upright as its camera's rotation mark says.
 
     Raises:
         DataError: it is broken, after `where`.
@@ -109,7 +109,7 @@ def _open(source: Encoded, where: str) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
         image.load()
-        return image
+        return ImageOps.exif_transpose(image)
     except FileNotFoundError:
         raise DataError(f"{where} is missing: no such file: {source!r}") from None
     except UnidentifiedImageError:

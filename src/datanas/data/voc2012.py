@@ -71,6 +71,10 @@ class Voc2012(Dataset[SegmentationData]):
             train, test = (_packed_pairs(archive, part, where) for part in ("train", "val"))
         else:
             train, test = self._listed_pairs(where)
+        if twice := {pair.name for pair in train} & {pair.name for pair in test}:
+            raise DataError(
+                f"{where}: the list for training and val both name {min(twice)}; what is tested must not be trained on"
+            )
         longest = self.config.longest
         data = SegmentationData(
             decode_pairs(train, f"{where}: train", longest=longest),

@@ -3,7 +3,8 @@
 What a layer of stride 2 gives for the four shifts of its input, and what follows it gives for each of these, put side
 by side, is what the layer without stride and its followers with doubled dilation would give (the "a trous" computation;
 Shensa, IEEE TSP 1992; Long, Shelhamer and Darrell, CVPR 2015, Section 3.2). No layer needs to know of it, so any
-operation serves and keeps its weights. Beyond the border are zeros.
+operation serves and keeps its weights. Only near the border it differs: a map that was shifted by one has zeros where
+the row or column before it was, and beyond its end.
 """
 
 from __future__ import annotations

@@ -58,6 +58,8 @@ class Task(ABC, Generic[BatchT]):
     """Whether some data bring one and others do not, so that only a task with its data knows."""
     smallest_batch: ClassVar[int] = 2
     """The least `batch_size` that its networks, whose batch norm takes statistics from a batch, can do with."""
+    smallest_share: ClassVar[int] = 1
+    """The least part of a batch that a process can do with."""
     default_classes: ClassVar[int] = 10
     """Outputs of the head of a network that is built without data, where nothing is said."""
     defaults: ClassVar[Mapping[str, Any]] = {}
@@ -201,6 +203,19 @@ class Task(ABC, Generic[BatchT]):
 
         Where the data bring their own (`has_validation`), the share is 0 and that is the part `validation`.
         """
+
+    def require_share(self, batch_size: int) -> None:
+        """Refuse, before the first step, a batch that the processes cannot share.
+
+        Raises:
+            ConfigError: it cannot be divided equally, or a share is smaller than `smallest_share`.
+        """
+        share = self.processes.share(batch_size)
+        if share.stop - share.start < self.smallest_share:
+            raise ConfigError(
+                f"batch_size: {batch_size} {self.unit}s among {self.processes.size} processes are too few; the batch "
+                f"norm of task {self.config.name} needs {self.smallest_share} each"
+            )
 
     @abstractmethod
     def steps_per_epoch(self, part: Part) -> int:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from datanas import seeding
 from datanas.config import ComponentConfig
-from datanas.data.augment import Augment, augment, normalise
+from datanas.data.augment import Augment, augment, normalisation, normalise
 from datanas.data.base import ImageData
 from datanas.data.batches import Stream, sequential, split, stratified
 from datanas.data.file_set import ImageFileData
@@ -24,11 +24,9 @@ from datanas.errors import ConfigError, DataError
 from datanas.ops.norm import BatchNorm2d
 from datanas.tasks import register_task
 from datanas.tasks.base import Model, Part, Task
-from datanas.tasks.stems import STEM_KINDS, StemKind, image_stem, stem_stride
+from datanas.tasks.stems import STEM_KINDS, StemKind, image_stem, require_size
 
 EVALUATION_BATCH = 250
-REDUCTIONS = 4
-"""By how much a body divides height and width."""
 TOP = 5
 
 
@@ -111,21 +109,12 @@ class Classification(Task[ImageBatch]):
         assert isinstance(config, self.Config)
         self.config = config
         self.data: ImageData | ImageFileData = data
-        self._require_size()
+        require_size(data.image_shape, config.stem)
         self.device = device
         self._seed = seed
         self._train, self._test = data.train.to(device), data.test.to(device)
         self._streams: dict[Part, Stream] = {}
         self._held_out: dict[Part, Tensor | None] = {"test": None}
-
-    def _require_size(self) -> None:
-        needed = stem_stride(self.config.stem) * REDUCTIONS
-        side = min(self.example_shape[1:])
-        if side < needed:
-            raise ConfigError(
-                f"task.stem: a network behind the stem {self.config.stem} divides height and width by {needed}, but "
-                f"these images have {side} pixels; take a stem that divides less, or larger images"
-            )
 
     @classmethod
     def stem(cls, config: ComponentConfig, in_channels: int, channels: int) -> nn.Module:
@@ -154,8 +143,7 @@ class Classification(Task[ImageBatch]):
 
     def preprocessing(self) -> dict[str, Any]:
         """With `crop_pct`, the share of an image's shorter side that is measured, as timm calls it."""
-        mean, std = ([round(value, 6) for value in each.tolist()] for each in (self.data.mean, self.data.std))
-        return {"mean": mean, "std": std, "crop_pct": self.data.centre_share}
+        return {**normalisation(self.data.mean, self.data.std), "crop_pct": self.data.centre_share}
 
     def fingerprint(self) -> str:
         found = sha256(json.dumps(self.describe(), sort_keys=True).encode())
@@ -205,7 +193,7 @@ class Classification(Task[ImageBatch]):
 
     def _add(self, part: Part, indices: Tensor, batch_size: int) -> None:
         self._streams[part] = Stream(self._train, indices, batch_size, self._seed, part)
-        self.processes.share(self._streams[part].batch_size)  # told now where it cannot be
+        self.require_share(self._streams[part].batch_size)
         self._held_out[part] = indices
 
     def steps_per_epoch(self, part: Part) -> int:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from datanas import seeding
 from datanas.config import ComponentConfig
-from datanas.data.augment import Augment, augment, normalise
+from datanas.data.augment import Augment, augment, normalisation, normalise
 from datanas.data.base import ImageData, Images, ImageSet, Labels
 from datanas.data.batches import Stream, sequential, split, stratified
 from datanas.data.file_set import ImageFileData
@@ -33,11 +33,9 @@ from datanas.tasks.base import Model, Part, Task
 from datanas.tasks.cluster_head import Assignment, ClusterHead
 from datanas.tasks.cluster_tally import ClusterTally
 from datanas.tasks.matching import agreement, k_means
-from datanas.tasks.stems import STEM_KINDS, StemKind, image_stem, stem_stride
+from datanas.tasks.stems import STEM_KINDS, StemKind, image_stem, require_size
 
 EVALUATION_BATCH = 250
-CELLS_STRIDE = 4
-"""By how much the cells of a convolutional network divide height and width."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +70,7 @@ class Clustering(Task[ViewBatch]):
         train_augment: Augment = Augment()
 
     score: ClassVar[str] = "nmi"
+    smallest_share: ClassVar[int] = 2  # the head averages each image to one place, and a pair takes two
     defaults: ClassVar[Mapping[str, Any]] = {
         "space": {"name": "conv_cell", "cells": 5},
         "search": {
@@ -94,7 +93,7 @@ class Clustering(Task[ViewBatch]):
         assert isinstance(config, self.Config)
         self.config = config
         self.data: ImageData | ImageFileData = data
-        self._require_size()
+        require_size(data.image_shape, config.stem)
         self.device = device
         self._seed = seed
         self._train: ImageSource = data.train.to(device)
@@ -105,15 +104,6 @@ class Clustering(Task[ViewBatch]):
         self._members: dict[Part, Int64[Tensor, " m"]] = {}
         self._lambda, self._finished = 0.0, 0
         self._add_members("test", torch.arange(len(self._test)))
-
-    def _require_size(self) -> None:
-        needed = stem_stride(self.config.stem) * CELLS_STRIDE
-        side = min(self.example_shape[1:])
-        if side < needed:
-            raise ConfigError(
-                f"task.stem: a network behind the stem {self.config.stem} divides height and width by {needed}, but "
-                f"these images have {side} pixels; take a stem that divides less, or larger images"
-            )
 
     @classmethod
     def stem(cls, config: ComponentConfig, in_channels: int, channels: int) -> nn.Module:
@@ -154,8 +144,7 @@ class Clustering(Task[ViewBatch]):
 
     def preprocessing(self) -> dict[str, Any]:
         """With `crop_pct`, the share of an image's shorter side that is measured, as timm calls it."""
-        mean, std = ([round(value, 6) for value in each.tolist()] for each in (self.data.mean, self.data.std))
-        return {"mean": mean, "std": std, "crop_pct": self.data.centre_share}
+        return {**normalisation(self.data.mean, self.data.std), "crop_pct": self.data.centre_share}
 
     def fingerprint(self) -> str:
         found = sha256(json.dumps(self.describe(), sort_keys=True).encode())
@@ -196,7 +185,7 @@ class Clustering(Task[ViewBatch]):
     def _add(self, part: Part, indices: Int64[Tensor, " m"], batch_size: int) -> None:
         self._add_members(part, indices)
         self._streams[part] = Stream(self._train, indices, batch_size, self._seed, part)
-        self.processes.share(self._streams[part].batch_size)  # told now where it cannot be
+        self.require_share(self._streams[part].batch_size)
 
     def _add_members(self, part: Part, indices: Int64[Tensor, " m"]) -> None:
         if len(indices) < self.num_classes:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from hashlib import sha256
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Float32, Int64
@@ -16,23 +16,21 @@ from torch import Tensor, nn
 
 from datanas import seeding
 from datanas.config import ComponentConfig, Section
-from datanas.data.augment import Augment, augment, normalise
+from datanas.data.augment import Augment, augment, normalisation, normalise
 from datanas.data.base import ImageData, Images
 from datanas.data.batches import parse_ratio
 from datanas.data.class_splits import ClassSplitData, choose_classes, regroup
 from datanas.data.episodes import EpisodeSampler, EpisodeShape
-from datanas.errors import ConfigError, DataError
+from datanas.errors import ConfigError
 from datanas.tasks import register_task
 from datanas.tasks.base import Model, Part, Task
 from datanas.tasks.embedding import EmbeddingHead, FlatHead, ImageItself
 from datanas.tasks.prototypes import accuracies, half_width, log_probs, of_own_class
-from datanas.tasks.stems import STEM_KINDS, StemKind, image_stem, stem_stride
+from datanas.tasks.stems import STEM_KINDS, StemKind, image_stem, require_size
 
 EVALUATION_BATCH = 250
 BLOCK = 50
 """Episodes that are drawn at a time, and measured together where all images are embedded."""
-HALVED = 4
-"""By how much the cells of a convolutional network divide height and width."""
 SEARCH_PARTS = ("weights", "alpha")
 _Measure = Callable[[Model, str, Sequence[Tensor]], Iterator[Tensor]]
 NOT_AUGMENTED = Augment(crop_padding=0, flip=False)
@@ -124,7 +122,7 @@ class FewShot(Task[EpisodeBatch]):
             # Not by the seed of the run: runs of several seeds are to be compared on the same classes.
             data = regroup(data, Fraction(str(config.test_classes)), seed=0)
         if not isinstance(data, ClassSplitData):
-            raise ConfigError("data.name: task fewshot takes image data sets")
+            raise ConfigError("data.name: task fewshot takes image data sets in memory, such as class_folders")
         self.config = config
         self.data = data
         self.device = device
@@ -134,7 +132,8 @@ class FewShot(Task[EpisodeBatch]):
         self._sources: dict[str, str] = {}
         self._samplers: dict[str, EpisodeSampler] = {}
         self._batch_sizes: dict[str, int] = {}
-        _require_size(data.image_shape, config.stem)
+        if config.stem != "none":
+            require_size(data.image_shape, config.stem)
         for name in self._sets.keys() - {"train"}:
             self._add(name, name)
 
@@ -165,6 +164,9 @@ class FewShot(Task[EpisodeBatch]):
         for name, part in self.data.parts().items():
             found[name] = {"classes": len(part.classes), "images": len(part)}
         return found
+
+    def preprocessing(self) -> dict[str, Any]:
+        return normalisation(self.data.mean, self.data.std)
 
     def fingerprint(self) -> str:
         found = sha256(json.dumps(self.describe(), sort_keys=True).encode())
@@ -234,7 +236,7 @@ class FewShot(Task[EpisodeBatch]):
             setting=f"task.{section}",
         )
         if batch_size is not None:
-            self.processes.share(batch_size)  # told now where it cannot be
+            self.require_share(batch_size)
             self._batch_sizes[part] = batch_size
 
     def steps_per_epoch(self, part: Part) -> int:
@@ -328,18 +330,3 @@ class FewShot(Task[EpisodeBatch]):
 def _figures(scores: Float[Tensor, "e w q w"]) -> Float[Tensor, "2 e"]:
     """Accuracy and mean loss of each episode."""
     return torch.stack((accuracies(scores), -of_own_class(scores).double().mean(dim=(-2, -1))))
-
-
-def _require_size(shape: tuple[int, int, int], stem: str) -> None:
-    """Refuse images that the network would divide away.
-
-    Raises:
-        DataError: one side is smaller than the product of all strides.
-    """
-    _, height, width = shape
-    smallest = 1 if stem == "none" else HALVED * stem_stride(cast(StemKind, stem))
-    if min(height, width) < smallest:
-        raise DataError(
-            f"data: images of {width}x{height} pixels are smaller than the {smallest} by which a network with the stem "
-            f"{stem} divides height and width; take larger images, or another task.stem"
-        )

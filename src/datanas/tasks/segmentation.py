@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from datanas import seeding
 from datanas.config import ComponentConfig
-from datanas.data.augment import normalise
+from datanas.data.augment import normalisation, normalise
 from datanas.data.augment_masks import MaskAugment, cut_image, cut_mask, draw_windows
 from datanas.data.batches import Order, split, stratified
 from datanas.data.masks import VOID, SegmentationData, SegmentationSet
@@ -28,12 +28,10 @@ from datanas.tasks.base import Model, Part, Task
 from datanas.tasks.deeplab import SegmentationHead
 from datanas.tasks.multi_scale import log_probabilities
 from datanas.tasks.region_tally import RegionTally, ScoredClasses, by_pixel
-from datanas.tasks.stems import STEM_KINDS, StemKind, image_stem, stem_stride
+from datanas.tasks.stems import CELLS_STRIDE, STEM_KINDS, StemKind, image_stem, stem_stride
 
 EVALUATION_PIXELS = 1 << 20
 """Of the images that are measured together, at most; a larger one is measured alone."""
-BODY_STRIDE = 4
-"""By how much the two reduction cells of a body divide height and width."""
 SMALLEST_SHARE = 2
 """Images a process: the head pools each to one place, of which batch norm needs two."""
 
@@ -54,7 +52,7 @@ class SegmentationBatch:
 
 def output_strides(stem: StemKind) -> dict[int, int]:
     """By how much features may be smaller than the image behind a stem, and for each how many reductions are dense."""
-    whole = stem_stride(stem) * BODY_STRIDE
+    whole = stem_stride(stem) * CELLS_STRIDE
     return {whole // 2**dense: dense for dense in range(3)}
 
 
@@ -102,6 +100,7 @@ class Segmentation(Task[SegmentationBatch]):
             return 0 if self.output_stride is None else output_strides(self.stem)[self.output_stride]
 
     score: ClassVar[str] = "miou"
+    smallest_share: ClassVar[int] = SMALLEST_SHARE
     validation_is_up_to_data: ClassVar[bool] = True
     default_size: ClassVar[int | None] = 64
     default_classes: ClassVar[int] = 21
@@ -171,6 +170,9 @@ class Segmentation(Task[SegmentationBatch]):
             "shape": list(self.example_shape),
         }
 
+    def preprocessing(self) -> dict[str, Any]:
+        return normalisation(self.data.mean, self.data.std)
+
     def fingerprint(self) -> str:
         found = sha256(json.dumps(self.describe(), sort_keys=True).encode())
         for part in sorted(self._chosen):
@@ -225,13 +227,7 @@ class Segmentation(Task[SegmentationBatch]):
             )
         self._orders[part] = Order(indices, batch_size, self._seed, part)
         self._choose(part, indices)
-        size = self._orders[part].batch_size
-        share = self.processes.share(size)  # told now where it cannot be
-        if share.stop - share.start < SMALLEST_SHARE:
-            raise ConfigError(
-                f"batch_size: {size} images among {self.processes.size} processes are too few; the batch norm behind "
-                f"the head's pooling needs {SMALLEST_SHARE} each"
-            )
+        self.require_share(self._orders[part].batch_size)
 
     def _choose(self, part: Part, indices: Tensor) -> None:
         self._chosen[part] = indices

@@ -6,10 +6,13 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from datanas.errors import ConfigError
 from datanas.ops.norm import BatchNorm2d
 from datanas.spaces.base import StemShape
 
 STEM_MULTIPLIER = 3
+CELLS_STRIDE = 4
+"""By how much the two reduction cells of a body divide height and width."""
 StemKind = Literal["cifar", "cifar_half", "plain", "plain_half", "imagenet"]
 STEM_KINDS = (
     "cifar has three times the first cell's width, plain just that; cifar_half and plain_half halve the image first "
@@ -33,6 +36,23 @@ def image_stem(kind: StemKind, in_channels: int, channels: int, dense: int = 0) 
 def stem_stride(kind: StemKind) -> int:
     """By how much a stem divides height and width."""
     return 8 if kind == "imagenet" else 2 if kind.endswith("_half") else 1
+
+
+def require_size(image_shape: tuple[int, int, int], kind: StemKind) -> None:
+    """Refuse images that stem and cells would divide away.
+
+    Args:
+        image_shape: (c, h, w).
+
+    Raises:
+        ConfigError: a side is smaller than the product of all strides.
+    """
+    needed, side = stem_stride(kind) * CELLS_STRIDE, min(image_shape[1:])
+    if side < needed:
+        raise ConfigError(
+            f"task.stem: a network behind the stem {kind} divides height and width by {needed}, but these images have "
+            f"{side} pixels; take a stem that divides less, or larger images"
+        )
 
 
 class CifarStem(nn.Module):
