@@ -18,6 +18,7 @@ from torch import Tensor
 from datanas.architecture import Architecture
 from datanas.config import Section, validate
 from datanas.errors import CheckpointError, ConfigError
+from datanas.hardware import place
 from datanas.network import Network, build_network
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
@@ -95,4 +96,4 @@ def load_network(folder: str | Path, device: torch.device | str = "cpu") -> Netw
         raise CheckpointError(
             f"{Path(folder) / WEIGHTS_FILE}: not this network: {str(error).splitlines()[0]}"
         ) from None
-    return network.to(device)
+    return place(network, torch.device(device))

@@ -112,6 +112,11 @@ def test_more_images_than_there_are_cannot_be_taken(unpacked: Path) -> None:
         load(unpacked, train_images=7)
 
 
+def test_too_few_images_for_every_class_are_refused(unpacked: Path) -> None:
+    with pytest.raises(DataError, match=r"class .* has no training image"):
+        load(unpacked, train_images=1)
+
+
 def test_an_empty_place_is_refused_with_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"looked for .*tinyimagenet20\.npz.*val_annotations\.txt; set --data\.root"):
         load(tmp_path)

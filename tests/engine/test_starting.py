@@ -10,6 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from datanas.engine.config import resolve
+from datanas.engine.dry_run import estimate_train
 from datanas.engine.evaluation import NETWORK_FILE
 from datanas.engine.starting import load_weights
 from datanas.engine.train import TrainResult, train
@@ -79,6 +81,12 @@ def test_another_network_is_refused_and_nothing_is_written(
     with pytest.raises(CheckpointError, match=message):
         train(CELL, settings, quiet=True)
     assert not (Path(settings["run"]["root"]) / settings["run"]["name"]).exists()
+
+
+def test_an_estimate_refuses_what_the_training_would(first: TrainResult, config: Make) -> None:
+    settings = resolve(config(train={"start_from": str(first.path), "channels": 6}))
+    with pytest.raises(CheckpointError, match="the network needs"):
+        estimate_train(settings, CELL)
 
 
 def test_a_file_that_holds_no_network_is_refused(first: TrainResult, tmp_path: Path) -> None:

@@ -46,11 +46,12 @@ class TinyImageNet(Dataset[ImageData]):
         path = self._find()
         where = f"tinyimagenet {path}"
         train, test, classes = _read_npz(path, where) if path.is_file() else _read_folder(path, where)
-        check_images(train, test, classes, where)
         if train.images.shape[1:] != SHAPE:
             raise DataError(f"{where}: images must be 64x64, got {train.images.shape[3]}x{train.images.shape[2]}")
         train = _prefix(train, self.config.train_images, f"{where}: train_images")
-        return ImageData(train, _prefix(test, self.config.test_images, f"{where}: test_images"), classes)
+        test = _prefix(test, self.config.test_images, f"{where}: test_images")
+        check_images(train, test, classes, where)
+        return ImageData(train, test, classes)
 
     def _find(self) -> Path:
         root = self.config.root

@@ -36,9 +36,10 @@ def model_card(
         "",
         "## Data",
         f"`{config.data.name}`: {_summary(task.describe())}.",
+        *([f"Stem and body began with the weights of `{settings.start_from}`."] if settings.start_from else []),
         "",
         "## Figures",
-        f"Measured once, at the end of {settings.epochs} epochs of training with seed {config.seed}.",
+        f"Measured once, at the end of {_epochs(settings.epochs)} of training with seed {config.seed}.",
         "",
         "| figure | value |",
         "|---|---|",
@@ -81,6 +82,10 @@ def _rows(task: Task[Any], figures: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("parameters", f"{figures['parameters']:,}"),
         ("multiply-adds", f"{figures['macs'] / 1e6:,.1f} M {task.one()}"),
     ]
+
+
+def _epochs(count: int) -> str:
+    return "one epoch" if count == 1 else f"{count} epochs"
 
 
 def _summary(description: Mapping[str, Any]) -> str:

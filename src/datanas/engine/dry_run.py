@@ -12,6 +12,7 @@ from datanas.engine.config import Config, as_trained
 from datanas.engine.loop import Job
 from datanas.engine.search import SearchJob
 from datanas.engine.setup import load_task, memory_errors, select_device
+from datanas.engine.starting import starting_weights
 from datanas.engine.train_job import TrainJob
 from datanas.engine.width import with_width
 from datanas.hardware import count_macs, count_parameters, median_seconds, peak_memory
@@ -45,7 +46,8 @@ def estimate_train(config: Config, architecture: Architecture) -> str:
         device = select_device(config)
         task = load_task(config, device)
         config = with_width(architecture, config, task)
-        job = TrainJob(config, architecture, task, device)
+        start = starting_weights(config)
+        job = TrainJob(config, architecture, task, device, start=start)
         step, measure = measure_job(job, device)
     measured = -(-config.train.epochs // config.train.validate_every)
     return "\n".join(

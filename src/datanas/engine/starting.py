@@ -8,10 +8,20 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from datanas.engine.config import Config
 from datanas.engine.evaluation import NETWORK_FILE
 from datanas.errors import CheckpointError
 
 TRANSFERRED = ("stem.", "body.")
+
+
+def starting_weights(config: Config) -> dict[str, Tensor] | None:
+    """What `train.start_from` names; None where it names nothing.
+
+    Raises:
+        CheckpointError: as `load_weights`.
+    """
+    return None if config.train.start_from is None else load_weights(config.train.start_from)
 
 
 def load_weights(source: Path) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from datanas.engine.evaluation import NETWORK_FILE, Evaluation, measure
 from datanas.engine.loop import run_job
 from datanas.engine.run import begin_run, load_run_config
 from datanas.engine.setup import load_task, memory_errors
-from datanas.engine.starting import load_weights
+from datanas.engine.starting import starting_weights
 from datanas.engine.train_job import TrainJob
 from datanas.engine.width import with_width
 
@@ -77,8 +77,7 @@ def train(
             task = load_task(run.config, run.device, run.processes)
             assert run.architecture is not None
             run.config = with_width(run.architecture, run.config, task)
-            source = run.config.train.start_from
-            start = None if source is None or run.has_begun else load_weights(source)
+            start = None if run.has_begun else starting_weights(run.config)
             job = TrainJob(run.config, run.architecture, task, run.device, run.processes, start)
         run.open(task, job.length, {"architecture.json": chosen.to_json()})
         run_job(job, run, quiet=quiet)
