@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from datanas.data.base import ImageSet
-from datanas.data.batches import Stream, parse_ratio, sequential, split, stratified
+from datanas.data.batches import Stream, held_out, parse_ratio, sequential, split, stratified, unlabelled
 from datanas.errors import DataError
 
 labels_of = st.lists(st.integers(0, 4), min_size=2, max_size=60).map(torch.tensor)
@@ -75,6 +75,25 @@ def test_a_split_mixes_each_class() -> None:
 def test_an_empty_part_is_refused() -> None:
     with pytest.raises(DataError, match="1 images cannot be split 1:1"):
         split(torch.tensor([0]), "1:1", 0)
+
+
+def test_what_is_held_out_is_balanced_and_the_rest_is_kept() -> None:
+    labels = torch.arange(3).repeat(20)
+    held, kept = held_out(labels, 0.2, seed=3)
+    assert torch.bincount(labels[held]).tolist() == [4, 4, 4]
+    assert sorted([*held.tolist(), *kept.tolist()]) == list(range(60))
+    assert held_out(unlabelled(60), 0.2, seed=3)[0].tolist() != held.tolist()
+
+
+def test_the_share_0_holds_out_none() -> None:
+    held, kept = held_out(unlabelled(7), 0.0, seed=3)
+    assert (held.tolist(), kept.tolist()) == ([], list(range(7)))
+
+
+def test_a_held_out_share_is_the_decimal_that_was_written() -> None:
+    """0.15 of 10 is 1.5 and rounds up; the nearest binary number is smaller and would round down."""
+    assert len(held_out(unlabelled(10), 0.15, seed=3)[0]) == 2
+    assert len(stratified(unlabelled(10), Fraction(0.15), 3, "validation")[0]) == 1
 
 
 @pytest.mark.parametrize("share", [Fraction(0), Fraction(1), Fraction(-1, 2)])

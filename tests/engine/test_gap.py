@@ -219,7 +219,7 @@ def test_children_are_drawn_with_their_own_keys_and_scored_alone(job: SearchJob)
 
 
 def test_the_supernet_draws_anew_for_every_batch(job: SearchJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datanas.tasks.classification.EVALUATION_BATCH", 6)
+    monkeypatch.setattr("datanas.tasks.image_task.EVALUATION_BATCH", 6)
     drawn: list[Tensor] = []
     original = job.sampler.draw
     monkeypatch.setattr(job.sampler, "draw", lambda *args: drawn.append(args) or original(*args))
@@ -239,7 +239,7 @@ class OneOfTwo(Processes):
 
 def test_processes_draw_for_each_other_s_batches_too(job: SearchJob, monkeypatch: pytest.MonkeyPatch) -> None:
     """So each batch meets the gates that it would meet in one process."""
-    monkeypatch.setattr("datanas.tasks.classification.EVALUATION_BATCH", 6)
+    monkeypatch.setattr("datanas.tasks.image_task.EVALUATION_BATCH", 6)
     met: list[Tensor] = []
     forward = job.supernet.forward
 

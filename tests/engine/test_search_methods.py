@@ -345,10 +345,10 @@ def test_a_training_on_a_search_s_parts_sees_what_the_search_gives_the_weights(c
     trained = TrainJob(settings, architecture("darts_v2"), load_task(settings, CPU), CPU)
     assert trained.held_out == "alpha"
     for part in ("weights", "alpha"):
-        assert torch.equal(searched.task._held_out[part], trained.task._held_out[part])
+        assert torch.equal(searched.task.chosen()[part], trained.task.chosen()[part])
     # Negative control: the parts of an ordinary training are others.
     plain = resolve(config(train={"validation": 0.5}))
     other = TrainJob(plain, architecture("darts_v2"), load_task(plain, CPU), CPU)
-    assert not torch.equal(other.task._held_out["validation"], searched.task._held_out["alpha"])
+    assert not torch.equal(other.task.chosen()["validation"], searched.task.chosen()["alpha"])
     with pytest.raises(ConfigError, match="validation belongs to parts: train"):
         resolve(config(train={"parts": "search", "validation": 0.5}))

@@ -204,7 +204,7 @@ def test_the_held_out_share_is_measured_and_not_trained_on(
     found = run(config(train={"validation": 0.25, "batch_size": 12, "epochs": 3, "validate_every": 2}))
     assert ["validation/accuracy" in line for line in figures(found.path)] == [False, True, True]
     (job,) = jobs
-    held_out = set(job.task._held_out["validation"].tolist())
+    held_out = set(job.task.chosen()["validation"].tolist())
     trained = set(job.task._streams["train"]._indices.tolist())
     assert len(held_out) == 12
     assert trained == set(range(48)) - held_out

@@ -331,9 +331,9 @@ def record_alphas(file: str) -> None:
 
 def small_evaluation(size: int) -> None:
     """Evaluate in batches of so many examples, so that every process has some."""
-    from datanas.tasks import classification
+    from datanas.tasks import image_task
 
-    classification.EVALUATION_BATCH = size
+    image_task.EVALUATION_BATCH = size
 
 
 def other_data(root: str) -> None:

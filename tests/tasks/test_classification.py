@@ -174,7 +174,7 @@ def test_evaluation_does_not_augment() -> None:
 
 def test_batches_of_an_evaluation_mix_the_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of data that lies class by class: a network may take its statistics from the batch."""
-    monkeypatch.setattr("datanas.tasks.classification.EVALUATION_BATCH", 10)
+    monkeypatch.setattr("datanas.tasks.image_task.EVALUATION_BATCH", 10)
     order = DATA.test.labels.argsort(stable=True)
     made = task(ImageData(DATA.train, DATA.test.select(order), CLASSES))
     every = normalise(DATA.test.images, DATA.mean, DATA.std)
@@ -270,14 +270,14 @@ def test_images_that_are_smaller_than_a_network_s_stride_are_refused(stem: str, 
 def test_batches_of_an_evaluation_do_not_change_its_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last batch may be short; every image counts once."""
     whole = task().evaluate(by_brightness, "test")
-    monkeypatch.setattr("datanas.tasks.classification.EVALUATION_BATCH", 7)
+    monkeypatch.setattr("datanas.tasks.image_task.EVALUATION_BATCH", 7)
     pieces = task().evaluate(by_brightness, "test")
     assert pieces["accuracy"] == whole["accuracy"]
     assert pieces["loss"] == pytest.approx(whole["loss"])
 
 
 def test_no_batch_of_an_evaluation_is_a_single_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datanas.tasks.classification.EVALUATION_BATCH", 29)
+    monkeypatch.setattr("datanas.tasks.image_task.EVALUATION_BATCH", 29)
     sizes: list[int] = []
     task().evaluate(lambda x: sizes.append(len(x)) or torch.zeros(len(x), 3), "test")
     assert sum(sizes) == 30

@@ -65,9 +65,7 @@ def test_crops_are_not_cropped_again(root: Path) -> None:
 def test_parts_of_a_search_are_disjoint_and_balanced(root: Path) -> None:
     made = task(root)
     made.split_search("2:1", 4, None)
-    weights, alpha = (made._held_out[part] for part in ("weights", "alpha"))
-    assert weights is not None
-    assert alpha is not None
+    weights, alpha = (made.chosen()[part] for part in ("weights", "alpha"))
     assert sorted([*weights.tolist(), *alpha.tolist()]) == list(range(36))
     labels = made.data.train.labels
     assert torch.bincount(labels[weights]).tolist() == [8, 8, 8]

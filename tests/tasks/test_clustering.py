@@ -63,7 +63,7 @@ def undecided(x: Tensor) -> Assignment:
 
 
 def parts(made: Clustering) -> dict[str, list[int]]:
-    return {part: indices.tolist() for part, indices in made._members.items()}
+    return {part: indices.tolist() for part, indices in made.chosen().items()}
 
 
 def test_parts_are_disjoint_and_all_there_is() -> None:
@@ -224,7 +224,7 @@ def test_a_process_needs_two_images_of_a_batch() -> None:
 
 
 def test_processes_find_together_what_one_finds_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datanas.tasks.clustering.EVALUATION_BATCH", 10)
+    monkeypatch.setattr("datanas.tasks.image_task.EVALUATION_BATCH", 10)
 
     def found(processes: Processes) -> dict[str, float]:
         made = task()

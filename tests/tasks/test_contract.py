@@ -242,6 +242,19 @@ def test_its_fingerprint_repeats(searching: Task[Any], request: pytest.FixtureRe
     assert searching.fingerprint() == other.fingerprint()
 
 
+def test_its_fingerprint_knows_the_split(searching: Task[Any], request: pytest.FixtureRequest) -> None:
+    other = make(name_of(request))
+    other.split_search("2:1", BATCH, None)
+    assert searching.fingerprint() != other.fingerprint()
+
+
+def test_its_fingerprint_knows_the_examples(searching: Task[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    before, pieces = searching.fingerprint(), list(searching.contents())
+    assert pieces
+    monkeypatch.setattr(searching, "contents", lambda: iter([*pieces[:-1], pieces[-1] + b"."]))
+    assert searching.fingerprint() != before
+
+
 def test_its_state_comes_back(searching: Task[Any], network: nn.Module, request: pytest.FixtureRequest) -> None:
     searching.loss(network, searching.batch("weights", 0))
     structure, tensors = encode_state(searching.state_dict())

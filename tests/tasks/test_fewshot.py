@@ -100,12 +100,9 @@ def test_what_is_held_out_are_whole_classes() -> None:
     assert made.evaluate(Pixels(), "validation")["loss"] > 0
 
 
-def test_a_share_is_refused_where_the_data_bring_validation_classes() -> None:
-    made = task(WITH_VALIDATION)
-    assert made.has_validation
+def test_data_may_bring_classes_for_validation() -> None:
+    assert task(WITH_VALIDATION).has_validation
     assert not task().has_validation
-    with pytest.raises(ConfigError, match=r"train\.validation: the data bring classes .* leave it at 0, got 0\.3"):
-        made.split_train(0.3, 1)
 
 
 def test_a_batch_is_whole_episodes_of_shots_and_queries() -> None:

@@ -84,6 +84,29 @@ def stratified(labels: Labels, share: Fraction, seed: int, stream: str) -> Parts
     return torch.cat(first).sort().values, torch.cat(second).sort().values
 
 
+def held_out(labels: Labels, share: float, seed: int) -> Parts:
+    """Hold out a share of the training examples for validation, at random and of each class.
+
+    Args:
+        share: 0 holds out none; below 1.
+
+    Returns:
+        The indices of those held out and of those trained on, ascending.
+
+    Raises:
+        ValueError: `share` is out of its range.
+    """
+    if share == 0:
+        everything = torch.arange(len(labels))
+        return everything[:0], everything
+    return stratified(labels, Fraction(str(share)), seed, "validation")
+
+
+def unlabelled(count: int) -> Labels:
+    """One class for so many examples, by which they are split at random."""
+    return torch.zeros(count, dtype=torch.int64)
+
+
 def _round(number: Fraction) -> int:
     return int(number + Fraction(1, 2))
 

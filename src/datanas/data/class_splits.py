@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from datanas.data.base import ImageData, ImageSet, check_set
-from datanas.data.batches import stratified
+from datanas.data.batches import stratified, unlabelled
 from datanas.errors import DataError
 
 
@@ -83,7 +83,7 @@ def choose_classes(count: int, share: Fraction, seed: int, stream: str) -> tuple
     Returns:
         The numbers of both parts' classes, ascending.
     """
-    return stratified(torch.zeros(count, dtype=torch.int64), share, seed, stream)
+    return stratified(unlabelled(count), share, seed, stream)
 
 
 def split_classes(both: ClassSet, test_share: Fraction, seed: int) -> tuple[ClassSet, ClassSet]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -168,7 +168,21 @@ class Task(ABC, Generic[BatchT]):
 
     def fingerprint(self) -> str:
         """A sum of the examples and of their split: a run goes on with no others."""
-        return sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()
+        found = sha256(json.dumps(self.describe(), sort_keys=True).encode())
+        for part, examples in sorted(self.chosen().items()):
+            found.update(part.encode())
+            found.update(examples.cpu().numpy().tobytes())
+        for piece in self.contents():
+            found.update(piece)
+        return found.hexdigest()
+
+    def chosen(self) -> Mapping[str, Tensor]:
+        """Which examples each part holds, of the parts that have been made so far; none by default."""
+        return {}
+
+    def contents(self) -> Iterator[bytes]:
+        """What tells the examples of all parts from others, piece by piece; nothing by default."""
+        yield from ()
 
     def state_dict(self) -> dict[str, Any]:
         """What the task itself has learned or counted: nested mappings and lists of tensors and plain values.

@@ -6,36 +6,31 @@ prefers is known without labels. They are read to report how clusters agree with
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
-from hashlib import sha256
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float32, Int64
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from datanas import seeding
 from datanas.config import ComponentConfig
-from datanas.data.augment import Augment, augment, normalisation, normalise
+from datanas.data.augment import augment, normalise
 from datanas.data.base import ImageData, Images, ImageSet, Labels
-from datanas.data.batches import Stream, sequential, split, stratified
+from datanas.data.batches import unlabelled
 from datanas.data.file_set import ImageFileData
 from datanas.data.source import ImageSource
 from datanas.errors import ConfigError, DataError
 from datanas.tasks import register_task
 from datanas.tasks.adaptive_pairs import LabelFeatures, pair_loss, raised, relations, similarities, thresholds
-from datanas.tasks.base import Model, Part, Task
+from datanas.tasks.base import Model, Part
 from datanas.tasks.cluster_head import Assignment, ClusterHead
 from datanas.tasks.cluster_tally import ClusterTally
+from datanas.tasks.image_task import ImageTask
 from datanas.tasks.matching import agreement, k_means
-from datanas.tasks.stems import STEM_KINDS, StemKind, image_stem, require_size
-
-EVALUATION_BATCH = 250
 
 
 @dataclass(frozen=True)
@@ -53,12 +48,11 @@ class ViewBatch:
 
 
 @register_task("clustering")
-class Clustering(Task[ViewBatch]):
+class Clustering(ImageTask[ViewBatch]):
     """Put images into clusters without labels."""
 
-    class Config(ComponentConfig):
+    class Config(ImageTask.Config):
         name: Literal["clustering"] = "clustering"
-        stem: StemKind = Field("cifar", description=STEM_KINDS)
         clusters: int | None = Field(None, ge=2, description="how many; null for the number of classes of the data")
         eta: float = Field(0.009, gt=0, description="step size of lambda; both thresholds meet after 0.41 / eta passes")
         relations: Literal["image", "view"] = Field(
@@ -66,8 +60,6 @@ class Clustering(Task[ViewBatch]):
             description="by what pairs are found alike: the image itself, or the view of it that is learned from",
         )
         joined: bool = Field(False, description="cluster training and test images together, as the papers do")
-        search_augment: Augment = Augment()
-        train_augment: Augment = Augment()
 
     score: ClassVar[str] = "nmi"
     smallest_share: ClassVar[int] = 2  # the head averages each image to one place, and a pair takes two
@@ -88,37 +80,14 @@ class Clustering(Task[ViewBatch]):
     config: Config
 
     def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None:
-        if not isinstance(data, ImageData | ImageFileData):
-            raise ConfigError("data.name: task clustering takes image data sets")
-        assert isinstance(config, self.Config)
-        self.config = config
-        self.data: ImageData | ImageFileData = data
-        require_size(data.image_shape, config.stem)
-        self.device = device
-        self._seed = seed
-        self._train: ImageSource = data.train.to(device)
-        self._test: ImageSource = data.test.to(device)
-        if config.joined:
-            self._train = self._test = _joined(data).to(device)
-        self._streams: dict[Part, Stream] = {}
-        self._members: dict[Part, Int64[Tensor, " m"]] = {}
+        super().__init__(config, data, device, seed)
         self._lambda, self._finished = 0.0, 0
-        self._add_members("test", torch.arange(len(self._test)))
-
-    @classmethod
-    def stem(cls, config: ComponentConfig, in_channels: int, channels: int) -> nn.Module:
-        assert isinstance(config, cls.Config)
-        return image_stem(config.stem, in_channels, channels)
 
     @classmethod
     def head(cls, config: ComponentConfig, widths: tuple[int, ...], num_classes: int) -> ClusterHead:
         if len(widths) > 1:
             raise ConfigError("train.auxiliary: task clustering has no auxiliary classifier; leave it off")
         return ClusterHead(widths[-1], num_classes)
-
-    @property
-    def example_shape(self) -> tuple[int, int, int]:
-        return self.data.image_shape
 
     @property
     def num_classes(self) -> int:
@@ -142,20 +111,6 @@ class Clustering(Task[ViewBatch]):
             "shape": list(self.example_shape),
         }
 
-    def preprocessing(self) -> dict[str, Any]:
-        """With `crop_pct`, the share of an image's shorter side that is measured, as timm calls it."""
-        return {**normalisation(self.data.mean, self.data.std), "crop_pct": self.data.centre_share}
-
-    def fingerprint(self) -> str:
-        found = sha256(json.dumps(self.describe(), sort_keys=True).encode())
-        for name in sorted(self._members):
-            found.update(name.encode())
-            found.update(self._members[name].numpy().tobytes())
-        for images in (self.data.train, self.data.test):
-            for piece in images.contents():
-                found.update(piece)
-        return found.hexdigest()
-
     def state_dict(self) -> dict[str, Any]:
         """Where the thresholds are, and after how many passes."""
         return {"lambda": self._lambda, "finished": self._finished}
@@ -163,52 +118,28 @@ class Clustering(Task[ViewBatch]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._lambda, self._finished = float(state["lambda"]), int(state["finished"])
 
-    def split_search(self, ratio: str, batch_size: int, examples: int | None) -> None:
-        """Parts at random: classes play no part in it."""
-        total = len(self._train)
-        chosen = torch.arange(total)
-        if examples is not None and examples < total:
-            chosen, _ = stratified(_unlabelled(total), Fraction(examples, total), self._seed, "images")
-        first, second = split(_unlabelled(len(chosen)), ratio, self._seed)
-        for part, indices in (("weights", chosen[first]), ("alpha", chosen[second])):
-            self._add(cast(Part, part), indices, batch_size)
+    def _placed(self) -> tuple[ImageSource, ImageSource]:
+        if not self.config.joined:
+            return super()._placed()
+        both = _joined(self.data).to(self.device)
+        return both, both
 
-    def split_train(self, validation: float, batch_size: int) -> None:
-        total = len(self._train)
-        if validation == 0:
-            self._add("train", torch.arange(total), batch_size)
-            return
-        held, kept = stratified(_unlabelled(total), Fraction(validation), self._seed, "validation")
-        self._add("train", kept, batch_size)
-        self._add_members("validation", held)
+    def _strata(self) -> Labels:
+        """Parts are drawn at random: classes play no part in it."""
+        return unlabelled(len(self._train))
 
-    def _add(self, part: Part, indices: Int64[Tensor, " m"], batch_size: int) -> None:
-        self._add_members(part, indices)
-        self._streams[part] = Stream(self._train, indices, batch_size, self._seed, part)
-        self.require_share(self._streams[part].batch_size)
-
-    def _add_members(self, part: Part, indices: Int64[Tensor, " m"]) -> None:
+    def _choose(self, part: Part, indices: Int64[Tensor, " m"]) -> None:
         if len(indices) < self.num_classes:
             raise DataError(
                 f"task.clusters: {len(indices)} images of the part {part!r} cannot be put into {self.num_classes} "
                 "clusters; take fewer clusters or more images"
             )
-        self._members[part] = indices
-
-    def steps_per_epoch(self, part: Part) -> int:
-        return self._streams[part].steps_per_epoch
+        super()._choose(part, indices)
 
     def batch(self, part: Part, step: int) -> ViewBatch:
-        stream = self._streams[part]
-        share = self.processes.share(stream.batch_size)
-        images, _ = stream.batch(step, share)
-        settings = self.config.train_augment if part == "train" else self.config.search_augment
-        if stream.data.crops:
-            settings = settings.model_copy(update={"crop_padding": 0})
-        generator = seeding.generator(self._seed, f"augment/{part}", step)
-        moments = self.data.mean, self.data.std
-        views = augment(images, settings, *moments, generator, whole=stream.batch_size, share=share)
-        return ViewBatch(normalise(images, *moments), views, part, step // stream.steps_per_epoch)
+        images, views, _ = self._drawn(part, step)
+        finished = step // self.steps_per_epoch(part)
+        return ViewBatch(normalise(images, self.data.mean, self.data.std), views, part, finished)
 
     def loss(self, model: Model, batch: ViewBatch) -> Tensor:
         """The mean over the selected pairs of the whole batch, those of images in different processes among them."""
@@ -268,22 +199,14 @@ class Clustering(Task[ViewBatch]):
         indices, tally = self._tally(model, part, None)
         return tally.figures(self._images(part).labels.cpu()[indices])
 
-    def _images(self, part: Part) -> ImageSource:
-        return self._test if part == "test" else self._train
-
     def _tally(self, model: Model, part: Part, limit: int | None) -> tuple[Int64[Tensor, " m"], ClusterTally]:
         """Which images of a part were measured, in their order, and what was found of them."""
-        data, members = self._images(part), self._members[part]
-        # Shuffled, so that a network which takes its statistics from the batch sees images of every kind in it.
-        order = torch.randperm(len(members), generator=seeding.generator(self._seed, "evaluate/order"))
-        indices = members[order if limit is None else order[: max(limit, self.num_classes)]]
-        # Of nearly equal size: batch norm can take no statistics of a last batch of one image.
-        size = -(-len(indices) // -(-len(indices) // EVALUATION_BATCH))
+        indices = self._shuffled(self._chosen[part])
+        if limit is not None:
+            indices = indices[: max(limit, self.num_classes)]
         tally = ClusterTally(len(indices), self.num_classes, self.device)
-        place = self.processes.rank * size
-        for images, _ in sequential(data, indices, size, self.processes.rank, self.processes.size):
+        for place, images, _ in self._measured(part, indices):
             tally.add(place, *self._seen_twice(model, images, place))
-            place += self.processes.size * size
         tally.total(self.processes)
         return indices, tally
 
@@ -296,11 +219,6 @@ class Clustering(Task[ViewBatch]):
         halves = zip(found.labels.chunk(2), found.features.chunk(2), strict=True)
         seen, again = (Assignment(labels, features) for labels, features in halves)
         return seen, again
-
-
-def _unlabelled(count: int) -> Labels:
-    """One class for so many images, by which they are split at random."""
-    return torch.zeros(count, dtype=torch.int64)
 
 
 def _joined(data: ImageData | ImageFileData) -> ImageSet:

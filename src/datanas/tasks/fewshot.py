@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from hashlib import sha256
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -18,7 +17,7 @@ from datanas import seeding
 from datanas.config import ComponentConfig, Section
 from datanas.data.augment import Augment, augment, normalisation, normalise
 from datanas.data.base import ImageData, Images
-from datanas.data.batches import parse_ratio
+from datanas.data.batches import held_out, parse_ratio, unlabelled
 from datanas.data.class_splits import ClassSplitData, choose_classes, regroup
 from datanas.data.episodes import EpisodeSampler, EpisodeShape
 from datanas.errors import ConfigError
@@ -168,16 +167,14 @@ class FewShot(Task[EpisodeBatch]):
     def preprocessing(self) -> dict[str, Any]:
         return normalisation(self.data.mean, self.data.std)
 
-    def fingerprint(self) -> str:
-        found = sha256(json.dumps(self.describe(), sort_keys=True).encode())
-        for name, sampler in sorted(self._samplers.items()):
-            found.update(name.encode())
-            found.update(sampler.chosen.numpy().tobytes())
+    def chosen(self) -> Mapping[str, Tensor]:
+        """The classes of each part."""
+        return {part: sampler.chosen for part, sampler in self._samplers.items()}
+
+    def contents(self) -> Iterator[bytes]:
         for name, part in sorted(self._sets.items()):
-            found.update(json.dumps([name, part.classes]).encode())
-            found.update(part.images.labels.cpu().numpy().tobytes())
-            found.update(part.images.images.contiguous().cpu().numpy().data)
-        return found.hexdigest()
+            yield json.dumps([name, part.classes]).encode()
+            yield from part.images.contents()
 
     def shuffle_labels(self) -> None:
         train = self._sets["train"]
@@ -209,17 +206,10 @@ class FewShot(Task[EpisodeBatch]):
 
     def split_train(self, validation: float, batch_size: int) -> None:
         """As in `Task`; what is held out are whole classes."""
-        count = len(self._sets["train"].classes)
-        if validation == 0:
-            self._add("train", "train", torch.arange(count), batch_size)
-            return
-        if self.has_validation:
-            raise ConfigError(
-                f"train.validation: the data bring classes for validation of their own; leave it at 0, got {validation}"
-            )
-        held, kept = choose_classes(count, Fraction(str(validation)), self._seed, "validation")
+        held, kept = held_out(unlabelled(len(self._sets["train"].classes)), validation, self._seed)
         self._add("train", "train", kept, batch_size)
-        self._add("validation", "train", held)
+        if validation > 0:
+            self._add("validation", "train", held)
 
     def _add(self, part: str, source: str, chosen: Tensor | None = None, batch_size: int | None = None) -> None:
         """Draw the episodes of a part from these classes of a set."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from hashlib import sha256
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -162,13 +160,15 @@ class Language(Task[TokenBatch]):
             "unknown": dict(self.data.unknown),
         }
 
-    def fingerprint(self) -> str:
-        found = sha256(json.dumps([self.describe(), self.data.digest], sort_keys=True).encode())
+    def chosen(self) -> Mapping[str, Tensor]:
+        """The words of each part that is learned from."""
+        return {part: self._texts[part] for part in self._streams}
+
+    def contents(self) -> Iterator[bytes]:
+        """The vocabulary and the texts."""
+        yield str(self.data.digest).encode()
         for text in (self.data.train, self.data.valid, self.data.test):
-            found.update(text.cpu().numpy().tobytes())
-        for part in sorted(self._streams):
-            found.update(f"{part} {len(self._texts.get(part, ()))}".encode())
-        return found.hexdigest()
+            yield text.cpu().numpy().tobytes()
 
     def split_search(self, ratio: str, batch_size: int, examples: int | None) -> None:
         """The first words of the training text are for the weights, the rest for alpha (Section 5.7)."""

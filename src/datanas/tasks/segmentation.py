@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
-from hashlib import sha256
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import torch
@@ -20,7 +17,7 @@ from datanas import seeding
 from datanas.config import ComponentConfig
 from datanas.data.augment import normalisation, normalise
 from datanas.data.augment_masks import MaskAugment, cut_image, cut_mask, draw_windows
-from datanas.data.batches import Order, split, stratified
+from datanas.data.batches import Order, held_out, split, unlabelled
 from datanas.data.masks import VOID, SegmentationData, SegmentationSet
 from datanas.errors import ConfigError, DataError
 from datanas.tasks import register_task
@@ -127,7 +124,7 @@ class Segmentation(Task[SegmentationBatch]):
         self._seed = seed
         self._parts = {name: part.to(device) for name, part in data.parts().items()}
         self._orders: dict[Part, Order] = {}
-        self._chosen: dict[Part, Tensor] = {}
+        self._chosen: dict[str, Tensor] = {}
         self._measured: dict[Part, Tensor] = {}
         self._require_size()
         self._scored = ScoredClasses(data.classes, config.classes)
@@ -173,15 +170,12 @@ class Segmentation(Task[SegmentationBatch]):
     def preprocessing(self) -> dict[str, Any]:
         return normalisation(self.data.mean, self.data.std)
 
-    def fingerprint(self) -> str:
-        found = sha256(json.dumps(self.describe(), sort_keys=True).encode())
-        for part in sorted(self._chosen):
-            found.update(part.encode())
-            found.update(self._chosen[part].numpy().tobytes())
+    def chosen(self) -> Mapping[str, Tensor]:
+        return self._chosen
+
+    def contents(self) -> Iterator[bytes]:
         for images in self.data.parts().values():
-            for piece in images.contents():
-                found.update(piece)
-        return found.hexdigest()
+            yield from images.contents()
 
     def shuffle_labels(self) -> None:
         """Give the training images each other's masks, drawn to their size."""
@@ -200,25 +194,17 @@ class Segmentation(Task[SegmentationBatch]):
         chosen = torch.arange(len(self.data.train))
         if examples is not None and examples < len(chosen):
             chosen = self._drawn(chosen, examples, "images")
-        first, second = split(torch.zeros_like(chosen), ratio, self._seed)
+        first, second = split(unlabelled(len(chosen)), ratio, self._seed)
         for part, indices in (("weights", chosen[first]), ("alpha", chosen[second])):
             self._add(cast(Part, part), indices, batch_size)
         self._measurable("alpha")
 
     def split_train(self, validation: float, batch_size: int) -> None:
-        everything = torch.arange(len(self.data.train))
-        if validation == 0:
-            self._add("train", everything, batch_size)
-            return
-        if self.has_validation:
-            raise ConfigError(
-                f"train.validation: the data bring {len(self._parts['validation'])} images for validation; leave it at "
-                f"0, got {validation}"
-            )
-        held, kept = stratified(torch.zeros_like(everything), Fraction(validation), self._seed, "validation")
+        held, kept = held_out(unlabelled(len(self.data.train)), validation, self._seed)
         self._add("train", kept, batch_size)
-        self._choose("validation", held)
-        self._measurable("validation")
+        if validation > 0:
+            self._choose("validation", held)
+            self._measurable("validation")
 
     def _add(self, part: Part, indices: Tensor, batch_size: int) -> None:
         if len(indices) < SMALLEST_SHARE:

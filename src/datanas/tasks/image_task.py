@@ -1,0 +1,144 @@
+"""What tasks on classified images share: their data and stem, and parts that are read batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float32, Int64
+from pydantic import Field
+from torch import Tensor, nn
+
+from datanas import seeding
+from datanas.config import ComponentConfig
+from datanas.data.augment import Augment, augment, normalisation
+from datanas.data.base import ImageData, Images, Labels
+from datanas.data.batches import Stream, held_out, sequential, split, stratified
+from datanas.data.file_set import ImageFileData
+from datanas.data.source import ImageSource
+from datanas.errors import ConfigError
+from datanas.tasks.base import BatchT, Part, Task
+from datanas.tasks.stems import STEM_KINDS, StemKind, image_stem, require_size
+
+EVALUATION_BATCH = 250
+
+Indices = Int64[Tensor, " m"]
+Views = Float32[Tensor, "n c h w"]
+
+
+class ImageTask(Task[BatchT]):
+    """A task on classified images, in memory or in files.
+
+    One that is built on it says by which labels its parts are balanced (`_strata`), and what else a part must satisfy
+    (`_choose`).
+    """
+
+    class Config(ComponentConfig):
+        stem: StemKind = Field("cifar", description=STEM_KINDS)
+        search_augment: Augment = Augment()
+        train_augment: Augment = Augment()
+
+    config: Config
+
+    def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None:
+        if not isinstance(data, ImageData | ImageFileData):
+            raise ConfigError(f"data.name: task {config.name} takes image data sets")
+        assert isinstance(config, self.Config)
+        self.config = config
+        self.data: ImageData | ImageFileData = data
+        require_size(data.image_shape, config.stem)
+        self.device = device
+        self._seed = seed
+        self._train, self._test = self._placed()
+        self._streams: dict[Part, Stream] = {}
+        self._chosen: dict[str, Indices] = {}
+        self._choose("test", torch.arange(len(self._test)))
+
+    @classmethod
+    def stem(cls, config: ComponentConfig, in_channels: int, channels: int) -> nn.Module:
+        assert isinstance(config, cls.Config)
+        return image_stem(config.stem, in_channels, channels)
+
+    @property
+    def example_shape(self) -> tuple[int, int, int]:
+        return self.data.image_shape
+
+    def preprocessing(self) -> dict[str, Any]:
+        """With `crop_pct`, the share of an image's shorter side that is measured, as timm calls it."""
+        return {**normalisation(self.data.mean, self.data.std), "crop_pct": self.data.centre_share}
+
+    def chosen(self) -> Mapping[str, Tensor]:
+        return self._chosen
+
+    def contents(self) -> Iterator[bytes]:
+        for images in (self.data.train, self.data.test):
+            yield from images.contents()
+
+    def _placed(self) -> tuple[ImageSource, ImageSource]:
+        """The images that parts are made of, and those of the part `test`, handed out on the device."""
+        return self.data.train.to(self.device), self.data.test.to(self.device)
+
+    def _strata(self) -> Labels:
+        """The labels by which the parts of the training images are balanced."""
+        return self.data.train.labels
+
+    def split_search(self, ratio: str, batch_size: int, examples: int | None) -> None:
+        strata = self._strata()
+        chosen = torch.arange(len(strata))
+        if examples is not None and examples < len(strata):
+            chosen, _ = stratified(strata, Fraction(examples, len(strata)), self._seed, "images")
+        first, second = split(strata[chosen], ratio, self._seed)
+        for part, indices in (("weights", chosen[first]), ("alpha", chosen[second])):
+            self._add(cast(Part, part), indices, batch_size)
+
+    def split_train(self, validation: float, batch_size: int) -> None:
+        held, kept = held_out(self._strata(), validation, self._seed)
+        self._add("train", kept, batch_size)
+        if validation > 0:
+            self._choose("validation", held)
+
+    def _add(self, part: Part, indices: Indices, batch_size: int) -> None:
+        """Make a part that is learned from."""
+        self._choose(part, indices)
+        self._streams[part] = Stream(self._train, indices, batch_size, self._seed, part)
+        self.require_share(self._streams[part].batch_size)
+
+    def _choose(self, part: Part, indices: Indices) -> None:
+        """Let a part be these images."""
+        self._chosen[part] = indices
+
+    def steps_per_epoch(self, part: Part) -> int:
+        return self._streams[part].steps_per_epoch
+
+    def _drawn(self, part: Part, step: int) -> tuple[Images, Views, Labels]:
+        """This process's share of the images of one step, an augmented view of each, and their labels."""
+        stream = self._streams[part]
+        share = self.processes.share(stream.batch_size)
+        images, labels = stream.batch(step, share)
+        settings = self.config.train_augment if part == "train" else self.config.search_augment
+        if stream.data.crops:
+            settings = settings.model_copy(update={"crop_padding": 0})
+        generator = seeding.generator(self._seed, f"augment/{part}", step)
+        views = augment(
+            images, settings, self.data.mean, self.data.std, generator, whole=stream.batch_size, share=share
+        )
+        return images, views, labels
+
+    def _images(self, part: Part) -> ImageSource:
+        """What the indices of a part count."""
+        return self._test if part == "test" else self._train
+
+    def _shuffled(self, indices: Indices) -> Indices:
+        """In what order to measure: a network that takes its statistics from the batch sees images of every kind."""
+        return indices[torch.randperm(len(indices), generator=seeding.generator(self._seed, "evaluate/order"))]
+
+    def _measured(self, part: Part, indices: Indices) -> Iterator[tuple[int, Images, Labels]]:
+        """This process's share of some images of a part, in batches, each after the place of its first in `indices`."""
+        # Of nearly equal size: batch norm can take no statistics of a last batch of one image.
+        size = -(-len(indices) // -(-len(indices) // EVALUATION_BATCH))
+        rank, processes = self.processes.rank, self.processes.size
+        batches = sequential(self._images(part), indices, size, rank, processes)
+        for number, (images, labels) in enumerate(batches):
+            yield (rank + number * processes) * size, images, labels
