@@ -96,7 +96,6 @@ def test_a_text_shorter_than_a_batch(
         (["train", "darts_v1_rnn", "--train.validation", "0.1"], "train.validation: task language brings a part for"),
         (["search", "--train.validation", "0.1"], "train.validation: task language brings a part for validation of"),
         (["train", "darts_v1_rnn", "--train.cells", "2"], "cells: a recurrent_cell network has one layer, got 2"),
-        (["train", "lstm", "--train.cells", "2"], "cells: a lstm network has one layer, got 2"),
         (
             ["train", "darts_v1_rnn", "--train.auxiliary", "true"],
             "auxiliary: a recurrent_cell network has no auxiliary",

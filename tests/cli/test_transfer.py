@@ -104,7 +104,7 @@ def test_what_was_exported_loads_here_and_in_timm(transfer: Transfer) -> None:
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     x = torch.randn(2, 3, 16, 16)
     assert network(x).shape == (2, CLASSES)
-    assert torch.equal(network(x), model(x))
+    torch.testing.assert_close(model(x), network(x))  # in another memory layout: the last digits may differ
     assert model.pretrained_cfg["crop_pct"] == pytest.approx(16 / 18)
 
 
