@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
-from datanas import hardware
-from datanas.hardware import count_macs, count_parameters, median_seconds, peak_memory, place
+from datanas import hardware, tasks
+from datanas.hardware import count_macs, count_parameters, median_seconds, peak_memory, place, widest_float
 
 
 def network() -> nn.Sequential:
@@ -98,3 +101,19 @@ def test_placing_takes_weights_of_any_number_of_dimensions() -> None:
     placed = place(module, torch.device("cpu"))
     assert all(torch.equal(value, before[name]) for name, value in placed.items())
     assert placed["4"].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"), [("cpu", torch.float64), ("cuda:1", torch.float64), ("mps", torch.float32)]
+)
+def test_sums_are_as_wide_as_the_device_allows(device: str, expected: torch.dtype) -> None:
+    assert widest_float(torch.device(device)) == expected
+
+
+def test_no_task_takes_float64_of_its_device_for_granted() -> None:
+    """Apple's GPUs have none: what a task sums there is `widest_float`; what it computes in float64 lies on the CPU."""
+    taken = re.compile(r"\.double\(\)|dtype=torch\.float64|\.to\(torch\.float64\)")
+    files = sorted(Path(tasks.__file__).parent.glob("*.py"))
+    lines = [line for path in files for line in path.read_text().splitlines() if taken.search(line)]
+    assert lines
+    assert [line for line in lines if ".cpu()" not in line] == []

@@ -69,6 +69,11 @@ def place(module: ModuleT, device: torch.device) -> ModuleT:
     return module
 
 
+def widest_float(device: torch.device) -> torch.dtype:
+    """What sums over a whole data set are kept in: float64, or float32 on Apple's GPUs, which have nothing wider."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def keep_freed_memory() -> None:
     """Let the C library keep what is freed for the next step, where it would hand it back to the system each time.
 

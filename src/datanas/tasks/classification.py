@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any, ClassVar, Literal, cast
 
 import torch
-from jaxtyping import Float, Float32, Float64, Int64
+from jaxtyping import Float, Float32, Int64
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,6 +17,7 @@ from datanas.config import ComponentConfig
 from datanas.data.augment import Augment, normalise
 from datanas.data.batches import stratified
 from datanas.errors import ConfigError, DataError
+from datanas.hardware import widest_float
 from datanas.ops.norm import BatchNorm2d
 from datanas.tasks import register_task
 from datanas.tasks.base import Model, Part
@@ -152,20 +153,20 @@ class Classification(ImageTask[ImageBatch]):
             labels = self._images(part).labels.cpu()[indices]
             indices = indices[stratified(labels, Fraction(limit, len(indices)), self._seed, "evaluate")[0]]
         counted = (1, TOP) if self.num_classes > TOP else (1,)
-        found = torch.zeros(1 + len(counted), device=self.device, dtype=torch.float64)
+        found = torch.zeros(1 + len(counted), device=self.device, dtype=widest_float(self.device))
         for _, images, labels in self._measured(part, self._shuffled(indices)):
             logits: Tensor = model(normalise(images, self.data.mean, self.data.std))
             lost = F.cross_entropy(logits.float(), labels, reduction="sum")
-            found += torch.stack((lost.double(), *(_hits(logits, labels, top) for top in counted)))
+            found += torch.stack((lost.to(found), *(_hits(logits, labels, top).to(found) for top in counted)))
         loss, *shares = (self.processes.total(found) / len(indices)).tolist()
         return {**dict(zip(("accuracy", f"top{TOP}"), shares, strict=False)), "loss": loss}
 
 
-def _hits(logits: Float[Tensor, "batch classes"], labels: Int64[Tensor, " batch"], top: int) -> Float64[Tensor, ""]:
+def _hits(logits: Float[Tensor, "batch classes"], labels: Int64[Tensor, " batch"], top: int) -> Int64[Tensor, ""]:
     """How many labels are among the `top` likeliest classes."""
     if top == 1:
-        return (logits.argmax(dim=1) == labels).sum().double()
-    return (logits.topk(top, dim=1).indices == labels[:, None]).any(dim=1).sum().double()
+        return (logits.argmax(dim=1) == labels).sum()
+    return (logits.topk(top, dim=1).indices == labels[:, None]).any(dim=1).sum()
 
 
 def _cross_entropy(logits: Float[Tensor, "batch classes"], labels: Int64[Tensor, " batch"], smoothing: float) -> Tensor:

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from datanas.distributed import Processes
+from datanas.hardware import widest_float
 from datanas.tasks.adaptive_pairs import MEETING, cluster_shares, pair_losses, relations, similarities, thresholds
 from datanas.tasks.cluster_head import Assignment
 from datanas.tasks.matching import agreement, joint_shares, view_information
@@ -30,8 +31,8 @@ class ClusterTally:
     def __init__(self, images: int, clusters: int, device: torch.device) -> None:
         self.clusters = torch.zeros(images, dtype=torch.int64, device=device)
         self.features = torch.zeros(images, 0, device=device)
-        self._joint = torch.zeros(clusters, clusters, dtype=torch.float64, device=device)
-        self._pairs = torch.zeros(2, dtype=torch.float64, device=device)
+        self._joint = torch.zeros(clusters, clusters, dtype=widest_float(device), device=device)
+        self._pairs = torch.zeros(2, dtype=widest_float(device), device=device)
 
     def add(self, place: int, seen: Assignment, again: Assignment) -> None:
         """Enter the images from `place` on.

@@ -21,6 +21,7 @@ from datanas.data.batches import held_out, parse_ratio, unlabelled
 from datanas.data.class_splits import ClassSplitData, choose_classes, regroup
 from datanas.data.episodes import EpisodeSampler, EpisodeShape
 from datanas.errors import ConfigError
+from datanas.hardware import widest_float
 from datanas.tasks import register_task
 from datanas.tasks.base import Model, Part, Task
 from datanas.tasks.embedding import EmbeddingHead, FlatHead, ImageItself
@@ -289,7 +290,7 @@ class FewShot(Task[EpisodeBatch]):
         """Accuracy and loss of each episode of each block; every process takes its own episodes."""
         shape = self._samplers[part].shape
         for episodes in blocks:
-            figures = torch.zeros(2, len(episodes), dtype=torch.float64, device=self.device)
+            figures = torch.zeros(2, len(episodes), dtype=widest_float(self.device), device=self.device)
             for place in range(self.processes.rank, len(episodes), self.processes.size):
                 points = self._embed(model, part, episodes[place])
                 figures[:, place : place + 1] = _figures(self._scores(points, shape))
@@ -319,4 +320,5 @@ class FewShot(Task[EpisodeBatch]):
 
 def _figures(scores: Float[Tensor, "e w q w"]) -> Float[Tensor, "2 e"]:
     """Accuracy and mean loss of each episode."""
-    return torch.stack((accuracies(scores), -of_own_class(scores).double().mean(dim=(-2, -1))))
+    found = accuracies(scores)
+    return torch.stack((found, -of_own_class(scores).to(found).mean(dim=(-2, -1))))

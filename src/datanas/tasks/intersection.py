@@ -34,7 +34,7 @@ def intersection_over_union(confusion: Int64[Tensor, "C C"]) -> Float64[Tensor, 
     Returns:
         In 0..1; NaN for a class that no pixel is of and none was taken for.
     """
-    counts = confusion.double()
+    counts = confusion.cpu().double()
     both = counts.diagonal()
     return both / (counts.sum(dim=1) + counts.sum(dim=0) - both)
 

@@ -17,6 +17,7 @@ from datanas.data.batches import parse_ratio
 from datanas.data.corpus import TextData
 from datanas.data.token_batches import TokenBatch, TokenStream
 from datanas.errors import ConfigError, DataError
+from datanas.hardware import widest_float
 from datanas.tasks import register_task
 from datanas.tasks.base import Model, Part, Task
 from datanas.tasks.word_model import Dropout, Predictions, WordHead, WordStem, log_frequencies
@@ -265,11 +266,11 @@ class Language(Task[TokenBatch]):
     def _measure(self, model: Model, columns: Int64[Tensor, "columns rows"], stretch: int) -> dict[str, float]:
         """Every word of some columns of text that are read side by side, so many steps at a time."""
         before = torch.cat((columns.new_full((len(columns), 1), self.data.eos), columns[:, :-1]), dim=1)
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        total = torch.zeros((), dtype=widest_float(self.device), device=self.device)
         state: Tensor | None = None
         for tokens, targets in zip(torch.split(before.T, stretch), torch.split(columns.T, stretch), strict=True):
             found: Predictions = model((tokens, state))
-            total += found.cross_entropy(targets).double() * targets.numel()
+            total += found.cross_entropy(targets).to(total) * targets.numel()
             state = found.state
         return perplexity(float(total) / columns.numel())
 

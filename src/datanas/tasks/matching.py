@@ -11,6 +11,8 @@ from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datanas.hardware import widest_float
+
 Clusters = Int64[Tensor, " n"]
 
 RESTARTS = 3
@@ -54,14 +56,16 @@ def matched_accuracy(clusters: NDArray[np.int64], classes: NDArray[np.int64]) ->
 
 
 def joint_shares(first: Float[Tensor, "n k"], second: Float[Tensor, "n k"]) -> Float[Tensor, "k k"]:
-    """The sum over images of how far they belong to cluster a when seen once and to b when seen again, in float64.
+    """The sum over images of how far they belong to cluster a when seen once and to b when seen again, in the widest
+    float of the device.
 
     Over n it is the matrix P of Ji, Henriques and Vedaldi (ICCV 2019, Eq. 2), before it is made symmetric.
 
     Args:
         first, second: each image's shares of the clusters in two views; rows sum to 1.
     """
-    return first.double().T @ second.double()
+    wide = widest_float(first.device)
+    return first.to(wide).T @ second.to(wide)
 
 
 def view_information(joint: Float[Tensor, "k k"]) -> float:
@@ -73,6 +77,7 @@ def view_information(joint: Float[Tensor, "k k"]) -> float:
     Args:
         joint: not negative and not all 0; it is made symmetric and scaled to the sum 1.
     """
+    joint = joint.cpu().double()
     joint = (joint + joint.T) / (2 * joint.sum())
     independent = joint.sum(dim=0)[:, None] * joint.sum(dim=1)[None, :]
     return max(0.0, float((torch.xlogy(joint, joint) - torch.xlogy(joint, independent)).sum()))

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from datanas.hardware import widest_float
+
 NORMAL_95 = 1.959963984540054
 """The quantile of the normal distribution that leaves 2.5 % above it."""
 
@@ -60,7 +62,7 @@ def of_own_class(scores: Float[Tensor, "*e w q w"]) -> Float[Tensor, "*e w q"]:
 def accuracies(scores: Float[Tensor, "*e w q w"]) -> Float[Tensor, "*e"]:
     """The share of each episode's queries whose own class scored highest."""
     ways = torch.arange(scores.shape[-1], device=scores.device)
-    return (scores.argmax(dim=-1) == ways[:, None]).double().mean(dim=(-2, -1))
+    return (scores.argmax(dim=-1) == ways[:, None]).to(widest_float(scores.device)).mean(dim=(-2, -1))
 
 
 def half_width(values: Float[Tensor, " e"]) -> float:
@@ -71,4 +73,4 @@ def half_width(values: Float[Tensor, " e"]) -> float:
     """
     if len(values) < 2:
         raise ValueError(f"an interval needs at least 2 values, got {len(values)}")
-    return NORMAL_95 * float(values.double().std()) / math.sqrt(len(values))
+    return NORMAL_95 * float(values.cpu().double().std()) / math.sqrt(len(values))

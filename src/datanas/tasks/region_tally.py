@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from datanas.data.masks import VOID
 from datanas.distributed import Processes
 from datanas.errors import ConfigError, nearest
+from datanas.hardware import widest_float
 from datanas.tasks.intersection import confusion_matrix, intersection_over_union, pixel_accuracy
 
 
@@ -51,7 +52,7 @@ class RegionTally:
     def __init__(self, scored: ScoredClasses, device: torch.device) -> None:
         self._scored = scored
         self._confusion = torch.zeros(scored.count, scored.count, dtype=torch.int64, device=device)
-        self._loss = torch.zeros((), dtype=torch.float64, device=device)
+        self._loss = torch.zeros((), dtype=widest_float(device), device=device)
 
     def add(self, log_probs: Float32[Tensor, "batch classes h w"], masks: UInt8[Tensor, "batch h w"]) -> None:
         labels = self._scored.labels(masks)
