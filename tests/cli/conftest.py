@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from datanas.cli import main
+from datanas.runs import read_metrics
 
 
 class Outcome(NamedTuple):
@@ -168,3 +170,28 @@ def chain(make_config: Callable[[Path], dict[str, Any]], cli: Callable[..., Outc
     }
     assert {name: outcome.code for name, outcome in printed.items()} == dict.fromkeys(printed, 0), printed
     return Chain(root, search, train, printed)
+
+
+@pytest.fixture
+def goes_on(cli: Callable[..., Outcome], tmp_path: Path) -> Callable[[Path], None]:
+    """Check that a finished run which has lost its last checkpoint and its results gets the same ones by `--resume`."""
+
+    def left_by(run: Path, results: Sequence[str]) -> list[object]:
+        lines = [{name: value for name, value in line.items() if name != "time"} for line in read_metrics(run)]
+        return [lines, *((run / result).read_bytes() for result in results)]
+
+    def check(finished: Path) -> None:
+        run = tmp_path / finished.name
+        shutil.copytree(finished, run)
+        checkpoints = sorted(folder for folder in (run / "checkpoints").iterdir() if folder.is_dir())
+        assert len(checkpoints) > 1
+        shutil.rmtree(checkpoints[-1])
+        searched = (run / "genotypes").is_dir()
+        results = ["architecture.json"] if searched else ["network.safetensors", "evaluation.json"]
+        for result in results:
+            (run / result).unlink()
+        outcome = cli("search" if searched else "train", "--resume", run)
+        assert outcome.code == 0, outcome.err
+        assert left_by(run, results) == left_by(finished, results)
+
+    return check

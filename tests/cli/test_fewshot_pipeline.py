@@ -116,6 +116,10 @@ def test_a_search_keeps_a_cell_and_says_on_what(pipeline: Pipeline) -> None:
     assert all(0 <= line["validation/accuracy"] <= 1 for line in read_metrics(pipeline.train))
 
 
+def test_a_search_that_was_cut_off_ends_as_it_would_have(pipeline: Pipeline, goes_on: Callable[[Path], None]) -> None:
+    goes_on(pipeline.search)
+
+
 def test_a_training_that_is_gone_on_with_ends_as_one_that_was_not(
     pipeline: Pipeline, cli: Callable[..., Any], runs: Path
 ) -> None:
