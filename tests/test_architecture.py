@@ -228,6 +228,21 @@ class TestFiles:
         with pytest.raises(ArchitectureError, match="directory"):
             Architecture.load(tmp_path)
 
+    def test_names_the_file_of_what_cannot_be_built_once(self, tmp_path: Path) -> None:
+        Architecture.from_genotype(DARTS).save(tmp_path / "a.json")
+        loaded = Architecture.load(tmp_path / "a.json")
+        message = rf"^{tmp_path}/a\.json: cells: wrong$"
+        with pytest.raises(ArchitectureError, match=message), loaded.naming_file(), loaded.naming_file():
+            raise ArchitectureError("cells: wrong")
+
+    def test_names_no_file_of_what_none_holds(self, tmp_path: Path) -> None:
+        made = Architecture.from_genotype(DARTS)
+        made.save(tmp_path / "a.json")
+        changed = replace(Architecture.load(tmp_path / "a.json"), scope="node")
+        for architecture in (made, changed):
+            with pytest.raises(ArchitectureError, match=r"^cells: wrong$"), architecture.naming_file():
+                raise ArchitectureError("cells: wrong")
+
     def test_names_the_file_that_it_cannot_write(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         with pytest.raises(StorageError, match=r"file/a\.json: cannot be written: File exists"):

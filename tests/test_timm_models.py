@@ -43,6 +43,11 @@ def test_weights_and_outputs_are_those_of_a_built_network(name: str) -> None:
     model.load_state_dict(built.state_dict())
 
 
+def test_any_cell_is_given_to_the_model_of_any_cell() -> None:
+    built, named = create("datanas_cell", architecture=datanas.architecture("gdas")), create("datanas_gdas")
+    assert built.state_dict().keys() == named.state_dict().keys()
+
+
 def test_the_default_is_the_size_of_section_5_3() -> None:
     with torch.device("meta"):
         model = timm.create_model("datanas_darts_v2")
@@ -128,6 +133,10 @@ def test_a_found_cell_is_registered_with_settings_of_its_own() -> None:
     [
         (lambda: timm_models.register(datanas.architecture("darts_v2_rnn"), "words"), "not of space recurrent_cell"),
         (lambda: timm_models.register(datanas.architecture("gdas"), "a-b"), "letters, digits and underscores"),
+        (
+            lambda: create("datanas_cell"),
+            r"^architecture: datanas_cell is the model of any cell .* architecture=datanas",
+        ),
         (lambda: create(global_pool="max"), "these networks are pooled by 'avg', got 'max'"),
         (lambda: create().set_grad_checkpointing(), "leave it off"),
         (lambda: create().forward_intermediates(image(), output_fmt="NLC"), "these networks give 'NCHW'"),

@@ -9,8 +9,9 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from reprlib import repr as shortened
@@ -44,6 +45,7 @@ class Architecture:
             in the scope.
         posterior: numbers about the choice, {"log_prob": float, "margin": float, "samples": int, ...}.
         source: free notes on the origin. Like `posterior` it must be JSON; what is not finite becomes None.
+        file: where `load` read it; None of any other, among them one that was changed.
 
     Raises:
         ArchitectureError: a field is none of these; the message begins with its name.
@@ -56,6 +58,7 @@ class Architecture:
     aggregate: str = "sum"
     posterior: Mapping[str, Any] | None = None
     source: Mapping[str, Any] | None = None
+    file: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         if not self.cells:
@@ -77,8 +80,8 @@ class Architecture:
             if number is not None and (isinstance(number, bool) or not isinstance(number, (int, float))):
                 raise ArchitectureError(f"posterior.{key}: must be a number, got {shortened(number)}")
         cells = {name: self.cells[name] for name in sorted(self.cells, key=_natural)}
-        for field, fixed in (("cells", MappingProxyType(cells)), *notes.items()):
-            object.__setattr__(self, field, fixed)
+        for name, fixed in (("cells", MappingProxyType(cells)), *notes.items()):
+            object.__setattr__(self, name, fixed)
 
     @property
     def code(self) -> dict[str, NDArray[np.uint8]]:
@@ -158,17 +161,31 @@ class Architecture:
     def load(cls, path: str | os.PathLike[str]) -> Architecture:
         """Read a file that `save` wrote.
 
+        Whether its space and operations are known shows when a network is built of it (`naming_file`).
+
         Raises:
             ArchitectureError: the file cannot be read or holds no architecture; the message names the file.
         """
         try:
-            return cls.from_json(Path(path).read_bytes().decode("utf-8-sig"))
+            found = cls.from_json(Path(path).read_bytes().decode("utf-8-sig"))
         except OSError as error:
             raise ArchitectureError(f"{path}: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise ArchitectureError(f"{path}: not text: {error.reason} at byte {error.start}") from None
         except ArchitectureError as error:
             raise ArchitectureError(f"{path}: {error}") from None
+        object.__setattr__(found, "file", os.fspath(path))
+        return found
+
+    @contextmanager
+    def naming_file(self) -> Iterator[None]:
+        """Run a block whose ArchitectureError names the file that the architecture was loaded from, once."""
+        try:
+            yield
+        except ArchitectureError as error:
+            if self.file is None or str(error).startswith(f"{self.file}: "):
+                raise
+            raise ArchitectureError(f"{self.file}: {error}") from None
 
     @classmethod
     def from_genotype(

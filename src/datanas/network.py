@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -10,6 +11,7 @@ from torch import nn
 from datanas.architecture import Architecture
 from datanas.config import ComponentConfig, validate
 from datanas.errors import ArchitectureError, ConfigError
+from datanas.published import find_architecture
 from datanas.spaces import spaces
 from datanas.spaces.base import Space, read_out
 from datanas.tasks import tasks
@@ -51,7 +53,7 @@ class Network(nn.Module):
 
 
 def build_network(
-    architecture: Architecture,
+    architecture: Architecture | str | Path,
     task: str | None = None,
     num_classes: int | None = None,
     channels: int | None = None,
@@ -65,7 +67,7 @@ def build_network(
     """Rebuild an architecture as a network with fresh weights.
 
     Args:
-        architecture: a searched or published one.
+        architecture: a searched or published one: itself, the path of its file or run folder, or its name.
         task: whose stem and head to use; None for the one that its space serves.
         num_classes: outputs of the head; None for what the task takes where there are no data (10 classes of images).
         channels: width of the first cell; None for what suits the space (36).
@@ -84,6 +86,7 @@ def build_network(
         ArchitectureError: unknown operation or space.
         ConfigError: unknown task or option.
     """
+    architecture = find_architecture(architecture)
     space = space_of(architecture)
     task = space.task if task is None else task
     entry = tasks[task]

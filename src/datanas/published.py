@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -327,3 +328,24 @@ def _spellings() -> Iterator[tuple[str, str]]:
 
 def _letters(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def find_architecture(given: Architecture | str | Path) -> Architecture:
+    """The architecture of a file, of a run folder, or of the registry of published ones; one that is there already.
+
+    Raises:
+        ArchitectureError: the file cannot be read.
+        ConfigError: no such file and no such name, or a folder that holds none.
+    """
+    if isinstance(given, Architecture):
+        return given
+    path = Path(given)
+    if path.is_dir():
+        path = path / "architecture.json"
+        if not path.is_file():
+            raise ConfigError(f"architecture {given}: a folder without architecture.json")
+    if path.is_file() or isinstance(given, Path):
+        return Architecture.load(path)
+    if "/" in given or given.endswith(".json"):
+        raise ConfigError(f"architecture {given}: no such file")
+    return architecture(given)

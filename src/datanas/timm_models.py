@@ -184,6 +184,11 @@ def _register(name: str, cell: Mapping[str, Any], defaults: Mapping[str, Any]) -
 
     def create(pretrained: bool = False, **settings: Any) -> nn.Module:
         given = {**cell, **ours, **settings}
+        if given.get("architecture") is None:
+            raise ConfigError(
+                f"architecture: {name} is the model of any cell and must be given one, such as "
+                f"timm.create_model({name!r}, architecture=datanas.Architecture.load('architecture.json'))"
+            )
         features = {"out_indices": tuple(range(1 + STAGES)), "feature_cls": "getter"}
         return cast(nn.Module, build_model_with_cfg(CellModel, name, pretrained, feature_cfg=features, **given))
 

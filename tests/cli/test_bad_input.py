@@ -253,7 +253,11 @@ def test_architecture_files_of_any_bytes(
         (["darts_v3"], 2, "unknown architecture 'darts_v3'; did you mean 'darts_v2'?"),
         (["gone.json"], 2, "architecture gone.json: no such file"),
         (["."], 2, "architecture .: a folder without architecture.json"),
-        (["darts_v2_rnn"], 2, "task.name: recurrent_cell needs a task whose stem gives sequences, such as language"),
+        (
+            ["darts_v2_rnn"],
+            2,
+            "task.name: darts_v2_rnn of space recurrent_cell cannot be trained on task classification",
+        ),
     ],
 )
 def test_an_architecture_that_cannot_be_had(

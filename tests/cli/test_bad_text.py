@@ -100,7 +100,7 @@ def test_a_text_shorter_than_a_batch(
             ["train", "darts_v1_rnn", "--train.auxiliary", "true"],
             "auxiliary: a recurrent_cell network has no auxiliary",
         ),
-        (["train", "darts_v2"], "space.name: conv_cell needs a task whose stem gives two feature maps"),
+        (["train", "darts_v2"], "task.name: darts_v2 of space conv_cell cannot be trained on task language"),
         (["search", "--search.shuffled_labels", "true"], "search.shuffled_labels: task language has no labels"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +72,29 @@ def test_evaluate_finds_what_training_found(clustered: Clustered) -> None:
     assert found[0].startswith("test nmi ")
     assert any(line.split()[0] == "pixels/nmi" for line in found[1:])
     assert clustered.printed["train"].out.splitlines()[: len(found)] == found
+
+
+def test_shares_are_printed_in_per_cent_and_the_rest_as_it_is(clustered: Clustered) -> None:
+    found = json.loads((clustered.train / "evaluation.json").read_text())["figures"]
+    expected = [f"  ari {100 * found['ari']:.2f}%", f"  accuracy {100 * found['accuracy']:.2f}%"]
+    expected += [f"  information {found['information']:.4f}", f"  clusters {found['clusters']:.0f}"]
+    lines = clustered.printed["evaluate"].out.splitlines()
+    assert lines[1:5] == expected
+    assert all(re.fullmatch(r"  (pixels|features)/\w+ -?\d+\.\d\d%", line) for line in lines[5:])
+
+
+def test_the_card_of_an_exported_network_has_the_same_figures(
+    clustered: Clustered, cli: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    assert cli("export", clustered.train, tmp_path / "net").code == 0
+    card = (tmp_path / "net" / "README.md").read_text()
+    for line in clustered.printed["evaluate"].out.splitlines()[1:]:
+        name, value = line.split()
+        assert f"| {name} (test) | {value} |" in card
+
+
+def test_a_search_names_its_score(clustered: Clustered) -> None:
+    assert re.search(r"^nmi: supernet \d+\.\d\d%, sampled children ", clustered.printed["search"].out, re.MULTILINE)
 
 
 def test_a_search_follows_its_gap_without_references(clustered: Clustered) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,12 +57,15 @@ def test_the_resolved_recipe_is_printed(compare: Cli, tmp_path: Path, runs: Path
     assert not runs.exists()
 
 
-def test_a_dry_run_prints_the_plan_and_writes_nothing(compare: Cli, runs: Path, tmp_path: Path) -> None:
+def test_a_dry_run_prints_the_plan_with_its_time_and_writes_nothing(compare: Cli, runs: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     outcome = compare("--dry-run")
     assert (outcome.code, outcome.err) == (0, "")
     lines = [" ".join(line.split()) for line in outcome.out.splitlines()]
-    assert lines == ["egs 4 searches of 2 epochs, 6 steps", "random 4 searches of 2 epochs, 6 steps"]
+    for line, name in zip(lines, ("egs", "random"), strict=False):
+        assert re.fullmatch(rf"{name} 4 searches of 2 epochs, 6 steps, about \d+ s", line)
+    assert re.fullmatch(r"about \d+ s with \d+ runs at a time", lines[2])
+    assert len(lines) == 3
     assert [*sorted(tmp_path.rglob("*"))] == sorted({*before, tmp_path / "compare.yaml"})
     assert not runs.exists()
 
@@ -75,7 +79,23 @@ def test_a_dry_run_measures_where_time_counts(compare: Cli, runs: Path, monkeypa
         "egs 2 searches of 2 epochs, 6 steps, about 8 s",
         "random 2 searches of 2 epochs, 6 steps, about 8 s",
         "best of random 4 trainings of 2 epochs",
-        f"about {round((2 * 8 + 2 * 8 + 4 * 4) / 2 / 60)} minutes with 2 runs at a time",
+        f"about {round((2 * 8 + 2 * 8 + 4 * 4) / 2)} s with 2 runs at a time",
+    ]
+    assert not runs.exists()
+
+
+def test_a_dry_run_times_the_trainings_too(
+    compare: Cli, runs: Path, content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "measure_job", lambda job, device: (60.0, 0.0))
+    base = {key: value for key, value in content["base"].items() if key != "truth"}
+    outcome = compare("--dry-run", "--processes", 2, base=base, retrain=True)
+    assert outcome.code == 0, outcome.err
+    lines = [" ".join(line.split()) for line in outcome.out.splitlines()]
+    # Two epochs of three steps: those of two methods, on shuffled labels as well, and of one random cell a seed.
+    assert lines[2:] == [
+        "retrained 10 trainings of 2 epochs, 6 steps, about 360 s",
+        f"about {round((8 * 360 + 10 * 360) / 2 / 60)} minutes with 2 runs at a time",
     ]
     assert not runs.exists()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from datanas.cli.evaluate import figures
 from datanas.engine.evaluation import Evaluation
 
-MORE = Evaluation(0.912, 1 - 0.912, 0.25, 1200, 3_400_000, figures={"top5": 0.99, "iou/cat": 0.5})
+MORE = Evaluation(0.912, 1 - 0.912, 0.25, 1200, 3_400_000, figures={"top5": 0.99, "iou/cat": 0.5, "ari": -0.0123})
 TEST = Evaluation(0.912, 1 - 0.912, 0.25, 1200, 3_400_000)
 COSTS = "1,200 parameters, 3.4 M multiply-adds"
 
@@ -36,4 +38,14 @@ def test_scores_and_costs_stand_in_one_line(evaluation: Evaluation, validation: 
 def test_other_figures_follow_in_lines_of_their_own() -> None:
     first, *others = figures(MORE).splitlines()
     assert first == figures(TEST)
-    assert others == ["  top5 0.9900", "  iou/cat 0.5000"]
+    assert others == ["  top5 99.00%", "  iou/cat 50.00%", "  ari -1.23%"]
+
+
+def test_what_is_no_share_stands_as_it_is() -> None:
+    found = replace(MORE, figures={"information": 1.23456, "clusters": 10.0}, plain={"information": 4, "clusters": 0})
+    assert figures(found).splitlines()[1:] == ["  information 1.2346", "  clusters 10"]
+
+
+def test_beside_a_score_that_is_no_share_no_figure_is_one() -> None:
+    found = replace(perplexity(82.14, "test"), figures={"bits": 1.5})
+    assert figures(found).splitlines()[1:] == ["  bits 1.5000"]

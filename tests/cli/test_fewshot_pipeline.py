@@ -95,7 +95,7 @@ def pipeline(cli: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) 
 def test_accuracy_and_its_interval_are_printed(pipeline: Pipeline, command: str) -> None:
     first, second, *_ = pipeline.printed[command].out.splitlines()
     assert FIGURES.match(first)
-    assert re.match(r"  interval 0\.\d+", second)
+    assert re.fullmatch(r"  interval \d+\.\d\d%", second)
 
 
 def test_evaluate_prints_what_training_printed_and_wrote(pipeline: Pipeline) -> None:
@@ -103,6 +103,7 @@ def test_evaluate_prints_what_training_printed_and_wrote(pipeline: Pipeline) -> 
     written = json.loads((pipeline.train / "evaluation.json").read_text())
     assert written["score_name"] == "accuracy"
     assert 0 < written["figures"]["interval"] < 0.5
+    assert f"  interval {100 * written['figures']['interval']:.2f}%\n" in pipeline.printed["train"].out
     assert 0 <= written["validation"]["score"] <= 1
 
 

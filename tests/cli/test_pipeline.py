@@ -22,6 +22,15 @@ def files(run: Path) -> set[str]:
     return {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
 
 
+def misspelt(architecture: Path, target: Path) -> Path:
+    """Write the architecture with all its operations named as no operation is."""
+    plain = json.loads(architecture.read_text())
+    for cell in plain["cells"].values():
+        cell["primitives"] = [f"{name}_33" for name in cell["primitives"]]
+    target.write_text(json.dumps(plain))
+    return target
+
+
 class TestSearch:
     def test_leaves_the_files_of_a_run(self, chain: Any) -> None:
         found = files(chain.search)
@@ -35,6 +44,7 @@ class TestSearch:
             "cells.svg",
             "config.yaml",
             "clock.json",
+            "data.json",
             "env.json",
             "genotypes/epoch-0001.json",
             "genotypes/epoch-0002.json",
@@ -83,6 +93,27 @@ class TestSearch:
         assert "epoch 2/2" in err
         assert (chain.search / "cells.svg").read_text().startswith("<?xml")
         assert (chain.search / "cells.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_names_the_score_of_its_last_measurement(self, chain: Any) -> None:
+        last = read_metrics(chain.search)[-1]
+        shown = [f"{100 * last[f'gap/{name}']:.2f}%" for name in ("supernet", "children_mean", "child")]
+        line = f"accuracy: supernet {shown[0]}, sampled children {shown[1]}, child kept {shown[2]}"
+        assert line in chain.printed["search"].out.splitlines()
+
+    def test_ends_with_the_warnings_of_the_kept_cell(self, chain: Any) -> None:
+        written = json.loads((chain.search / "result.json").read_text())["warnings"]
+        lines = chain.printed["search"].out.splitlines()
+        scores = next(place for place, line in enumerate(lines) if line.startswith("accuracy: "))
+        assert written
+        assert lines[scores + 1 : -1] == [f"warning: {warning}" for warning in written]
+
+    def test_warns_of_nothing_where_nothing_is_wrong(self, chain: Any, tmp_path: Path, cli: Callable[..., Any]) -> None:
+        run = shutil.copytree(chain.search, tmp_path / "run")
+        result = json.loads((run / "result.json").read_text())
+        (run / "result.json").write_text(json.dumps({**result, "warnings": []}))
+        outcome = cli("search", "--resume", run)
+        assert outcome.code == 0
+        assert "warning" not in outcome.out
 
     def test_quiet_is_quiet(self, settings: list[str], cli: Callable[..., Any]) -> None:
         assert cli("search", *settings, "--search.epochs", 1, "--quiet").err == ""
@@ -150,15 +181,28 @@ class TestDerive:
         counts = []
         for samples in (1, 4, 20):
             assert cli("derive", run, "--samples", samples).code == 0
-            kept = Architecture.load(run / "architecture.json")
+            kept = Architecture.load(run / "derived.json")
             assert kept.posterior is not None
             assert kept.posterior["samples"] == samples
             counts.append(sum(int(cell.code.sum()) for cell in kept.cells.values()))
         assert counts == sorted(set(counts))
 
+    @pytest.mark.parametrize(
+        "given", [("--samples", 1), ("--epoch", 1), ("--checkpoint", "best"), ("--rule", "two_inputs")]
+    )
+    def test_what_the_search_keeps_stays(
+        self, run: Path, chain: Any, cli: Callable[..., Any], given: tuple[object, ...]
+    ) -> None:
+        outcome = cli("derive", run, *given)
+        assert outcome.code == 0
+        assert outcome.out.endswith(f"written to {run / 'derived.json'}\n")
+        for name in ("architecture.json", "cells.svg", "cells.png"):
+            assert (run / name).read_bytes() == (chain.search / name).read_bytes()
+        assert (run / "derived.svg").is_file()
+
     def test_takes_what_an_earlier_epoch_would_have_kept(self, run: Path, cli: Callable[..., Any]) -> None:
         assert cli("derive", run, "--epoch", 1).code == 0
-        assert (run / "architecture.json").read_bytes() == (run / "genotypes" / "epoch-0001.json").read_bytes()
+        assert (run / "derived.json").read_bytes() == (run / "genotypes" / "epoch-0001.json").read_bytes()
 
     def test_genotype_is_all_that_is_printed_and_nothing_is_written(self, run: Path, cli: Callable[..., Any]) -> None:
         kept = Architecture.load(run / "architecture.json")
@@ -219,6 +263,19 @@ class TestTrain:
         assert kept.source is not None
         assert kept.source["name"] == "darts_v2"
 
+    def test_a_recurrent_cell_is_told_what_images_take(self, settings: list[str], refused: Callable[..., None]) -> None:
+        message = (
+            "task.name: darts_v2_rnn of space recurrent_cell cannot be trained on task classification, which takes "
+            "convolutional cells, such as darts_v2; it is for tasks such as language"
+        )
+        refused(2, message, "train", "darts_v2_rnn", *settings)
+
+    def test_the_file_of_an_unknown_operation_is_named(
+        self, chain: Any, settings: list[str], tmp_path: Path, refused: Callable[..., None]
+    ) -> None:
+        file = misspelt(chain.search / "architecture.json", tmp_path / "mine.json")
+        refused(3, f"error: {file}: cells.normal: unknown operation ", "train", file, *settings, "--dry-run")
+
     def test_the_architecture_may_be_an_option(self, settings: list[str], cli: Callable[..., Any]) -> None:
         outcome = cli("train", *settings, "--architecture", "darts_v2", "--print-config")
         assert (outcome.code, outcome.err) == (0, "")
@@ -258,6 +315,13 @@ class TestEvaluate:
         code, out, err = cli("evaluate", run)
         assert (code, out) == (3, "")
         assert "network.safetensors: does not fit the run's architecture" in err
+
+    def test_names_the_file_of_an_unknown_operation(self, chain: Any, tmp_path: Path, cli: Any) -> None:
+        run = shutil.copytree(chain.train, tmp_path / "run")
+        file = misspelt(run / "architecture.json", run / "architecture.json")
+        code, out, err = cli("evaluate", run)
+        assert (code, out) == (3, "")
+        assert err.startswith(f"error: {file}: cells.normal: unknown operation ")
 
     def test_the_network_is_what_was_trained(self, chain: Any) -> None:
         tensors = load_file(chain.train / "network.safetensors")

@@ -100,7 +100,8 @@ def test_evaluate_prints_what_training_printed_and_wrote(chain: Chain) -> None:
     assert found, printed
     assert found.groups() == (f"{100 * written['validation']['score']:.2f}", f"{100 * written['score']:.2f}")
     assert written["score_name"] == "miou"
-    assert f"  iou/disc {written['figures']['iou/disc']:.4f}\n" in printed
+    for name in ("iou/disc", "pixel_accuracy"):
+        assert f"  {name} {100 * written['figures'][name]:.2f}%\n" in printed
 
 
 def test_only_averaged_classes_have_a_figure(chain: Chain) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,8 +41,19 @@ def test_a_search_keeps_one_recurrent_cell(text_chain: Any) -> None:
     assert (kept.space, set(kept.cells)) == ("recurrent_cell", {"recurrent"})
     assert Architecture.load(text_chain.search.parent / "derived.json") == kept
     assert Architecture.load(text_chain.train / "architecture.json") == kept
-    assert "supernet" in text_chain.printed["search"].out
+    printed = text_chain.printed["search"].out
+    assert re.search(
+        r"^perplexity: supernet [\d.]+, sampled children [\d.]+, child kept [\d.]+$", printed, re.MULTILINE
+    )
     assert all(line["gap/child"] > 1 for line in read_metrics(text_chain.search))
+
+
+def test_a_convolutional_cell_is_told_what_a_text_takes(text_chain: Any, refused: Any, runs: Path) -> None:
+    message = (
+        "task.name: darts_v2 of space conv_cell cannot be trained on task language, which takes recurrent cells, such "
+        "as darts_v2_rnn; it is for tasks such as classification"
+    )
+    refused(2, message, "train", "darts_v2", *text_chain.settings(runs))
 
 
 def test_profile_counts_what_training_counted(text_chain: Any) -> None:

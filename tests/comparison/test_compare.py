@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
@@ -27,12 +28,14 @@ from datanas.cli import main
 from datanas.comparison import plan, pool
 from datanas.comparison.compare import Comparison, compare
 from datanas.comparison.config import resolve_comparison
+from datanas.comparison.outcomes import Outcomes
 from datanas.comparison.plan import Plan
 from datanas.comparison.pool import Command
 from datanas.comparison.stages import Stages
 from datanas.config import merge, read_yaml
 from datanas.engine.cells import all_cells
 from datanas.engine.config import resolve
+from datanas.engine.search_job import SearchJob
 from datanas.errors import CheckpointError, ConfigError, Interrupted, RunInUseError
 from datanas.report.comparison import comparison_markdown, comparison_text
 from datanas.runs import RunFolder
@@ -199,7 +202,8 @@ def test_the_file_holds_what_was_returned(finished: Finished) -> None:
     assert [row["name"] for row in written["rows"]] == [*METHODS, "random cells", "best of random"]
     assert [row["kind"] for row in written["rows"]] == ["method"] * 2 + ["control"] * 2
     assert written["metric"] == "test_acc/made-up"
-    assert written["budget"] == {"kind": "steps", "value": 5}
+    assert written["budget"] == {"kind": "steps", "value": 6, "asked": 5}
+    assert "Budget of each: 6 steps, the whole epochs nearest to the 5 asked for" in comparison_text(written)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -387,6 +391,71 @@ def test_a_budget_of_steps_without_candidates_measures_nothing(
     found = plan.make_plan(resolve_comparison({**recipe, "controls": {"best_of": 0}}))
     assert found.best_of is None
     assert [length.seconds for length in found.methods.values()] == [None, None]
+    with pytest.raises(pytest.fail.Exception, match="measured"):
+        plan.make_plan(resolve_comparison({**recipe, "controls": {"best_of": 0}}), timed=True)
+
+
+@pytest.mark.parametrize(
+    ("budget", "told"),
+    [({"steps": 6}, {"kind": "steps", "value": 6}), ({"seconds": 0.0801}, {"kind": "seconds", "value": 0.0801})],
+)
+def test_a_budget_that_is_kept_is_told_as_it_was_asked_for(
+    budget: dict[str, Any], told: dict[str, Any], recipe: dict[str, Any], inside: Inside, tmp_path: Path
+) -> None:
+    settings = resolve_comparison({**recipe, "budget": budget, "controls": {"random_cells": 1, "same_size": 0}})
+    made = plan.make_plan(settings)
+    assert Outcomes(settings, made, Stages(settings, made, tmp_path), {}).data()["budget"] == told
+
+
+def test_trainings_from_scratch_are_timed_for_a_dry_run(
+    recipe: dict[str, Any], inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every other epoch of five is measured, and the last: three times."""
+
+    def measure(job: Any, device: Any) -> tuple[float, float]:
+        return (1.0, 10.0) if isinstance(job, SearchJob) else (20.0, 300.0)
+
+    monkeypatch.setattr(plan, "measure_job", measure)
+    base = {**recipe["base"], "train": {**recipe["base"]["train"], "epochs": 5, "validate_every": 2}}
+    del base["truth"]
+    controls = {"same_size": 3, "random_cells": 2, "best_of": 0}
+    config = resolve_comparison({**recipe, "base": base, "controls": controls, "retrain": True, "processes": 2})
+    found = plan.make_plan(config, timed=True)
+    steps = 5 * 3  # 48 images, 16 a batch
+    seconds = steps * 20.0 + 3 * 300.0
+    assert found.retrained == plan.Length(5, steps, seconds)
+    # Two seeds, each: of both methods the cell, three of its size and that of shuffled labels; two random ones.
+    assert config.most_trainings == 2 * (2 * 5 + 2)
+    total = 2 * SEARCHES // 2 * (6 * 1.0 + 10.0) + config.most_trainings * seconds
+    lines = [" ".join(line.split()) for line in found.text(config).splitlines()]
+    assert lines[2:] == [
+        f"retrained up to 24 trainings of 5 epochs, 15 steps, about {seconds:.0f} s",
+        f"about {total / 2 / 60:.0f} minutes with 2 runs at a time",
+    ]
+    assert plan.make_plan(config).retrained is None
+    assert Plan.from_json(found.to_json()).retrained is None
+
+
+@pytest.mark.parametrize(
+    ("controls", "each"),
+    [
+        ({}, 2 * 2 + 1),
+        ({"same_size": 2}, 2 * 4 + 1),
+        ({"best_of": 2}, 2 * 2 + 2),
+    ],
+)
+def test_the_trainings_that_are_announced_are_those_that_are_made(
+    controls: dict[str, Any], each: int, recipe: dict[str, Any], finished: Finished
+) -> None:
+    base = {key: value for key, value in recipe["base"].items() if key != "truth"}
+    config = resolve_comparison({**recipe, "base": base, "controls": controls, "retrain": True})
+    assert config.most_trainings == 2 * each
+    stages = Stages(config, finished.stages.plan, finished.result.path)
+    if not config.controls.best_of:
+        stages.plan = replace(stages.plan, best_of=None)
+    assert len(list(stages.cells())) == config.most_trainings
+    unshuffled = {**controls, "shuffled_labels": False}
+    assert resolve_comparison(config, [("controls", unshuffled)]).most_trainings == 2 * (each - 2)
 
 
 @pytest.mark.parametrize(

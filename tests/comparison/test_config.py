@@ -11,6 +11,7 @@ import yaml
 
 from datanas.comparison.config import CompareConfig, resolve_comparison
 from datanas.config import parse_yaml
+from datanas.engine.config import resolve
 from datanas.errors import ConfigError
 
 
@@ -183,3 +184,16 @@ def test_the_cores_are_shared(processes: int | None, cores: int, threads: int, m
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     config = resolve_comparison(recipe(processes=processes))
     assert (config.workers, config.threads) == (processes or cores, threads)
+
+
+def test_the_recipe_for_own_images_needs_their_folder_alone_and_searches_as_its_neighbour() -> None:
+    """With other lengths."""
+    recipes = Path(__file__).parents[2] / "recipes" / "small"
+    found = resolve_comparison(recipes / "folder_compare.yaml", [("base.data.root", "images")])
+    assert found.retrain
+    assert not found.has_table
+    alone = resolve(recipes / "folder.yaml", [("data.root", "images")])
+    for name in ("data", "task", "space", "train"):
+        mine, other = (getattr(config, name).model_dump() for config in (found.method("egs", 0), alone))
+        lengths = {"epochs"} if name == "train" else set()
+        assert {key for key in mine if mine[key] != other[key]} == lengths

@@ -48,6 +48,21 @@ def test_class_folders_are_split_by_class_and_seed(make_folder: Make) -> None:
     assert not torch.equal(data.test.images, load(root, test_share=0.3, split_seed=1).test.images)
 
 
+@pytest.mark.parametrize("gone", range(10))
+def test_an_image_that_goes_moves_one_other_of_its_class_at_most(make_folder: Make, gone: int) -> None:
+    root = make_folder(per_class=10)
+    before = load(root, test_share=0.3)
+    (root / "ant" / f"{gone}.png").unlink()
+    after = load(root, test_share=0.3)
+
+    def rows(images: torch.Tensor) -> set[bytes]:
+        return {image.numpy().tobytes() for image in images}
+
+    assert len(rows(before.train.images) & rows(after.test.images)) <= 1
+    assert len(rows(before.test.images) & rows(after.train.images)) <= 1
+    assert rows(before.test.select(before.test.labels == 1).images) <= rows(after.test.images)
+
+
 def test_a_class_may_be_called_train(make_folder: Make) -> None:
     assert load(make_folder(classes=("bus", "train"))).classes == ("bus", "train")
 

@@ -140,6 +140,15 @@ def test_a_file_that_is_no_archive(tmp_path: Path, content: bytes) -> None:
         load(tmp_path / "corpus.zip")
 
 
+@pytest.mark.parametrize(("name", "advice"), [("corpus.txt", ""), ("corpus.tar", "; unpack any other archive")])
+def test_a_single_file_is_told_which_three_are_wanted(tmp_path: Path, name: str, advice: str) -> None:
+    (tmp_path / name).write_bytes(b"a b c\n")
+    with pytest.raises(DataError) as caught:
+        load(tmp_path / name)
+    wanted = "give the folder of three files, such as train.txt, valid.txt and test.txt, or a .zip archive of them"
+    assert str(caught.value).endswith(wanted + advice)
+
+
 def test_a_damaged_member_is_named(tmp_path: Path) -> None:
     file = pack(tmp_path / "corpus.zip")
     content = file.read_bytes()

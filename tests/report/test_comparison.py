@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,16 @@ def usual() -> dict[str, Any]:
     egs["seeds"]["2"] |= {"same_size_score": 92.3}
     darts["seeds"]["3"] = {"failed": "out of memory,\nafter 3 steps"}
     return comparison(egs, darts, row("random cells", 92.0, "control", "drawn from P"))
+
+
+def with_seeds(count: int) -> dict[str, Any]:
+    """Two rows of so many seeds that differ by two points, by a little more or less from seed to seed."""
+
+    def scores(name: str, mean: float, spread: float) -> dict[str, Any]:
+        seeds = {str(seed): run(mean + spread * seed) for seed in range(count)}
+        return {"name": name, "kind": "control" if name == "random cells" else "method", "note": "", "seeds": seeds}
+
+    return comparison(scores("egs", 94.0, 0.1), scores("random cells", 92.0, 0.11), seeds=list(range(count)))
 
 
 def many(number: int = 20) -> dict[str, Any]:
@@ -137,6 +148,13 @@ class TestMarkdown:
         assert "## Notes\n\n- darts: first order\n- All networks learn for 20 epochs.\n" in text
         assert "difference to shuffled labels" not in text
 
+    @pytest.mark.parametrize("shown", [comparison_markdown, comparison_text])
+    def test_says_what_was_asked_for_where_that_is_not_what_was_made(self, shown: Callable[[Any], str]) -> None:
+        data = usual() | {"budget": {"kind": "steps", "value": 3, "asked": 4}}
+        line = "Budget of each: 3 steps, the whole epochs nearest to the 4 asked for; seeds 0, 1, 2, 3, 4."
+        assert line in shown(data)
+        assert "asked" not in shown(usual())
+
     def test_shows_shuffled_labels_where_they_were_tried(self) -> None:
         egs = row("egs", 94.0)
         for figures in egs["seeds"].values():
@@ -190,6 +208,23 @@ class TestText:
         assert "Failed: darts 1/5." in text
         assert "Differences are to random cells, paired by seed." in text
         assert f"Verdict: {data['winner']['text']}." in " ".join(text.split())
+
+    @pytest.mark.parametrize(("seeds", "is_warned"), [(1, True), (2, True), (4, True), (5, False)])
+    def test_warns_of_few_seeds(self, seeds: int, is_warned: bool) -> None:
+        text = " ".join(comparison_text(with_seeds(seeds)).split())
+        warning = (
+            f"So few seeds ({seeds}) show large differences only. Each interval, and the word behind it, is one of "
+            "95 % by itself, not adjusted for the number of rows; the verdict is."
+        )
+        assert (warning in text) is is_warned
+        assert ("few seeds" in text) is is_warned
+        assert (", better" in text) is (seeds > 1)
+
+    @pytest.mark.parametrize("key", ["difference", "same_size", "shuffled"])
+    def test_warns_of_few_pairs_among_more_seeds(self, key: str) -> None:
+        data = with_seeds(5)
+        data["rows"][0] |= {key: data["rows"][0]["difference"] | {"pairs": 2}}
+        assert "So few seeds (2) show" in comparison_text(data)
 
     def test_does_without_a_reference(self) -> None:
         text = comparison_text(comparison(row("egs", 93.0), row("darts", 92.0), reference=None))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import pytest
 import torch
 from torch import nn
@@ -14,6 +17,10 @@ class Downwards(Classification):
     higher_is_better = False
     is_share = False
     unit = "token"
+
+
+class Counting(Classification):
+    plain: ClassVar[Mapping[str, int]] = {"bits": 4, "classes": 0}
 
 
 def test_goodness_is_higher_for_the_better_score() -> None:
@@ -40,6 +47,23 @@ def test_a_score_is_shown_in_per_cent_only_if_it_is_a_share(
     task: type[Classification], value: float, digits: int, text: str
 ) -> None:
     assert task.show(value, digits) == text
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "value", "text"),
+    [
+        (Classification, "top5", 0.854, "85.40%"),
+        (Classification, "ari", -0.0123, "-1.23%"),
+        (Counting, "bits", 1.23456, "1.2346"),
+        (Counting, "classes", 10.0, "10"),
+        (Counting, "top5", 0.854, "85.40%"),
+        (Downwards, "top5", 0.854, "0.8540"),
+    ],
+)
+def test_a_further_figure_is_shown_in_per_cent_only_if_it_is_a_share(
+    task: type[Classification], name: str, value: float, text: str
+) -> None:
+    assert task.show_figure(name, value) == text
 
 
 def test_an_example_has_an_article() -> None:

@@ -255,6 +255,20 @@ def test_its_fingerprint_knows_the_examples(searching: Task[Any], monkeypatch: p
     assert searching.fingerprint() != before
 
 
+def test_the_sum_of_its_examples_knows_no_split(task: Task[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    before = task.sum_of_examples()
+    task.split_search("2:1", BATCH, None)
+    assert task.sum_of_examples() == before
+    pieces = list(task.contents())
+    monkeypatch.setattr(task, "contents", lambda: iter([*pieces[:-1], pieces[-1] + b"."]))
+    assert task.sum_of_examples() != before
+
+
+def test_outputs_that_have_names_have_one_each(task: Task[Any]) -> None:
+    names = task.output_names
+    assert names is None or len(set(names)) == len(names) == task.num_classes
+
+
 def test_its_state_comes_back(searching: Task[Any], network: nn.Module, request: pytest.FixtureRequest) -> None:
     searching.loss(network, searching.batch("weights", 0))
     structure, tensors = encode_state(searching.state_dict())
@@ -271,6 +285,10 @@ def test_an_evaluation_has_the_score_and_repeats(searching: Task[Any], network: 
     assert all(isinstance(value, float) for value in figures.values())
     assert 0 <= figures[searching.score] <= (1 if searching.is_share else math.inf)
     assert searching.evaluate(network, part) == figures
+    if searching.is_share:
+        shares = figures.keys() - {"loss", *searching.plain}
+        assert all(-1 <= figures[name] <= 1 for name in shares)
+        assert searching.plain.keys() <= figures.keys()
 
 
 def test_a_limited_evaluation_repeats(searching: Task[Any], network: nn.Module) -> None:

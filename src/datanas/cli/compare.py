@@ -19,11 +19,11 @@ def run(
     processes: Annotated[int | None, Parameter(help="Runs at a time; by default one a core.")] = None,
     print_config: PrintConfig = False,
     dry_run: Annotated[
-        Flag, Parameter(help="Measure what the budget comes to and print the plan; run nothing.")
+        Flag, Parameter(help="Print the plan, with about how long all of it takes; run nothing.")
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare search methods on one budget, over several seeds, against controls; started again, go on.
+    """Compare search methods on one budget, over several seeds, against controls; with the same run.name again, go on.
 
     Any setting of the recipe can follow as --SECTION.KEY VALUE, such as --base.data.root PATH --budget.steps 780.
     """
@@ -43,7 +43,7 @@ def run(
     if dry_run:
         from datanas.comparison.plan import make_plan
 
-        print(make_plan(recipe).text(recipe))
+        print(make_plan(recipe, timed=True).text(recipe))
         return
     from datanas.atomic import write_atomic
     from datanas.comparison.compare import compare

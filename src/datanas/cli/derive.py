@@ -36,7 +36,11 @@ def run(
     ] = "last",
     output: Annotated[
         Path | None,
-        Parameter(name=["--output", "-o"], help="File to write, pictures beside it; by default RUN/architecture.json."),
+        Parameter(
+            name=["--output", "-o"],
+            help="File to write, pictures beside it; by default RUN/architecture.json, or RUN/derived.json where an "
+            "option asks for something else than the search keeps.",
+        ),
     ] = None,
     genotype: Annotated[Flag, Parameter(help="Print DARTS' text form and nothing else.")] = False,
 ) -> None:
@@ -48,8 +52,9 @@ def run(
     if top < 1:
         raise ConfigError(f"--top: must be at least 1, got {top}")
     others: tuple[tuple[Architecture, float], ...] = ()
+    otherwise = checkpoint != "last" or any(x is not None for x in (samples, rule, operations, none, candidates))
     if epoch is not None:
-        if top > 1 or checkpoint != "last" or any(x is not None for x in (samples, rule, operations, none, candidates)):
+        if top > 1 or otherwise:
             raise ConfigError("--epoch: the other options need the probabilities of a checkpoint")
         kept = _kept_after(path, epoch)
     else:
@@ -68,9 +73,12 @@ def run(
     if genotype:
         print(kept.to_genotype())
         return
-    target, picture = path / "architecture.json", path / "cells.svg"
     if output is not None:
         target, picture = output, output.with_suffix(".svg")
+    elif otherwise or epoch is not None:
+        target, picture = path / "derived.json", path / "derived.svg"
+    else:
+        target, picture = path / "architecture.json", path / "cells.svg"
     kept.save(target)
     draw_svg(kept, picture)
     draw_png(kept, picture.with_suffix(".png"))

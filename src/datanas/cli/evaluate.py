@@ -32,6 +32,8 @@ def run(
 def figures(evaluation: Evaluation, validation: Evaluation | None = None) -> str:
     """Scores and costs in one line: the test error, where the score is a share. Other figures follow, a line each.
 
+    Whatever is a share is in per cent.
+
     Args:
         validation: on the part that the data bring for it.
     """
@@ -39,8 +41,14 @@ def figures(evaluation: Evaluation, validation: Evaluation | None = None) -> str
     if validation is not None:
         parts = [_score(validation, "valid"), *(parts if evaluation.part != validation.part else [])]
     costs = f"{evaluation.parameters:,} parameters, {evaluation.macs / 1e6:,.1f} M multiply-adds"
-    others = [f"  {name} {value:.4f}" for name, value in evaluation.figures.items()]
+    others = [f"  {name} {_figure(evaluation, name)}" for name in evaluation.figures]
     return "\n".join([f"{', '.join(parts)}, {costs}", *others])
+
+
+def _figure(evaluation: Evaluation, name: str) -> str:
+    is_share = evaluation.error is not None and name not in evaluation.plain
+    value = evaluation.figures[name]
+    return f"{value:.2%}" if is_share else f"{value:.{evaluation.plain.get(name, 4)}f}"
 
 
 def _score(evaluation: Evaluation, part: str) -> str:

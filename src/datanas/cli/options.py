@@ -11,7 +11,6 @@ from datanas.config import parse_overrides, read_yaml
 from datanas.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from datanas.architecture import Architecture
     from datanas.engine.config import Config
 
 Overrides = Annotated[
@@ -52,8 +51,12 @@ def resolve_options(
     seed: int | None = None,
     plugin: tuple[Path, ...] = (),
     resume: Path | None = None,
+    source: Path | None = None,
 ) -> Config:
     """The configuration of a recipe, or of a run that is resumed, with the command line laid on top.
+
+    Args:
+        source: a run whose data and task are taken over where there is neither.
 
     Raises:
         ConfigError: as `datanas.engine.config.resolve`.
@@ -65,6 +68,10 @@ def resolve_options(
             raise CheckpointError(f"not a run folder: no config.yaml in {resume}")
     raw = {} if recipe is None else read_yaml(recipe)
     settings = parse_overrides(overrides)
+    if recipe is None and source is not None:
+        from datanas.engine.run import taken_over
+
+        raw = taken_over(source, dict(settings))
     if seed is not None:
         settings.append(("seed", seed))
     if plugin:
@@ -92,26 +99,3 @@ def place_options(
     """
     given = {"devices": devices, "num_nodes": num_nodes, "strategy": strategy, f"{section}.precision": precision}
     return (*overrides, *(f"--{name}={value}" for name, value in given.items() if value is not None))
-
-
-def find_architecture(text: str) -> Architecture:
-    """The architecture of a file, of a run folder, or of the registry of published ones.
-
-    Raises:
-        ArchitectureError: the file cannot be read.
-        ConfigError: no such file and no such name, or a folder that holds none.
-    """
-    from datanas.architecture import Architecture
-    from datanas.errors import ConfigError
-    from datanas.published import architecture
-
-    path = Path(text)
-    if path.is_dir():
-        path = path / "architecture.json"
-        if not path.is_file():
-            raise ConfigError(f"architecture {text}: a folder without architecture.json")
-    if path.is_file():
-        return Architecture.load(path)
-    if "/" in text or text.endswith(".json"):
-        raise ConfigError(f"architecture {text}: no such file")
-    return architecture(text)

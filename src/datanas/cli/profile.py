@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from datanas.cli.options import MaxMacs, find_architecture
+from datanas.cli.options import MaxMacs
 
 
 def run(
@@ -31,5 +31,8 @@ def run(
 ) -> None:
     """Count parameters and multiply-adds of a rebuilt network, and time it."""
     from datanas.engine.profile import profile
+    from datanas.published import find_architecture
 
-    print(profile(find_architecture(architecture), channels, cells, classes, size, stem, batch, device, max_macs))
+    found = find_architecture(architecture)
+    with found.naming_file():
+        print(profile(found, channels, cells, classes, size, stem, batch, device, max_macs))

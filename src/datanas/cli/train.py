@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -22,7 +23,6 @@ from datanas.cli.options import (
     Seed,
     Strategy,
     TopologyChange,
-    find_architecture,
     place_options,
     resolve_options,
 )
@@ -51,6 +51,8 @@ def run(
 ) -> None:
     """Train an architecture from scratch and print what it scores; with the same --run.name again, go on.
 
+    Without a recipe, data and task are those of the run folder that the architecture comes from.
+
     datanas train runs/my-search -c recipe.yaml --train.epochs 30
     """
     if overrides and not overrides[0].startswith("-") and architecture is None:
@@ -58,12 +60,15 @@ def run(
     overrides = place_options(overrides, "train", devices, num_nodes, strategy, precision)
     if max_macs is not None:
         overrides = (*overrides, f"--train.max_macs={max_macs}")
-    settings = resolve_options(config, overrides, seed, plugin, resume)
+    source = None if architecture is None else Path(architecture)
+    settings = resolve_options(config, overrides, seed, plugin, resume, source)
     if print_config:
         print(settings.to_yaml(), end="")
         return
     if architecture is None and resume is None:
         raise ConfigError("train needs an architecture: a file, a search's run folder or a published name")
+    from datanas.published import find_architecture
+
     chosen = None if architecture is None else find_architecture(architecture)
     if dry_run:
         if chosen is None or resume is not None:

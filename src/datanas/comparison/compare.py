@@ -45,7 +45,7 @@ def compare(
     resume: str | Path | None = None,
     quiet: bool = False,
 ) -> Comparison:
-    """Run every method with every seed on the same budget, and its controls; started again, go on.
+    """Run every method with every seed on the same budget, and its controls; with the same `run.name` again, go on.
 
     Args:
         config: a recipe's path, its plain data, or a CompareConfig; may be left out when resuming.

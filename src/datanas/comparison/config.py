@@ -125,6 +125,25 @@ class CompareConfig(Section):
         return isinstance(truth, Mapping) and bool(truth.get("table"))
 
     @property
+    def random_count(self) -> int:
+        """Random cells a seed."""
+        return self.controls.random_cells or (1000 if self.has_table else 1)
+
+    @property
+    def same_size_count(self) -> int:
+        """Random cells of the size of each kept one, at most."""
+        count = self.controls.same_size
+        return (100 if self.has_table else 0) if count is None else count
+
+    @property
+    def most_trainings(self) -> int:
+        """Trainings that `retrain` asks for, where there are as many cells of each size as are wanted."""
+        if not self.retrain:
+            return 0
+        each = 1 + self.same_size_count + int(self.controls.shuffled_labels)
+        return len(self.seeds) * (len(self.methods) * each + self.random_count + int(self.controls.best_of > 0))
+
+    @property
     def workers(self) -> int:
         """Runs at a time: one a core, or one a GPU where the runs use these."""
         import torch

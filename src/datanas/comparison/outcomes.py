@@ -48,20 +48,26 @@ class Outcomes:
         rows.append(self._control(REFERENCE, self._reference_note()))
         if self._plan.best_of is not None:
             rows.append(self._control(BEST_OF, self._best_of_note()))
-        budget = self._recipe.budget
-        kind = "steps" if budget.steps is not None else "seconds"
         found = summarise(rows, REFERENCE, higher_is_better=self._higher_is_better, confidence=self._recipe.confidence)
         return {
             "metric": self._metric,
             "unit": "%" if self._is_share else None,
             "higher_is_better": self._higher_is_better,
             "confidence": self._recipe.confidence,
-            "budget": {"kind": kind, "value": getattr(budget, kind)},
+            "budget": self._budget(),
             "seeds": list(self._recipe.seeds),
             "reference": REFERENCE,
             **found,
             "notes": self._notes(),
         }
+
+    def _budget(self) -> dict[str, Any]:
+        """What every search had: the steps that whole epochs came to, with what was asked for where that differs."""
+        asked = self._recipe.budget
+        if asked.steps is None:
+            return {"kind": "seconds", "value": asked.seconds}
+        made = next(iter(self._plan.methods.values())).steps  # of all, as they share data and batches
+        return {"kind": "steps", "value": made, **({} if made == asked.steps else {"asked": asked.steps})}
 
     def _measured(self) -> dict[tuple[str, int], list[float]]:
         """Scores, shares in per cent, by row and seed, in the order of their numbers."""
@@ -127,7 +133,7 @@ class Outcomes:
     def _sizes(self, row: str, seed: int) -> Figures:
         cells: Sequence[Architecture] = []
         if row == REFERENCE:
-            cells = self._stages.random_cells("random", seed, self._stages.random_count)
+            cells = self._stages.random_cells("random", seed, self._recipe.random_count)
         elif (best := self._stages.best_candidate(seed)) is not None:
             cells = [best]
         figures: Figures = {"parameters": mean(self._stages.parameters(cell) for cell in cells)}
@@ -137,7 +143,7 @@ class Outcomes:
         return figures
 
     def _reference_note(self) -> str:
-        count = self._stages.random_count
+        count = self._recipe.random_count
         return f"{count} uniformly random cell{'s' if count > 1 else ''} a seed, their mean"
 
     def _best_of_note(self) -> str:
@@ -157,9 +163,9 @@ class Outcomes:
             "parameters and multiply-adds are those of the kept operations in the supernet; sparsity is the share of "
             "candidate operations that is closed, `none` aside",
         ]
-        if self._stages.same_size_count:
+        if self._recipe.same_size_count:
             notes.append(
-                f"same size: up to {self._stages.same_size_count} other cells a seed and method, equal in parameters "
+                f"same size: up to {self._recipe.same_size_count} other cells a seed and method, equal in parameters "
                 "or nearest within 5 %; where there are none, the seed is left out"
             )
         notes += [f"failed: {name}: {words}" for name, words in self._failed.items()]

@@ -42,15 +42,17 @@ class Plan:
     Attributes:
         parameters: by choice group, those of each edge's operations in the supernet.
         threads: CPU threads of every run.
+        retrained: length of each training of `retrain`, which its recipe fixes; None where it was not timed.
     """
 
     methods: Mapping[str, Length]
     best_of: Length | None
     parameters: Mapping[str, list[list[float]]]
     threads: int
+    retrained: Length | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; `from_json` reads it."""
+        """Plain data without what is for a dry run alone; `from_json` reads it."""
         return {
             "methods": {name: vars(length) for name, length in self.methods.items()},
             "best_of": None if self.best_of is None else vars(self.best_of),
@@ -59,7 +61,7 @@ class Plan:
         }
 
     def text(self, config: CompareConfig) -> str:
-        """The plan for people: what will run, how long each is, and about how long all of it."""
+        """The plan for people: what will run, how long each is, and about how long all of it, without its starts."""
         lines, known = [], 0.0
         rounds = len(config.seeds) * (2 if config.controls.shuffled_labels else 1)
         for name, length in self.methods.items():
@@ -70,8 +72,16 @@ class Plan:
             count = len(config.seeds) * config.controls.best_of
             lines.append(f"{'best of random':20s} {count} trainings of {self.best_of.epochs} epochs")
             known += count * (self.best_of.seconds or 0.0)
+        if self.retrained is not None:
+            count, length = config.most_trainings, self.retrained
+            most = "up to " if config.same_size_count else ""
+            lines.append(
+                f"{'retrained':20s} {most}{count} trainings of {length.epochs} epochs, {length.steps} steps, "
+                f"about {length.seconds or 0.0:.0f} s"
+            )
+            known += count * (length.seconds or 0.0)
         if known:
-            lines.append(f"about {known / config.workers / 60:.0f} minutes with {config.workers} runs at a time")
+            lines.append(f"about {_duration(known / config.workers)} with {config.workers} runs at a time")
         return "\n".join(lines)
 
     @classmethod
@@ -84,17 +94,20 @@ class Plan:
         )
 
 
-def make_plan(config: CompareConfig) -> Plan:
+def make_plan(config: CompareConfig, *, timed: bool = False) -> Plan:
     """Measure what must be measured, and fix every length.
 
     Steps become whole epochs. Seconds become epochs by the median of a few steps of each method, its last measurements
     and its choice included, with nothing else running.
 
+    Args:
+        timed: measure also what no length depends on: searches under a budget of steps, and the trainings of `retrain`.
+
     Raises:
         ConfigError, DataError: a method, the space, the data or the table is unsuitable.
     """
     methods, parameters = {}, {}
-    measures = config.budget.seconds is not None or config.controls.best_of > 0
+    measures = timed or config.budget.seconds is not None or config.controls.best_of > 0
     for name in config.methods:
         settings = config.method(name, config.seeds[0])
         load_table(settings)
@@ -106,7 +119,8 @@ def make_plan(config: CompareConfig) -> Plan:
             step, rest = measure_job(job, device)
         methods[name] = _length(config, job, step, rest)
     best_of = _best_of(config, methods) if config.controls.best_of else None
-    return Plan(methods, best_of, parameters, config.threads)
+    retrained = _retrained(config) if timed and config.retrain else None
+    return Plan(methods, best_of, parameters, config.threads, retrained)
 
 
 def _length(config: CompareConfig, job: SearchJob, step: float | None, rest: float | None) -> Length:
@@ -136,22 +150,41 @@ def _best_of(config: CompareConfig, methods: Mapping[str, Length]) -> Length:
     """So long that all cells together take as long as a search does on average."""
     times = [length.seconds for length in methods.values() if length.seconds is not None]
     share = sum(times) / len(times) / config.controls.best_of
-    settings = training(config, config.seeds[0], 1, held_out=True)
-    device = select_device(settings)
-    task = load_task(settings, device)
-    measured = []
-    for cell in random_cells(settings, TIMED_CELLS, seeding.generator(config.seeds[0], "compare/timed")):
-        job = TrainJob(settings, cell, task, device)
-        measured.append(measure_job(job, device))
-    step, rest = (sum(part) / len(measured) for part in zip(*measured, strict=True))
-    epochs = math.floor((share - rest) / (step * job.steps_per_epoch))
+    per_epoch, step, rest = _timed_training(training(config, config.seeds[0], 1, held_out=True))
+    epochs = math.floor((share - rest) / (step * per_epoch))
     if epochs < 1:
         raise ConfigError(
             f"controls.best_of: of the {share:.1f} s that each of {config.controls.best_of} cells has, one epoch alone "
-            f"takes {step * job.steps_per_epoch + rest:.1f} s; train fewer cells"
+            f"takes {step * per_epoch + rest:.1f} s; train fewer cells"
         )
-    steps = epochs * job.steps_per_epoch
+    steps = epochs * per_epoch
     return Length(epochs, steps, steps * step + rest)
+
+
+def _retrained(config: CompareConfig) -> Length:
+    """A training of `retrain` with its measurements of a held-out share; random cells stand for those to be kept."""
+    settings = training(config, config.seeds[0])
+    per_epoch, step, rest = _timed_training(settings)
+    epochs = settings.train.epochs
+    measured = -(-epochs // settings.train.validate_every)
+    return Length(epochs, epochs * per_epoch, epochs * per_epoch * step + measured * rest)
+
+
+def _timed_training(settings: Config) -> tuple[int, float, float]:
+    """Steps of an epoch, and seconds of a step and of a measurement: the mean over a few random cells."""
+    device = select_device(settings)
+    task = load_task(settings, device)
+    measured = []
+    for cell in random_cells(settings, TIMED_CELLS, seeding.generator(settings.seed, "compare/timed")):
+        job = TrainJob(settings, cell, task, device)
+        measured.append(measure_job(job, device))
+    step, rest = (sum(part) / len(measured) for part in zip(*measured, strict=True))
+    return job.steps_per_epoch, step, rest
+
+
+def _duration(seconds: float) -> str:
+    """Seconds or minutes, whichever is told in two digits or more."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
 def searching(config: CompareConfig, name: str, seed: int, length: Length, *, shuffled: bool = False) -> Config:

@@ -89,22 +89,11 @@ class Stages:
                 shuffled = self.kept(name, seed, shuffled=True)
                 if shuffled is not None:
                     yield f"{name} shuffled", seed, 0, shuffled
-            for number, cell in enumerate(self.random_cells("random", seed, self.random_count)):
+            for number, cell in enumerate(self.random_cells("random", seed, self.recipe.random_count)):
                 yield "random cells", seed, number, cell
             best = self.best_candidate(seed)
             if best is not None:
                 yield "best of random", seed, 0, best
-
-    @property
-    def random_count(self) -> int:
-        """Random cells a seed."""
-        return self.recipe.controls.random_cells or (1000 if self.recipe.has_table else 1)
-
-    @property
-    def same_size_count(self) -> int:
-        """Random cells of the size of each kept one."""
-        count = self.recipe.controls.same_size
-        return (100 if self.recipe.has_table else 0) if count is None else count
 
     def search_folder(self, name: str, seed: int, *, shuffled: bool = False) -> Path:
         return self.folder / ("shuffled" if shuffled else "searches") / name / f"seed-{seed}"
@@ -130,7 +119,8 @@ class Stages:
 
         They are chosen among all cells of the space where these are few, else among many random ones.
         """
-        if self.same_size_count == 0:
+        count = self.recipe.same_size_count
+        if count == 0:
             return []
         cells, sizes = self._pool()
         size = self.parameters(kept)
@@ -139,7 +129,7 @@ class Stages:
         order = order[np.abs(sizes[order] - size).argsort(kind="stable")]
         near = (place for place in order if abs(sizes[place] - size) <= SIZE_TOLERANCE * size)
         others = (cells[place] for place in near if cells[place] != kept)
-        return list(islice(others, self.same_size_count))
+        return list(islice(others, count))
 
     def _pool(self) -> tuple[list[Architecture], NDArray[np.float64]]:
         """Cells to choose from by their size, and their parameters."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +12,6 @@ from pydantic import Field
 from datanas.config import ComponentConfig
 from datanas.data import register_dataset
 from datanas.data.base import Dataset, ImageData, ImageSet, check_images
-from datanas.data.batches import stratified
 from datanas.data.decode import decode
 from datanas.errors import DataError
 
@@ -55,11 +54,15 @@ class Folder(Dataset[ImageData]):
             test = self._read(test_folder(root, where), classes, where)
         else:
             classes = tuple(folder.name for folder in class_folders(root))
-            train, test = self._split(self._read(root, classes, where), classes, where)
+            train, test = self._split(*self._read_all(root, classes, where), classes, where)
         check_images(train, test, classes, where)
         return ImageData(train, test, classes)
 
     def _read(self, root: Path, classes: tuple[str, ...], where: str) -> ImageSet:
+        return self._read_all(root, classes, where)[0]
+
+    def _read_all(self, root: Path, classes: tuple[str, ...], where: str) -> tuple[ImageSet, list[str]]:
+        """The images that can be read, and the path of each below `root`."""
         files, labels = list_images(root, classes, where)
         images, kept = decode(
             files,
@@ -68,16 +71,26 @@ class Folder(Dataset[ImageData]):
             resize=self.config.resize,
             skip_broken=self.config.skip_broken,
         )
-        return ImageSet(images, torch.tensor(labels)[kept])
+        names = [files[place].relative_to(root).as_posix() for place in kept]
+        return ImageSet(images, torch.tensor(labels)[kept]), names
 
-    def _split(self, both: ImageSet, classes: tuple[str, ...], where: str) -> tuple[ImageSet, ImageSet]:
-        counts = torch.bincount(both.labels, minlength=len(classes)).tolist()
-        for name, count in zip(classes, counts, strict=True):
-            if count < 2:
-                raise DataError(f"{where}: class {name!r} has {count} readable images; a split needs two or more")
-        share = 1 - Fraction(str(self.config.test_share))
-        first, second = stratified(both.labels, share, self.config.split_seed, "test split")
-        return both.select(first), both.select(second)
+    def _split(
+        self, both: ImageSet, names: list[str], classes: tuple[str, ...], where: str
+    ) -> tuple[ImageSet, ImageSet]:
+        """By the images' own names, so that one that comes or goes moves one other of its class at most."""
+        is_test = torch.zeros(len(names), dtype=torch.bool)
+        for label, name in enumerate(classes):
+            members = (both.labels == label).nonzero().flatten().tolist()
+            if len(members) < 2:
+                raise DataError(
+                    f"{where}: class {name!r} has {len(members)} readable images; a split needs two or more"
+                )
+            count = min(max(1, round(len(members) * self.config.test_share)), len(members) - 1)
+            is_test[sorted(members, key=lambda place: self._lot(names[place]))[:count]] = True
+        return both.select((~is_test).nonzero().flatten()), both.select(is_test.nonzero().flatten())
+
+    def _lot(self, name: str) -> bytes:
+        return sha256(f"{self.config.split_seed}/{name}".encode(errors="surrogateescape")).digest()
 
 
 def list_images(root: Path, classes: tuple[str, ...], where: str) -> tuple[list[Path], list[int]]:

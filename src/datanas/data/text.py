@@ -132,8 +132,10 @@ class _Archive(Shelf):
             with zipfile.ZipFile(root) as archive:
                 self._members = {entry.filename: entry for entry in archive.infolist() if not entry.is_dir()}
         except Exception as error:  # a damaged directory of an archive fails in more ways than BadZipFile
+            other = "" if root.suffix.lower() in SUFFIXES else "; unpack any other archive"
             raise DataError(
-                f"{self.where}: neither a folder nor a .zip archive ({error}); unpack any other archive"
+                f"{self.where}: neither a folder nor a .zip archive ({error}); give the folder of three files, such as "
+                f"train.txt, valid.txt and test.txt, or a .zip archive of them{other}"
             ) from None
         self._root = root
         self.names = sorted(name for name in self._members if not any(map(_is_hidden, PurePosixPath(name).parts)))

@@ -78,7 +78,7 @@ def _rows(task: Task[Any], figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     others = figures.get("figures") or {}
     return [
         (f"{figures['score_name']} ({part})", task.show(figures["score"], 2)),
-        *((f"{label} ({part})", f"{value:.4f}") for label, value in others.items()),
+        *((f"{label} ({part})", task.show_figure(label, value)) for label, value in others.items()),
         ("parameters", f"{figures['parameters']:,}"),
         ("multiply-adds", f"{figures['macs'] / 1e6:,.1f} M {task.one()}"),
     ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from itertools import count
 
 import torch
 
 from datanas.architecture import Architecture
+from datanas.data.batches import parse_ratio
 from datanas.engine.config import Config, as_trained
 from datanas.engine.loop import Job
 from datanas.engine.search import SearchJob
@@ -16,8 +18,20 @@ from datanas.engine.starting import starting_weights
 from datanas.engine.train_job import TrainJob
 from datanas.engine.width import with_width
 from datanas.hardware import count_macs, count_parameters, median_seconds, peak_memory
+from datanas.tasks.base import Part
+from datanas.tasks.image_task import ImageTask
+from datanas.tasks.segmentation import Segmentation
 
 WARM_UP, REPEATS = 2, 3
+FEW_ALPHA_STEPS = 200
+"""Below so many, a search is warned that P hardly moves."""
+FLAT = 0.3
+"""Logits that have moved by no more leave P nearly flat: of eight operations none has more than 0.21."""
+LONG_MEASURING = 0.5
+"""Of the time of the steps: measuring that takes more is named."""
+LEFT_OUT = 0.1
+"""Of a part: batches that leave out more in each epoch are named."""
+_LABEL, _WIDTH = 20, 110
 
 
 def estimate_search(config: Config) -> str:
@@ -35,6 +49,7 @@ def estimate_search(config: Config) -> str:
             f"sampled operations  {costs['parameters']:,.0f} parameters, {costs['macs'] / 1e6:.1f} M multiply-adds "
             f"{job.task.one()}, on average",
             *_times(job, step, measure, measured, device),
+            *_warnings(_few_alpha_steps(job), _long_measuring(job, step, measure, measured), _left_out(job)),
         ]
     )
 
@@ -50,12 +65,14 @@ def estimate_train(config: Config, architecture: Architecture) -> str:
         job = TrainJob(config, architecture, task, device, start=start)
         step, measure = measure_job(job, device)
     measured = -(-config.train.epochs // config.train.validate_every)
+    has_auxiliary = getattr(job.network.head, "auxiliary", None) is not None
     return "\n".join(
         [
-            f"network             {config.train.channels} channels, {count_parameters(job.network):,} parameters, the "
-            "auxiliary tower included",
+            f"network             {config.train.channels} channels, {count_parameters(job.network):,} parameters"
+            f"{', the auxiliary tower included' if has_auxiliary else ''}",
             f"multiply-adds       {count_macs(job.network, job.task.example()) / 1e6:,.1f} M {job.task.one()}",
             *_times(job, step, measure, measured, device),
+            *_warnings(_left_out(job)),
         ]
     )
 
@@ -74,13 +91,87 @@ def measure_job(job: Job, device: torch.device) -> tuple[float, float]:
     return step, time.perf_counter() - start
 
 
+def _alpha_steps(job: SearchJob) -> int:
+    """How many steps of alpha the whole search makes."""
+    settings = job.config.search
+    before = settings.pretrain_epochs * job.steps_per_epoch
+    weight_turn, alpha_turn = parse_ratio(settings.steps)
+    turns = range(-(-before // job.turn) * job.turn, job.length, int(weight_turn))
+    return int(alpha_turn) * sum(job.progress(step) >= settings.alpha_start for step in turns)
+
+
 def _times(job: Job, step: float, measure: float, measured: int, device: torch.device) -> list[str]:
     total = job.length
     seconds = total * step + measured * measure
-    hours, rest = divmod(round(seconds), 3600)
     return [
         f"memory              {peak_memory(device) / 2**30:.2f} GiB at the highest point so far ({device})",
         f"one step            {step:.3f} s, median of {REPEATS} after {WARM_UP}",
         f"measuring           {measure:.1f} s, {measured} times",
-        f"whole run           {total:,} steps in {job.epochs} epochs, about {hours}:{rest // 60:02d}:{rest % 60:02d} h",
+        f"whole run           {total:,} steps in {job.epochs} epochs, about {_clock(seconds)} h",
     ]
+
+
+def _clock(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
+
+
+def _warnings(*texts: str | None) -> list[str]:
+    """Lines of the estimate, each text below the label "warning"."""
+    first, others = "warning".ljust(_LABEL), " " * _LABEL
+    return [
+        textwrap.fill(text, _WIDTH, initial_indent=first, subsequent_indent=others, break_on_hyphens=False)
+        for text in texts
+        if text is not None
+    ]
+
+
+def _few_alpha_steps(job: SearchJob) -> str | None:
+    """A warning where a search has few; none of a method that has no alpha, or leaves it as it is."""
+    if not (job.sampler.learns and list(job.sampler.parameters())):
+        return None
+    made, rate = _alpha_steps(job), job.config.search.alpha.lr
+    if made >= FEW_ALPHA_STEPS:
+        return None
+    reach = made * rate
+    so = "so P can hardly leave flat" if reach < FLAT else "so P can leave flat only where its gradients agree"
+    return (
+        f"{made} alpha steps in the whole search, at a rate of {rate:g}: Adam moves a logit by at most about rate x "
+        f"steps = {reach:.2g}, {so}. What helps: a smaller --search.batch_size, more --search.epochs, a larger "
+        "--search.alpha.lr"
+    )
+
+
+def _long_measuring(job: SearchJob, step: float, measure: float, measured: int) -> str | None:
+    """A warning where measuring takes much of the run."""
+    steps, gap = job.length * step, measured * measure
+    if gap <= LONG_MEASURING * steps:
+        return None
+    return (
+        f"measuring the gap takes about {_clock(gap)} h, the steps {_clock(steps)} h. What helps: a larger "
+        "--search.gap.every, fewer --search.gap.examples"
+    )
+
+
+def _left_out(job: SearchJob | TrainJob) -> str | None:
+    """A warning, where batches count images, of the part of which an epoch leaves out most, if that is much.
+
+    Batches are full, so the last images of an epoch make none; another epoch has them, in another order.
+    """
+    if not isinstance(job.task, ImageTask | Segmentation):
+        return None
+    parts: tuple[Part, ...] = ("weights", "alpha")
+    batch = job.config.search.batch_size
+    if isinstance(job, TrainJob):
+        parts = ("weights",) if job.config.train.parts == "search" else ("train",)
+        batch = job.config.train.batch_size
+    images = {part: len(job.task.chosen()[part]) for part in parts}
+    steps = {part: job.task.steps_per_epoch(part) for part in parts}
+    left = {part: images[part] - steps[part] * min(batch, images[part]) for part in parts}
+    most = max(parts, key=lambda part: left[part] / images[part])
+    if left[most] <= LEFT_OUT * images[most]:
+        return None
+    return (
+        f"{images[most]} images of the part {most!r} make {steps[most]} step{'s' if steps[most] > 1 else ''} an epoch "
+        f"at batch {batch}, and {left[most]} are left out of each. What helps: a smaller --{job.kind}.batch_size"
+    )

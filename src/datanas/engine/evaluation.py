@@ -14,6 +14,7 @@ from torch import Tensor
 
 from datanas.architecture import Architecture
 from datanas.engine.config import Config, resolve
+from datanas.engine.data_record import require_known_data
 from datanas.engine.rebuild import network_for
 from datanas.engine.run import load_chosen_state, load_run_config
 from datanas.engine.setup import load_task, select_device
@@ -38,6 +39,7 @@ class Evaluation:
         part: where it was measured: "test", "validation", or "alpha" of a search's parts.
         score_name: what the score is.
         figures: whatever else the task measures, by its names.
+        plain: those of them that are no shares although the score is one, with the digits that are shown.
     """
 
     score: float
@@ -48,6 +50,7 @@ class Evaluation:
     part: str = "test"
     score_name: str = "accuracy"
     figures: Mapping[str, float] = field(default_factory=dict)
+    plain: Mapping[str, int] = field(default_factory=dict)
 
 
 def evaluate(
@@ -66,6 +69,7 @@ def evaluate(
 
     Raises:
         CheckpointError: no trained network there, or one that does not fit its architecture.
+        DataError: other examples than it was trained with, and no override that names them; or other classes.
     """
     network, task, _ = restore(run, overrides, checkpoint)
     return measure(network, task)
@@ -96,11 +100,12 @@ def restore(
     device = select_device(settings)
     weights, source = _trained_weights(Path(run), checkpoint)
     task = load_task(settings, device)
+    require_known_data(Path(run), settings, task, named=any(key.startswith("data.") for key, _ in overrides or []))
     network = network_for(Architecture.load(Path(run) / "architecture.json"), settings, task)
     try:
         network.load_state_dict(weights)
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split("\n\t", 1)[-1].split())
         raise CheckpointError(f"{source}: does not fit the run's architecture: {reason}") from None
     return place(network, device), task, settings
 
@@ -117,6 +122,8 @@ def _trained_weights(run: Path, checkpoint: Literal["last", "best"] | None) -> t
             }
         return weights, run / "checkpoints" / f"step-{step:08d}"
     file = run / NETWORK_FILE
+    if not file.is_file() and (run / "genotypes").is_dir():
+        raise CheckpointError(f"{run}: a search has no trained network; train its cell: datanas train {run}")
     if not file.is_file():
         raise CheckpointError(f"no trained network in {run}: {NETWORK_FILE} is missing; finish it with train --resume")
     try:
@@ -140,6 +147,7 @@ def measure(network: torch.nn.Module, task: Task[Any], part: Part = "test") -> E
         part=part,
         score_name=task.score,
         figures={name: number for name, number in found.items() if name not in (task.score, "loss")},
+        plain={name: digits for name, digits in task.plain.items() if name in found},
     )
 
 

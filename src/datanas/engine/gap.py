@@ -53,7 +53,7 @@ class Gap:
         """The scores in a line, as the task shows them."""
         gap = f"{100 * self.gap:+.1f} points" if task.is_share else f"{self.gap:+.1f}"
         return (
-            f"supernet {task.show(self.supernet)}  children {task.show(self.children_mean)} "
+            f"{task.score}: supernet {task.show(self.supernet)}  children {task.show(self.children_mean)} "
             f"(variance {self.children_variance:.2f})  child kept {task.show(self.child)}  gap {gap}"
         )
 

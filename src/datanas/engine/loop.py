@@ -121,6 +121,7 @@ class _Course:
             if run.is_first:
                 metrics = stack.enter_context(Metrics(run.path, run.step))
             progress = stack.enter_context(Progress(job.kind, self._total, quiet=self._quiet, done=run.step))
+            progress.message(run.about)
             stop = stack.enter_context(StopRequest(kills=run.processes.size > 1))
             stack.enter_context(memory_errors())
             clock = _SaveClock(settings.checkpoint_every, settings.checkpoint_minutes)

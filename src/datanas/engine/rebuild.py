@@ -8,25 +8,52 @@ from typing import Any
 from datanas import seeding
 from datanas.architecture import Architecture
 from datanas.engine.config import Config, require_cells
+from datanas.errors import ConfigError
 from datanas.network import Network
 from datanas.spaces import spaces
+from datanas.tasks import tasks
 from datanas.tasks.base import Task
 
 
 def network_for(architecture: Architecture, config: Config, task: Task[Any]) -> Network:
-    """The network that the configuration's `train` section describes, with fresh weights keyed by the seed."""
+    """The network that the configuration's `train` section describes, with fresh weights keyed by the seed.
+
+    Raises:
+        ArchitectureError: the space or an operation is not known; the message names the file it was loaded from.
+        ConfigError: there is no such network of this architecture for this task.
+    """
     settings = config.train
-    with seeding.keyed(config.seed, "network"):
+    with seeding.keyed(config.seed, "network"), architecture.naming_file():
         stem = task.make_stem(settings.channels)
-        network = Network(
-            architecture,
-            stem,
-            partial(task.make_head, stem=stem),
-            channels=settings.channels,
-            cells=settings.cells,
-            auxiliary=settings.auxiliary,
-            pooling_norm=settings.pooling_norm,
-        )
+        try:
+            network = Network(
+                architecture,
+                stem,
+                partial(task.make_head, stem=stem),
+                channels=settings.channels,
+                cells=settings.cells,
+                auxiliary=settings.auxiliary,
+                pooling_norm=settings.pooling_norm,
+            )
+        except ConfigError:
+            _require_task(architecture, task)
+            raise
     if architecture.space in spaces:
         require_cells(config, architecture.space)  # not before: of a task that does not fit, cells are not the fault
     return network
+
+
+def _require_task(architecture: Architecture, task: Task[Any]) -> None:
+    """Refuse an architecture for another kind of task.
+
+    Raises:
+        ConfigError: the networks of the task are made of other cells than those of the architecture's space.
+    """
+    cells = tasks[spaces[architecture.space].task].cells
+    if not cells or not task.cells or cells == task.cells:
+        return
+    name = (architecture.source or {}).get("name") or architecture.file or "an architecture"
+    raise ConfigError(
+        f"task.name: {name} of space {architecture.space} cannot be trained on task {task.config.name}, which takes "
+        f"{task.cells}; it is for tasks such as {spaces[architecture.space].task}"
+    )

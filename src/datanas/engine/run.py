@@ -16,6 +16,7 @@ from datanas.config import parse_yaml, read_yaml
 from datanas.distributed import Processes
 from datanas.engine.changes import changed_facts, changed_settings, facts
 from datanas.engine.config import Config, as_trained, resolve
+from datanas.engine.data_record import DATA_FILE, data_line, data_record
 from datanas.engine.setup import start
 from datanas.engine.width import keep_width
 from datanas.errors import CheckpointError, ConfigError, DataError
@@ -45,6 +46,7 @@ class Run:
         saved: the state that was saved there; None for a run from its beginning.
         has_begun: whether the first process finds a checkpoint to go on from.
         architecture: what the first process trains, where the kind of run has one.
+        about: what it is made on, in a line for people, once it is open.
         seconds: how long it has run up to the last checkpoint, in all its parts, setting up left out.
     """
 
@@ -57,6 +59,7 @@ class Run:
         self.saved: dict[str, Any] | None = None
         self.has_begun = False
         self.architecture: Architecture | None = None
+        self.about = ""
         self.seconds = 0.0
         self._folder: RunFolder | None = None
         self._path: Path | None = None
@@ -86,9 +89,10 @@ class Run:
             CheckpointError, ConfigError, DataError, RunInUseError, StorageError: as they say; a new run leaves nothing.
         """
         self._facts = facts(task, self.device, self.processes)
+        self.about = data_line(self.config, task)
         self._require_same_data()
         answer = decode_checkpoint(
-            self.processes.first(lambda: encode_checkpoint(self._open_first(length, files or {})))
+            self.processes.first(lambda: encode_checkpoint(self._open_first(task, length, files or {})))
         )
         self._path = Path(answer["path"])
         self.step, self.saved, self.seconds = answer["step"], answer["saved"], answer["seconds"]
@@ -139,10 +143,11 @@ class Run:
         self.architecture = None if found["architecture"] is None else Architecture.from_json(found["architecture"])
         self._allows_topology_change = allow_topology_change
 
-    def _open_first(self, length: int, files: Mapping[str, str]) -> dict[str, Any]:
+    def _open_first(self, task: Task[Any], length: int, files: Mapping[str, str]) -> dict[str, Any]:
         if self._folder is None:
             self._folder = RunFolder.create(self.config.run.root, self.config.run.name, self.kind)
-            self._folder.settle({**files, "config.yaml": self.config.to_yaml()}, self.kind)
+            record = json.dumps(data_record(self.config, task), indent=2) + "\n"
+            self._folder.settle({**files, DATA_FILE: record, "config.yaml": self.config.to_yaml()}, self.kind)
             return {"path": str(self._folder.path), "step": 0, "saved": None, "seconds": 0.0}
         remove_half_checkpoints(self._folder.path)
         step, saved, because = 0, None, []
@@ -211,7 +216,11 @@ def begin_run(
             RunFolder.require_free(settings.run.root, settings.run.name)
         else:
             folder = RunFolder.open(path)
-            folder.require_kind(kind)
+            try:
+                folder.require_kind(kind)
+            except CheckpointError as error:
+                advice = "" if resume is not None else "; choose another --run.name"
+                raise CheckpointError(f"{error}{advice}") from None
             before = load_run_config(path)
             here = settings.run.model_copy(update={"root": before.run.root, "name": before.run.name})
             config = keep_width(before, settings.model_copy(update={"run": here}))
@@ -238,6 +247,22 @@ def load_run_config(run: str | Path) -> Config:
     if not path.is_file():
         raise CheckpointError(f"not a run folder: no config.yaml in {run}")
     return resolve(read_yaml(path))
+
+
+def taken_over(run: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The data, task and plugins of a run, as the first settings of another that trains what it found.
+
+    Args:
+        run: what may be a run folder; anything else has none.
+        settings: what is asked for besides, by dotted names. A component that it names otherwise is not taken over.
+    """
+    if not (run / "config.yaml").is_file():
+        return {}
+    before = load_run_config(run).model_dump(mode="json")
+    found = {
+        name: before[name] for name in ("data", "task") if settings.get(f"{name}.name") in (None, before[name]["name"])
+    }
+    return {**found, "plugins": before["plugins"]}
 
 
 def load_job_state(run: Path, kind: str, step: int | None = None) -> tuple[int, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ class SearchResult:
     Attributes:
         path: the run folder.
         architecture: the one that is kept, with its posterior probability and margin.
-        gap: the last measurement of the gap meter; None where the run was complete before.
+        gap: the last measurement of the gap meter.
         history: one mapping of figures an epoch, as in metrics.jsonl.
         parameters: learned numbers of the supernet.
         seconds: the time that the search took, in all its parts, setting up left out.
@@ -83,7 +84,8 @@ def search(
         if job.derivation is not None:
             run.write_json(RESULT_FILE, _figures(job, run, kept, truth))
         history = read_metrics(run.path / "metrics.jsonl") if run.is_first else []
-        return SearchResult(run.path, kept, job.gap, history, count_parameters(job.supernet), run.seconds, truth)
+        gap = job.gap or _measured_before(run)
+        return SearchResult(run.path, kept, gap, history, count_parameters(job.supernet), run.seconds, truth)
 
 
 def _kept(job: SearchJob, run: Run) -> Architecture:
@@ -92,6 +94,12 @@ def _kept(job: SearchJob, run: Run) -> Architecture:
         return job.derivation.architecture
     file = run.path / genotype_file(run.config.search.epochs)
     return Architecture.from_json(run.processes.first(lambda: file.read_bytes()).decode())
+
+
+def _measured_before(run: Run) -> Gap | None:
+    """The gap of a run that was complete already, as it is written there."""
+    found = json.loads(run.processes.first(lambda: (run.path / RESULT_FILE).read_bytes()))["gap"]
+    return None if found is None else Gap(**{name: float(value) for name, value in found.items()})
 
 
 def _truth(table: AccuracyTable, job: SearchJob, kept: Architecture, config: Config) -> Truth:

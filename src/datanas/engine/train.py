@@ -11,14 +11,17 @@ import torch
 from safetensors.torch import save
 
 from datanas.architecture import Architecture
+from datanas.config import merge
+from datanas.engine.changes import flat
 from datanas.engine.config import Config
 from datanas.engine.evaluation import NETWORK_FILE, Evaluation, measure
 from datanas.engine.loop import run_job
-from datanas.engine.run import begin_run, load_run_config
+from datanas.engine.run import begin_run, load_run_config, taken_over
 from datanas.engine.setup import load_task, memory_errors
 from datanas.engine.starting import starting_weights
 from datanas.engine.train_job import TrainJob
 from datanas.engine.width import with_width
+from datanas.published import find_architecture
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ def train(
     Where a run of that name stands, go on with it.
 
     Args:
-        architecture: an Architecture or the path of its file; may be left out when resuming.
+        architecture: an Architecture, the path of its file or of a run folder, or the name of a published one; may be
+            left out when resuming. Data and task are those of that run folder, where `config` has none.
         config: a recipe's path, a mapping of sections, or a Config; may be left out when resuming.
         resume: a run folder to go on with.
         quiet: no progress on stderr.
@@ -71,8 +75,11 @@ def train(
         load_run_config(resume)
         given = Path(resume) / "architecture.json"
     assert given is not None
-    chosen = given if isinstance(given, Architecture) else Architecture.load(given)
-    with begin_run(config, "train", resume, architecture=chosen, allow_topology_change=allow_topology_change) as run:
+    chosen = find_architecture(given)
+    if not isinstance(given, Architecture) and resume is None and (config is None or isinstance(config, Mapping)):
+        config = merge(taken_over(Path(given), dict(flat(config or {}))), config or {})
+    beginning = begin_run(config, "train", resume, architecture=chosen, allow_topology_change=allow_topology_change)
+    with chosen.naming_file(), beginning as run:
         with memory_errors(), run.processes.together():
             task = load_task(run.config, run.device, run.processes)
             assert run.architecture is not None

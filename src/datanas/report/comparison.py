@@ -21,6 +21,8 @@ _FIGURES = (
     *("score", "expected", "percentile", "same_size_score", "shuffled_score", "search_score"),
     *("seconds", "memory", "parameters", "macs", "operations", "sparsity", "collapsed", "architecture", "failed"),
 )
+ENOUGH_SEEDS = 5
+"""With fewer, the short version warns of what its differences rest on."""
 _WIDTH = 110
 _NONE = "–"
 _METHOD = "#2f6db5"
@@ -98,6 +100,12 @@ def comparison_text(data: Data) -> str:
         ]
         lines.append("  ".join(cells).rstrip())
     lines += [""]
+    fewest = _fewest_seeds(data)
+    if fewest < ENOUGH_SEEDS:
+        lines += _wrapped(
+            f"So few seeds ({fewest}) show large differences only. Each interval, and the word behind it, is one of "
+            f"{_percent(data)} by itself, not adjusted for the number of rows; the verdict is."
+        )
     if reference:
         lines += _wrapped(f"Differences are to {reference}, paired by seed.")
     failed = [f"{row['name']} {_failed(row)}" for row in _ranked(data) if _has_failures(row)]
@@ -312,9 +320,18 @@ def _failed(row: Data) -> str:
 def _budget_line(data: Data) -> str:
     budget = dict(data["budget"])
     size = f"{budget.pop('value')} {budget.pop('kind')}"
+    if "asked" in budget:
+        size += f", the whole epochs nearest to the {budget.pop('asked')} asked for"
     rest = ", ".join(f"{key} {value}" for key, value in budget.items())
     seeds = ", ".join(map(str, data["seeds"]))
     return f"Budget of each: {size}{f' ({rest})' if rest else ''}; seeds {seeds}."
+
+
+def _fewest_seeds(data: Data) -> int:
+    """Of the whole, or in common to two rows of which a difference is shown."""
+    entries = [row.get(key) for row in data["rows"] for key in ("difference", "same_size", "shuffled")]
+    pairs: list[int] = [entry["pairs"] for entry in entries if entry and _is_number(entry.get("mean"))]
+    return min([len(data["seeds"]), *pairs])
 
 
 def _percent(data: Data) -> str:

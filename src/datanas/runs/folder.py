@@ -208,7 +208,8 @@ def _is_taken(path: Path) -> bool:
 
 
 def _is_leftover(name: str) -> bool:
-    return name in (_LOCK, "env.json", "architecture.json") or (name.startswith(".") and name.endswith(".tmp"))
+    first = (_LOCK, "env.json", "data.json", "architecture.json")
+    return name in first or (name.startswith(".") and name.endswith(".tmp"))
 
 
 def _taken(path: Path) -> ConfigError:

@@ -46,6 +46,10 @@ class Task(ABC, Generic[BatchT]):
     """Whether the higher score is the better one."""
     is_share: ClassVar[bool] = True
     """Whether the score lies in 0..1 and is shown in per cent."""
+    plain: ClassVar[Mapping[str, int]] = {}
+    """Further figures of `evaluate` that are no shares although the score is one, with the digits that are shown."""
+    cells: ClassVar[str] = ""
+    """What its networks are made of, for people: "recurrent cells, such as darts_v2_rnn"."""
     unit: ClassVar[str] = "image"
     """What one example is, for people."""
     default_size: ClassVar[int | None] = 32
@@ -133,6 +137,12 @@ class Task(ABC, Generic[BatchT]):
         """A score for people: "91.2%" of a share, otherwise "85.3"."""
         return f"{value:.{digits}%}" if cls.is_share else f"{value:.{digits}f}"
 
+    @classmethod
+    def show_figure(cls, name: str, value: float) -> str:
+        """A further figure of `evaluate` for people: "85.40%" of a share, otherwise "1.2345"."""
+        is_share = cls.is_share and name not in cls.plain
+        return f"{value:.2%}" if is_share else f"{value:.{cls.plain.get(name, 4)}f}"
+
     @property
     @abstractmethod
     def example_shape(self) -> tuple[int, ...]:
@@ -155,6 +165,14 @@ class Task(ABC, Generic[BatchT]):
     def num_classes(self) -> int:
         """Outputs of the head."""
 
+    @property
+    def output_names(self) -> tuple[str, ...] | None:
+        """What each output of the head stands for: a network is of no use for data where it stands for something else.
+
+        None where that does not matter, by default.
+        """
+        return None
+
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What an architecture or report should know of the data: names and counts, JSON types only."""
@@ -172,6 +190,13 @@ class Task(ABC, Generic[BatchT]):
         for part, examples in sorted(self.chosen().items()):
             found.update(part.encode())
             found.update(examples.cpu().numpy().tobytes())
+        for piece in self.contents():
+            found.update(piece)
+        return found.hexdigest()
+
+    def sum_of_examples(self) -> str:
+        """A sum of the examples alone, whatever has been split."""
+        found = sha256()
         for piece in self.contents():
             found.update(piece)
         return found.hexdigest()

@@ -105,6 +105,10 @@ class Classification(ImageTask[ImageBatch]):
     def num_classes(self) -> int:
         return len(self.data.classes)
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return self.data.classes
+
     def describe(self) -> dict[str, Any]:
         return {
             "classes": list(self.data.classes),

@@ -62,6 +62,7 @@ class Clustering(ImageTask[ViewBatch]):
         joined: bool = Field(False, description="cluster training and test images together, as the papers do")
 
     score: ClassVar[str] = "nmi"
+    plain: ClassVar[Mapping[str, int]] = {"information": 4, "clusters": 0}
     smallest_share: ClassVar[int] = 2  # the head averages each image to one place, and a pair takes two
     defaults: ClassVar[Mapping[str, Any]] = {
         "space": {"name": "conv_cell", "cells": 5},

@@ -26,7 +26,7 @@ from datanas.tasks import register_task
 from datanas.tasks.base import Model, Part, Task
 from datanas.tasks.embedding import EmbeddingHead, FlatHead, ImageItself
 from datanas.tasks.prototypes import accuracies, half_width, log_probs, of_own_class
-from datanas.tasks.stems import STEM_KINDS, StemKind, image_stem, require_size
+from datanas.tasks.stems import CONVOLUTIONAL, STEM_KINDS, StemKind, image_stem, require_size
 
 EVALUATION_BATCH = 250
 BLOCK = 50
@@ -92,6 +92,7 @@ class FewShot(Task[EpisodeBatch]):
         )
 
     score: ClassVar[str] = "accuracy"
+    cells: ClassVar[str] = CONVOLUTIONAL
     default_size: ClassVar[int | None] = 84
     default_classes: ClassVar[int] = 64
     smallest_batch: ClassVar[int] = 1

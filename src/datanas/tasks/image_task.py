@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Float32, Int64
@@ -20,7 +20,7 @@ from datanas.data.file_set import ImageFileData
 from datanas.data.source import ImageSource
 from datanas.errors import ConfigError
 from datanas.tasks.base import BatchT, Part, Task
-from datanas.tasks.stems import STEM_KINDS, StemKind, image_stem, require_size
+from datanas.tasks.stems import CONVOLUTIONAL, STEM_KINDS, StemKind, image_stem, require_size
 
 EVALUATION_BATCH = 250
 
@@ -40,6 +40,7 @@ class ImageTask(Task[BatchT]):
         search_augment: Augment = Augment()
         train_augment: Augment = Augment()
 
+    cells: ClassVar[str] = CONVOLUTIONAL
     config: Config
 
     def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None:

@@ -57,6 +57,7 @@ class Language(Task[TokenBatch]):
     higher_is_better: ClassVar[bool] = False
     is_share: ClassVar[bool] = False
     unit: ClassVar[str] = "word"
+    cells: ClassVar[str] = "recurrent cells, such as darts_v2_rnn"
     has_validation = True
     default_classes: ClassVar[int] = 10_000
     default_size: ClassVar[int | None] = None

@@ -25,7 +25,7 @@ from datanas.tasks.base import Model, Part, Task
 from datanas.tasks.deeplab import SegmentationHead
 from datanas.tasks.multi_scale import log_probabilities
 from datanas.tasks.region_tally import RegionTally, ScoredClasses, by_pixel
-from datanas.tasks.stems import CELLS_STRIDE, STEM_KINDS, StemKind, image_stem, stem_stride
+from datanas.tasks.stems import CELLS_STRIDE, CONVOLUTIONAL, STEM_KINDS, StemKind, image_stem, stem_stride
 
 EVALUATION_PIXELS = 1 << 20
 """Of the images that are measured together, at most; a larger one is measured alone."""
@@ -97,6 +97,7 @@ class Segmentation(Task[SegmentationBatch]):
             return 0 if self.output_stride is None else output_strides(self.stem)[self.output_stride]
 
     score: ClassVar[str] = "miou"
+    cells: ClassVar[str] = CONVOLUTIONAL
     smallest_share: ClassVar[int] = SMALLEST_SHARE
     validation_is_up_to_data: ClassVar[bool] = True
     default_size: ClassVar[int | None] = 64
@@ -158,6 +159,10 @@ class Segmentation(Task[SegmentationBatch]):
     @property
     def num_classes(self) -> int:
         return len(self.data.classes)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return self.data.classes
 
     def describe(self) -> dict[str, Any]:
         return {

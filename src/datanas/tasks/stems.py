@@ -10,6 +10,7 @@ from datanas.errors import ConfigError
 from datanas.ops.norm import BatchNorm2d
 from datanas.spaces.base import StemShape
 
+CONVOLUTIONAL = "convolutional cells, such as darts_v2"
 STEM_MULTIPLIER = 3
 CELLS_STRIDE = 4
 """By how much the two reduction cells of a body divide height and width."""

@@ -1,0 +1,90 @@
+"""What a run was made on, as `data.json` in its folder tells people and a later evaluation."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from datanas.engine.config import Config
+from datanas.errors import DataError
+from datanas.tasks.base import Task
+
+DATA_FILE = "data.json"
+
+_log = logging.getLogger(__name__)
+
+
+def data_record(config: Config, task: Task[Any]) -> dict[str, Any]:
+    """The names of data set and task, names and counts of the data, and a sum of all examples; JSON types only."""
+    names = task.output_names
+    return {
+        "data": config.data.name,
+        "task": config.task.name,
+        **task.describe(),
+        "outputs": None if names is None else list(names),
+        "sum": task.sum_of_examples(),
+    }
+
+
+def data_line(config: Config, task: Task[Any]) -> str:
+    """What a run is made on, for people: "classification on data folder: 4 classes, train 128, shape 3x32x32"."""
+    words = [text for name, value in task.describe().items() if (text := _words(name, value))]
+    return f"{config.task.name} on data {config.data.name}: {', '.join(words)}"
+
+
+def _words(name: str, value: object) -> str:
+    if name == "shape" and isinstance(value, list):
+        return f"{name} {'x'.join(map(str, value))}"
+    if isinstance(value, list):
+        return f"{len(value)} {name}"
+    if isinstance(value, Mapping):
+        inner = " ".join(f"{count:,} {what}" for what, count in value.items() if isinstance(count, int))
+        return f"{name} {inner}" if inner else ""
+    return f"{name} {value:,}" if isinstance(value, int) and not isinstance(value, bool) else ""
+
+
+def require_known_data(run: Path, config: Config, task: Task[Any], *, named: bool) -> None:
+    """Make sure that a network may be measured on these data.
+
+    A split by chance is another one as soon as an image comes or goes, and then images that were trained on are among
+    those to test on. A run that recorded nothing passes.
+
+    Args:
+        run: the folder of the training.
+        named: whether the data were asked for, not taken from the run: then other examples only give a warning.
+
+    Raises:
+        DataError: other examples than those of the training, unasked; or other classes than the network tells apart.
+    """
+    before = _read(run)
+    names = None if task.output_names is None else list(task.output_names)
+    if before.get("outputs") is not None and names is not None and before["outputs"] != names:
+        old, new = (", ".join(map(str, listed[:8])) for listed in (before["outputs"], names))
+        raise DataError(f"data {config.data.name} has the classes {new}; the network of {run} was trained for {old}")
+    if "sum" not in before or before["sum"] == task.sum_of_examples():
+        return
+    if not named:
+        raise DataError(
+            f"the examples have changed since {run} was trained, so that some it has learned from may now be for "
+            f"testing; bring the old data back, or name the data to measure on (--data.root {_root(config)})"
+        )
+    _log.warning(
+        "these are not the examples that %s was made with; whether it has learned from some of them is not known", run
+    )
+
+
+def _read(run: Path) -> dict[str, Any]:
+    """What a run recorded; nothing for one of an older version."""
+    try:
+        found = json.loads((run / DATA_FILE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _root(config: Config) -> str:
+    root = getattr(config.data, "root", None)
+    return "PATH" if root is None else str(root)
