@@ -286,9 +286,7 @@ def test_of_a_score_of_which_less_is_better_the_gap_is_what_the_child_has_more(
     gap = scripted(job, monkeypatch, [80.0, 100.0, 104.0, 108.0, 300.0, 95.0])
     assert (gap.supernet, gap.child, gap.inherited, gap.gap) == (80.0, 95.0, 300.0, 15.0)
     assert gap.children_variance == statistics.variance([100.0, 104.0, 108.0]) == 16.0
-    assert (
-        gap.text(job.task) == "accuracy: supernet 80.0  children 104.0 (variance 16.00)  child kept 95.0  gap +15.0"
-    )
+    assert gap.text(job.task) == "accuracy: supernet 80.0  children 104.0 (variance 16.00)  child kept 95.0  gap +15.0"
 
 
 def test_a_share_is_told_in_per_cent_and_points(job: SearchJob, monkeypatch: pytest.MonkeyPatch) -> None:
