@@ -34,6 +34,7 @@ from datanas.runs.metrics import read_metrics
 
 L1 = {"kind": "l1", "gamma": 1e-3}
 L1_MEAN = {"kind": "l1", "gamma": 0.1, "reduction": "mean"}
+NORMALISED = {**L1_MEAN, "target": "normalised"}
 ENTROPY = {"kind": "entropy", "gamma": 1e-2}
 NONE = {"kind": "none"}
 
@@ -44,6 +45,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "node mean l1": {"scope": "node", "normalise": "mean", "constraint": L1},
     "node sum l1 mean": {"scope": "node", "normalise": "sum", "constraint": L1_MEAN},
     "node mean l1 mean": {"scope": "node", "normalise": "mean", "constraint": L1_MEAN},
+    "node mean l1 normalised": {"scope": "node", "normalise": "mean", "constraint": NORMALISED},
+    "node sum l1 normalised": {"scope": "node", "normalise": "sum", "constraint": NORMALISED},
     "node sum l1 x10": {"scope": "node", "normalise": "sum", "constraint": {**L1, "gamma": 1e-2}},
     "node sum entropy": {"scope": "node", "normalise": "sum", "constraint": ENTROPY},
     "node mean entropy": {"scope": "node", "normalise": "mean", "constraint": ENTROPY},
