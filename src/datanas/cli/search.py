@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datanas.cli.options import (
@@ -75,19 +73,11 @@ def run(
         gap, task = result.gap, tasks[settings.task.name]
         supernet, children, child = (task.show(value, 2) for value in (gap.supernet, gap.children_mean, gap.child))
         print(f"{task.score}: supernet {supernet}, sampled children {children}, child kept {child}")
-    for warning in kept_warnings(result.path):
+    for warning in result.warnings:
         print(f"warning: {warning}")
     if result.truth is not None:
         print(truth_text(result.truth))
     print(f"written to {result.path}: architecture.json, cells.svg, cells.png, metrics.jsonl")
-
-
-def kept_warnings(run: Path) -> list[str]:
-    """What a complete search has written of faults of the cell that it kept, in a line each."""
-    from datanas.engine.search import RESULT_FILE
-
-    found = json.loads((run / RESULT_FILE).read_bytes()).get("warnings", [])
-    return [str(line) for line in found]
 
 
 def truth_text(truth: Truth) -> str:

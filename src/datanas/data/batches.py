@@ -137,6 +137,11 @@ class Order:
         self._seed, self._name = seed, name
         self._epoch, self._order = -1, self._indices
 
+    @property
+    def left_out(self) -> int:
+        """How many images no batch of an epoch holds."""
+        return max(0, len(self._indices) - self.steps_per_epoch * self.batch_size)
+
     def at(self, step: int) -> Indices:
         """The images of step `step`, counted from 0 over all epochs."""
         if step < 0:

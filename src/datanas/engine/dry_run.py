@@ -9,7 +9,6 @@ from itertools import count
 import torch
 
 from datanas.architecture import Architecture
-from datanas.data.batches import parse_ratio
 from datanas.engine.config import Config, as_trained
 from datanas.engine.loop import Job
 from datanas.engine.search import SearchJob
@@ -19,8 +18,6 @@ from datanas.engine.train_job import TrainJob
 from datanas.engine.width import with_width
 from datanas.hardware import count_macs, count_parameters, median_seconds, peak_memory
 from datanas.tasks.base import Part
-from datanas.tasks.image_task import ImageTask
-from datanas.tasks.segmentation import Segmentation
 
 WARM_UP, REPEATS = 2, 3
 FEW_ALPHA_STEPS = 200
@@ -91,15 +88,6 @@ def measure_job(job: Job, device: torch.device) -> tuple[float, float]:
     return step, time.perf_counter() - start
 
 
-def _alpha_steps(job: SearchJob) -> int:
-    """How many steps of alpha the whole search makes."""
-    settings = job.config.search
-    before = settings.pretrain_epochs * job.steps_per_epoch
-    weight_turn, alpha_turn = parse_ratio(settings.steps)
-    turns = range(-(-before // job.turn) * job.turn, job.length, int(weight_turn))
-    return int(alpha_turn) * sum(job.progress(step) >= settings.alpha_start for step in turns)
-
-
 def _times(job: Job, step: float, measure: float, measured: int, device: torch.device) -> list[str]:
     total = job.length
     seconds = total * step + measured * measure
@@ -130,7 +118,7 @@ def _few_alpha_steps(job: SearchJob) -> str | None:
     """A warning where a search has few; none of a method that has no alpha, or leaves it as it is."""
     if not (job.sampler.learns and list(job.sampler.parameters())):
         return None
-    made, rate = _alpha_steps(job), job.config.search.alpha.lr
+    made, rate = sum(map(job.alpha_steps, range(job.length))), job.config.search.alpha.lr
     if made >= FEW_ALPHA_STEPS:
         return None
     reach = made * rate
@@ -154,24 +142,20 @@ def _long_measuring(job: SearchJob, step: float, measure: float, measured: int) 
 
 
 def _left_out(job: SearchJob | TrainJob) -> str | None:
-    """A warning, where batches count images, of the part of which an epoch leaves out most, if that is much.
+    """A warning of the part of which an epoch leaves out most, if that is much.
 
-    Batches are full, so the last images of an epoch make none; another epoch has them, in another order.
+    Batches are full, so the last examples of an epoch make none; another epoch has them, in another order.
     """
-    if not isinstance(job.task, ImageTask | Segmentation):
-        return None
     parts: tuple[Part, ...] = ("weights", "alpha")
-    batch = job.config.search.batch_size
     if isinstance(job, TrainJob):
         parts = ("weights",) if job.config.train.parts == "search" else ("train",)
-        batch = job.config.train.batch_size
-    images = {part: len(job.task.chosen()[part]) for part in parts}
-    steps = {part: job.task.steps_per_epoch(part) for part in parts}
-    left = {part: images[part] - steps[part] * min(batch, images[part]) for part in parts}
-    most = max(parts, key=lambda part: left[part] / images[part])
-    if left[most] <= LEFT_OUT * images[most]:
+    batch = getattr(job.config, job.kind).batch_size
+    shares = {part: job.task.left_out(part) / len(job.task.chosen()[part]) for part in parts if job.task.left_out(part)}
+    most = max(shares, key=lambda part: shares[part], default=None)
+    if most is None or shares[most] <= LEFT_OUT:
         return None
+    steps, images = job.task.steps_per_epoch(most), len(job.task.chosen()[most])
     return (
-        f"{images[most]} images of the part {most!r} make {steps[most]} step{'s' if steps[most] > 1 else ''} an epoch "
-        f"at batch {batch}, and {left[most]} are left out of each. What helps: a smaller --{job.kind}.batch_size"
+        f"{images} {job.task.unit}s of the part {most!r} make {steps} step{'s' if steps > 1 else ''} an epoch at batch "
+        f"{batch}, and {job.task.left_out(most)} are left out of each. What helps: a smaller --{job.kind}.batch_size"
     )

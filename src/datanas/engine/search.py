@@ -37,6 +37,7 @@ class SearchResult:
         parameters: learned numbers of the supernet.
         seconds: the time that the search took, in all its parts, setting up left out.
         truth: what a table says of the architecture, where one was given.
+        warnings: what is wrong with the architecture, a line each: P still flat, identities only, a node without input.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class SearchResult:
     parameters: int
     seconds: float
     truth: Truth | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def search(
@@ -84,8 +86,17 @@ def search(
         if job.derivation is not None:
             run.write_json(RESULT_FILE, _figures(job, run, kept, truth))
         history = read_metrics(run.path / "metrics.jsonl") if run.is_first else []
-        gap = job.gap or _measured_before(run)
-        return SearchResult(run.path, kept, gap, history, count_parameters(job.supernet), run.seconds, truth)
+        result = json.loads(run.processes.first(lambda: (run.path / RESULT_FILE).read_bytes()))
+        return SearchResult(
+            path=run.path,
+            architecture=kept,
+            gap=None if result["gap"] is None else Gap(**{name: float(x) for name, x in result["gap"].items()}),
+            history=history,
+            parameters=count_parameters(job.supernet),
+            seconds=run.seconds,
+            truth=truth,
+            warnings=tuple(result["warnings"]),
+        )
 
 
 def _kept(job: SearchJob, run: Run) -> Architecture:
@@ -94,12 +105,6 @@ def _kept(job: SearchJob, run: Run) -> Architecture:
         return job.derivation.architecture
     file = run.path / genotype_file(run.config.search.epochs)
     return Architecture.from_json(run.processes.first(lambda: file.read_bytes()).decode())
-
-
-def _measured_before(run: Run) -> Gap | None:
-    """The gap of a run that was complete already, as it is written there."""
-    found = json.loads(run.processes.first(lambda: (run.path / RESULT_FILE).read_bytes()))["gap"]
-    return None if found is None else Gap(**{name: float(value) for name, value in found.items()})
 
 
 def _truth(table: AccuracyTable, job: SearchJob, kept: Architecture, config: Config) -> Truth:

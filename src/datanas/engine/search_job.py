@@ -81,14 +81,19 @@ class SearchJob(Job):
         before = self.config.search.pretrain_epochs * self.steps_per_epoch
         return max(0, step - before) / (self.config.search.epochs * self.steps_per_epoch)
 
+    def alpha_steps(self, step: int) -> int:
+        """How many alpha steps are made in step `step`."""
+        started = not self._pretrains(step) and self.progress(step) >= self.config.search.alpha_start
+        return self._alpha_turn if started and self.sampler.learns and step % self._weight_turn == 0 else 0
+
+    def _pretrains(self, step: int) -> bool:
+        return step < self.config.search.pretrain_epochs * self.steps_per_epoch
+
     def step(self, step: int) -> dict[str, float]:
-        pretraining = step < self.config.search.pretrain_epochs * self.steps_per_epoch
         figures: dict[str, float] = {}
-        started = not pretraining and self.progress(step) >= self.config.search.alpha_start
-        if started and self.sampler.learns and step % self._weight_turn == 0:
-            losses = [self._alpha_step(step) for _ in range(self._alpha_turn)]
-            figures["alpha loss"] = sum(losses) / len(losses)
-        figures["loss"] = self._weight_step(step, uniform=pretraining)
+        if count := self.alpha_steps(step):
+            figures["alpha loss"] = sum(self._alpha_step(step) for _ in range(count)) / count
+        figures["loss"] = self._weight_step(step, uniform=self._pretrains(step))
         return figures
 
     def _weight_step(self, step: int, *, uniform: bool) -> float:

@@ -260,6 +260,10 @@ class Task(ABC, Generic[BatchT]):
     def steps_per_epoch(self, part: Part) -> int:
         """Batches in one pass over a part."""
 
+    def left_out(self, part: Part) -> int:
+        """How many of a part's examples (`chosen`) the full batches of an epoch leave out; 0 by default."""
+        return 0
+
     @abstractmethod
     def batch(self, part: Part, step: int) -> BatchT:
         """This process's share of the augmented batch of one step: a function of the step's number."""

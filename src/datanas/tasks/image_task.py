@@ -113,6 +113,9 @@ class ImageTask(Task[BatchT]):
     def steps_per_epoch(self, part: Part) -> int:
         return self._streams[part].steps_per_epoch
 
+    def left_out(self, part: Part) -> int:
+        return self._streams[part].left_out
+
     def _drawn(self, part: Part, step: int) -> tuple[Images, Views, Labels]:
         """This process's share of the images of one step, an augmented view of each, and their labels."""
         stream = self._streams[part]

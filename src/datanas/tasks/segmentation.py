@@ -227,6 +227,9 @@ class Segmentation(Task[SegmentationBatch]):
     def steps_per_epoch(self, part: Part) -> int:
         return self._orders[part].steps_per_epoch
 
+    def left_out(self, part: Part) -> int:
+        return self._orders[part].left_out
+
     def batch(self, part: Part, step: int) -> SegmentationBatch:
         order, data = self._orders[part], self._parts["train"]
         indices = order.at(step).tolist()
