@@ -8,6 +8,9 @@ import pytest
 
 from datanas.cli.evaluate import figures
 from datanas.engine.evaluation import Evaluation
+from datanas.tasks.classification import Classification
+from datanas.tasks.clustering import Clustering
+from datanas.tasks.language import Language
 
 MORE = Evaluation(0.912, 1 - 0.912, 0.25, 1200, 3_400_000, figures={"top5": 0.99, "iou/cat": 0.5, "ari": -0.0123})
 TEST = Evaluation(0.912, 1 - 0.912, 0.25, 1200, 3_400_000)
@@ -32,20 +35,20 @@ def perplexity(value: float, part: str) -> Evaluation:
     ],
 )
 def test_scores_and_costs_stand_in_one_line(evaluation: Evaluation, validation: Evaluation | None, text: str) -> None:
-    assert figures(evaluation, validation) == f"{text}, {COSTS}"
+    assert figures(Classification, evaluation, validation) == f"{text}, {COSTS}"
 
 
 def test_other_figures_follow_in_lines_of_their_own() -> None:
-    first, *others = figures(MORE).splitlines()
-    assert first == figures(TEST)
+    first, *others = figures(Classification, MORE).splitlines()
+    assert first == figures(Classification, TEST)
     assert others == ["  top5 99.00%", "  iou/cat 50.00%", "  ari -1.23%"]
 
 
 def test_what_is_no_share_stands_as_it_is() -> None:
-    found = replace(MORE, figures={"information": 1.23456, "clusters": 10.0}, plain={"information": 4, "clusters": 0})
-    assert figures(found).splitlines()[1:] == ["  information 1.2346", "  clusters 10"]
+    found = replace(MORE, figures={"information": 1.23456, "clusters": 10.0})
+    assert figures(Clustering, found).splitlines()[1:] == ["  information 1.2346", "  clusters 10"]
 
 
 def test_beside_a_score_that_is_no_share_no_figure_is_one() -> None:
     found = replace(perplexity(82.14, "test"), figures={"bits": 1.5})
-    assert figures(found).splitlines()[1:] == ["  bits 1.5000"]
+    assert figures(Language, found).splitlines()[1:] == ["  bits 1.5000"]

@@ -321,7 +321,6 @@ def test_an_evaluation_is_plain_numbers(config: Make) -> None:
         "part": str,
         "score_name": str,
         "figures": dict,
-        "plain": dict,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -12,6 +12,7 @@ from datanas.config import parse_overrides
 
 if TYPE_CHECKING:
     from datanas.engine.evaluation import Evaluation
+    from datanas.tasks.base import Task
 
 
 def run(
@@ -25,30 +26,28 @@ def run(
 ) -> None:
     """Measure a trained network on its test set again."""
     from datanas.engine.evaluation import evaluate_parts
+    from datanas.engine.run import load_run_config
+    from datanas.tasks import tasks
 
-    print(figures(*evaluate_parts(path, parse_overrides(overrides), checkpoint=checkpoint)))
+    found = evaluate_parts(path, parse_overrides(overrides), checkpoint=checkpoint)
+    print(figures(tasks[load_run_config(path).task.name], *found))
 
 
-def figures(evaluation: Evaluation, validation: Evaluation | None = None) -> str:
+def figures(task: type[Task[Any]], evaluation: Evaluation, validation: Evaluation | None = None) -> str:
     """Scores and costs in one line: the test error, where the score is a share. Other figures follow, a line each.
 
     Whatever is a share is in per cent.
 
     Args:
+        task: what the figures are of.
         validation: on the part that the data bring for it.
     """
     parts = [_score(evaluation, "test")]
     if validation is not None:
         parts = [_score(validation, "valid"), *(parts if evaluation.part != validation.part else [])]
     costs = f"{evaluation.parameters:,} parameters, {evaluation.macs / 1e6:,.1f} M multiply-adds"
-    others = [f"  {name} {_figure(evaluation, name)}" for name in evaluation.figures]
+    others = [f"  {name} {task.show_figure(name, value)}" for name, value in evaluation.figures.items()]
     return "\n".join([f"{', '.join(parts)}, {costs}", *others])
-
-
-def _figure(evaluation: Evaluation, name: str) -> str:
-    is_share = evaluation.error is not None and name not in evaluation.plain
-    value = evaluation.figures[name]
-    return f"{value:.2%}" if is_share else f"{value:.{evaluation.plain.get(name, 4)}f}"
 
 
 def _score(evaluation: Evaluation, part: str) -> str:

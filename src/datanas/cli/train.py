@@ -79,11 +79,12 @@ def run(
         return
     from datanas.distributed import is_first
     from datanas.engine.train import train
+    from datanas.tasks import tasks
 
     result = train(chosen, settings, resume=resume, quiet=quiet, allow_topology_change=allow_topology_change)
     if not is_first():
         return
-    print(figures(result.evaluation, result.validation))
+    print(figures(tasks[settings.task.name], result.evaluation, result.validation))
     if settings.train.max_macs is not None:
         print(f"{result.channels} channels, the most within {settings.train.max_macs:,} multiply-adds")
     print(f"written to {result.path}: network.safetensors, evaluation.json, metrics.jsonl")

@@ -39,7 +39,6 @@ class Evaluation:
         part: where it was measured: "test", "validation", or "alpha" of a search's parts.
         score_name: what the score is.
         figures: whatever else the task measures, by its names.
-        plain: those of them that are no shares although the score is one, with the digits that are shown.
     """
 
     score: float
@@ -50,7 +49,6 @@ class Evaluation:
     part: str = "test"
     score_name: str = "accuracy"
     figures: Mapping[str, float] = field(default_factory=dict)
-    plain: Mapping[str, int] = field(default_factory=dict)
 
 
 def evaluate(
@@ -147,7 +145,6 @@ def measure(network: torch.nn.Module, task: Task[Any], part: Part = "test") -> E
         part=part,
         score_name=task.score,
         figures={name: number for name, number in found.items() if name not in (task.score, "loss")},
-        plain={name: digits for name, digits in task.plain.items() if name in found},
     )
 
 

@@ -216,11 +216,7 @@ def begin_run(
             RunFolder.require_free(settings.run.root, settings.run.name)
         else:
             folder = RunFolder.open(path)
-            try:
-                folder.require_kind(kind)
-            except CheckpointError as error:
-                advice = "" if resume is not None else "; choose another --run.name"
-                raise CheckpointError(f"{error}{advice}") from None
+            folder.require_kind(kind, "" if resume is not None else "; choose another --run.name")
             before = load_run_config(path)
             here = settings.run.model_copy(update={"root": before.run.root, "name": before.run.name})
             config = keep_width(before, settings.model_copy(update={"run": here}))

@@ -140,8 +140,11 @@ class RunFolder:
             env = {**first, "resumed": [*first.get("resumed", []), {**env, **note}]}
         self.write_json("env.json", env)
 
-    def require_kind(self, kind: str) -> None:
+    def require_kind(self, kind: str, advice: str = "") -> None:
         """Make sure that an earlier process began a run of this kind here, as far as it says.
+
+        Args:
+            advice: to end the message with.
 
         Raises:
             CheckpointError: it was another.
@@ -149,7 +152,7 @@ class RunFolder:
         found = self._env().get("kind", kind)
         if found != kind:
             self.close()
-            raise CheckpointError(f"{self.path}: a {kind} run is needed, this is a {found} run")
+            raise CheckpointError(f"{self.path}: a {kind} run is needed, this is a {found} run{advice}")
 
     def _env(self) -> dict[str, Any]:
         try:
