@@ -19,7 +19,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         frozenset,
         (
             {"errors"},
-            {"checks", "registry", "config", "seeding", "atomic", "distributed"},
+            {"checks", "registry", "config", "seeding", "atomic", "distributed", "paths"},
             {
                 "cell",
                 "cellstring",
