@@ -23,6 +23,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
             {
                 "cell",
                 "cellstring",
+                "liveness",
                 "document",
                 "genotype",
                 "architecture",

@@ -31,7 +31,7 @@ class Description(Section):
         architecture: its document.
         task: the settings of the task whose stem and head it has, with the task's name.
         num_classes, in_channels: outputs of the head, and channels (or words) of the input.
-        channels, cells, pooling_norm: as for `build_network`.
+        channels, cells, pooling_norm, prune: as for `build_network`; what earlier versions wrote was not pruned.
     """
 
     architecture: dict[str, Any]
@@ -41,6 +41,7 @@ class Description(Section):
     channels: int
     cells: int
     pooling_norm: bool
+    prune: bool = False
 
 
 def rebuild(description: Description, weights: Mapping[str, Tensor]) -> Network:
@@ -62,6 +63,7 @@ def rebuild(description: Description, weights: Mapping[str, Tensor]) -> Network:
         description.cells,
         in_channels=description.in_channels,
         pooling_norm=description.pooling_norm,
+        prune=description.prune,
         **options,
     )
     network.load_state_dict(weights)

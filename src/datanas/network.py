@@ -26,6 +26,7 @@ class Network(nn.Module):
         channels, cells: width of the first cell and number of cells.
         auxiliary: give the head the features for an auxiliary classifier too.
         pooling_norm: batch norm without scale and shift after pooling, as while searching; DARTS' networks have none.
+        prune: leave out what cannot reach the output, or is not reached by the input.
     """
 
     def __init__(
@@ -38,13 +39,22 @@ class Network(nn.Module):
         cells: int,
         auxiliary: bool = False,
         pooling_norm: bool = False,
+        prune: bool = True,
     ) -> None:
         super().__init__()
         space = space_of(architecture)
         self.stem = stem
         body = space.network_body(
-            architecture, stem, channels=channels, cells=cells, auxiliary=auxiliary, pooling_norm=pooling_norm
+            architecture,
+            stem,
+            channels=channels,
+            cells=cells,
+            auxiliary=auxiliary,
+            pooling_norm=pooling_norm,
+            prune=prune,
         )
+        if leave_out := getattr(stem, "leave_out_unread", None):
+            leave_out(body.reads)
         self.body: nn.Module = body
         self.head = make_head(body.out_channels)
 
@@ -62,6 +72,7 @@ def build_network(
     *,
     in_channels: int | None = None,
     pooling_norm: bool = False,
+    prune: bool = True,
     **task_options: Any,
 ) -> Network:
     """Rebuild an architecture as a network with fresh weights.
@@ -76,6 +87,8 @@ def build_network(
             (output, auxiliary output).
         in_channels: channels of the input; None for what the task takes (3).
         pooling_norm: batch norm after pooling, as while searching.
+        prune: leave out operations and cells that cannot reach the output, or that the input does not reach; otherwise
+            they are built and counted, and learn nothing.
         task_options: settings of the task, such as `stem="imagenet"`.
 
     Returns:
@@ -106,6 +119,7 @@ def build_network(
         cells=cells,
         auxiliary=auxiliary,
         pooling_norm=pooling_norm,
+        prune=prune,
     )
 
 

@@ -44,7 +44,7 @@ class CellModel(nn.Module):
         architecture: the cell, or its document.
         num_classes: outputs; 0 for the pooled features.
         in_chans: channels of the image.
-        channels, cells, stem, pooling_norm: as for `build_network`.
+        channels, cells, stem, pooling_norm, prune: as for `build_network`.
         drop_rate: dropout before the classifier.
         drop_path_rate: share of the operations that a training step leaves out, the same in all cells.
         global_pool: "avg", as the network was made.
@@ -60,6 +60,7 @@ class CellModel(nn.Module):
         cells: int = CELLS,
         stem: str = "imagenet",
         pooling_norm: bool = False,
+        prune: bool = True,
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         global_pool: str = "avg",
@@ -76,6 +77,7 @@ class CellModel(nn.Module):
             cells,
             in_channels=in_chans,
             pooling_norm=pooling_norm,
+            prune=prune,
             stem=stem,
         )
         self.stem, self.body, self.head = built.stem, built.body, built.head
@@ -135,16 +137,16 @@ class CellModel(nn.Module):
             raise ConfigError(f"output_fmt: these networks give 'NCHW', got {output_fmt!r}")
         wanted, last = feature_take_indices(len(self.feature_info), cast(Any, indices))
         places = [info["cell"] for info in self.feature_info]
-        s0, s1 = self.stem(x)
-        found: dict[int, Tensor] = {0: s0}
-        for index, cell in enumerate(cast(Any, self.body).cells):
+        stem = self.stem(x)
+        found: dict[int, Tensor] = {0: stem[0]}
+        features = stem[0]
+        for index, features in cast(Any, self.body).walk(stem):
+            if index in places:
+                found[places.index(index)] = features
             if stop_early and intermediates_only and last in found:
                 break
-            s0, s1 = s1, cell(s0, s1)
-            if index in places:
-                found[places.index(index)] = s1
         taken = [found[index] for index in wanted]
-        return taken if intermediates_only else (s1, taken)
+        return taken if intermediates_only else (features, taken)
 
 
 def _feature_info(stem: nn.Module, stride: int, stages: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:

@@ -65,3 +65,14 @@ def test_every_group_is_looked_at() -> None:
     lines = inspect(Architecture({"normal": good, "reduce": bad}), SPACE, DECIDED | {"reduce": 1.0})
     assert {line.split(":")[0] for line in lines} == {"reduce"}
     assert len(lines) == 3
+
+
+def test_operations_that_lead_nowhere_are_counted() -> None:
+    whole = spaces["conv_cell"](spaces["conv_cell"].Config())
+    text = "Genotype(normal=[{0}], normal_concat=[5], reduce=[{0}], reduce_concat=[5])".format(
+        "[('sep_conv_3x3', 0)], [('sep_conv_3x3', 1)], [('sep_conv_3x3', 0)], [('sep_conv_3x3', 0)]"
+    )
+    found = Architecture.from_genotype(text)
+    message = "in a network of 6 cells 21 of 24 operations and 3 of 6 cells whole cannot reach the output, or are not "
+    assert inspect(found, whole, {}, 6) == [message + "reached by the input"]
+    assert inspect(found, whole, {}) == []

@@ -165,7 +165,7 @@ def test_costs_are_those_of_every_edge_and_operation(space: Space) -> None:
 
 
 def parameters_of(space: Space, architecture: Architecture, stem: nn.Module) -> int:
-    body = type(space).network_body(architecture, stem, **size_of(space))
+    body = type(space).network_body(architecture, stem, **size_of(space), prune=False)
     return sum(parameter.numel() for parameter in body.parameters())
 
 
@@ -180,6 +180,38 @@ def test_costs_add_up_to_the_parameters_of_a_network(space: Space) -> None:
     added = sum(float((costs[name].parameters * cell.code).sum()) for name, cell in chosen.cells.items())
     assert added > 0
     assert parameters_of(space, chosen, stem) == fixed + added
+
+
+def sparse_architecture(space: Space, seed: int) -> Architecture:
+    """About every sixth operation, so that much of it leads nowhere."""
+    rng = np.random.default_rng(seed)
+    cells = {}
+    for name, group in space.groups().items():
+        code = (rng.random(group.shape) < 0.15).astype(np.uint8)
+        cells[name] = Cell(group.primitives, group.edges, group.outputs, code, group.inputs)
+    return Architecture(cells, space=space.name)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_parameter_of_a_pruned_network_learns(space: Space, seed: int) -> None:
+    architecture, stem = sparse_architecture(space, seed), make_stem(space).double()
+    size = size_of(space)
+    torch.manual_seed(seed)
+    body = type(space).network_body(architecture, stem, **size).double()
+    features = features_of(body, body(stem(example(space, 8))))
+    (features * torch.randn_like(features)).sum().backward()
+    if type(space).count_live(architecture, size["cells"]).operations == 0:
+        return  # nothing that is there leads anywhere
+    dead = [name for name, parameter in body.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    assert not [name for name in dead if not name.endswith("bias")], dead
+
+
+def test_live_operations_are_counted(space: Space) -> None:
+    cells = size_of(space)["cells"]
+    counts = [type(space).count_live(sparse_architecture(space, seed), cells) for seed in range(6)]
+    assert all(0 <= found.operations <= found.chosen and 0 <= found.cells <= found.of == cells for found in counts)
+    assert any(found.operations < found.chosen for found in counts)
+    assert all(bool(found.text()) == (found.operations < found.chosen) for found in counts)
 
 
 def test_a_network_runs(space: Space) -> None:

@@ -8,10 +8,11 @@ from torch import nn
 from datanas.architecture import Architecture, Cell
 from datanas.config import validate
 from datanas.errors import ArchitectureError, ConfigError
+from datanas.liveness import LiveCount, live_stack
 from datanas.ops import OpSettings
 from datanas.ops.gates import Gates
 from datanas.spaces.base import StemShape
-from datanas.spaces.conv_cell import ConvBody, ConvCellSpace, network_plan, reductions, supernet_plan
+from datanas.spaces.conv_cell import ConvBody, ConvCellSpace, cell_kinds, network_plan, reductions, supernet_plan
 
 
 class Stem(nn.Module):
@@ -75,12 +76,70 @@ def test_rebuilt_network_is_the_child_of_the_supernet(share: float, aggregate: s
     stem = Stem(6)
     searched = space(cells=3, channels=2).supernet_body(stem)
     settings = OpSettings(2, affine=False, pooling_norm=True)
-    plans = {name: network_plan(architecture, name) for name in ("normal", "reduce")}
-    rebuilt = ConvBody(plans, stem.shape, 3, settings)
+    rebuilt = ConvBody([network_plan(architecture, kind) for kind in cell_kinds(3)], stem.shape, settings)
     rebuilt.load_state_dict({k: v for k, v in searched.state_dict().items() if k in rebuilt.state_dict()})
     x = torch.randn(4, 6, 8, 8)
     gates = {name: Gates.of(torch.from_numpy(architecture.weights(name)).float()) for name in architecture.cells}
     torch.testing.assert_close(rebuilt((x, x))[0], searched((x, x), gates)[0])
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("dense", [0, 1])
+def test_a_pruned_network_computes_what_the_whole_one_does(seed: int, dense: int) -> None:
+    """With the same weights, as long as no bias has been learned: what is left out gives zeros then."""
+    architecture = random_architecture(seed, 0.04, "mean", "node")
+    stem, cells = Stem(6), 5
+    stem.shape = StemShape((6, 6), dense=dense)
+    whole, pruned = (
+        ConvCellSpace.network_body(architecture, stem, channels=2, cells=cells, auxiliary=True, prune=prune)
+        for prune in (False, True)
+    )
+    stack = live_stack([architecture.cells[kind] for kind in cell_kinds(cells)])
+    given, wanted = whole.state_dict(), pruned.state_dict()
+    assert wanted.keys() <= given.keys()
+    for name, value in wanted.items():
+        if given[name].shape != value.shape:  # a cell's way in, of which the columns of empty nodes are gone
+            _, index, side, *_ = name.split(".")
+            before = int(index) - (2 if side == "first" else 1)
+            kept = stack.cells[before]
+            assert kept is not None
+            width = given[name].shape[1] // 4
+            columns = [c for node in kept.outputs for c in range((node - 2) * width, (node - 1) * width)]
+            given[name] = given[name][:, columns]
+    pruned.load_state_dict({name: given[name] for name in wanted})
+    x = torch.randn(4, 6, 8, 8)
+    with torch.no_grad():
+        found, expected = pruned((x, x))[-1], whole((x, x))[-1]
+    outputs = stack.cells[-1].outputs if stack.cells[-1] else ()
+    parts = [expected.chunk(4, dim=1)[node - 2] for node in outputs] or [torch.zeros_like(found)]
+    torch.testing.assert_close(found, torch.cat(parts, dim=1))
+    assert expected.abs().sum() == pytest.approx(float(found.abs().sum()), rel=1e-5)
+
+
+def test_every_second_cell_is_left_out_where_cells_read_the_one_before_the_last() -> None:
+    group = space().groups()["normal"]
+    code = np.zeros(group.shape, np.uint8)
+    for edge, (source, target) in enumerate(group.edges):
+        code[edge, group.primitives.index("sep_conv_3x3")] = source == 0 and target < 6
+    cell = Cell(group.primitives, group.edges, group.outputs, code, inputs=2)
+    architecture = Architecture({"normal": cell, "reduce": cell})
+    body = ConvCellSpace.network_body(architecture, Stem(6), channels=2, cells=6, auxiliary=True)
+    assert list(body.cells) == ["1", "3", "5"]
+    assert all(built.second is None for built in body.cells.values())
+    assert [place for place, _ in body.stages] == [1, 3, 5]
+    assert body.reads == (False, True)
+    assert ConvCellSpace.count_live(architecture, 6) == LiveCount(12, 24, 3, 6)
+
+
+def test_a_network_without_a_path_gives_zeros_of_the_right_size() -> None:
+    architecture = random_architecture(0, 0.0, "sum", "edge")
+    body = ConvCellSpace.network_body(architecture, Stem(6), channels=2, cells=5, auxiliary=True)
+    x = torch.randn(3, 6, 9, 9)
+    tapped, last = body((x, x))
+    assert not list(body.parameters())
+    assert not last.any()
+    assert tapped.shape == (3, body.out_channels[0], 3, 3)
+    assert last.shape == (3, body.out_channels[1], 3, 3)
 
 
 def test_supernet_has_every_candidate_but_none() -> None:

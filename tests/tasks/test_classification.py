@@ -366,6 +366,15 @@ def test_the_auxiliary_tower_pools_as_darts_does(size: int, stride: int) -> None
     torch.testing.assert_close(tower(x), expected)
 
 
+@pytest.mark.parametrize(("stem", "given", "norms"), [("cifar", None, 2), ("imagenet", None, 1), ("imagenet", 2, 2)])
+def test_the_auxiliary_tower_has_the_batch_norms_of_its_reference(stem: str, given: int | None, norms: int) -> None:
+    """DARTS' tower for ImageNet lacks the second one, of 2 * 768 parameters."""
+    settings = Classification.Config(stem=stem, auxiliary_norms=given)
+    head = Classification.head(settings, (8, 16), 10)
+    parameters = sum(parameter.numel() for parameter in head.auxiliary.parameters())
+    assert parameters == 8 * 128 + 2 * 128 + 128 * 768 * 4 + (norms - 1) * 2 * 768 + 768 * 10 + 10
+
+
 def test_the_auxiliary_tower_is_used_in_training_mode_only() -> None:
     head = ClassifierHead((6, 8), 10)
     features = (torch.randn(2, 6, 8, 8), torch.randn(2, 8, 4, 4))

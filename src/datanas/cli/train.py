@@ -85,6 +85,8 @@ def run(
     if not is_first():
         return
     print(figures(tasks[settings.task.name], result.evaluation, result.validation))
+    if result.dead_parts:
+        print(f"note: {result.dead_parts}")
     if settings.train.max_macs is not None:
         print(f"{result.channels} channels, the most within {settings.train.max_macs:,} multiply-adds")
     print(f"written to {result.path}: network.safetensors, evaluation.json, metrics.jsonl")

@@ -13,13 +13,16 @@ FLAT = 0.98
 IDENTITY_SHARE = 2 / 3
 
 
-def inspect(architecture: Architecture, space: Space, flatness: Mapping[str, float]) -> list[str]:
-    """One line for each fault: a collapsed cell, a flat P, a node without input.
+def inspect(
+    architecture: Architecture, space: Space, flatness: Mapping[str, float], cells: int | None = None
+) -> list[str]:
+    """One line for each fault: a collapsed cell, a flat P, a node without input, operations that lead nowhere.
 
     Args:
         architecture: the one that would be kept.
-        space: tells which of its primitives are identities, and which learn nothing.
+        space: tells which of its primitives are identities, which learn nothing, and what is live.
         flatness: by group, normalised entropy of P; 1 prefers nothing.
+        cells: of the network that would be trained; None where none will be.
     """
     lines = []
     for name, cell in architecture.cells.items():
@@ -33,6 +36,8 @@ def inspect(architecture: Architecture, space: Space, flatness: Mapping[str, flo
         empty = [str(node) for node in targets if not _row_sum(cell, node)]
         if empty:
             lines.append(f"{name}: no input for node {', '.join(empty)}")
+    if cells is not None and (dead := space.count_live(architecture, cells).text()):
+        lines.append(f"in a network of {cells} cell{'s' if cells > 1 else ''} {dead}")
     return lines
 
 

@@ -51,6 +51,7 @@ def export(run: str | Path, folder: str | Path, overrides: list[tuple[str, objec
         channels=config.train.channels,
         cells=config.train.cells,
         pooling_norm=config.train.pooling_norm,
+        prune=config.train.prune,
     )
     weights = _weights(network)
     try:
@@ -111,6 +112,7 @@ def _for_timm(architecture: Architecture, task: Task[Any], description: Descript
             "cells": description.cells,
             "stem": stem,
             "pooling_norm": description.pooling_norm,
+            "prune": description.prune,
         },
         "pretrained_cfg": timm_config(stem, **{"pool_size": None, **settings}),
     }

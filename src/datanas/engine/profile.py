@@ -70,6 +70,7 @@ def profile(
         channels = widest(macs_of, bound, space.network_size[0], "--max-macs")
     macs = macs_of(channels)
     where = select_device(resolve({"device": device}))
+    dead = space.count_live(architecture, space.network_size[1] if cells is None else cells).text()
     with memory_errors(), torch.inference_mode():
         placed = place(network(channels), where).eval()
         x = example(batch, where)
@@ -80,6 +81,7 @@ def profile(
             f"multiply-adds  {macs / 1e6:,.1f} M {task.one()}{'' if size is None else f' at {size}x{size}'}",
             f"latency        {1000 * seconds:.2f} ms for a batch of {batch} on {where}, median of 10 after 3",
             f"memory         {peak_memory(where) / 2**30:.2f} GiB at the highest point of the process",
+            *([f"left out       {dead}"] if dead else []),
             *([] if bound is None else [f"channels       {channels}, the most within {bound:,} multiply-adds"]),
         ]
     )

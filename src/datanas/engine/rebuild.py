@@ -9,7 +9,7 @@ from datanas import seeding
 from datanas.architecture import Architecture
 from datanas.engine.config import Config, require_cells
 from datanas.errors import ConfigError
-from datanas.network import Network
+from datanas.network import Network, space_of
 from datanas.spaces import spaces
 from datanas.tasks import tasks
 from datanas.tasks.base import Task
@@ -34,6 +34,7 @@ def network_for(architecture: Architecture, config: Config, task: Task[Any]) -> 
                 cells=settings.cells,
                 auxiliary=settings.auxiliary,
                 pooling_norm=settings.pooling_norm,
+                prune=settings.prune,
             )
         except ConfigError:
             _require_task(architecture, task)
@@ -41,6 +42,14 @@ def network_for(architecture: Architecture, config: Config, task: Task[Any]) -> 
     if architecture.space in spaces:
         require_cells(config, architecture.space)  # not before: of a task that does not fit, cells are not the fault
     return network
+
+
+def dead_parts(architecture: Architecture, config: Config) -> str:
+    """What of an architecture takes no part in the network of `train`, for people; empty where all of it does."""
+    text = space_of(architecture).count_live(architecture, config.train.cells).text()
+    if not text:
+        return ""
+    return f"{text}; " + ("left out" if config.train.prune else "built all the same, since train.prune is false")
 
 
 def _require_task(architecture: Architecture, task: Task[Any]) -> None:

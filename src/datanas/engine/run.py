@@ -17,6 +17,7 @@ from datanas.distributed import Processes
 from datanas.engine.changes import changed_facts, changed_settings, facts
 from datanas.engine.config import Config, as_trained, resolve
 from datanas.engine.data_record import DATA_FILE, data_line, data_record
+from datanas.engine.earlier import keep_unsaid, with_unsaid
 from datanas.engine.setup import start
 from datanas.engine.width import keep_width
 from datanas.errors import CheckpointError, ConfigError, DataError
@@ -219,7 +220,7 @@ def begin_run(
             folder.require_kind(kind, "" if resume is not None else "; choose another --run.name")
             before = load_run_config(path)
             here = settings.run.model_copy(update={"root": before.run.root, "name": before.run.name})
-            config = keep_width(before, settings.model_copy(update={"run": here}))
+            config = keep_width(before, keep_unsaid(before, settings.model_copy(update={"run": here})))
             changed = changed_settings(before, config, path)
             _require_same_architecture(path, architecture)
         found: dict[str, Any] = {"config": config.to_yaml(), "changed": changed}
@@ -242,7 +243,7 @@ def load_run_config(run: str | Path) -> Config:
     path = Path(run) / "config.yaml"
     if not path.is_file():
         raise CheckpointError(f"not a run folder: no config.yaml in {run}")
-    return resolve(read_yaml(path))
+    return resolve(with_unsaid(read_yaml(path), Path(run)))
 
 
 def taken_over(run: Path, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -208,7 +208,7 @@ class SearchJob(Job):
             figures[f"expected/{name}"] = cost
         document = architecture_with_source(kept, self.config, self.task, searched)
         decides = self.sampler.learns and self.sampler.differentiable
-        self.warnings = inspect(kept, self._space, flatness if decides else {})
+        self.warnings = inspect(kept, self._space, flatness if decides else {}, self.config.train.cells)
         return EpochReport(
             figures,
             "  ".join(filter(None, lines)),

@@ -160,6 +160,10 @@ class TrainConfig(Section):
     auxiliary: bool = Field(True, description="train with the auxiliary tower")
     drop_path: float = Field(0.2, ge=0, lt=1, description="reached linearly at the end")
     pooling_norm: bool = Field(False, description="batch norm after pooling, as while searching")
+    prune: bool = Field(
+        True,
+        description="leave out operations and cells that cannot reach the output, or that the input does not reach",
+    )
     weights: TrainSGDConfig = TrainSGDConfig()
     ema: float | None = Field(None, gt=0, lt=1, description="decay of an average of the weights that is evaluated")
     average_after: int | None = Field(

@@ -16,6 +16,7 @@ from datanas.engine.changes import flat
 from datanas.engine.config import Config
 from datanas.engine.evaluation import NETWORK_FILE, Evaluation, measure
 from datanas.engine.loop import run_job
+from datanas.engine.rebuild import dead_parts
 from datanas.engine.run import begin_run, load_run_config, taken_over
 from datanas.engine.setup import load_task, memory_errors
 from datanas.engine.starting import starting_weights
@@ -34,6 +35,7 @@ class TrainResult:
         evaluation: its figures on the test set, or on the held-out share with `train.test: false`.
         validation: its figures on the part `validation` that the data bring, where they do.
         channels: its width, as set or as found by `train.max_macs`.
+        dead_parts: what of the architecture takes no part in the network, for people; empty where all of it does.
     """
 
     path: Path
@@ -41,6 +43,7 @@ class TrainResult:
     evaluation: Evaluation
     validation: Evaluation | None
     channels: int
+    dead_parts: str = ""
 
 
 def train(
@@ -103,4 +106,5 @@ def train(
             validation = evaluation if part == "validation" else measure(network, task, "validation")
             written["validation"] = asdict(validation)
         run.write_json("evaluation.json", written)
-        return TrainResult(run.path, network.eval(), evaluation, validation, channels)
+        dead = dead_parts(run.architecture, run.config)
+        return TrainResult(run.path, network.eval(), evaluation, validation, channels, dead)

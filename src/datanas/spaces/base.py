@@ -13,6 +13,7 @@ from torch import nn
 from datanas.architecture import Architecture
 from datanas.config import ComponentConfig
 from datanas.errors import ConfigError
+from datanas.liveness import LiveCount
 from datanas.ops import NONE
 
 
@@ -65,7 +66,8 @@ class ChoiceGroup:
 class StemShape:
     """What an image stem hands to a body: two feature maps, the second as large as the first or half as large.
 
-    Such a stem (others hand over what their spaces agree on) has one as its attribute `shape`.
+    Such a stem (others hand over what their spaces agree on) has one as its attribute `shape`. One that can do without
+    a part of itself that the body does not read has a method `leave_out_unread`, which is given `Body.reads`.
 
     Attributes:
         channels: channels of the two feature maps.
@@ -97,9 +99,11 @@ class Body(nn.Module):
 
     Attributes:
         out_channels: the width of each of the features that it returns.
+        reads: of an image stem's two feature maps, which it reads.
     """
 
     out_channels: tuple[int, ...]
+    reads: tuple[bool, bool] = (True, True)
 
 
 def read_out(head: nn.Module, features: Any, x: Any) -> Any:
@@ -158,6 +162,7 @@ class Space(ABC):
         cells: int,
         auxiliary: bool = False,
         pooling_norm: bool = False,
+        prune: bool = True,
     ) -> Body:
         """The chosen operations only: a module `stem features -> features`, from the same parts as the supernet.
 
@@ -166,11 +171,18 @@ class Space(ABC):
             channels, cells: the network's width (of its first cell) and depth.
             auxiliary: also return the features that an auxiliary head reads, before the last ones.
             pooling_norm: batch norm without scale and shift after pooling, as while searching.
+            prune: leave out what is not live (`datanas.liveness`); otherwise it is built, and learns nothing.
 
         Raises:
             ArchitectureError: the architecture holds an operation that is not known.
             ConfigError: the space cannot follow this stem, or has no network of this size.
         """
+
+    @classmethod
+    def count_live(cls, architecture: Architecture, cells: int) -> LiveCount:
+        """How much of a network of so many cells is live; all of it, where the space does not know better."""
+        chosen = sum(int(code.sum()) for code in architecture.code.values())
+        return LiveCount(chosen, chosen, cells, cells)
 
     @abstractmethod
     def costs(self, stem: nn.Module, example: Any) -> Mapping[str, Costs]:

@@ -76,6 +76,7 @@ class Conv4Space(Reference):
         cells: int,
         auxiliary: bool = False,
         pooling_norm: bool = False,
+        prune: bool = True,
     ) -> Conv4Body:
         """As in `Space`; `cells` are its blocks. It reads the image itself, so it follows no stem."""
         shape = getattr(stem, "shape", None)

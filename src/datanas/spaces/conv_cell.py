@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from datanas.architecture import CONV_PRIMITIVES, Architecture
 from datanas.config import ComponentConfig
 from datanas.errors import ArchitectureError, ConfigError, nearest
+from datanas.liveness import LiveCount, LiveStack, live_stack
 from datanas.ops import OpSettings, operations
 from datanas.ops.conv import FactorizedReduce, ReLUConvBN
 from datanas.ops.gates import Gates
@@ -27,6 +29,7 @@ from datanas.spaces.plans import (
     feature_size,
     network_plan,
     operation_cost,
+    require_known,
     supernet_plan,
 )
 
@@ -43,6 +46,8 @@ class CellInput:
 
 class ConvCell(nn.Module):
     """One cell: two inputs brought to its width, nodes in order, the output nodes side by side.
+
+    An input that nothing in the plan reads has no way in.
 
     Args:
         plan: its operations.
@@ -71,15 +76,19 @@ class ConvCell(nn.Module):
         width, affine = settings.channels, settings.affine
         first, second = inputs
         enter = FactorizedReduce if halve_first else ReLUConvBN
-        self.first = enter(first.channels, width, affine=affine, rectified=first.rectified)
-        self.second = ReLUConvBN(second.channels, width, affine=affine, rectified=second.rectified)
+        self.first = enter(first.channels, width, affine=affine, rectified=first.rectified) if plan.reads[0] else None
+        self.second = (
+            ReLUConvBN(second.channels, width, affine=affine, rectified=second.rectified) if plan.reads[1] else None
+        )
         self._rectify, self._shifts, self._shifts_first = rectify, shifts, shifts_first
         self.nodes = CellNodes(plan, settings, halved=INPUTS if reduction else 0)
         self._outputs = plan.outputs
 
     def forward(self, s0: Tensor, s1: Tensor, gates: Gates | None = None) -> Tensor:
-        inputs = [self.first(shifted(s0) if self._shifts_first else s0), self.second(s1)]
-        states = self.nodes([shifted(x) for x in inputs] if self._shifts else inputs, gates)
+        first = None if self.first is None else self.first(shifted(s0) if self._shifts_first else s0)
+        second = None if self.second is None else self.second(s1)
+        inputs = [shifted(x) if self._shifts and x is not None else x for x in (first, second)]
+        states = self.nodes(inputs, gates)
         return join_channels([states[index] for index in self._outputs], rectify=self._rectify)
 
 
@@ -90,63 +99,93 @@ class ConvBody(Body):
     are put together again at the end.
 
     Args:
-        plans: what a "normal" and a "reduce" cell are built from.
+        plans: what each cell is built from; None for one that is left out.
         stem: the shape of the features that come in.
-        cells: how many.
         settings: the first cell's width, and how its operations are built.
-        tap: also return the output of the second reduction cell, where an auxiliary head sits.
+        tap: also return what an auxiliary head reads: the output of the second reduction cell, or of the first one
+            behind it where that is left out.
 
     Attributes:
+        cells: the cells by their place in the stack.
         stages: for each resolution the place of its last cell, and the width of what that gives.
     """
 
     def __init__(
-        self, plans: Mapping[str, CellPlan], stem: StemShape, cells: int, settings: OpSettings, *, tap: bool = False
+        self, plans: Sequence[CellPlan | None], stem: StemShape, settings: OpSettings, *, tap: bool = False
     ) -> None:
         super().__init__()
-        self.cells = nn.ModuleList()
+        self.cells = nn.ModuleDict()
+        count = len(plans)
+        self._kinds = cell_kinds(count)
+        self._dense = dense_reductions(count, stem.dense)
+        built = [index for index, plan in enumerate(plans) if plan is not None]
+        tapped = next((index for index in built if index >= 2 * count // 3), count - 1)
+        self._taps = (tapped, count - 1) if tap else (count - 1,)
+        self._halved = stem.halved
         before, last, halved = CellInput(stem.channels[0]), CellInput(stem.channels[1]), stem.halved
-        self._taps = (*((2 * cells // 3,) if tap else ()), cells - 1)
         widths: list[int] = []
-        kinds: list[str] = []
-        self._dense = dense_reductions(cells, stem.dense)
-        for index in range(cells):
-            reduction = index in reductions(cells)
-            if reduction:
+        for index, (plan, kind) in enumerate(zip(plans, self._kinds, strict=True)):
+            if kind == "reduce":
                 settings = replace(settings, channels=settings.channels * 2)
-            kinds.append("reduce" if reduction else "normal")
-            plan = plans[kinds[-1]]
             rectify = index not in self._taps
-            self.cells.append(
-                ConvCell(
+            if plan is not None:
+                self.cells[str(index)] = ConvCell(
                     plan,
                     (before, last),
                     halved,
-                    reduction,
+                    kind == "reduce",
                     settings,
                     rectify=rectify,
                     shifts=index in self._dense,
                     shifts_first=index - 1 in self._dense,
                 )
-            )
-            widths.append(settings.channels * len(plan.outputs))
-            before, last, halved = last, CellInput(widths[-1], rectify), reduction
-        self._kinds = tuple(kinds)
+            widths.append(settings.channels * (1 if plan is None else len(plan.outputs)))
+            before, last, halved = last, CellInput(widths[-1], rectify), kind == "reduce"
         self.out_channels = tuple(widths[index] for index in self._taps)
-        ends = [index - 1 for index in sorted(reductions(cells)) if index > 0] + [cells - 1]
-        self.stages = tuple((index, widths[index]) for index in ends)
+        starts = [0, *sorted(reductions(count)), count]
+        stages = [[i for i in built if start <= i < end] for start, end in pairwise(starts)]
+        self.stages = tuple((places[-1], widths[places[-1]]) for places in stages if places)
+
+    def walk(
+        self, stem: tuple[Tensor, Tensor], gates: Mapping[str, Gates] | None = None
+    ) -> Iterator[tuple[int, Tensor]]:
+        """The place of each cell in the stack and its output, in order; of the dense part at all shifts."""
+        s0: Tensor | None
+        s1: Tensor | None
+        s0, s1 = stem
+        for index, kind in enumerate(self._kinds):
+            name, found = str(index), None
+            if name in self.cells:
+                found = self.cells[name](s0, s1, gates[kind] if gates is not None else None)
+                yield index, found
+            s0, s1 = s1, found
 
     def forward(self, stem: tuple[Tensor, Tensor], gates: Mapping[str, Gates] | None = None) -> tuple[Tensor, ...]:
         """(batch, channels, height, width) feature maps, one an entry of `out_channels`."""
-        s0, s1 = stem
+        sizes = self._sizes(stem)
         taps = []
-        sizes: list[tuple[int, int]] = []
-        for index, (cell, kind) in enumerate(zip(self.cells, self._kinds, strict=True)):
-            if index in self._dense:
-                sizes.append((s1.shape[2], s1.shape[3]))
-            s0, s1 = s1, cell(s0, s1, gates[kind] if gates is not None else None)
-            taps.extend([together(s1, sizes)] * self._taps.count(index))
+        for index, x in self.walk(stem, gates):
+            whole = [sizes[place] for place in self._dense if place <= index]
+            taps.extend([together(x, whole)] * self._taps.count(index))
+        if not taps:  # nothing leads from the input to here
+            x, size = stem[0], sizes[self._dense[0] if self._dense else -1]
+            taps = [x.new_zeros(()).expand(x.shape[0], width, *size) for width in self.out_channels]
         return tuple(taps)
+
+    def _sizes(self, stem: tuple[Tensor, Tensor]) -> list[tuple[int, int]]:
+        """Height and width of the maps before each cell of the stack and, at the end, behind the last.
+
+        In the dense part those of the maps of one shift, which are as large as if no cell were dense.
+        """
+        height, width = stem[0].shape[2:]
+        sizes = [(height, width) if not self._halved else _halved(height, width)]
+        for index, kind in enumerate(self._kinds):
+            sizes.append(_halved(*sizes[index]) if kind == "reduce" else sizes[index])
+        return sizes
+
+
+def _halved(height: int, width: int) -> tuple[int, int]:
+    return (height + 1) // 2, (width + 1) // 2
 
 
 def _stem_shape(stem: nn.Module) -> StemShape:
@@ -154,6 +193,10 @@ def _stem_shape(stem: nn.Module) -> StemShape:
     if not isinstance(shape, StemShape):
         raise ConfigError("space.name: conv_cell needs a task whose stem gives two feature maps")
     return shape
+
+
+def _live_stack(architecture: Architecture, cells: int) -> LiveStack:
+    return live_stack([architecture.cells[kind] for kind in cell_kinds(cells)])
 
 
 def together(x: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
@@ -168,12 +211,17 @@ def reductions(cells: int) -> set[int]:
     return {cells // 3, 2 * cells // 3}
 
 
-def dense_reductions(cells: int, count: int) -> set[int]:
-    """The places of the last `count` reduction cells, which keep the resolution."""
-    places = sorted(reductions(cells), reverse=True)
+def cell_kinds(cells: int) -> tuple[str, ...]:
+    """The group of each cell in a stack: "normal" or "reduce"."""
+    return tuple("reduce" if index in reductions(cells) else "normal" for index in range(cells))
+
+
+def dense_reductions(cells: int, count: int) -> tuple[int, ...]:
+    """The places of the last `count` reduction cells, which keep the resolution, in order."""
+    places = sorted(reductions(cells))
     if not 0 <= count <= len(places):
         raise ConfigError(f"space.name: conv_cell can keep the resolution in 0..{len(places)} reductions, not {count}")
-    return set(places[:count])
+    return tuple(places[len(places) - count :])
 
 
 @register_space("conv_cell")
@@ -222,7 +270,7 @@ class ConvCellSpace(Space):
         check_parts(self.config.channels, parts)
         plans = {name: supernet_plan(group, parts) for name, group in self.groups().items()}
         settings = OpSettings(self.config.channels, affine=False, pooling_norm=True)
-        return ConvBody(plans, _stem_shape(stem), self.config.cells, settings)
+        return ConvBody([plans[kind] for kind in cell_kinds(self.config.cells)], _stem_shape(stem), settings)
 
     @classmethod
     def network_body(
@@ -234,13 +282,32 @@ class ConvCellSpace(Space):
         cells: int,
         auxiliary: bool = False,
         pooling_norm: bool = False,
+        prune: bool = True,
     ) -> ConvBody:
         missing = {"normal", "reduce"} - set(architecture.cells)
         if missing:
             raise ArchitectureError(f"cells: {', '.join(sorted(missing))} is missing; a conv_cell network needs both")
-        plans = {name: network_plan(architecture, name) for name in ("normal", "reduce")}
+        for name in ("normal", "reduce"):
+            require_known(architecture, name)
         settings = OpSettings(channels, pooling_norm=pooling_norm)
-        return ConvBody(plans, _stem_shape(stem), cells, settings, tap=auxiliary)
+        kinds = cell_kinds(cells)
+        stack = _live_stack(architecture, cells) if prune else None
+        plans = (
+            [
+                None if part is None else network_plan(architecture, kind, part)
+                for kind, part in zip(kinds, stack.cells, strict=True)
+            ]
+            if stack
+            else [network_plan(architecture, kind) for kind in kinds]
+        )
+        body = ConvBody(plans, _stem_shape(stem), settings, tap=auxiliary)
+        if stack is not None:
+            body.reads = stack.reads[0], stack.reads[1]
+        return body
+
+    @classmethod
+    def count_live(cls, architecture: Architecture, cells: int) -> LiveCount:
+        return _live_stack(architecture, cells).count
 
     def identities(self, group: str) -> frozenset[str]:
         """None in a reduction cell, where the identity of an input is a factorised reduction."""

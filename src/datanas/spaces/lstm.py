@@ -72,6 +72,7 @@ class LSTMSpace(Reference):
         cells: int,
         auxiliary: bool = False,
         pooling_norm: bool = False,
+        prune: bool = True,
     ) -> LSTMBody:
         """As in `Space`; `channels` are hidden units, and there is one layer."""
         shape = sequence_shape(stem, channels, cls.name)

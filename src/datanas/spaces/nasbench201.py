@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 from pydantic import Field
@@ -14,6 +14,7 @@ from datanas.architecture import Architecture
 from datanas.cellstring import BENCHMARK_PRIMITIVES
 from datanas.config import ComponentConfig
 from datanas.errors import ArchitectureError, ConfigError
+from datanas.liveness import LiveCount, live_cell, live_stack
 from datanas.ops import OpSettings
 from datanas.ops.conv import ReLUConvBN
 from datanas.ops.gates import Gates
@@ -42,8 +43,7 @@ class BenchmarkCell(nn.Module):
         (self._output,) = plan.outputs
 
     def forward(self, x: Tensor, gates: Gates | None = None) -> Tensor:
-        states: list[Tensor] = self.nodes([x], gates)
-        return states[self._output]
+        return cast(Tensor, self.nodes([x], gates)[self._output])
 
 
 class ResidualBlock(nn.Module):
@@ -69,16 +69,19 @@ class BenchmarkBody(Body):
     """Three stages of cells with a residual block before the second and the third, then batch norm and ReLU.
 
     Args:
-        plan: what each cell is built from.
+        plan: what each cell is built from; None where it leads nowhere, and nothing is built but the last batch norm.
         cells: in each stage.
         settings: the first cell's width, and how the cells' operations are built.
     """
 
-    def __init__(self, plan: CellPlan, cells: int, settings: OpSettings) -> None:
+    def __init__(self, plan: CellPlan | None, cells: int, settings: OpSettings) -> None:
         super().__init__()
         self.stages = nn.ModuleList()
         self.blocks = nn.ModuleList()
-        for stage in range(STAGES):
+        if plan is None:
+            settings = replace(settings, channels=settings.channels * 2 ** (STAGES - 1))
+        for stage in range(STAGES if plan is not None else 0):
+            assert plan is not None
             if stage > 0:
                 self.blocks.append(ResidualBlock(settings.channels))
                 settings = replace(settings, channels=2 * settings.channels)
@@ -89,6 +92,9 @@ class BenchmarkBody(Body):
     def forward(self, stem: tuple[Tensor, Tensor], gates: Mapping[str, Gates] | None = None) -> tuple[Tensor]:
         """One feature map (batch, 4 channels, height / 4, width / 4)."""
         _, x = stem
+        if not self.stages:
+            height, width = (-(-side // 2 ** (STAGES - 1)) for side in x.shape[2:])
+            x = x.new_zeros(()).expand(x.shape[0], self.norm.num_features, height, width)
         for index, stage in enumerate(self.stages):
             if index > 0:
                 x = self.blocks[index - 1](x)
@@ -152,8 +158,12 @@ class NASBench201Space(Space):
         cells: int,
         auxiliary: bool = False,
         pooling_norm: bool = False,
+        prune: bool = True,
     ) -> BenchmarkBody:
-        """As in `Space`; `cells` counts those of all stages, and there is no auxiliary tower."""
+        """As in `Space`; `cells` counts those of all stages, and there is no auxiliary tower.
+
+        The benchmark's own networks, whose sizes its tables give, were not pruned.
+        """
         cell = architecture.cells.get("cell")
         if cell is None or cell.inputs != 1 or len(cell.outputs) != 1:
             raise ArchitectureError(
@@ -165,7 +175,13 @@ class NASBench201Space(Space):
             raise ConfigError("auxiliary: a nasbench201 network has no auxiliary tower; leave it off")
         _check_stem(stem, channels)
         settings = OpSettings(channels, pooling_norm=pooling_norm)
-        return BenchmarkBody(network_plan(architecture, "cell"), cells // STAGES, settings)
+        live = live_cell(cell) if prune else None
+        plan = None if live is not None and not live.outputs else network_plan(architecture, "cell", live)
+        return BenchmarkBody(plan, cells // STAGES, settings)
+
+    @classmethod
+    def count_live(cls, architecture: Architecture, cells: int) -> LiveCount:
+        return live_stack([architecture.cells["cell"]] * cells).count
 
     def identities(self, group: str) -> frozenset[str]:
         return frozenset({"skip_connect"})

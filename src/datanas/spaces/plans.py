@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import cast
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from datanas.architecture import Architecture
 from datanas.errors import ArchitectureError, ConfigError, nearest
 from datanas.hardware import count_macs, count_parameters
+from datanas.liveness import LiveCell
 from datanas.ops import NONE, OpSettings, operations
 from datanas.ops.gates import Gates
 from datanas.ops.identity import Zero
@@ -37,18 +39,20 @@ class Choice:
 
 @dataclass(frozen=True)
 class CellPlan:
-    """What every cell of one kind is built from.
+    """What a cell is built from.
 
     Attributes:
         choices: its operations.
         targets: its searched nodes, in order.
         outputs: the nodes that make up its output.
+        reads: for each input node whether an operation or the output reads it.
         parts: of the channels, the first of which the operations read; 1 for all channels.
     """
 
     choices: tuple[Choice, ...]
     targets: tuple[int, ...]
     outputs: tuple[int, ...]
+    reads: tuple[bool, ...]
     parts: int = 1
 
 
@@ -60,23 +64,40 @@ def supernet_plan(group: ChoiceGroup, parts: int = 1) -> CellPlan:
         for op, primitive in enumerate(group.primitives)
         if primitive != NONE
     )
-    return CellPlan(choices, tuple(dict.fromkeys(target for _, target in group.edges)), group.outputs, parts)
+    targets = tuple(dict.fromkeys(target for _, target in group.edges))
+    return CellPlan(choices, targets, group.outputs, (True,) * group.inputs, parts)
 
 
-def network_plan(architecture: Architecture, group: str) -> CellPlan:
-    """The chosen operations; one that is chosen twice on an edge appears twice."""
+def network_plan(architecture: Architecture, group: str, live: LiveCell | None = None) -> CellPlan:
+    """The chosen operations, or those of its live part; one that is chosen twice on an edge appears twice.
+
+    The factors of the operations are those of the whole code either way.
+    """
+    require_known(architecture, group)
+    cell, factors = architecture.cells[group], architecture.weights(group)
+    code = cell.code if live is None else live.code
+    choices = tuple(
+        Choice(edge, op, source, target, cell.primitives[op], float(factors[edge, op]) / int(code[edge, op]))
+        for edge, (source, target) in enumerate(cell.edges)
+        for op in np.flatnonzero(code[edge]).tolist()
+        for _ in range(int(code[edge, op]))
+    )
+    if live is None:
+        targets = tuple(dict.fromkeys(target for _, target in cell.edges))
+        return CellPlan(choices, targets, cell.outputs, (True,) * cell.inputs)
+    return CellPlan(choices, tuple(sorted({choice.target for choice in choices})), live.outputs, live.reads)
+
+
+def require_known(architecture: Architecture, group: str) -> None:
+    """Refuse a cell that chooses an operation that is not known.
+
+    Raises:
+        ArchitectureError: it does; the nearest known name stands beside it.
+    """
     cell = architecture.cells[group]
-    factors = architecture.weights(group)
     for primitive, column in zip(cell.primitives, cell.code.T, strict=True):
         if column.any() and primitive not in operations:
             raise ArchitectureError(f"cells.{group}: unknown operation {primitive!r}; {nearest(primitive, operations)}")
-    choices = tuple(
-        Choice(edge, op, source, target, cell.primitives[op], factors[edge, op] / cell.code[edge, op])
-        for edge, (source, target) in enumerate(cell.edges)
-        for op in np.flatnonzero(cell.code[edge]).tolist()
-        for _ in range(int(cell.code[edge, op]))
-    )
-    return CellPlan(choices, tuple(dict.fromkeys(target for _, target in cell.edges)), cell.outputs)
 
 
 class CellNodes(nn.ModuleDict):
@@ -105,17 +126,21 @@ class CellNodes(nn.ModuleDict):
             sources = {each.edge: each.source for each in by_target[target].values()}
             self[str(target)] = node if plan.parts == 1 else PartialNode(node, sources, plan.parts)
 
-    def forward(self, inputs: Sequence[Tensor], gates: Gates | None = None) -> list[Tensor]:
-        """The values of all nodes, from those of the input nodes; gates as for `MixedNode`."""
+    def forward(self, inputs: Sequence[Tensor | None], gates: Gates | None = None) -> list[Tensor | None]:
+        """The values of all nodes, from those of the input nodes; gates as for `MixedNode`.
+
+        A node that is not built has none, nor needs an input that nothing reads.
+        """
         states = list(inputs)
         splits: list[Split] = []
         shared = Shared()
-        for node in self.values():
+        for name, node in self.items():
+            states += [None] * (int(name) - len(states))
             if self._parts == 1:
                 states.append(node(states, gates, shared))
                 continue
             for index in range(len(splits), len(states)):
-                splits.append(split_state(states[index], self._parts, halve=index < self._halved))
+                splits.append(split_state(cast(Tensor, states[index]), self._parts, halve=index < self._halved))
             states.append(node(splits, gates, shared))
         return states
 

@@ -12,6 +12,7 @@ from torch import nn
 from datanas.architecture import RECURRENT_PRIMITIVES, Architecture
 from datanas.config import ComponentConfig
 from datanas.errors import ArchitectureError, nearest
+from datanas.liveness import LiveCount, live_cell, live_stack
 from datanas.ops import NONE
 from datanas.ops.activations import activations
 from datanas.ops.gates import Gates
@@ -107,25 +108,35 @@ class RecurrentCellSpace(Space):
         cells: int,
         auxiliary: bool = False,
         pooling_norm: bool = False,
+        prune: bool = True,
     ) -> RecurrentBody:
-        """As in `Space`; `channels` are hidden units, and there is one layer, without batch norm."""
+        """As in `Space`; `channels` are hidden units, and there is one layer, without batch norm.
+
+        The mean of the output nodes is over all of them either way: one that nothing enters counts as zero.
+        """
         cell = architecture.cells.get(GROUP)
         if cell is None or cell.inputs != 1:
             raise ArchitectureError(f"cells: a recurrent_cell network needs one named {GROUP!r}, with one input")
         shape = sequence_shape(stem, channels, cls.name)
         check_size(cls.name, cells, auxiliary)
         factors = architecture.weights(GROUP)
-        choices = []
-        for edge, (source, target) in enumerate(cell.edges):
-            for op in np.flatnonzero(cell.code[edge]).tolist():
-                primitive = cell.primitives[op]
-                if primitive not in activations:
-                    raise ArchitectureError(
-                        f"cells.{GROUP}: unknown activation {primitive!r}; {nearest(primitive, activations)}"
-                    )
-                choices.append(Choice(edge, op, source, target, activations[primitive], float(factors[edge, op])))
+        for primitive, column in zip(cell.primitives, cell.code.T, strict=True):
+            if column.any() and primitive not in activations:
+                raise ArchitectureError(
+                    f"cells.{GROUP}: unknown activation {primitive!r}; {nearest(primitive, activations)}"
+                )
+        code = live_cell(cell).code if prune else cell.code
+        choices = [
+            Choice(edge, op, source, target, activations[cell.primitives[op]], float(factors[edge, op]))
+            for edge, (source, target) in enumerate(cell.edges)
+            for op in np.flatnonzero(code[edge]).tolist()
+        ]
         steps = RecurrentSteps(choices, cell.nodes, cell.outputs, width=shape.width, hidden=channels, norm=False)
         return RecurrentBody(steps, channels)
+
+    @classmethod
+    def count_live(cls, architecture: Architecture, cells: int) -> LiveCount:
+        return live_stack([architecture.cells[GROUP]]).count
 
     def identities(self, group: str) -> frozenset[str]:
         """None: in a highway connection `identity` passes on a learned part of what it reads."""

@@ -84,6 +84,7 @@ class ResNet18Space(Reference):
         cells: int,
         auxiliary: bool = False,
         pooling_norm: bool = False,
+        prune: bool = True,
     ) -> ResNet18Body:
         """As in `Space`; `channels` are those of the first stage, and `cells` its eight blocks."""
         shape = getattr(stem, "shape", None)

@@ -30,16 +30,21 @@ class AuxiliaryTower(nn.Module):
     """A second classifier on the features of the second reduction cell (weight 0.4 in Section 5.1).
 
     The features are pooled to 2x2 by overlapping 5x5 windows, as DARTS does at 8x8 and 7x7; smaller ones adaptively.
+
+    Args:
+        width: channels of the features.
+        norms: batch norms, 1 or 2; the towers of DARTS and DATA have 2 on CIFAR-10 and 1 on ImageNet.
     """
 
-    def __init__(self, width: int, num_classes: int) -> None:
+    def __init__(self, width: int, num_classes: int, norms: int = 2) -> None:
         super().__init__()
+        last = [BatchNorm2d(768)] if norms == 2 else []
         self.features = nn.Sequential(
             nn.Conv2d(width, 128, 1, bias=False),
             BatchNorm2d(128),
             nn.ReLU(),
             nn.Conv2d(128, 768, 2, bias=False),
-            BatchNorm2d(768),
+            *last,
             nn.ReLU(),
         )
         self.classifier = nn.Linear(768, num_classes)
@@ -57,10 +62,10 @@ class AuxiliaryTower(nn.Module):
 class ClassifierHead(nn.Module):
     """Global average pooling and a linear classifier; an auxiliary tower where the body gives features for one."""
 
-    def __init__(self, widths: tuple[int, ...], num_classes: int) -> None:
+    def __init__(self, widths: tuple[int, ...], num_classes: int, auxiliary_norms: int = 2) -> None:
         super().__init__()
         *tapped, last = widths
-        self.auxiliary = AuxiliaryTower(tapped[0], num_classes) if tapped else None
+        self.auxiliary = AuxiliaryTower(tapped[0], num_classes, auxiliary_norms) if tapped else None
         self.classifier = nn.Linear(last, num_classes)
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, Tensor]:
@@ -93,13 +98,18 @@ class Classification(ImageTask[ImageBatch]):
         train_augment: Augment = Augment(cutout=16)
         label_smoothing: float = Field(0.0, ge=0, lt=1, description="while training, not while searching")
         auxiliary_weight: float = Field(0.4, ge=0, description="weight of the auxiliary tower's loss, where it is used")
+        auxiliary_norms: Literal[1, 2] | None = Field(
+            None, description="batch norms of that tower; null: 2, but 1 behind the stem imagenet, as DARTS and DATA"
+        )
 
     score: ClassVar[str] = "accuracy"
     config: Config
 
     @classmethod
     def head(cls, config: ComponentConfig, widths: tuple[int, ...], num_classes: int) -> nn.Module:
-        return ClassifierHead(widths, num_classes)
+        assert isinstance(config, cls.Config)
+        norms = config.auxiliary_norms or (1 if config.stem == "imagenet" else 2)
+        return ClassifierHead(widths, num_classes, norms)
 
     @property
     def num_classes(self) -> int:

@@ -86,12 +86,17 @@ class ImageNetStem(nn.Module):
             nn.Conv2d(half, channels, 3, stride=2, padding=1, bias=False),
             BatchNorm2d(channels),
         )
-        self.second = nn.Sequential(
+        self.second: nn.Module = nn.Sequential(
             nn.ReLU(),
             nn.Conv2d(channels, channels, 3, stride=2, padding=1, bias=False),
             BatchNorm2d(channels),
         )
         self.shape = StemShape((channels, channels), halved=True, dense=dense)
+
+    def leave_out_unread(self, reads: tuple[bool, bool]) -> None:
+        """Drop the last convolution where the body does not read the second map, which is then the first once more."""
+        if not reads[1]:
+            self.second = nn.Identity()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         s0 = self.first(x)

@@ -1,0 +1,118 @@
+"""Which part of a cell takes part in a network. Plain data, no torch.
+
+An operation is live where a path leads from an input through it to an output. What is not live changes nothing but the
+size of a network: what the input does not reach is constant, and what does not reach the output is never seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datanas.cell import Cell
+
+
+@dataclass(frozen=True)
+class LiveCell:
+    """The live part of a cell.
+
+    Attributes:
+        code: uint8, (edges, ops): the code of the cell, 0 where an operation is not live.
+        outputs: the outputs that an input reaches, in the order of the cell's.
+        reads: for each input node whether anything live reads it.
+    """
+
+    code: NDArray[np.uint8]
+    outputs: tuple[int, ...]
+    reads: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class LiveCount:
+    """How much of what was chosen takes part in a network.
+
+    Attributes:
+        operations, chosen: live operations, and chosen ones, over all cells.
+        cells, of: cells of which anything is live, and all cells.
+    """
+
+    operations: int
+    chosen: int
+    cells: int
+    of: int
+
+    def text(self) -> str:
+        """What is left out, for people; empty where all is live."""
+        if self.operations == self.chosen:
+            return ""
+        if self.operations == 0:
+            return "no operation leads from the input to the output: the network cannot learn from what it is given"
+        dead = f"{self.chosen - self.operations} of {self.chosen} operations"
+        cells = "" if self.cells == self.of else f" and {self.of - self.cells} of {self.of} cells whole"
+        return f"{dead}{cells} cannot reach the output, or are not reached by the input"
+
+
+@dataclass(frozen=True)
+class LiveStack:
+    """The live part of a stack of cells.
+
+    Attributes:
+        cells: the live part of each; None for a cell of which nothing is live.
+        reads: for each of the values that come before the first cell whether anything live reads it.
+        count: how much of the stack that is.
+    """
+
+    cells: tuple[LiveCell | None, ...]
+    reads: tuple[bool, ...]
+    count: LiveCount
+
+
+def live_cell(cell: Cell, reached: Sequence[bool] | None = None) -> LiveCell:
+    """The live part of a cell whose outputs are all read.
+
+    Args:
+        reached: for each input node whether the network's input reaches it; by default all are.
+    """
+    has_value = [*(reached or [True] * cell.inputs), *[False] * (cell.nodes - cell.inputs)]
+    is_used = [any(row) for row in cell.code.tolist()]
+    rows = sorted(range(len(cell.edges)), key=lambda row: cell.edges[row][1])
+    for row in rows:  # an edge leads from a lower node to a higher one, so that sources are settled before
+        source, target = cell.edges[row]
+        has_value[target] |= is_used[row] and has_value[source]
+    outputs = tuple(node for node in cell.outputs if has_value[node])
+    is_read = [node in outputs for node in range(cell.nodes)]
+    code = np.zeros_like(cell.code)
+    for row in reversed(rows):
+        source, target = cell.edges[row]
+        if is_used[row] and has_value[source] and is_read[target]:
+            code[row] = cell.code[row]
+            is_read[source] = True
+    return LiveCell(code, outputs, tuple(is_read[: cell.inputs]))
+
+
+def live_stack(cells: Sequence[Cell]) -> LiveStack:
+    """The live part of cells in a row, each of which reads as many values before it as it has inputs.
+
+    The last cell's output is that of the network. Where no path leads from its input to there, nothing is live.
+    """
+    inputs = cells[0].inputs
+    has_value = [True] * inputs
+    parts: list[LiveCell | None] = []
+    for index, cell in enumerate(cells):
+        found = live_cell(cell, has_value[index : index + inputs])
+        parts.append(found)
+        has_value.append(bool(found.outputs))
+    is_read = [False] * len(cells) + [False] * (inputs - 1) + [has_value[-1]]
+    for index in reversed(range(len(cells))):
+        part = parts[index]
+        if part is None or not is_read[index + inputs]:
+            parts[index] = None
+            continue
+        for place, reads in enumerate(part.reads):
+            is_read[index + place] |= reads
+    left = [part for part in parts if part is not None]
+    live, chosen = (sum(int(each.code.sum()) for each in group) for group in (left, cells))
+    return LiveStack(tuple(parts), tuple(is_read[:inputs]), LiveCount(live, chosen, len(left), len(cells)))

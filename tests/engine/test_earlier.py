@@ -1,0 +1,55 @@
+"""Trainings of earlier versions keep the network that they began with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datanas.engine.config import resolve
+from datanas.engine.earlier import keep_unsaid, with_unsaid
+
+
+def written(path: Path, kind: str | None) -> Path:
+    if kind is not None:
+        (path / "env.json").write_text(json.dumps({"kind": kind}))
+    return path
+
+
+def test_a_training_that_says_nothing_was_not_pruned(tmp_path: Path) -> None:
+    raw = {"train": {"cells": 5}, "task": {"name": "classification"}}
+    found = with_unsaid(raw, written(tmp_path, "train"))
+    assert found["train"] == {"cells": 5, "prune": False}
+    assert found["task"] == {"name": "classification", "auxiliary_norms": 2}
+
+
+@pytest.mark.parametrize("kind", ["search", None])
+def test_what_is_no_training_has_todays_defaults(tmp_path: Path, kind: str | None) -> None:
+    raw = {"train": {"cells": 5}, "task": {"name": "classification"}}
+    assert with_unsaid(raw, written(tmp_path, kind)) == raw
+
+
+def test_other_tasks_have_no_such_tower(tmp_path: Path) -> None:
+    raw = {"train": {}, "task": {"name": "fewshot"}}
+    assert with_unsaid(raw, written(tmp_path, "train"))["task"] == {"name": "fewshot"}
+
+
+def test_a_training_that_says_so_is_pruned(tmp_path: Path) -> None:
+    raw: dict[str, Any] = {"train": {"prune": True}, "task": {"name": "classification"}}
+    assert with_unsaid(raw, written(tmp_path, "train")) == raw
+
+
+def test_a_damaged_env_is_as_good_as_none(tmp_path: Path) -> None:
+    (tmp_path / "env.json").write_text("[1")
+    raw = {"train": {}, "task": {"name": "classification"}}
+    assert with_unsaid(raw, tmp_path) == raw
+
+
+def test_a_run_that_is_gone_on_with_keeps_what_nothing_is_said_of() -> None:
+    before = resolve({"train": {"prune": False}, "task": {"auxiliary_norms": 2}})
+    kept = keep_unsaid(before, resolve({}))
+    assert kept.train.prune is False
+    assert kept.task.auxiliary_norms == 2  # type: ignore[attr-defined]
+    assert keep_unsaid(before, resolve({"train": {"prune": True}})).train.prune is True
