@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from datanas.ops import OpSettings, operations
-from datanas.ops.conv import FactorizedReduce, ReLUConvBN
+from datanas.ops.conv import FactorizedReduce, PointwiseConv, ReLUConvBN
 from datanas.ops.depthwise import DepthwiseConv
+from datanas.ops.kernels import plain_kernels
 
 
 def test_separable_convolution_is_applied_twice_and_dilated_once() -> None:
@@ -32,6 +37,36 @@ def test_factorized_reduction_reads_even_and_odd_pixels() -> None:
     even, odd = reduce(image)[0]
     torch.testing.assert_close(even, image[0, 0, ::2, ::2], rtol=1e-4, atol=1e-3)
     torch.testing.assert_close(odd, image[0, 0, 1::2, 1::2], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_pointwise_convolution_is_torchs_own(stride: int, layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    conv = PointwiseConv(4, 2, stride).double().to(memory_format=layout)
+    x = torch.randn(3, 4, 8, 7, dtype=torch.double).contiguous(memory_format=layout).requires_grad_()
+    expected = F.conv2d(x, conv.weight, None, stride)
+    torch.testing.assert_close(conv(x), expected)
+    wanted = [x, conv.weight]
+    slope = torch.randn_like(expected)
+    for own, theirs in zip(
+        torch.autograd.grad(conv(x), wanted, slope), torch.autograd.grad(expected, wanted, slope), strict=True
+    ):
+        torch.testing.assert_close(own, theirs)
+
+
+@pytest.mark.parametrize("make", [lambda: FactorizedReduce(4, 4), lambda: ReLUConvBN(4, 4, 1, 2)])
+def test_no_strided_kernel_is_asked_of_a_pointwise_convolution(make: Callable[[], nn.Module]) -> None:
+    """That of few channels writes beyond its memory on some processors."""
+    module = make().to(memory_format=torch.channels_last)
+    x = torch.randn(2, 4, 8, 8).contiguous(memory_format=torch.channels_last).requires_grad_()
+    for kernels in (nullcontext, plain_kernels):
+        with kernels(), torch.profiler.profile(record_shapes=True) as profile:
+            module(x).sum().backward()
+        asked = [event for event in profile.events() if event.name == "aten::convolution_backward"]
+        assert asked
+        assert all(event.input_shapes[0] == [2, event.input_shapes[2][0], 4, 4] for event in asked)
+        assert all(event.input_shapes[1][2:] == [4, 4] for event in asked)
 
 
 def test_average_pooling_leaves_out_the_padding() -> None:

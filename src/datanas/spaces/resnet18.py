@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from datanas.architecture import Architecture
 from datanas.config import ComponentConfig
 from datanas.errors import ConfigError
+from datanas.ops.conv import PointwiseConv
 from datanas.ops.norm import BatchNorm2d
 from datanas.spaces import register_space
 from datanas.spaces.base import Body, StemShape
@@ -33,7 +34,11 @@ class BasicBlock(nn.Module):
 
 
 def _conv_bn(in_channels: int, channels: int, kernel: int, stride: int) -> tuple[nn.Module, nn.Module]:
-    conv = nn.Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2, bias=False)
+    conv: nn.Conv2d
+    if kernel == 1:
+        conv = PointwiseConv(in_channels, channels, stride)
+    else:
+        conv = nn.Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return conv, BatchNorm2d(channels)
 
