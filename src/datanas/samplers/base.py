@@ -35,7 +35,8 @@ class Draw:
     """One sampled child, by choice group; on the host.
 
     Attributes:
-        gates: the factor of each operation, shape (edges, ops).
+        gates: the factor of each operation, shape (edges, ops). That of `none` counts only where a part of the channels
+            bypasses the operations (`Sampler.partial`): they are weighed by the sum over all columns.
         probs: the probability vectors that were drawn from, shape (vectors, entries); padding has probability 0.
         codes: the sampled codes before normalisation, shape (vectors, entries); a relaxed sample is its own code.
         asked: which gates' gradients the method uses, shape (edges, ops); None for all.
@@ -166,7 +167,7 @@ class Sampler(nn.Module, ABC):
             logits = self.logits(name)
             log_probs = layout.log_probs(torch.zeros_like(logits) if uniform else logits)
             codes[name] = self.sample(log_probs, progress, generator)
-            gates[name] = layout.to_edges(self._normalised(codes[name], layout))
+            gates[name] = self._gates(codes[name], layout)
             probs[name] = log_probs.exp()
         return Draw(gates, probs, codes)
 
@@ -176,9 +177,11 @@ class Sampler(nn.Module, ABC):
         """The code drawn from log-probabilities, -inf at padding; what `draw` is made of."""
         raise NotImplementedError(f"{type(self).__name__} defines neither sample nor draw")
 
-    def _normalised(self, code: Tensor, layout: Vectors) -> Tensor:
-        seen = layout.operations(code)
-        return seen if self.normalise == "sum" else seen / seen.sum(dim=1, keepdim=True).clamp_min(1.0)
+    def _gates(self, code: Tensor, layout: Vectors) -> Tensor:
+        """The factors that a code gives the operations, and with `partial` also `none`, whose bypass is seen."""
+        seen = code if self.partial > 1 else layout.operations(code)
+        factors = seen if self.normalise == "sum" else seen / seen.sum(dim=1, keepdim=True).clamp_min(1.0)
+        return layout.shares(factors) if self.partial > 1 else layout.to_edges(factors)
 
     def propose(self, progress: float, generator: torch.Generator) -> Draw:
         """The child that an alpha step is made with; most methods draw it like any other."""

@@ -71,7 +71,7 @@ class Vectors:
         return flat[self._entry]
 
     def shares(self, probs: Float[Tensor, "vectors entries"]) -> Float[Tensor, "edges ops"]:
-        """P as a table; a merged `none` is spread evenly over its edges. Sums to 1 over each vector."""
+        """Vectors as a table with the same sums; a merged `none` is spread evenly over its edges."""
         table = self.to_edges(probs)
         if self._has_merged:
             for row, part in enumerate(self.members):
