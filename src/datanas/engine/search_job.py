@@ -225,9 +225,8 @@ class SearchJob(Job):
         found = self.sampler.candidates(count, seeding.generator(seed, "candidates"))
         settings = self.config.search.gap
         ranking = rank(found, self.supernet, self.task, settings, device=self.device, seed=seed, n=n)
-        best, score = ranking[0]
-        kept = replace(best, posterior={"score": score, "candidates": len(found)})
-        return Derivation(kept, ((kept, score), *ranking[1:n]))
+        best = Derivation(ranking[0][0], tuple(ranking[:n]))
+        return best.ranked_by(f"{self.task.score} on the alpha part", candidates=len(found))
 
     def kept_costs(self, architecture: Architecture) -> dict[str, float]:
         """Parameters and multiply-adds of the operations that an architecture opens in the supernet, and their number.

@@ -18,6 +18,7 @@ from datanas.config import ComponentConfig, Section
 from datanas.errors import ConfigError
 from datanas.samplers.derivation import Derivation as Derivation
 from datanas.samplers.derivation import (
+    LOG_P,
     DerivationConfig,
     Rule,
     assemble,
@@ -226,7 +227,7 @@ class Sampler(nn.Module, ABC):
         settings, groups = self.derivation, self.groups
         if self.rule in ("likeliest", "best_sample"):
             probs = {name: self.vector_probs(name) for name in groups}
-            return derive_likeliest(
+            found = derive_likeliest(
                 probs,
                 self.vectors,
                 self.samples,
@@ -235,6 +236,7 @@ class Sampler(nn.Module, ABC):
                 scope=self.scope,
                 aggregate=self.normalise,
             )
+            return found if self.independent else found.ranked_by("log of the product of the shares")
         strengths = self.strengths()
         if self.rule == "two_inputs":
             codes = {name: two_inputs(strengths[name], group, none=settings.none) for name, group in groups.items()}
@@ -248,17 +250,17 @@ class Sampler(nn.Module, ABC):
     def keep(self, codes: Mapping[str, Tensor]) -> Derivation:
         """The derivation of these codes, by group, shape (edges, ops), as the only architecture of the ranking.
 
-        Its log-probability stands as 0 where P is no product.
+        Where P is no product it has no number.
         """
         kept = self.assemble(codes)
         if not self.independent:
             return Derivation(kept, ((kept, 0.0),))
-        log_prob = self.log_prob(codes)
+        log_prob = min(self.log_prob(codes), 0.0)
         notes: dict[str, float | int] = {"samples": self.samples}
         if log_prob > -torch.inf:
             notes["log_prob"] = log_prob
         kept = replace(kept, posterior=notes)
-        return Derivation(kept, ((kept, log_prob),))
+        return Derivation(kept, ((kept, log_prob),), LOG_P)
 
     def assemble(self, codes: Mapping[str, Tensor]) -> Architecture:
         """The architecture of these codes, by group, shape (edges, ops)."""
