@@ -26,6 +26,7 @@ from datanas.samplers.derivation import (
     top_operations,
     two_inputs,
 )
+from datanas.samplers.vectors import Merge as Merge
 from datanas.samplers.vectors import Scope as Scope
 from datanas.samplers.vectors import Vectors as Vectors
 from datanas.spaces.base import ChoiceGroup, Costs
@@ -109,7 +110,13 @@ class Sampler(nn.Module, ABC):
     """Whether P is a product of its vectors, so that expectations under it can be computed."""
 
     def __init__(
-        self, config: ComponentConfig, groups: Mapping[str, ChoiceGroup], space: str, *, scope: Scope = "edge"
+        self,
+        config: ComponentConfig,
+        groups: Mapping[str, ChoiceGroup],
+        space: str,
+        *,
+        scope: Scope = "edge",
+        merge: Merge = "mean",
     ) -> None:
         super().__init__()
         self.config = config
@@ -120,7 +127,7 @@ class Sampler(nn.Module, ABC):
         self.normalise: Literal["sum", "mean"] = "sum"
         self.partial = 1
         self.costs: Mapping[str, Costs] = {}
-        self.vectors = {name: Vectors(group, scope) for name, group in groups.items()}
+        self.vectors = {name: Vectors(group, scope, merge) for name, group in groups.items()}
         self.alpha = nn.ParameterDict({name: nn.Parameter(torch.zeros(group.shape)) for name, group in groups.items()})
         self.derivation = config.derivation if isinstance(config, SamplerConfig) else DerivationConfig()
         self.holds_one = any(group.single for group in groups.values())
