@@ -16,7 +16,6 @@ from datanas import posterior
 from datanas.architecture import Architecture
 from datanas.config import ComponentConfig, Section
 from datanas.errors import ConfigError
-from datanas.samplers.derivation import Derivation as Derivation
 from datanas.samplers.derivation import (
     LOG_P,
     DerivationConfig,
@@ -26,6 +25,7 @@ from datanas.samplers.derivation import (
     top_operations,
     two_inputs,
 )
+from datanas.samplers.derivation import Derivation as Derivation
 from datanas.samplers.vectors import Merge as Merge
 from datanas.samplers.vectors import Scope as Scope
 from datanas.samplers.vectors import Vectors as Vectors
@@ -106,6 +106,8 @@ class Sampler(nn.Module, ABC):
     """Whether the gradient of the loss reaches alpha through the gates."""
     learns: ClassVar[bool] = True
     """Whether alpha steps are made at all."""
+    uses_optimizer: ClassVar[bool] = True
+    """Whether `search.alpha` moves the parameters, and not the method itself in `settle`."""
     independent: ClassVar[bool] = True
     """Whether P is a product of its vectors, so that expectations under it can be computed."""
 

@@ -32,6 +32,7 @@ class DSONAS(Sampler):
         signed: bool = Field(True, description="factors may fall below 0, where the authors' program stops them")
         init: float | None = Field(None, gt=0, description="every factor at the start; null for 1 / operations")
 
+    uses_optimizer: ClassVar[bool] = False
     independent: ClassVar[bool] = False
     config: Config
 

@@ -66,7 +66,7 @@ class EGS(Sampler):
         preset: Literal["default", "paper", "official"] = "default"
         samples: int = Field(4, ge=1, le=64, description="M, draws for each probability vector")
         scope: Scope = "node"
-        merged_none: Merge = Field("mean", description="what the `none` of a node's edges weigh together, at scope node")
+        merged_none: Merge = Field("mean", description="how the `none` of a node's edges become one, at scope node")
         normalise: Literal["sum", "mean"] = "mean"
         probs: Literal["softmax", "relu"] = "softmax"
         tau: Tau = Tau()

@@ -19,7 +19,8 @@ class Vectors:
     """The probability vectors of one choice group.
 
     With scope `edge` there is one for each edge. With scope `node` there is one for each node: an entry for `none`,
-    into which those of its incoming edges are merged, then the operations of all these edges. Shorter vectors are padded.
+    into which those of its incoming edges are merged, then the operations of all these edges. Shorter vectors are
+    padded.
 
     Args:
         merge: how. `mean` is ours: the merged entry weighs as much as one operation when alpha is flat. `sum` is what
