@@ -125,7 +125,7 @@ def test_shares_of_dso_nas_are_those_of_the_absolute_factors() -> None:
 
 
 def test_without_a_sign_factors_follow_the_authors_program_until_they_reach_zero() -> None:
-    """z = w - lr g; v = soft(z) - w + mu v; w = max(0, soft(z) + mu v). In ours alone what has reached 0 stays there."""
+    """z = w - lr g; v = soft(z) - w + mu v; w = max(0, soft(z) + mu v). In ours alone a 0 stays one."""
     made = make(signed=False, sparsity=0.3, lr=0.1, momentum=0.9)
     with torch.no_grad():
         made.alpha["normal"].abs_()
