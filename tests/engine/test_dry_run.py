@@ -261,9 +261,9 @@ def test_batches_of_episodes_leave_no_images_out(config: Make, timed: Callable[.
     assert [warning for warning in found if "left out" in warning] == []
 
 
-@pytest.mark.parametrize(("images", "is_warned"), [(400, False), (128, True)])
+@pytest.mark.parametrize(("images", "rate", "is_warned"), [(400, 0.05, False), (128, 0.05, False), (128, 3e-4, True)])
 def test_the_recipe_for_own_images_suits_some_hundred(
-    images: int, is_warned: bool, timed: Callable[..., None], tmp_path: Path
+    images: int, rate: float, is_warned: bool, timed: Callable[..., None], tmp_path: Path
 ) -> None:
     timed(1.0, 1.0)
     pixels = np.random.default_rng(0).integers(0, 256, (images, 8, 8, 3), dtype=np.uint8)
@@ -272,6 +272,6 @@ def test_the_recipe_for_own_images_suits_some_hundred(
         file.parent.mkdir(exist_ok=True)
         Image.fromarray(image).save(file)
     recipe = Path(__file__).parents[2] / "recipes" / "small" / "folder.yaml"
-    settings = resolve(recipe, [("data.root", str(tmp_path))])
+    settings = resolve(recipe, [("data.root", str(tmp_path)), ("search.alpha.lr", rate)])
     assert bool(warnings(estimate_search(settings))) is is_warned
     assert warnings(estimate_train(settings, CELL)) == []
