@@ -53,6 +53,19 @@ def test_farther_steps_lead_farther_and_the_sampler_stays(name: str) -> None:
     assert all(torch.equal(now, then) for now, then in zip(made.parameters(), before, strict=True))
 
 
+def test_nothing_is_told_of_a_method_whose_p_has_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make("darts")
+    kind = type(made)
+    original = kind.draw
+
+    def draw(self: Any, *args: Any, **options: Any) -> Any:
+        with torch.no_grad():
+            return original(self, *args, **options)
+
+    monkeypatch.setattr(kind, "draw", draw)
+    assert log_odds_within(made, 0.0) == math.inf
+
+
 @pytest.mark.parametrize(("rate", "is_told"), [(1e-5, True), (0.299 / 240, True), (0.301 / 240, False), (0.05, False)])
 def test_the_rate_decides_whatever_the_number_of_steps(
     rate: float, is_told: bool, search_job: Callable[..., SearchJob]

@@ -22,7 +22,7 @@ def log_odds_within(sampler: Sampler, movement: float) -> float:
     """How much the log-odds of one entry of P can rise if no parameter moves by more than `movement`.
 
     All parameters climb together, in a few strides along the signs of their gradients. For a softmax of alpha that is
-    2 `movement`: one logit rises, the others fall.
+    2 `movement`: one logit rises, the others fall. Infinite where the sampler's P has no gradient to tell it by.
 
     Args:
         sampler: one that learns, with parameters that the engine's optimiser moves; it stays as it is.
@@ -31,6 +31,8 @@ def log_odds_within(sampler: Sampler, movement: float) -> float:
     sampler = deepcopy(sampler)
     parameters = list(sampler.parameters())
     before = _log_odds(sampler)
+    if not before.requires_grad:
+        return float("inf")
     for _ in range(_STRIDES):
         slopes = torch.autograd.grad(_log_odds(sampler), parameters, allow_unused=True)
         with torch.no_grad():
