@@ -43,7 +43,8 @@ class Architecture:
         scope: what one probability vector covers: the operations of an "edge", or of all edges into a "node".
         aggregate: how a node combines its chosen operations: by "sum", or as "mean", the sum divided by their number
             in the scope.
-        posterior: numbers about the choice, {"log_prob": float, "margin": float, "samples": int, ...}.
+        posterior: what the choice rests on, {"log_prob": float, "margin": float, "samples": int, ...}, or where that is
+            no probability, {"score": float, "measure": what the score is, ...}.
         source: free notes on the origin. Like `posterior` it must be JSON; what is not finite becomes None.
         file: where `load` read it; None of any other, among them one that was changed.
 

@@ -154,7 +154,9 @@ def test_a_job_keeps_the_best_with_its_score(job: SearchJob) -> None:
     derivation = job.choose(3)
     assert derivation.ranking == (*best[:3],)
     assert derivation.architecture == best[0][0]
-    assert derivation.architecture.posterior == {"score": best[0][1], "candidates": 5}
+    assert derivation.measure == "accuracy on the alpha part"
+    notes = {"score": best[0][1], "measure": "accuracy on the alpha part", "candidates": 5}
+    assert derivation.architecture.posterior == notes
 
 
 def test_the_task_s_own_state_is_put_back(job: SearchJob, monkeypatch: pytest.MonkeyPatch) -> None:

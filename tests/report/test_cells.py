@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -57,6 +58,18 @@ class TestText:
         assert lines[2] == "normal: 13 operations, output: 2 3 4 5"
         assert lines[3] == "  node 2  <- c_{k-2}  skip_connect + sep_conv_3x3"
         assert lines[4] == "             c_{k-1}  skip_connect + sep_conv_3x3"
+
+    @pytest.mark.parametrize(
+        ("posterior", "line"),
+        [
+            ({"score": -1.25, "measure": "fitness (minus loss)"}, "fitness (minus loss) -1.25\n"),
+            ({"score": 0.4, "candidates": 100}, "score 0.4\n"),  # of files that do not say what their score is
+        ],
+    )
+    def test_a_score_is_named_and_is_no_probability(self, posterior: dict[str, Any], line: str) -> None:
+        text = cell_text(replace(architecture("darts"), posterior=posterior))
+        assert text.splitlines(keepends=True)[1] == line
+        assert "probability" not in text
 
     def test_shows_the_posterior_where_there_is_one(self) -> None:
         posterior = {"log_prob": np.log(0.25), "margin": 1.5, "samples": 7}

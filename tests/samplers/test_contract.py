@@ -15,6 +15,7 @@ from datanas.errors import ConfigError
 from datanas.ops.gates import Gates
 from datanas.samplers import samplers
 from datanas.samplers.base import Draw, Sampler, Update
+from datanas.samplers.derivation import LOG_P
 from datanas.spaces import spaces
 from datanas.supernet import Supernet
 from datanas.tasks import tasks
@@ -205,11 +206,29 @@ def test_deriving_again_gives_the_same(sampler: Sampler) -> None:
 def test_the_ranking_falls_and_repeats_nothing(sampler: Sampler) -> None:
     derivation = sampler.derive(5)
     found = [architecture for architecture, _ in derivation.ranking]
-    log_probs = [log_prob for _, log_prob in derivation.ranking]
+    numbers = [number for _, number in derivation.ranking]
     assert found[0] == derivation.architecture
     assert len(set(found)) == len(found) <= 5
-    assert log_probs == sorted(log_probs, reverse=True)
-    assert all(log_prob <= 1e-9 for log_prob in log_probs)
+    assert numbers == sorted(numbers, reverse=True)
+
+
+@pytest.mark.parametrize("rule", [None, "likeliest", "top_operations", "two_inputs"])
+@pytest.mark.parametrize("name", sorted(samplers))
+def test_a_ranking_says_what_its_numbers_are(name: str, rule: str | None) -> None:
+    """log P is at most 0, and the kept architecture notes it; other numbers have other names, and their note too."""
+    sampler = make(name)
+    sampler.derivation = sampler.derivation.model_copy(update={"rule": rule})
+    derivation = sampler.derive(5)
+    notes, numbers = derivation.architecture.posterior or {}, [number for _, number in derivation.ranking]
+    if derivation.measure is None:
+        assert not {"log_prob", "score"} & set(notes)
+    elif derivation.measure.startswith("log P"):
+        assert sampler.independent == (derivation.measure == LOG_P)
+        assert all(number <= 0 for number in numbers)
+        assert notes.get("log_prob", float("-inf")) == numbers[0]
+    else:
+        assert (notes["measure"], notes["score"]) == (derivation.measure, numbers[0])
+        assert "log_prob" not in notes
 
 
 def test_the_derived_architecture_builds_and_runs(sampler: Sampler) -> None:

@@ -122,3 +122,21 @@ def test_shares_of_dso_nas_are_those_of_the_absolute_factors() -> None:
     probabilities = made.probabilities()
     assert probabilities["reduce"].tolist() == [[0.25, 0.75], [0.5, 0.5]]
     assert probabilities["normal"].tolist() == [[0, 1, 0]] * 7
+
+
+def test_without_a_sign_factors_follow_the_authors_program_until_they_reach_zero() -> None:
+    """z = w - lr g; v = soft(z) - w + mu v; w = max(0, soft(z) + mu v). In ours alone a 0 stays one."""
+    made = make(signed=False, sparsity=0.3, lr=0.1, momentum=0.9)
+    with torch.no_grad():
+        made.alpha["normal"].abs_()
+    factors = made.alpha["normal"].detach().clone()
+    velocity, lives = torch.zeros_like(factors), torch.ones_like(factors, dtype=torch.bool)
+    for step in range(6):
+        settle(made, slopes_of(step))
+        z = factors - 0.1 * slopes_of(step)["normal"]
+        z = z.sign() * (z.abs() - 0.1 * 0.3).clamp_min(0)
+        velocity = z - factors + 0.9 * velocity
+        factors = (z + 0.9 * velocity).clamp_min(0)
+        lives &= factors > 0
+    torch.testing.assert_close(made.alpha["normal"].detach(), factors * lives)
+    assert 0 < int(lives.sum()) < lives.numel()

@@ -342,3 +342,11 @@ def test_what_is_kept_is_what_is_drawn_most_often() -> None:
         hits = sum(torch.equal(made.draw(0.0, generator).gates["normal"], wanted) for _ in range(count))
     p = math.exp(derivation.ranking[0][1])
     assert abs(hits / count - p) <= 4 * math.sqrt(p * (1 - p) / count)
+
+
+@pytest.mark.parametrize(("options", "share"), [({}, 1 / 5), ({"preset": "official", "scope": "node"}, 2 / 6)])
+def test_the_official_preset_sums_the_none_of_a_node_s_edges(options: dict[str, Any], share: float) -> None:
+    """Two edges of `none` and two operations, alphas alike: 1 of 1 + 4, or 2 of 2 + 4."""
+    group = ChoiceGroup("normal", ((0, 2), (1, 2)), ("none", "skip_connect", "max_pool_3x3"), outputs=(2,), inputs=2)
+    made = sampler({"normal": group}, alphas=None, **options, init_std=0.0)
+    assert float(made.vector_probs("normal")[0, 0]) == pytest.approx(share)

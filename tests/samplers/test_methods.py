@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from datanas.config import validate
 from datanas.samplers import samplers
-from datanas.samplers.base import Draw, Sampler
+from datanas.samplers.base import Draw, Sampler, SamplerConfig
 from datanas.samplers.darts import DARTS
 from datanas.samplers.drnas import DrNAS
 from datanas.samplers.gdas import GDAS
@@ -170,18 +170,42 @@ def test_without_a_resource_the_loss_is_the_task_s() -> None:
     assert made.loss(task_loss, draw(made), 0.5) is task_loss
 
 
-def test_pc_darts_weighs_by_both_softmaxes() -> None:
+@pytest.mark.parametrize("uniform", [False, True])
+def test_pc_darts_weighs_by_both_softmaxes(uniform: bool) -> None:
+    """`none` keeps its share: by the sum of an edge's gates, beta's softmax, the bypassing channels are weighed."""
     made = make(PCDARTS)
-    found = draw(made)
+    found = made.draw(0.5, torch.Generator().manual_seed(0), uniform=uniform)
     for edges in NODES.values():
-        beta = softmax(made.beta["normal"][edges]).unsqueeze(1)
-        expected = softmax(made.alpha["normal"])[edges] * beta
-        torch.testing.assert_close(found.gates["normal"].detach()[edges], cut(expected))
-        torch.testing.assert_close(made.strengths()["normal"][edges], expected)
-        assert float(expected.sum()) == pytest.approx(1)
-        with_none = found.gates["normal"][edges].sum() + (found.probs["normal"][edges, 1] * beta[:, 0]).sum()
-        assert with_none.item() == pytest.approx(1)
+        alpha, beta = made.alpha["normal"][edges], made.beta["normal"][edges]
+        if uniform:
+            alpha, beta = torch.zeros_like(alpha), torch.zeros_like(beta)
+        expected = softmax(alpha) * softmax(beta).unsqueeze(1)
+        torch.testing.assert_close(found.gates["normal"].detach()[edges], expected)
+        torch.testing.assert_close(found.gates["normal"].detach()[edges].sum(dim=1), softmax(beta))
+        if not uniform:
+            torch.testing.assert_close(made.strengths()["normal"][edges], expected)
     assert found.gates["reduce"].sum().item() == pytest.approx(1)
+
+
+class _Half(Sampler):
+    """A method by the interface alone, whose operations see half of the channels."""
+
+    Config = SamplerConfig
+
+    def sample(self, log_probs: Tensor, progress: float, generator: torch.Generator) -> Tensor:
+        return log_probs.exp()
+
+
+@pytest.mark.parametrize("scope", ["edge", "node"])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_bypass_of_any_method_sees_what_none_was_given(parts: int, scope: Literal["edge", "node"]) -> None:
+    """A `none` that is merged at node scope lets pass what its edges share."""
+    made = _Half(SamplerConfig(name="half"), GROUPS, "conv_cell", scope=scope).double()
+    made.partial = parts
+    found = draw(made)
+    for part in made.vectors["normal"].members:
+        total, given = found.gates["normal"][list(part)], made.probabilities()["normal"][list(part)]
+        torch.testing.assert_close(total.detach(), given if parts > 1 else cut(given))
 
 
 def test_pc_darts_keeps_the_edges_that_beta_prefers() -> None:
@@ -256,7 +280,7 @@ def test_the_anchors_are_what_their_names_say() -> None:
         total, size = c.sum(dim=1), c.shape[1]
         constant = total.lgamma() - c.lgamma().sum(dim=1) - math.lgamma(size)
         divergence += float((constant + ((c - 1) * (c.digamma() - total.digamma().unsqueeze(1))).sum(dim=1)).sum())
-        distance += float(((c - 1) ** 2).sum().sqrt())
+        distance += float((l2.alpha[name] ** 2).sum()) / 2
     assert kl.loss(zero, draw(kl), 0.5).item() == pytest.approx(0.5 * divergence)
     assert l2.loss(zero, draw(l2), 0.5).item() == pytest.approx(0.5 * distance)
     without = make(DrNAS, anchor={"kind": "none"})

@@ -177,3 +177,13 @@ def test_extreme_alphas_stay_exact(vectors: Vectors) -> None:
     log_probs = vectors.log_probs(logits)
     for row, members in enumerate(vectors.members):
         assert float(log_probs[row].max()) == pytest.approx(-math.log(len(members)))
+
+
+def test_a_merged_none_may_weigh_as_much_as_its_parts_together() -> None:
+    """Worked out by hand, as above: the `none` of the first node weighs 1 + 5, that of the second 1 + 2 + 3."""
+    layout = Vectors(group(), "node", "sum")
+    logits = torch.tensor([[1, 2, 3], [5, 6, 7], [1, 1, 1], [2, 1, 1], [3, 1, 2]], dtype=torch.double).log()
+    found = layout.log_probs(logits).exp()
+    expected = torch.tensor([[6, 2, 3, 6, 7, 0, 0], [6, 1, 1, 1, 1, 1, 2]], dtype=torch.double)
+    torch.testing.assert_close(found, expected / expected.sum(dim=1, keepdim=True))
+    torch.testing.assert_close(layout.shares(found).sum(), torch.tensor(2.0, dtype=torch.double))

@@ -19,7 +19,7 @@ def run(
     path: Annotated[Path, Parameter(name="RUN", help="Run folder of a search.")],
     /,
     *,
-    top: Annotated[int, Parameter(name=["--top", "-n"], help="How many of the likeliest architectures to list.")] = 1,
+    top: Annotated[int, Parameter(name=["--top", "-n"], help="How many of the best architectures to list.")] = 1,
     samples: Annotated[int | None, Parameter(help="M, where it should differ from the search's.")] = None,
     rule: Annotated[
         Literal["likeliest", "top_operations", "two_inputs", "best_sample"] | None,
@@ -52,6 +52,7 @@ def run(
     if top < 1:
         raise ConfigError(f"--top: must be at least 1, got {top}")
     others: tuple[tuple[Architecture, float], ...] = ()
+    measure = None
     otherwise = checkpoint != "last" or any(x is not None for x in (samples, rule, operations, none, candidates))
     if epoch is not None:
         if top > 1 or otherwise:
@@ -69,7 +70,7 @@ def run(
             candidates=candidates,
         )
         kept = replace(derivation.architecture, source=_source(path))
-        others = derivation.ranking[1:]
+        others, measure = derivation.ranking[1:], derivation.measure
     if genotype:
         print(kept.to_genotype())
         return
@@ -83,8 +84,9 @@ def run(
     draw_svg(kept, picture)
     draw_png(kept, picture.with_suffix(".png"))
     print(cell_text(kept))
-    for place, (architecture, log_prob) in enumerate(others, start=2):
-        print(f"{place:3d}. log P {log_prob:.3f}  {architecture.to_genotype()}")
+    for place, (architecture, value) in enumerate(others, start=2):
+        number = "" if measure is None else f"{measure} {value:.3f}  "
+        print(f"{place:3d}. {number}{architecture.to_genotype()}")
     print(f"written to {target}")
 
 

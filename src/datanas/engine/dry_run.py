@@ -9,6 +9,7 @@ from itertools import count
 import torch
 
 from datanas.architecture import Architecture
+from datanas.engine.alpha_reach import flat_warning
 from datanas.engine.config import Config, as_trained
 from datanas.engine.loop import Job
 from datanas.engine.search import SearchJob
@@ -20,10 +21,6 @@ from datanas.hardware import count_macs, count_parameters, median_seconds, peak_
 from datanas.tasks.base import Part
 
 WARM_UP, REPEATS = 2, 3
-FEW_ALPHA_STEPS = 200
-"""Below so many, a search is warned that P hardly moves."""
-FLAT = 0.3
-"""Logits that have moved by no more leave P nearly flat: of eight operations none has more than 0.21."""
 LONG_MEASURING = 0.5
 """Of the time of the steps: measuring that takes more is named."""
 LEFT_OUT = 0.1
@@ -46,7 +43,7 @@ def estimate_search(config: Config) -> str:
             f"sampled operations  {costs['parameters']:,.0f} parameters, {costs['macs'] / 1e6:.1f} M multiply-adds "
             f"{job.task.one()}, on average",
             *_times(job, step, measure, measured, device),
-            *_warnings(_few_alpha_steps(job), _long_measuring(job, step, measure, measured), _left_out(job)),
+            *_warnings(flat_warning(job), _long_measuring(job, step, measure, measured), _left_out(job)),
         ]
     )
 
@@ -112,22 +109,6 @@ def _warnings(*texts: str | None) -> list[str]:
         for text in texts
         if text is not None
     ]
-
-
-def _few_alpha_steps(job: SearchJob) -> str | None:
-    """A warning where a search has few; none of a method that has no alpha, or leaves it as it is."""
-    if not (job.sampler.learns and list(job.sampler.parameters())):
-        return None
-    made, rate = sum(map(job.alpha_steps, range(job.length))), job.config.search.alpha.lr
-    if made >= FEW_ALPHA_STEPS:
-        return None
-    reach = made * rate
-    so = "so P can hardly leave flat" if reach < FLAT else "so P can leave flat only where its gradients agree"
-    return (
-        f"{made} alpha steps in the whole search, at a rate of {rate:g}: Adam moves a logit by at most about rate x "
-        f"steps = {reach:.2g}, {so}. What helps: a smaller --search.batch_size, more --search.epochs, a larger "
-        "--search.alpha.lr"
-    )
 
 
 def _long_measuring(job: SearchJob, step: float, measure: float, measured: int) -> str | None:

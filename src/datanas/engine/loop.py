@@ -59,6 +59,10 @@ class Job(ABC):
         """Steps of the whole."""
         return self.epochs * self.steps_per_epoch
 
+    def foresee(self) -> list[str]:
+        """What can be told to go wrong before the first step, a line each."""
+        return []
+
     @abstractmethod
     def step(self, step: int) -> dict[str, float]:
         """Make one step; its figures are averaged over the epoch."""
@@ -122,6 +126,8 @@ class _Course:
                 metrics = stack.enter_context(Metrics(run.path, run.step))
             progress = stack.enter_context(Progress(job.kind, self._total, quiet=self._quiet, done=run.step))
             progress.message(run.about)
+            for warning in job.foresee() if run.step == 0 else ():
+                progress.message(f"warning: {warning}")
             stop = stack.enter_context(StopRequest(kills=run.processes.size > 1))
             stack.enter_context(memory_errors())
             clock = _SaveClock(settings.checkpoint_every, settings.checkpoint_minutes)

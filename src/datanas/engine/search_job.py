@@ -15,6 +15,7 @@ from datanas import seeding
 from datanas.architecture import Architecture
 from datanas.data.batches import parse_ratio
 from datanas.distributed import ALONE, Processes
+from datanas.engine.alpha_reach import flat_warning
 from datanas.engine.cell_warnings import inspect, is_collapsed
 from datanas.engine.config import Config
 from datanas.engine.gap import Gap, measure_gap
@@ -85,6 +86,10 @@ class SearchJob(Job):
         """How many alpha steps are made in step `step`."""
         started = not self._pretrains(step) and self.progress(step) >= self.config.search.alpha_start
         return self._alpha_turn if started and self.sampler.learns and step % self._weight_turn == 0 else 0
+
+    def foresee(self) -> list[str]:
+        warning = flat_warning(self)
+        return [] if warning is None else [warning]
 
     def _pretrains(self, step: int) -> bool:
         return step < self.config.search.pretrain_epochs * self.steps_per_epoch
@@ -225,9 +230,8 @@ class SearchJob(Job):
         found = self.sampler.candidates(count, seeding.generator(seed, "candidates"))
         settings = self.config.search.gap
         ranking = rank(found, self.supernet, self.task, settings, device=self.device, seed=seed, n=n)
-        best, score = ranking[0]
-        kept = replace(best, posterior={"score": score, "candidates": len(found)})
-        return Derivation(kept, ((kept, score), *ranking[1:n]))
+        best = Derivation(ranking[0][0], tuple(ranking[:n]))
+        return best.ranked_by(f"{self.task.score} on the alpha part", candidates=len(found))
 
     def kept_costs(self, architecture: Architecture) -> dict[str, float]:
         """Parameters and multiply-adds of the operations that an architecture opens in the supernet, and their number.

@@ -42,10 +42,12 @@ def cell_title(group: str, cell: Cell) -> str:
 
 
 def posterior_line(architecture: Architecture) -> str:
-    """What is known of the probability of the choice; empty where nothing is."""
+    """What the choice rests on, its probability or its score; empty where nothing is known."""
     posterior = architecture.posterior or {}
-    log_prob, margin, samples = (posterior.get(key) for key in ("log_prob", "margin", "samples"))
+    log_prob, margin, samples, score = (posterior.get(key) for key in ("log_prob", "margin", "samples", "score"))
     parts = []
+    if isinstance(score, int | float):
+        parts.append(f"{posterior.get('measure', 'score')} {score:.4g}")
     if log_prob is not None:
         parts.append(f"posterior probability {math.exp(min(log_prob, 0.0)):.3g} (log {log_prob:.4g})")
     if margin is not None:

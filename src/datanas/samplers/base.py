@@ -16,8 +16,8 @@ from datanas import posterior
 from datanas.architecture import Architecture
 from datanas.config import ComponentConfig, Section
 from datanas.errors import ConfigError
-from datanas.samplers.derivation import Derivation as Derivation
 from datanas.samplers.derivation import (
+    LOG_P,
     DerivationConfig,
     Rule,
     assemble,
@@ -25,6 +25,8 @@ from datanas.samplers.derivation import (
     top_operations,
     two_inputs,
 )
+from datanas.samplers.derivation import Derivation as Derivation
+from datanas.samplers.vectors import Merge as Merge
 from datanas.samplers.vectors import Scope as Scope
 from datanas.samplers.vectors import Vectors as Vectors
 from datanas.spaces.base import ChoiceGroup, Costs
@@ -35,7 +37,8 @@ class Draw:
     """One sampled child, by choice group; on the host.
 
     Attributes:
-        gates: the factor of each operation, shape (edges, ops).
+        gates: the factor of each operation, shape (edges, ops). That of `none` counts only where a part of the channels
+            bypasses the operations (`Sampler.partial`): they are weighed by the sum over all columns.
         probs: the probability vectors that were drawn from, shape (vectors, entries); padding has probability 0.
         codes: the sampled codes before normalisation, shape (vectors, entries); a relaxed sample is its own code.
         asked: which gates' gradients the method uses, shape (edges, ops); None for all.
@@ -103,11 +106,19 @@ class Sampler(nn.Module, ABC):
     """Whether the gradient of the loss reaches alpha through the gates."""
     learns: ClassVar[bool] = True
     """Whether alpha steps are made at all."""
+    uses_optimizer: ClassVar[bool] = True
+    """Whether `search.alpha` moves the parameters, and not the method itself in `settle`."""
     independent: ClassVar[bool] = True
     """Whether P is a product of its vectors, so that expectations under it can be computed."""
 
     def __init__(
-        self, config: ComponentConfig, groups: Mapping[str, ChoiceGroup], space: str, *, scope: Scope = "edge"
+        self,
+        config: ComponentConfig,
+        groups: Mapping[str, ChoiceGroup],
+        space: str,
+        *,
+        scope: Scope = "edge",
+        merge: Merge = "mean",
     ) -> None:
         super().__init__()
         self.config = config
@@ -118,7 +129,7 @@ class Sampler(nn.Module, ABC):
         self.normalise: Literal["sum", "mean"] = "sum"
         self.partial = 1
         self.costs: Mapping[str, Costs] = {}
-        self.vectors = {name: Vectors(group, scope) for name, group in groups.items()}
+        self.vectors = {name: Vectors(group, scope, merge) for name, group in groups.items()}
         self.alpha = nn.ParameterDict({name: nn.Parameter(torch.zeros(group.shape)) for name, group in groups.items()})
         self.derivation = config.derivation if isinstance(config, SamplerConfig) else DerivationConfig()
         self.holds_one = any(group.single for group in groups.values())
@@ -166,7 +177,7 @@ class Sampler(nn.Module, ABC):
             logits = self.logits(name)
             log_probs = layout.log_probs(torch.zeros_like(logits) if uniform else logits)
             codes[name] = self.sample(log_probs, progress, generator)
-            gates[name] = layout.to_edges(self._normalised(codes[name], layout))
+            gates[name] = self._gates(codes[name], layout)
             probs[name] = log_probs.exp()
         return Draw(gates, probs, codes)
 
@@ -176,9 +187,11 @@ class Sampler(nn.Module, ABC):
         """The code drawn from log-probabilities, -inf at padding; what `draw` is made of."""
         raise NotImplementedError(f"{type(self).__name__} defines neither sample nor draw")
 
-    def _normalised(self, code: Tensor, layout: Vectors) -> Tensor:
-        seen = layout.operations(code)
-        return seen if self.normalise == "sum" else seen / seen.sum(dim=1, keepdim=True).clamp_min(1.0)
+    def _gates(self, code: Tensor, layout: Vectors) -> Tensor:
+        """The factors that a code gives the operations, and with `partial` also `none`, whose bypass is seen."""
+        seen = code if self.partial > 1 else layout.operations(code)
+        factors = seen if self.normalise == "sum" else seen / seen.sum(dim=1, keepdim=True).clamp_min(1.0)
+        return layout.shares(factors) if self.partial > 1 else layout.to_edges(factors)
 
     def propose(self, progress: float, generator: torch.Generator) -> Draw:
         """The child that an alpha step is made with; most methods draw it like any other."""
@@ -223,7 +236,7 @@ class Sampler(nn.Module, ABC):
         settings, groups = self.derivation, self.groups
         if self.rule in ("likeliest", "best_sample"):
             probs = {name: self.vector_probs(name) for name in groups}
-            return derive_likeliest(
+            found = derive_likeliest(
                 probs,
                 self.vectors,
                 self.samples,
@@ -232,6 +245,7 @@ class Sampler(nn.Module, ABC):
                 scope=self.scope,
                 aggregate=self.normalise,
             )
+            return found if self.independent else found.ranked_by("log of the product of the shares")
         strengths = self.strengths()
         if self.rule == "two_inputs":
             codes = {name: two_inputs(strengths[name], group, none=settings.none) for name, group in groups.items()}
@@ -245,17 +259,17 @@ class Sampler(nn.Module, ABC):
     def keep(self, codes: Mapping[str, Tensor]) -> Derivation:
         """The derivation of these codes, by group, shape (edges, ops), as the only architecture of the ranking.
 
-        Its log-probability stands as 0 where P is no product.
+        Where P is no product it has no number.
         """
         kept = self.assemble(codes)
         if not self.independent:
             return Derivation(kept, ((kept, 0.0),))
-        log_prob = self.log_prob(codes)
+        log_prob = min(self.log_prob(codes), 0.0)
         notes: dict[str, float | int] = {"samples": self.samples}
         if log_prob > -torch.inf:
             notes["log_prob"] = log_prob
         kept = replace(kept, posterior=notes)
-        return Derivation(kept, ((kept, log_prob),))
+        return Derivation(kept, ((kept, log_prob),), LOG_P)
 
     def assemble(self, codes: Mapping[str, Tensor]) -> Architecture:
         """The architecture of these codes, by group, shape (edges, ops)."""

@@ -20,6 +20,9 @@ from datanas.config import Section
 from datanas.samplers.vectors import Scope, Vectors
 from datanas.spaces.base import ChoiceGroup
 
+LOG_P = "log P"
+"""The measure of a ranking by probability: the logarithm of the kept network's probability under P, at most 0."""
+
 Ranked = list[tuple[float, tuple[int, ...]]]
 Rule = Literal["likeliest", "top_operations", "two_inputs", "best_sample"]
 
@@ -30,11 +33,19 @@ class Derivation:
 
     Attributes:
         architecture: the one that is kept, with its posterior probability and margin.
-        ranking: the likeliest architectures with their log-probabilities, best first; the first is `architecture`.
+        ranking: the best architectures, each with the number that it is ranked by; the first is `architecture`.
+        measure: what these numbers are, such as "log P"; None where they mean nothing and are not to be shown.
     """
 
     architecture: Architecture
     ranking: tuple[tuple[Architecture, float], ...]
+    measure: str | None = None
+
+    def ranked_by(self, measure: str, **notes: float) -> Derivation:
+        """The same ranking by numbers that are no log P; the kept architecture notes its own, and `notes`."""
+        (_, score), *others = self.ranking
+        kept = replace(self.architecture, posterior={"score": score, "measure": measure, **notes})
+        return Derivation(kept, ((kept, score), *others), measure)
 
 
 class DerivationConfig(Section):
@@ -84,7 +95,7 @@ def derive_likeliest(
             else:
                 codes, log_probs = posterior.top(found, samples, wanted, null=layout.null)
             full = torch.zeros(len(codes), layout.shape[1])
-            full[:, entries] = codes.float()
+            full[:, entries] = codes.to(full.dtype)
             choices.append(full)
             ranked = _best_pairs(ranked, log_probs.tolist(), wanted)
     margin = ranked[0][0] - ranked[1][0] if len(ranked) > 1 else float("inf")
@@ -98,10 +109,10 @@ def derive_likeliest(
             rows = rows[count:]
         groups = {name: layout.group for name, layout in vectors.items()}
         built = assemble(codes_by_group, groups, space=space, scope=scope, aggregate=aggregate)
-        found_architectures.append((built, log_prob))
+        found_architectures.append((built, min(log_prob, 0.0)))  # rounding alone takes a certain one above 0
     best, log_prob = found_architectures[0]
     kept = replace(best, posterior={"log_prob": log_prob, "margin": margin, "samples": samples})
-    return Derivation(kept, ((kept, log_prob), *found_architectures[1:]))
+    return Derivation(kept, ((kept, log_prob), *found_architectures[1:]), LOG_P)
 
 
 def _single(probs: Float[Tensor, " entries"], samples: int, n: int) -> tuple[Tensor, Tensor]:

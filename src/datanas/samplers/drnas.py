@@ -20,7 +20,10 @@ from datanas.spaces.base import ChoiceGroup
 
 
 class Anchor(Section):
-    """How far the concentrations may go from 1, where the Dirichlet distribution is flat (Eq. 6 there)."""
+    """How far the concentrations may go from 1, where the Dirichlet distribution is flat (Eq. 6 there).
+
+    `l2` is half the squared norm of alpha, whose gradient is that of Adam's weight decay, as in the authors' program.
+    """
 
     kind: Literal["none", "l2", "kl"] = "kl"
     weight: float = Field(1e-3, ge=0, description="lambda, the weight in the alpha loss")
@@ -77,9 +80,9 @@ class DrNAS(Sampler):
             return task_loss
         total = torch.zeros(())
         for name in self.groups:
-            found = self.concentration(name)
             if anchor.kind == "kl":
+                found = self.concentration(name)
                 total = total + kl_divergence(Dirichlet(found), Dirichlet(torch.ones_like(found))).sum()
             else:
-                total = total + (found - 1).norm()
+                total = total + self.alpha[name].square().sum() / 2
         return task_loss + anchor.weight * total.to(task_loss.device)

@@ -29,8 +29,10 @@ class DSONAS(Sampler):
         lr: float = Field(0.1, gt=0, description="eta, of the factors")
         momentum: float = Field(0.9, ge=0, lt=1)
         sparsity: float = Field(3e-3, ge=0, description="gamma, the weight of the L1 penalty")
+        signed: bool = Field(True, description="factors may fall below 0, where the authors' program stops them")
         init: float | None = Field(None, gt=0, description="every factor at the start; null for 1 / operations")
 
+    uses_optimizer: ClassVar[bool] = False
     independent: ClassVar[bool] = False
     config: Config
 
@@ -62,6 +64,8 @@ class DSONAS(Sampler):
                 velocity.copy_(shrunk - before + mu * velocity)
                 # Momentum must not carry a factor on that the shrinking has stopped, nor bring one back.
                 alpha.copy_((shrunk + mu * velocity) * ((shrunk != 0) & (before != 0)))
+                if not self.config.signed:
+                    alpha.clamp_(min=0)
 
     def vector_probs(self, name: str) -> Tensor:
         return _share(self.alpha[name].detach().double(), self.groups[name])

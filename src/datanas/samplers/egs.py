@@ -13,7 +13,7 @@ from datanas.config import Section, merge
 from datanas.constraint import constraint
 from datanas.egs import Estimator, ensemble_gumbel_softmax
 from datanas.samplers import register_sampler
-from datanas.samplers.base import Draw, Sampler, SamplerConfig, Scope, Tau
+from datanas.samplers.base import Draw, Merge, Sampler, SamplerConfig, Scope, Tau
 from datanas.spaces.base import ChoiceGroup
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -28,6 +28,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "official": {
         "scope": "edge",
+        "merged_none": "sum",
         "normalise": "mean",
         "probs": "relu",
         "tau": {"start": 5.0, "end": 1.0},
@@ -65,6 +66,7 @@ class EGS(Sampler):
         preset: Literal["default", "paper", "official"] = "default"
         samples: int = Field(4, ge=1, le=64, description="M, draws for each probability vector")
         scope: Scope = "node"
+        merged_none: Merge = Field("mean", description="how the `none` of a node's edges become one, at scope node")
         normalise: Literal["sum", "mean"] = "mean"
         probs: Literal["softmax", "relu"] = "softmax"
         tau: Tau = Tau()
@@ -82,7 +84,7 @@ class EGS(Sampler):
     FLOOR: ClassVar[float] = 1e-8
 
     def __init__(self, config: Config, groups: Mapping[str, ChoiceGroup], space: str) -> None:
-        super().__init__(config, groups, space, scope=config.scope)
+        super().__init__(config, groups, space, scope=config.scope, merge=config.merged_none)
         self.samples, self.normalise = config.samples, config.normalise
         self.scatter(config.init_std, 1.0 if config.probs == "relu" else 0.0)
 

@@ -160,7 +160,7 @@ class ENAS(Sampler):
         ranking = [(self._built(ops), log_prob) for log_prob, ops, _ in beams[:n]]
         best, log_prob = ranking[0]
         kept = replace(best, posterior={"log_prob": log_prob, "samples": self.samples})
-        return Derivation(kept, ((kept, log_prob), *ranking[1:]))
+        return Derivation(kept, ((kept, log_prob), *ranking[1:]), "log P of all decisions")
 
     def _built(self, ops: tuple[int, ...]) -> Architecture:
         by_group: dict[str, list[int]] = {name: [] for name in self.groups}

@@ -97,14 +97,15 @@ class Evolution(Sampler):
         return list(found.items())
 
     def derive(self, n: int = 1) -> Derivation:
-        """The fittest; their fitness stands for the log-probability: minus the loss on the batch that they met."""
+        """The fittest, ranked by their fitness: minus the loss on the batch that they met."""
         if self.derivation.rule in ("top_operations", "two_inputs"):
             return super().derive(n)
         ranking = self._ranking()
         if not ranking:
             nothing = torch.Generator().manual_seed(0)
-            ranking = [(self.assemble(random_codes(self.groups, nothing)), 0.0)]
-        return Derivation(ranking[0][0], tuple(ranking[:n]))
+            kept = self.assemble(random_codes(self.groups, nothing))
+            return Derivation(kept, ((kept, 0.0),))
+        return Derivation(ranking[0][0], tuple(ranking[:n])).ranked_by("fitness (minus loss)")
 
     def candidates(self, n: int, generator: torch.Generator) -> list[Architecture]:
         return [architecture for architecture, _ in self._ranking()[:n]] or super().candidates(n, generator)

@@ -11,14 +11,20 @@ from torch import Tensor
 from datanas.spaces.base import ChoiceGroup
 
 Scope = Literal["edge", "node"]
+Merge = Literal["mean", "sum"]
+"""How the `none` of all edges into a node become one entry."""
 
 
 class Vectors:
     """The probability vectors of one choice group.
 
     With scope `edge` there is one for each edge. With scope `node` there is one for each node: an entry for `none`,
-    into which those of its incoming edges are merged (the authors' program, when deriving), then the operations of all
-    these edges. The merged entry weighs as much as one operation when alpha is flat. Shorter vectors are padded.
+    into which those of its incoming edges are merged, then the operations of all these edges. Shorter vectors are
+    padded.
+
+    Args:
+        merge: how. `mean` is ours: the merged entry weighs as much as one operation when alpha is flat. `sum` is what
+            the authors' program does when it derives: the entry weighs as much as its parts together.
 
     Attributes:
         shape: (vectors, entries).
@@ -26,8 +32,9 @@ class Vectors:
         mask: bool (vectors, entries), False at padding.
     """
 
-    def __init__(self, group: ChoiceGroup, scope: Scope) -> None:
+    def __init__(self, group: ChoiceGroup, scope: Scope, merge: Merge = "mean") -> None:
         self.group = group
+        self._merge = merge
         edges, ops = group.shape
         members = [[edge] for edge in range(edges)] if scope == "edge" else [list(part) for part in group.partition]
         merged = scope == "node" and group.null is not None
@@ -52,12 +59,14 @@ class Vectors:
         self.members = tuple(tuple(part) for part in members)
 
     def log_probs(self, logits: Float[Tensor, "edges ops"]) -> Float[Tensor, "vectors entries"]:
-        """Softmax over each vector, in log space; -inf at padding. A merged `none` is the mean of its parts."""
+        """Softmax over each vector, in log space; -inf at padding."""
         flat = torch.cat([logits.flatten(), logits.new_full((1,), -torch.inf)])
         vectors = flat[self._entry]
         if self._has_merged:
-            parts = torch.tensor([[len(part)] for part in self.members], dtype=logits.dtype).log()
-            vectors = torch.cat([flat[self._merged].logsumexp(dim=1, keepdim=True) - parts, vectors[:, 1:]], dim=1)
+            null = flat[self._merged].logsumexp(dim=1, keepdim=True)
+            if self._merge == "mean":
+                null = null - torch.tensor([[len(part)] for part in self.members], dtype=logits.dtype).log()
+            vectors = torch.cat([null, vectors[:, 1:]], dim=1)
         return vectors.log_softmax(dim=1)
 
     def to_edges(self, vectors: Float[Tensor, "vectors entries"]) -> Float[Tensor, "edges ops"]:
@@ -71,7 +80,7 @@ class Vectors:
         return flat[self._entry]
 
     def shares(self, probs: Float[Tensor, "vectors entries"]) -> Float[Tensor, "edges ops"]:
-        """P as a table; a merged `none` is spread evenly over its edges. Sums to 1 over each vector."""
+        """Vectors as a table with the same sums; a merged `none` is spread evenly over its edges."""
         table = self.to_edges(probs)
         if self._has_merged:
             for row, part in enumerate(self.members):
