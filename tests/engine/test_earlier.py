@@ -41,6 +41,13 @@ def test_a_training_that_says_so_is_pruned(tmp_path: Path) -> None:
     assert with_unsaid(raw, written(tmp_path, "train")) == raw
 
 
+@pytest.mark.parametrize("given", [{}, {"merged_none": "sum"}])
+def test_a_node_s_none_is_merged_as_it_was(tmp_path: Path, given: dict[str, str]) -> None:
+    raw = {"sampler": {"name": "egs", "preset": "official", **given}}
+    found = with_unsaid(raw, written(tmp_path, "search"))["sampler"]
+    assert found == {"name": "egs", "preset": "official", "merged_none": "mean", **given}
+
+
 def test_a_damaged_env_is_as_good_as_none(tmp_path: Path) -> None:
     (tmp_path / "env.json").write_text("[1")
     raw = {"train": {}, "task": {"name": "classification"}}

@@ -53,7 +53,9 @@ def test_the_network_gives_what_the_run_s_gives(run: Path, folder: Path) -> None
 
 def test_timm_loads_it_with_its_weights_and_configuration(run: Path, folder: Path) -> None:
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-    torch.testing.assert_close(model(images()), expected(run, images()))  # in another layout: the last digits may differ
+    torch.testing.assert_close(
+        model(images()), expected(run, images())
+    )  # in another layout: the last digits may differ
     _, task, _ = restore(run)
     found = timm.data.resolve_model_data_config(model)
     assert found["input_size"] == (3, 8, 8)

@@ -15,10 +15,13 @@ _UNSAID: dict[str, dict[str, Any]] = {"train": {"prune": False}, "task": {"auxil
 
 
 def with_unsaid(raw: Mapping[str, Any], run: Path) -> dict[str, Any]:
-    """The plain data of a run's config.yaml, so that a training goes on with the network that it began with.
+    """The plain data of a run's config.yaml, so that it goes on with the P and the network that it began with.
 
     A search builds no network, and what is trained of it later has today's defaults.
     """
+    sampler = raw.get("sampler")
+    if isinstance(sampler, Mapping) and sampler.get("name") == "egs":
+        raw = merge({"sampler": {"merged_none": "mean"}}, raw)
     if _kind(run) != "train":
         return dict(raw)
     train, task = raw.get("train"), raw.get("task")
