@@ -27,6 +27,7 @@ OPERATION = """
 from torch import nn
 
 from datanas.ops import OpSettings, register_op
+from datanas.ops.conv import PointwiseConv
 
 
 @register_op("conv_1x1_twice")
@@ -34,7 +35,7 @@ def conv_1x1_twice(settings: OpSettings) -> nn.Module:
     def layer(stride: int) -> nn.Sequential:
         return nn.Sequential(
             nn.ReLU(),
-            nn.Conv2d(settings.channels, settings.channels, 1, stride, bias=False),
+            PointwiseConv(settings.channels, settings.channels, stride),
             nn.BatchNorm2d(settings.channels, affine=settings.affine),
         )
 
