@@ -45,9 +45,10 @@ def run(
     genotype: Annotated[Flag, Parameter(help="Print DARTS' text form and nothing else.")] = False,
 ) -> None:
     """Derive the most probable architecture of a search, with its probability and margin."""
+    from datanas.console import say
     from datanas.engine.search import derive
     from datanas.errors import ConfigError
-    from datanas.report.cells import cell_text, draw_png, draw_svg
+    from datanas.report.cells import cell_text, draw_cells
 
     if top < 1:
         raise ConfigError(f"--top: must be at least 1, got {top}")
@@ -80,9 +81,10 @@ def run(
     else:
         target, picture = path / "architecture.json", path / "cells.svg"
     kept.save(target)
-    draw_svg(kept, picture)
-    draw_png(kept, picture.with_suffix(".png"))
+    _, failed = draw_cells(kept, picture)
     print(cell_text(kept))
+    for warning in failed:
+        say(f"warning: {warning}")
     for place, (architecture, log_prob) in enumerate(others, start=2):
         print(f"{place:3d}. log P {log_prob:.3f}  {architecture.to_genotype()}")
     print(f"written to {target}")
