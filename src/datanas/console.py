@@ -6,6 +6,7 @@ lacks the letters of a class. What was computed and saved must outlive all of th
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -103,6 +104,31 @@ def answering() -> Iterator[None]:
     with redirect_stdout(cast(TextIO, answers)):
         yield
         answers.flush()
+
+
+class _Notices(logging.Handler):
+    """Says what the package's modules notice, the same once."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message not in self._said:
+            self._said.add(message)
+            say(f"warning: {message}")
+
+
+@contextmanager
+def notices() -> Iterator[None]:
+    """Run a command whose modules log what they notice: each notice is a line for people, once."""
+    logger, handler = logging.getLogger("datanas"), _Notices()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from importlib import import_module
 from cyclopts import App, CycloptsError
 
 from datanas import __version__
-from datanas.console import answering, mute, say
+from datanas.console import answering, mute, notices, say
 from datanas.errors import DatanasError, EndedElsewhere, Interrupted
 
 COMMANDS = ("search", "derive", "sample", "train", "evaluate", "profile", "export", "compare", "list")
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in given
     tokens = [token for token in given if token != "--debug"]
     try:
-        with warnings.catch_warnings(), answering():
+        with warnings.catch_warnings(), notices(), answering():
             warnings.showwarning = _show_warning
             code = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         return code if isinstance(code, int) else 0
