@@ -119,3 +119,12 @@ def test_only_strangers_and_compiled_code_cost_anything() -> None:
     assert reach_of(nn.Sequential(Stranger())) == "thread"
     assert reach_of(nn.Identity(), object()) == "thread"
     assert reach_of(nn.Identity(), is_compiled=True) == "process"
+
+
+def test_asking_compiles_into_one_graph() -> None:
+    """Compiled code cannot draw from a generator that it is given."""
+    compiled = torch.compile(lambda x: _dropped(x, torch.tensor(0.5)), backend="eager", fullgraph=True)
+    with keyed(0, "weights", reach="process"):
+        found = compiled(torch.ones(50, 1, 1, 1))
+    with keyed(0, "weights", reach="asking"):
+        assert torch.equal(found, _dropped(torch.ones(50, 1, 1, 1), torch.tensor(0.5)))

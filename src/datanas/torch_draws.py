@@ -83,7 +83,7 @@ class OwnDraws(TorchFunctionMode):
             with standing_in(generator):
                 return func(*args, **given)
         inplace = func.__name__.endswith("_") or bool(given.pop("inplace", args[3] if len(args) > 3 else False))
-        return _dropout(generator, *args[:3], **given, inplace=inplace, by_channel=func in _FEATURE_DROPOUTS)
+        return _dropout(generator, func, *args[:3], **given, inplace=inplace)
 
 
 _ALL = _ASKING | _UNASKING | _DROPOUTS | _FEATURE_DROPOUTS
@@ -98,26 +98,32 @@ def _device_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.device:
 
 def _dropout(
     generator: torch.Generator,
+    func: Any,
     input: Tensor,
     p: float = 0.5,
     training: bool = True,
     *,
     train: bool | None = None,
     inplace: bool,
-    by_channel: bool,
 ) -> Tensor:
     """torch's dropout, number for number on the CPU; `train` is what its function without a module calls `training`."""
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
     if p == 0 or not (training if train is None else train) or input.numel() == 0:
         return input
-    shape = (*input.shape[:2], *[1] * (input.ndim - 2))
-    noise = input.new_empty(shape) if by_channel else torch.empty_like(input)
+    noise = input.new_empty(_channels(input, func)) if func in _FEATURE_DROPOUTS else torch.empty_like(input)
     if p == 1:
         noise.zero_()
     else:
         noise.bernoulli_(1 - p, generator=generator).div_(1 - p)
     return input.mul_(noise) if inplace else input * noise
+
+
+def _channels(input: Tensor, func: Any) -> tuple[int, ...]:
+    """The shape of one number a channel; a single example may come without the dimension of the batch."""
+    is_single = input.ndim == {"dropout1d": 2, "dropout3d": 4}.get(func.__name__)
+    counted = 1 if is_single else 2
+    return (*input.shape[:counted], *[1] * (input.ndim - counted))
 
 
 @contextmanager
