@@ -11,6 +11,7 @@ from pathlib import Path
 import matplotlib
 import pytest
 
+from datanas.errors import StorageError
 from datanas.published import architecture
 from datanas.report.canvas import draw_all, save_picture
 from datanas.report.cells import draw_cells, draw_svg
@@ -73,3 +74,9 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 def test_another_kind_of_picture_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must end in \.svg or \.png"):
         save_picture(lambda: pytest.fail("drawn"), tmp_path / "a.gif")
+
+
+def test_a_command_that_is_run_for_its_files_fails_without_them(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError):
+        draw_cells(CELL, tmp_path / "file" / "cells.svg", require_storage=True)

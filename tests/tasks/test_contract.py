@@ -289,7 +289,7 @@ def test_a_keyed_loss_repeats_and_leaves_the_global_generator_alone(searching: T
     for key in (0, 0, 1):
         searching.load_state_dict(deepcopy(state))
         with seeding.keyed(key, "weights", reach=seeding.reach_of(network, searching)):
-            losses.append(float(searching.loss(network, batch)))
+            losses.append(searching.loss(network, batch).item())
     assert losses[0] == losses[1]
     assert torch.equal(torch.get_rng_state(), before)
 

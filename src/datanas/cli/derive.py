@@ -81,7 +81,7 @@ def run(
     else:
         target, picture = path / "architecture.json", path / "cells.svg"
     kept.save(target)
-    _, failed = draw_cells(kept, picture)
+    _, failed = draw_cells(kept, picture, require_storage=True)
     print(cell_text(kept))
     for warning in failed:
         say(f"warning: {warning}")

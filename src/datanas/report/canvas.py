@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datanas.atomic import write_atomic
+from datanas.errors import StorageError
 from datanas.report.layout import STYLE
 
 if TYPE_CHECKING:
@@ -73,16 +74,26 @@ def import_matplotlib() -> None:
         matplotlib.rcParams["backend"] = backend
 
 
-def draw_all(pictures: Mapping[Path, Callable[[Path], None]]) -> tuple[list[str], list[str]]:
+def draw_all(
+    pictures: Mapping[Path, Callable[[Path], None]], *, require_storage: bool = False
+) -> tuple[list[str], list[str]]:
     """Draw what can be drawn: the names of the files that were written, and a line for each that was not.
 
-    Pictures show what is saved elsewhere, so no command fails for one.
+    Pictures show what is saved elsewhere, so no finished run fails for one.
+
+    Args:
+        require_storage: for a command that is run for its files: one that cannot be written is an error.
+
+    Raises:
+        StorageError: a file cannot be written, where that is required.
     """
     written, failed = [], []
     for path, draw in pictures.items():
         try:
             draw(path)
         except Exception as error:
+            if require_storage and isinstance(error, StorageError):
+                raise
             failed.append(f"{path} was not drawn: {str(error) or type(error).__name__}")
         else:
             written.append(path.name)

@@ -48,13 +48,10 @@ def draw_png(architecture: Architecture, path: str | os.PathLike[str], *, dpi: i
     save_picture(lambda: _figure(architecture), path, "png", dpi)
 
 
-def draw_cells(architecture: Architecture, svg: Path) -> tuple[list[str], list[str]]:
-    """Draw all cells into an SVG file and a PNG file beside it, as far as that can be done.
-
-    Returns:
-        The names of the files that were written, and a line for each that was not.
-    """
-    return draw_all({svg: partial(draw_svg, architecture), svg.with_suffix(".png"): partial(draw_png, architecture)})
+def draw_cells(architecture: Architecture, svg: Path, *, require_storage: bool = False) -> tuple[list[str], list[str]]:
+    """Draw all cells into an SVG file and a PNG file beside it, as far as that can be done; see `draw_all`."""
+    pictures = {svg: partial(draw_svg, architecture), svg.with_suffix(".png"): partial(draw_png, architecture)}
+    return draw_all(pictures, require_storage=require_storage)
 
 
 def _figure(architecture: Architecture) -> Any:
