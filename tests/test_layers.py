@@ -234,6 +234,7 @@ from datanas.cli import main
 data = {{"name": "npz", "root": {str(tiny_images)!r}}}
 run = lambda name: {{"root": {str(tmp_path)!r}, "name": name}}
 settings = {{"data": data, "device": "cpu", "space": {{"cells": 3, "channels": 2}},
+    "task": {{"train_augment": {{"cutout": 2}}}},
     "search": {{"epochs": 1, "batch_size": 8, "gap": {{"examples": 8, "children": 2}}}},
     "train": {{"channels": 2, "cells": 3, "epochs": 1, "batch_size": 16, "auxiliary": False}}}}
 found = datanas.search({{**settings, "run": run("a")}}, quiet=True)
