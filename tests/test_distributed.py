@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
+import multiprocessing
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
 import pytest
 import torch
 
@@ -105,3 +111,72 @@ def test_only_a_lost_process_is_one(error: Exception, seen: type[Exception]) -> 
 
 def test_one_process_needs_no_others() -> None:
     assert join("cpu", 1, 1, 60) is ALONE
+
+
+@pytest.fixture
+def main_module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """What stands for the program that Python was started with: at first a script that is there."""
+    main = ModuleType("__main__")
+    main.__spec__ = None
+    main.__file__ = __file__
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    monkeypatch.setattr(sys, "argv", [__file__])
+    monkeypatch.delattr(builtins, "get_ipython", raising=False)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    return main
+
+
+def refusal() -> str:
+    with pytest.raises(ConfigError, match="script file") as caught:
+        join("cpu", 2, 1, 10.0)
+    return str(caught.value)
+
+
+def test_a_script_and_a_module_can_be_run_again(main_module: ModuleType) -> None:
+    assert distributed._what_cannot_be_run_again() is None
+    main_module.__spec__ = ModuleSpec("datanas.__main__", None)
+    assert distributed._what_cannot_be_run_again() is None
+
+
+@pytest.mark.parametrize("argument", ["-c", "-", ""])
+def test_a_program_without_a_file_starts_no_others(
+    argument: str, main_module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """python -c, standard input, and Python inside another program."""
+    del main_module.__file__
+    monkeypatch.setattr(sys, "argv", [argument])
+    assert "python -c, standard input" in refusal()
+
+
+def test_a_notebook_starts_no_others(main_module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builtins, "get_ipython", lambda: None, raising=False)
+    assert "a notebook" in refusal()
+
+
+def test_an_interactive_session_starts_no_others(main_module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    assert "interactive session" in refusal()
+
+
+def test_a_frozen_program_starts_no_others(main_module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    assert "frozen executable" in refusal()
+
+
+def test_an_archive_starts_no_others(main_module: ModuleType) -> None:
+    main_module.__spec__ = ModuleSpec("__main__", None)
+    assert "archive" in refusal()
+
+
+def test_a_process_of_multiprocessing_starts_no_others(
+    main_module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multiprocessing, "parent_process", object)
+    assert "multiprocessing" in refusal()
+
+
+def test_a_script_that_cannot_be_found_starts_no_others(
+    main_module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["gone.py"])
+    assert "gone.py" in refusal()

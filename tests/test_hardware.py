@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,15 @@ import torch
 from torch import nn
 
 from datanas import hardware, tasks
-from datanas.hardware import count_macs, count_parameters, median_seconds, peak_memory, place, widest_float
+from datanas.hardware import (
+    count_macs,
+    count_parameters,
+    median_seconds,
+    peak_memory,
+    place,
+    unusable_because,
+    widest_float,
+)
 
 
 def network() -> nn.Sequential:
@@ -117,3 +126,35 @@ def test_no_task_takes_float64_of_its_device_for_granted() -> None:
     lines = [line for path in files for line in path.read_text().splitlines() if taken.search(line)]
     assert lines
     assert [line for line in lines if ".cpu()" not in line] == []
+
+
+def test_the_highest_point_is_unknown_where_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datanas.hardware.Path.is_file", lambda path: False)
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert peak_memory(torch.device("cpu")) == 0
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert peak_memory(torch.device("cpu")) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("mps", "this build of torch has no MPS; available: cpu"),
+        ("cuda", "no GPU that torch can use was found; available: cpu"),
+        ("cuda:3", "no GPU that torch can use was found; available: cpu"),
+        ("xpu", "torch has no such device here; available: cpu"),
+    ],
+)
+def test_a_device_that_is_not_there_is_told_in_a_line(name: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.backends.mps, "is_built", lambda: False)
+    dispatcher = NotImplementedError("Could not run 'aten::empty.memory_format' with arguments\nand forty lines more")
+    assert unusable_because(name, dispatcher) == reason
+
+
+def test_a_device_that_torch_was_not_built_for_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(torch.version, "hip", None)
+    assert "this build of torch has no CUDA" in unusable_because("cuda", RuntimeError("Torch not compiled with CUDA"))

@@ -19,7 +19,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         frozenset,
         (
             {"errors"},
-            {"checks", "registry", "config", "seeding", "atomic", "distributed", "paths"},
+            {"checks", "registry", "config", "seeding", "torch_draws", "console", "atomic", "distributed", "paths"},
             {
                 "cell",
                 "cellstring",
@@ -185,7 +185,7 @@ def test_help_loads_no_torch_and_of_the_package_only_the_configuration_s_ground(
     loaded = loaded_after("from datanas.cli import main; assert main(['--help']) == 0")
     assert not {"torch", "torchvision", "numpy", "matplotlib", "sklearn", "tensorboard"} & loaded
     own = {name for name in loaded if name.startswith("datanas.") and not name.startswith("datanas.cli")}
-    assert own <= {"datanas.errors", "datanas.config"}
+    assert own <= {"datanas.errors", "datanas.config", "datanas.console"}
 
 
 @pytest.mark.parametrize("command", ["search", "train", "derive", "evaluate", "profile", "list"])
@@ -197,3 +197,54 @@ def test_reports_and_run_folders_do_without_torch() -> None:
     report = [module_name(path) for path in FILES if path.parent.name == "report"]
     runs = ["datanas.runs", "datanas.runs.folder", "datanas.runs.metrics", "datanas.runs.events"]
     assert "torch" not in loaded_after("\n".join(f"import {name}" for name in (*report, *runs)))
+
+
+NOT_EVERYWHERE = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "posix", "msvcrt", "winreg", "readline"}
+
+
+def imported_at_once(tree: ast.Module) -> Iterator[str]:
+    """What a module imports as soon as it is imported itself."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            waiting += ast.iter_child_nodes(node)
+
+
+@pytest.mark.parametrize("path", FILES, ids=[module_name(path) for path in FILES])
+def test_what_one_system_lacks_is_imported_where_it_is_used(path: Path) -> None:
+    assert not NOT_EVERYWHERE & set(imported_at_once(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+@pytest.mark.parametrize("source", ["import fcntl", "if True:\n    import resource", "class A:\n    from pwd import x"])
+def test_such_an_import_is_found(source: str) -> None:
+    """Negative control."""
+    assert NOT_EVERYWHERE & set(imported_at_once(ast.parse(source)))
+
+
+def test_a_run_does_without_what_windows_lacks(tiny_images: Path, tmp_path: Path) -> None:
+    script = f"""
+import sys
+sys.modules.update(dict.fromkeys({sorted(NOT_EVERYWHERE - {"posix"})!r}))
+import datanas
+from datanas.cli import main
+data = {{"name": "npz", "root": {str(tiny_images)!r}}}
+run = lambda name: {{"root": {str(tmp_path)!r}, "name": name}}
+settings = {{"data": data, "device": "cpu", "space": {{"cells": 3, "channels": 2}},
+    "task": {{"train_augment": {{"cutout": 2}}}},
+    "search": {{"epochs": 1, "batch_size": 8, "gap": {{"examples": 8, "children": 2}}}},
+    "train": {{"channels": 2, "cells": 3, "epochs": 1, "batch_size": 16, "auxiliary": False}}}}
+found = datanas.search({{**settings, "run": run("a")}}, quiet=True)
+datanas.train(found.architecture, {{**settings, "run": run("b")}}, quiet=True)
+out = {str(tmp_path / "out")!r}
+runs = {str(tmp_path)!r}
+codes = [main(["list"]), main(["profile", "darts_v2", "--channels", "2", "--cells", "3", "--device", "cpu"]),
+    main(["derive", runs + "/a"]), main(["evaluate", runs + "/b"]), main(["export", runs + "/b", out])]
+print("CODES", codes, type(datanas.load_network(out)).__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600)
+    assert "CODES [0, 0, 0, 0, 0] Network" in done.stdout, done.stderr

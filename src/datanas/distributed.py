@@ -8,7 +8,9 @@ processes and joins them; it is imported here alone, and only where there is mor
 from __future__ import annotations
 
 import atexit
+import builtins
 import logging
+import multiprocessing
 import os
 import sys
 from collections import defaultdict
@@ -21,7 +23,8 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from datanas.errors import ConfigError, DatanasError, EndedElsewhere, ProcessLostError
+from datanas.console import say
+from datanas.errors import ConfigError, DatanasError, EndedElsewhere, Interrupted, ProcessLostError
 
 BUCKET = 1 << 24
 """Numbers that are exchanged at once, at most; a tensor that has more goes alone."""
@@ -198,7 +201,7 @@ class _Total(torch.autograd.Function):
 def _exit_code(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         return 130
-    return error.exit_code if isinstance(error, DatanasError) else 1
+    return error.exit_code if isinstance(error, (DatanasError, Interrupted)) else 1
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
@@ -271,8 +274,58 @@ def join(accelerator: str, devices: int, num_nodes: int, timeout: float) -> Proc
         missing = [name for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if name not in os.environ]
         if missing:
             raise ConfigError(f"num_nodes: {num_nodes} machines need {' and '.join(missing)} set on each, or torchrun")
-    _joined = _start(accelerator, devices, num_nodes, timeout)
+    are_there = is_elastic or "SLURM_NTASKS" in os.environ or "LOCAL_RANK" in os.environ
+    if devices > 1 and not are_there and (what := _what_cannot_be_run_again()):
+        raise ConfigError(
+            f"devices: {devices} processes need this program to run {devices} times, which cannot be done with {what}; "
+            f"put it into a script file, use the command line (datanas search --devices {devices}) or take devices=1"
+        )
+    with _process_kept():
+        _joined = _start(accelerator, devices, num_nodes, timeout)
     return _joined
+
+
+def _what_cannot_be_run_again() -> str | None:
+    """What started this program, where starting it again by its file or module would not do the same; else None."""
+    main = sys.modules["__main__"]
+    specification = getattr(main, "__spec__", None)
+    if getattr(sys, "frozen", False):
+        return "a frozen executable"
+    if hasattr(sys, "ps1") or sys.flags.interactive or hasattr(builtins, "get_ipython"):
+        return "a notebook or an interactive session"
+    if multiprocessing.parent_process() is not None:
+        return "a process that multiprocessing has started"
+    if specification is not None:
+        return "a folder or an archive that is run" if specification.name == "__main__" else None
+    if not getattr(main, "__file__", None):
+        return "python -c, standard input or an embedded Python"
+    if not os.path.isfile(sys.argv[0]):
+        return f"a script that is no longer found ({sys.argv[0]!r})"
+    return None
+
+
+_SET_BY_FABRIC = (
+    *("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "OMP_NUM_THREADS"),
+    *("PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_CACHE_DIR"),  # by being imported
+)
+
+
+@contextmanager
+def _process_kept() -> Iterator[None]:
+    """Run a block that starts processes, and take back what it sets for them in the environment and in loggers."""
+    variables = {name: os.environ.get(name) for name in _SET_BY_FABRIC}
+    loggers = [logging.getLogger(name) for name in ("lightning.fabric", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    try:
+        yield
+    finally:
+        for name, value in variables.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _start(accelerator: str, devices: int, num_nodes: int, timeout: float) -> ProcessGroup:
@@ -310,7 +363,7 @@ class _Observer(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if "terminated" in record.getMessage():
-            print("error: a process of this run has failed, all end; go on with --resume", file=sys.stderr, flush=True)
+            say("error: a process of this run has failed, all end; go on with --resume")
 
 
 def was_started_here() -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class DatanasError(Exception):
@@ -60,12 +62,34 @@ class DataError(DatanasError, ValueError):
     exit_code = 8
 
 
-class Interrupted(DatanasError):
-    """A run that a signal stopped between two steps, with its state saved."""
+class Interrupted(BaseException):
+    """A run that a signal stopped between two steps, with its state saved.
+
+    Like Python's own KeyboardInterrupt, which it is too where the signal was SIGINT (Ctrl-C), it is no Exception:
+    whoever sends a signal wants the program to end, not a loop of trials to go on with the next one.
+    """
+
+    exit_code: int
+
+    def __new__(cls, message: str, signum: int) -> Interrupted:
+        """The class that fits the signal."""
+        return super().__new__(KeyboardInterrupted if signum == signal.SIGINT else cls, message, signum)
 
     def __init__(self, message: str, signum: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signum
+
+    @property
+    def signum(self) -> int:
+        """The signal's number."""
+        return self.exit_code - 128
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.signum)
+
+
+class KeyboardInterrupted(Interrupted, KeyboardInterrupt):
+    """A run that Ctrl-C stopped."""
 
 
 class ProcessLostError(DatanasError):

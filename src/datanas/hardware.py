@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import resource
 import statistics
 import sys
 import time
@@ -88,6 +87,47 @@ def keep_freed_memory() -> None:
         mallopt(M_TOP_PAD, 256 * 2**20)
 
 
+def return_freed_memory() -> None:
+    """End what `keep_freed_memory` began: hand back what is free, and keep no more than glibc does by itself.
+
+    glibc tells nobody what its settings were. These are what it comes to in a process that frees large blocks.
+    """
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None)
+    mallopt, trim = getattr(libc, "mallopt", None), getattr(libc, "malloc_trim", None)
+    if mallopt is not None and trim is not None:
+        mallopt(M_TOP_PAD, 128 * 2**10)
+        mallopt(M_MMAP_THRESHOLD, 32 * 2**20)
+        mallopt(M_TRIM_THRESHOLD, 64 * 2**20)
+        trim(0)
+
+
+def unusable_because(name: str, error: BaseException) -> str:
+    """Why a device cannot be used here, in a line, and what can be.
+
+    Args:
+        name: of the device ("cuda:1").
+        error: what torch said; of the kinds known here it is not repeated.
+    """
+    kind, usable = name.partition(":")[0], ["cpu"]
+    if count := torch.cuda.device_count() if torch.cuda.is_available() else 0:
+        usable += ["cuda", *(f"cuda:{index}" for index in range(count) if count > 1)]
+    if torch.backends.mps.is_available():
+        usable.append("mps")
+    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+    if kind == "cuda" and torch.version.cuda is None and torch.version.hip is None:
+        reason = "this build of torch has no CUDA"
+    elif kind == "cuda":
+        reason = f"there is no such GPU ({count} found)" if count else "no GPU that torch can use was found"
+    elif kind == "mps":
+        built = torch.backends.mps.is_built()
+        reason = "no GPU of Apple that torch can use was found" if built else "this build of torch has no MPS"
+    elif kind not in ("cpu", "cuda", "mps"):
+        reason = "torch has no such device here"
+    return f"{reason}; available: {', '.join(usable)}"
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until everything that was asked of the device is done."""
     if device.type == "cuda":
@@ -111,7 +151,9 @@ def median_seconds(call: Callable[[], object], device: torch.device, *, warm_up:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes at the highest point so far: of the device's allocator, or of this process on the CPU."""
+    """Bytes at the highest point so far: of the device's allocator, or of this process on the CPU; 0 where the system
+    does not tell.
+    """
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     status = Path("/proc/self/status")
@@ -119,5 +161,37 @@ def peak_memory(device: torch.device) -> int:
         for line in status.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
+    if sys.platform == "win32":
+        return _peak_memory_of_windows()
+    try:
+        import resource  # which Windows does not have
+    except ImportError:
+        return 0
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+class _MemoryCounters(ctypes.Structure):
+    """PROCESS_MEMORY_COUNTERS of Windows' psapi.h."""
+
+    _fields_ = (
+        ("size", ctypes.c_ulong),
+        ("page_faults", ctypes.c_ulong),
+        ("peak_working_set", ctypes.c_size_t),
+        *((f"other_{number}", ctypes.c_size_t) for number in range(7)),
+    )
+
+
+def _peak_memory_of_windows() -> int:
+    """The largest working set of this process, in bytes; 0 where Windows does not tell."""
+    counters = _MemoryCounters(size=ctypes.sizeof(_MemoryCounters))
+    try:
+        libraries: Any = ctypes.windll  # type: ignore[attr-defined, unused-ignore]
+        this = libraries.kernel32.GetCurrentProcess
+        this.restype = ctypes.c_void_p
+        ask = libraries.psapi.GetProcessMemoryInfo
+        ask.argtypes = (ctypes.c_void_p, ctypes.POINTER(_MemoryCounters), ctypes.c_ulong)
+        told = ask(this(), ctypes.byref(counters), counters.size)
+    except (AttributeError, OSError):
+        return 0
+    return int(counters.peak_working_set) if told else 0

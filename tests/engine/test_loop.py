@@ -148,3 +148,21 @@ def test_a_score_that_is_no_number_is_never_the_best(
     found = train(architecture("darts_v2"), config(train={"epochs": 3}), quiet=True)
     step, saved = load_checkpoint(found.path)
     assert saved["best"] == [0.2, step * 2 // 3]
+
+
+def test_a_warning_is_said_once_though_its_figures_change(course: Callable[..., _Course]) -> None:
+    said: list[str] = []
+    made = course()
+    progress: Any = SimpleNamespace(message=said.append)
+    reports = iter(
+        EpochReport({}, "", warnings=warnings)
+        for warnings in (["P is flat (entropy 0.998)"], ["P is flat (entropy 0.99)", "identities only"], [])
+    )
+    made._job.end_epoch = lambda *given: next(reports)  # type: ignore[method-assign]
+    made._job.epochs = 3
+    for epoch in (1, 2, 3):
+        made._end_epoch(epoch, epoch, None, progress)
+    assert [line for line in said if "warning" in line] == [
+        "warning: P is flat (entropy 0.998)",
+        "warning: identities only",
+    ]

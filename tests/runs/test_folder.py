@@ -133,7 +133,7 @@ def test_a_name_must_be_one_folder(tmp_path, name):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("call", ["pwrite", "open"])
+@pytest.mark.parametrize("call", ["write", "open"])
 def test_a_full_disk_leaves_nothing_of_a_new_run(tmp_path, monkeypatch, call):
     monkeypatch.setattr(lock_module.os, call, no_space)
     with pytest.raises(StorageError, match="No space left"):

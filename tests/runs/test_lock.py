@@ -11,6 +11,7 @@ import pytest
 
 from datanas.errors import RunInUseError
 from datanas.runs import RunFolder
+from datanas.runs import lock as lock_module
 from datanas.runs.lock import Lock
 
 HOLD = """
@@ -99,3 +100,40 @@ def test_a_holder_that_has_not_said_who_it_is(tmp_path, content):
     with pytest.raises(RunInUseError, match="in use by another process"):
         Lock(tmp_path / "lock")
     lock.release()
+
+
+def test_without_the_system_s_locks_a_run_goes_on_unlocked(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    lock = Lock(tmp_path / "lock")
+    assert json.loads((tmp_path / "lock").read_bytes())["pid"] == os.getpid()
+    lock.release()
+    assert (tmp_path / "lock").read_bytes() == b""
+
+
+class Msvcrt:
+    """Windows' locks on bytes, as its documentation has them, for this process."""
+
+    LK_NBLCK, LK_UNLCK = 2, 0
+
+    def __init__(self):
+        self.locked = {}
+
+    def locking(self, descriptor, mode, count):
+        byte = os.fstat(descriptor).st_ino, os.lseek(descriptor, 0, os.SEEK_CUR)
+        if mode == self.LK_UNLCK:
+            del self.locked[byte]
+        elif byte in self.locked:
+            raise PermissionError(13, "Permission denied")
+        else:
+            self.locked[byte] = count
+
+
+def test_windows_locks_one_byte_behind_the_text(tmp_path, monkeypatch):
+    """By what its documentation says: nothing ran on Windows."""
+    monkeypatch.setattr(lock_module.sys, "platform", "win32")
+    monkeypatch.setitem(sys.modules, "msvcrt", Msvcrt())
+    lock = Lock(tmp_path / "lock")
+    with pytest.raises(RunInUseError, match=f"process {os.getpid()}"):
+        Lock(tmp_path / "lock")
+    lock.release()
+    Lock(tmp_path / "lock").release()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from tests.two_processes import together
 from torch import nn
 
+from datanas import seeding
 from datanas.config import ComponentConfig, validate
 from datanas.data.base import ImageData, ImageSet
 from datanas.data.class_splits import ClassSet, ClassSplitData
@@ -20,6 +22,7 @@ from datanas.data.masks import VOID, SegmentationData, SegmentationSet
 from datanas.distributed import Processes
 from datanas.errors import ConfigError
 from datanas.network import Network, build_network
+from datanas.ops.mixed import set_drop_path
 from datanas.published import architecture
 from datanas.runs.state import decode_state, encode_state
 from datanas.spaces.base import StemShape
@@ -276,6 +279,19 @@ def test_its_state_comes_back(searching: Task[Any], network: nn.Module, request:
     other.split_search("1:1", BATCH, None)
     other.load_state_dict(decode_state(structure, tensors))
     assert repr(other.state_dict()) == repr(searching.state_dict())
+
+
+def test_a_keyed_loss_repeats_and_leaves_the_global_generator_alone(searching: Task[Any], network: nn.Module) -> None:
+    """Its network asks for the random numbers that it needs, or is known to need others."""
+    set_drop_path(network.train(), 0.3)
+    batch, state, before = searching.batch("weights", 0), deepcopy(searching.state_dict()), torch.get_rng_state()
+    losses = []
+    for key in (0, 0, 1):
+        searching.load_state_dict(deepcopy(state))
+        with seeding.keyed(key, "weights", reach=seeding.reach_of(network, searching)):
+            losses.append(searching.loss(network, batch).item())
+    assert losses[0] == losses[1]
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("part", ["alpha", "test"])

@@ -11,7 +11,8 @@ from importlib import import_module
 from cyclopts import App, CycloptsError
 
 from datanas import __version__
-from datanas.errors import DatanasError, EndedElsewhere
+from datanas.console import answering, mute, notices, say
+from datanas.errors import DatanasError, EndedElsewhere, Interrupted
 
 COMMANDS = ("search", "derive", "sample", "train", "evaluate", "profile", "export", "compare", "list")
 
@@ -33,22 +34,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in given
     tokens = [token for token in given if token != "--debug"]
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), notices(), answering():
             warnings.showwarning = _show_warning
             code = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         return code if isinstance(code, int) else 0
     except CycloptsError as error:
         return _report(str(error), 2)
     except EndedElsewhere as error:
-        return 0 if import_module("datanas.distributed").was_started_here() else error.exit_code
-    except DatanasError as error:
+        return _quiet_code(error.exit_code)
+    except (DatanasError, Interrupted) as error:
         if debug:
             raise
+        if isinstance(error, Interrupted) and not _is_first():
+            return _quiet_code(error.exit_code)  # the first process says it
         return _report(str(error), error.exit_code)
     except KeyboardInterrupt as error:
         return _report("interrupted", 128 + getattr(error, "signum", signal.SIGINT))
     except BrokenPipeError:
-        sys.stderr.close()
+        mute(sys.stdout)
         return 0
     except Exception as error:
         if debug:
@@ -56,13 +59,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report(f"internal error: {type(error).__name__}: {error}\nplease report it, with what --debug shows", 1)
 
 
-def _report(message: str, code: int) -> int:
+def _is_first() -> bool:
     distributed = sys.modules.get("datanas.distributed")
-    speaker = "" if distributed is None or distributed.is_first() else f"process {distributed.rank()}: "
+    return distributed is None or bool(distributed.is_first())
+
+
+def _quiet_code(code: int) -> int:
+    """The exit code of a process whose first one tells what has happened: Fabric kills all where one that it started
+    does not end with 0."""
+    return 0 if import_module("datanas.distributed").was_started_here() else code
+
+
+def _report(message: str, code: int) -> int:
+    speaker = "" if _is_first() else f"process {sys.modules['datanas.distributed'].rank()}: "
     for line in message.splitlines():
-        print(f"{speaker}error: {line}", file=sys.stderr)
+        say(f"{speaker}error: {line}")
     return code
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    say(f"warning: {message}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -47,12 +48,17 @@ def run(
         return
     from datanas.atomic import write_atomic
     from datanas.comparison.compare import compare
+    from datanas.console import telling
+    from datanas.report.canvas import draw_all
     from datanas.report.comparison import comparison_csv, comparison_markdown, comparison_text, draw_comparison
 
     result = compare(recipe, resume=resume, quiet=quiet)
     write_atomic(result.path / "table.csv", comparison_csv(result.data).encode())
     write_atomic(result.path / "table.md", comparison_markdown(result.data).encode())
-    draw_comparison(result.data, result.path / "comparison.svg")
-    draw_comparison(result.data, result.path / "comparison.png")
-    print(comparison_text(result.data))
-    print(f"written to {result.path}: table.md, table.csv, comparison.svg, comparison.png, comparison.json")
+    with telling(f"the comparison is complete in {result.path}"):
+        pictures = [result.path / f"comparison.{suffix}" for suffix in ("svg", "png")]
+        drawn, failed = draw_all({path: partial(draw_comparison, result.data) for path in pictures})
+        print(comparison_text(result.data))
+        for warning in failed:
+            print(f"warning: {warning}")
+        print(f"written to {result.path}: {', '.join(['table.md', 'table.csv', *drawn, 'comparison.json'])}")

@@ -45,9 +45,10 @@ def run(
     genotype: Annotated[Flag, Parameter(help="Print DARTS' text form and nothing else.")] = False,
 ) -> None:
     """Derive the most probable architecture of a search, with its probability and margin."""
+    from datanas.console import say
     from datanas.engine.search import derive
     from datanas.errors import ConfigError
-    from datanas.report.cells import cell_text, draw_png, draw_svg
+    from datanas.report.cells import cell_text, draw_cells
 
     if top < 1:
         raise ConfigError(f"--top: must be at least 1, got {top}")
@@ -81,9 +82,10 @@ def run(
     else:
         target, picture = path / "architecture.json", path / "cells.svg"
     kept.save(target)
-    draw_svg(kept, picture)
-    draw_png(kept, picture.with_suffix(".png"))
+    _, failed = draw_cells(kept, picture, require_storage=True)
     print(cell_text(kept))
+    for warning in failed:
+        say(f"warning: {warning}")
     for place, (architecture, value) in enumerate(others, start=2):
         number = "" if measure is None else f"{measure} {value:.3f}  "
         print(f"{place:3d}. {number}{architecture.to_genotype()}")

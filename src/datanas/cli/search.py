@@ -58,26 +58,27 @@ def run(
 
         print(estimate_search(settings))
         return
+    from datanas.console import telling
     from datanas.distributed import is_first
     from datanas.engine.search import search
-    from datanas.report.cells import cell_text, draw_png, draw_svg
+    from datanas.report.cells import cell_text, draw_cells
     from datanas.tasks import tasks
 
     result = search(settings, resume=resume, quiet=quiet, allow_topology_change=allow_topology_change)
     if not is_first():
         return
-    draw_svg(result.architecture, result.path / "cells.svg")
-    draw_png(result.architecture, result.path / "cells.png")
-    print(cell_text(result.architecture))
-    if result.gap is not None:
-        gap, task = result.gap, tasks[settings.task.name]
-        supernet, children, child = (task.show(value, 2) for value in (gap.supernet, gap.children_mean, gap.child))
-        print(f"{task.score}: supernet {supernet}, sampled children {children}, child kept {child}")
-    for warning in result.warnings:
-        print(f"warning: {warning}")
-    if result.truth is not None:
-        print(truth_text(result.truth))
-    print(f"written to {result.path}: architecture.json, cells.svg, cells.png, metrics.jsonl")
+    with telling(f"the search is complete in {result.path}"):
+        drawn, failed = draw_cells(result.architecture, result.path / "cells.svg")
+        print(cell_text(result.architecture))
+        if result.gap is not None:
+            gap, task = result.gap, tasks[settings.task.name]
+            supernet, children, child = (task.show(value, 2) for value in (gap.supernet, gap.children_mean, gap.child))
+            print(f"{task.score}: supernet {supernet}, sampled children {children}, child kept {child}")
+        for warning in (*result.warnings, *failed):
+            print(f"warning: {warning}")
+        if result.truth is not None:
+            print(truth_text(result.truth))
+        print(f"written to {result.path}: {', '.join(['architecture.json', *drawn, 'metrics.jsonl'])}")
 
 
 def truth_text(truth: Truth) -> str:

@@ -77,6 +77,7 @@ def run(
 
         print(estimate_train(settings, chosen))
         return
+    from datanas.console import telling
     from datanas.distributed import is_first
     from datanas.engine.train import train
     from datanas.tasks import tasks
@@ -84,9 +85,10 @@ def run(
     result = train(chosen, settings, resume=resume, quiet=quiet, allow_topology_change=allow_topology_change)
     if not is_first():
         return
-    print(figures(tasks[settings.task.name], result.evaluation, result.validation))
-    if result.dead_parts:
-        print(f"note: {result.dead_parts}")
-    if settings.train.max_macs is not None:
-        print(f"{result.channels} channels, the most within {settings.train.max_macs:,} multiply-adds")
-    print(f"written to {result.path}: network.safetensors, evaluation.json, metrics.jsonl")
+    with telling(f"the training is complete in {result.path}"):
+        print(figures(tasks[settings.task.name], result.evaluation, result.validation))
+        if result.dead_parts:
+            print(f"note: {result.dead_parts}")
+        if settings.train.max_macs is not None:
+            print(f"{result.channels} channels, the most within {settings.train.max_macs:,} multiply-adds")
+        print(f"written to {result.path}: network.safetensors, evaluation.json, metrics.jsonl")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from datanas.comparison.outcomes import Outcomes
 from datanas.comparison.plan import Plan, make_plan
 from datanas.comparison.pool import Command, run_all
 from datanas.comparison.stages import Stages
+from datanas.console import say as say_to_people
 from datanas.engine.changes import differing
 from datanas.errors import CheckpointError, ConfigError, Interrupted
 from datanas.runs.folder import RunFolder
@@ -66,7 +66,7 @@ def compare(
 
     def say(line: str) -> None:
         if not quiet:
-            print(line, file=sys.stderr, flush=True)
+            say_to_people(line)
 
     with _open(recipe, resume) as folder:
         plan = _plan(recipe, folder, say)

@@ -13,6 +13,7 @@ from datanas.config import merge
 from datanas.engine.cells import random_cells
 from datanas.engine.config import Config, resolve
 from datanas.engine.dry_run import measure_job
+from datanas.engine.process import process_kept
 from datanas.engine.search import SearchJob
 from datanas.engine.setup import load_table, load_task, select_device
 from datanas.engine.train_job import TrainJob
@@ -94,6 +95,7 @@ class Plan:
         )
 
 
+@process_kept()
 def make_plan(config: CompareConfig, *, timed: bool = False) -> Plan:
     """Measure what must be measured, and fix every length.
 

@@ -12,6 +12,7 @@ from datanas.architecture import Architecture
 from datanas.engine.alpha_reach import flat_warning
 from datanas.engine.config import Config, as_trained
 from datanas.engine.loop import Job
+from datanas.engine.process import process_kept
 from datanas.engine.search import SearchJob
 from datanas.engine.setup import load_task, memory_errors, select_device
 from datanas.engine.starting import starting_weights
@@ -28,6 +29,7 @@ LEFT_OUT = 0.1
 _LABEL, _WIDTH = 20, 110
 
 
+@process_kept()
 def estimate_search(config: Config) -> str:
     """Parameters, expected multiply-adds, memory, one measured step and the estimated time of a whole search."""
     with memory_errors():
@@ -48,6 +50,7 @@ def estimate_search(config: Config) -> str:
     )
 
 
+@process_kept()
 def estimate_train(config: Config, architecture: Architecture) -> str:
     """Parameters, multiply-adds, memory, one measured step and the estimated time of a whole training."""
     config = as_trained(config, architecture)

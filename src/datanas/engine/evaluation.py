@@ -15,6 +15,7 @@ from torch import Tensor
 from datanas.architecture import Architecture
 from datanas.engine.config import Config, resolve
 from datanas.engine.data_record import require_known_data
+from datanas.engine.process import process_kept
 from datanas.engine.rebuild import network_for
 from datanas.engine.run import load_chosen_state, load_run_config
 from datanas.engine.setup import load_task, select_device
@@ -51,6 +52,7 @@ class Evaluation:
     figures: Mapping[str, float] = field(default_factory=dict)
 
 
+@process_kept()
 def evaluate(
     run: str | Path,
     overrides: list[tuple[str, object]] | None = None,
@@ -73,6 +75,7 @@ def evaluate(
     return measure(network, task)
 
 
+@process_kept()
 def evaluate_parts(
     run: str | Path,
     overrides: list[tuple[str, object]] | None = None,

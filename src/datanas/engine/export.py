@@ -16,6 +16,7 @@ from datanas.architecture import Architecture
 from datanas.atomic import write_atomic
 from datanas.engine.card import model_card
 from datanas.engine.evaluation import NETWORK_FILE, restore
+from datanas.engine.process import process_kept
 from datanas.errors import CheckpointError, ConfigError
 from datanas.exported import CONFIG_FILE, WEIGHTS_FILE, Description, rebuild
 from datanas.tasks.base import Task
@@ -24,6 +25,7 @@ CARD_FILE = "README.md"
 AUXILIARY = "head.auxiliary."
 
 
+@process_kept()
 def export(run: str | Path, folder: str | Path, overrides: list[tuple[str, object]] | None = None) -> Path:
     """Write the trained network of a run, what rebuilds it and a model card; an auxiliary tower is left out.
 

@@ -91,7 +91,7 @@ def measure_gap(
     training = supernet.training
     supernet.eval()
     try:
-        with seeding.keyed(seed, "gap", epoch, *task.processes.own_key):
+        with seeding.keyed(seed, "gap", epoch, *task.processes.own_key, reach=seeding.reach_of(supernet, task)):
             generator = seeding.generator(seed, "gap/supernet", epoch)
             with batch_statistics(supernet):
                 whole = score(lambda x: supernet(x, drawn_in_turn(generator)))

@@ -23,6 +23,7 @@ from torch.backends import cudnn
 from torch.func import functional_call, grad
 from torch.optim import Optimizer
 
+from datanas import seeding
 from datanas.engine.steps import autocast, frozen
 from datanas.errors import ConfigError
 from datanas.ops.gates import Gates
@@ -234,13 +235,12 @@ class SupernetBilevel(Bilevel):
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Run a block, then put back the buffers, the task's state and torch's random numbers."""
-        devices = [torch.cuda.current_device()] if self._task.device.type == "cuda" else []
+        """Run a block, then put back the buffers, the task's state and the random numbers."""
         buffers = list(self._supernet.buffers())
         before = [buffer.clone() for buffer in buffers]
         state = deepcopy(self._task.state_dict())
         try:
-            with torch.random.fork_rng(devices):
+            with seeding.put_back():
                 yield
         finally:
             _put(buffers, before)
@@ -272,7 +272,7 @@ def unrolled_loss(
     """L_v(w', g), whose gradient into each table of `gates` is the second-order one.
 
     Weights, buffers, the optimiser and the task's state stay as they are. To be called neither under `frozen` nor under
-    autocast, but with torch's generators keyed.
+    autocast, but in a keyed block (`seeding.keyed`).
 
     Args:
         supernet, task, gates, batches, optimizer, precision: see `SupernetBilevel`.

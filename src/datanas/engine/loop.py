@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ from datanas.runs.signals import StopRequest
 
 Figures = Mapping[str, Any]
 
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?")
 WORK = 60
 """Seconds of a run for one of saving, at least, where nothing else is asked for: less than 2 % of its time."""
 
@@ -84,13 +86,13 @@ def run_job(job: Job, run: Run, *, quiet: bool) -> None:
     """Run a job to its end, from where its run is.
 
     Raises:
-        Interrupted: a signal came; the state is saved.
+        Interrupted: a signal came to one of the processes; the state is saved.
         EndedElsewhere: in another process than the first: it ends, and says why.
         NonFiniteError, OutOfMemoryError, StorageError, CheckpointError, ProcessLostError: as their names say.
     """
     try:
         _Course(job, run, quiet=quiet).follow()
-    except (NonFiniteError, Interrupted) as error:
+    except NonFiniteError as error:
         if run.is_first:
             raise
         raise EndedElsewhere(str(error), error.exit_code) from error
@@ -106,6 +108,7 @@ class _Course:
         self._sums = _Sums()
         self._best: tuple[float, int] | None = None
         self._began = time.monotonic()
+        self._warned: set[str] = set()
         if run.saved is not None:
             self._load(run.saved)
 
@@ -166,7 +169,10 @@ class _Course:
             self._run.write_text(path, text)
         progress.message(f"epoch {epoch}/{self._job.epochs}  {report.summary}")
         for warning in report.warnings:
-            progress.message(f"warning: {warning}")
+            kind = _NUMBER.sub("", warning)  # the same again where only its figures have changed
+            if kind not in self._warned:
+                self._warned.add(kind)
+                progress.message(f"warning: {warning}")
         return is_best
 
     def _save(self, step: int, metrics: Metrics | None) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from datanas.architecture import Architecture
 from datanas.engine.config import resolve
+from datanas.engine.process import process_kept
 from datanas.engine.setup import memory_errors, select_device
 from datanas.engine.width import on_meta, widest
 from datanas.errors import ConfigError
@@ -16,6 +17,7 @@ from datanas.network import Network, build_network, space_of, task_settings
 from datanas.tasks import tasks
 
 
+@process_kept()
 def profile(
     architecture: Architecture,
     channels: int | None = None,

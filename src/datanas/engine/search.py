@@ -12,6 +12,7 @@ from datanas.architecture import Architecture
 from datanas.engine.config import Config, resolve
 from datanas.engine.gap import Gap
 from datanas.engine.loop import run_job
+from datanas.engine.process import process_kept
 from datanas.engine.run import Run, begin_run, load_chosen_state, load_run_config
 from datanas.engine.search_job import SearchJob as SearchJob
 from datanas.engine.search_job import architecture_with_source, genotype_file
@@ -50,6 +51,7 @@ class SearchResult:
     warnings: tuple[str, ...] = ()
 
 
+@process_kept()
 def search(
     config: Config | Mapping[str, Any] | str | Path | None = None,
     *,
@@ -128,6 +130,7 @@ def _figures(job: SearchJob, run: Run, kept: Architecture, truth: Truth | None) 
     }
 
 
+@process_kept()
 def derive(
     run: str | Path,
     *,

@@ -56,6 +56,7 @@ class SearchJob(Job):
         place(self.supernet, device)
         if config.sync_batch_norm:
             synchronise(self.supernet, processes)
+        self._reach = seeding.reach_of(self.supernet, task)
         self._processes = processes
         self._average = Averaging(processes, self.supernet)
         self.sampler.costs = space.costs(self.supernet.stem, task.example())
@@ -109,7 +110,8 @@ class SearchJob(Job):
             draw = self.sampler.draw(self.progress(step), generator, uniform=uniform)
         gates = host_gates(draw.gates, self.device, dense=settings.execution == "dense")
         own = self._processes.own_key
-        with seeding.keyed(self.config.seed, "weights", step, *own), autocast(self.device, settings.precision):
+        keyed = seeding.keyed(self.config.seed, "weights", step, *own, reach=self._reach)
+        with keyed, autocast(self.device, settings.precision):
             batch = self.task.batch("weights", step)
             set_learning_rate(self._weight_optimizer, rate * self.task.rate(batch))
             loss = self.task.loss(self.supernet.child(gates), batch)
@@ -130,7 +132,7 @@ class SearchJob(Job):
         what = f"alpha step {number + 1}, {self._batch('alpha', number)}"
         before = {name: parameter.detach().clone() for name, parameter in self.sampler.named_parameters()}
         own = self._processes.own_key
-        with seeding.keyed(self.config.seed, "alpha", number, *own):
+        with seeding.keyed(self.config.seed, "alpha", number, *own, reach=self._reach):
             task_loss = self._alpha_loss(gates, step)
         loss = self.sampler.loss(task_loss, draw, progress)
         with frozen(self._weights):  # closed operations run in backward

@@ -37,7 +37,7 @@ def rank(
     training, state = supernet.training, deepcopy(task.state_dict())
     supernet.eval()
     try:
-        with seeding.keyed(seed, "selection", *task.processes.own_key):
+        with seeding.keyed(seed, "selection", *task.processes.own_key, reach=seeding.reach_of(supernet, task)):
             if len(architectures) > finalists:
                 with batch_statistics(supernet):
                     quick = [_measure(each, supernet, task, FIRST_EXAMPLES, device) for each in architectures]

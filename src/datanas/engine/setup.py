@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,8 +12,9 @@ from datanas import seeding
 from datanas.data import datasets
 from datanas.distributed import ALONE, Processes, ProcessGroup, join
 from datanas.engine.config import Config
+from datanas.engine.process import configure_process
 from datanas.errors import ConfigError, OutOfMemoryError, nearest
-from datanas.hardware import keep_freed_memory
+from datanas.hardware import unusable_because
 from datanas.samplers import samplers
 from datanas.samplers.base import Sampler
 from datanas.spaces import spaces
@@ -30,17 +30,13 @@ def select_device(config: Config) -> torch.device:
     Raises:
         ConfigError: no such device here.
     """
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
     name = _device_name(config)
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"device: {name!r} cannot be used here: {reason}") from None
-    if device.type == "cpu":
-        keep_freed_memory()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise ConfigError(f"device: {name!r} cannot be used here: {unusable_because(name, error)}") from None
+    configure_process(threads=config.threads, deterministic=config.deterministic, device=device)
     return device
 
 
@@ -57,10 +53,6 @@ def start(config: Config) -> tuple[Processes, torch.device]:
         ConfigError: no such devices here.
         ProcessLostError: a process does not come.
     """
-    if config.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     # The kind alone: each of several processes touches no device but its own.
     kind, _, index = _device_name(config).partition(":")
     if index and config.devices * config.num_nodes > 1:
@@ -68,10 +60,7 @@ def start(config: Config) -> tuple[Processes, torch.device]:
     processes = join(kind, config.devices, config.num_nodes, config.process_timeout)
     if not isinstance(processes, ProcessGroup):
         return processes, select_device(config)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    if processes.device.type == "cpu":
-        keep_freed_memory()
+    configure_process(threads=config.threads, deterministic=config.deterministic, device=processes.device)
     return processes, processes.device
 
 

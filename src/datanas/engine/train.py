@@ -16,6 +16,7 @@ from datanas.engine.changes import flat
 from datanas.engine.config import Config
 from datanas.engine.evaluation import NETWORK_FILE, Evaluation, measure
 from datanas.engine.loop import run_job
+from datanas.engine.process import process_kept
 from datanas.engine.rebuild import dead_parts
 from datanas.engine.run import begin_run, load_run_config, taken_over
 from datanas.engine.setup import load_task, memory_errors
@@ -46,6 +47,7 @@ class TrainResult:
     dead_parts: str = ""
 
 
+@process_kept()
 def train(
     architecture: Architecture | str | Path | None = None,
     config: Config | Mapping[str, Any] | str | Path | None = None,

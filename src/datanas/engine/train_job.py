@@ -64,6 +64,7 @@ class TrainJob(Job):
         place(self.network, device)
         if config.sync_batch_norm:
             synchronise(self.network, processes)
+        self._reach = seeding.reach_of(self.network, task, is_compiled=settings.compile)
         self._processes = processes
         self._average = Averaging(processes, self.network)
         self._run: torch.nn.Module = self.network
@@ -89,7 +90,8 @@ class TrainJob(Job):
         epoch = step // self.steps_per_epoch
         set_drop_path(self.network, settings.drop_path * epoch / settings.epochs)
         own = self._processes.own_key
-        with seeding.keyed(self.config.seed, "train", step, *own), autocast(self.device, settings.precision):
+        keyed = seeding.keyed(self.config.seed, "train", step, *own, reach=self._reach)
+        with keyed, autocast(self.device, settings.precision):
             batch = self.task.batch(self._part, step)
             set_learning_rate(self._optimizer, self._rate(step) * self.task.rate(batch))
             loss = self.task.loss(self._run, batch)

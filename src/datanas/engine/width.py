@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from datanas.architecture import Architecture
@@ -54,9 +55,22 @@ def widest(macs_of: Callable[[int], int], bound: int, start: int = 1, setting: s
 @contextmanager
 def on_meta() -> Iterator[None]:
     """Run a block that builds modules without memory or numbers."""
-    with warnings.catch_warnings(), torch.device("meta"):
-        warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # half of one channel
+    with _Unfilled(), torch.device("meta"):
         yield
+
+
+class _Unfilled(TorchFunctionMode):
+    """Fills no tensors: there is nothing to fill, and of half of one channel torch warns that it holds nothing."""
+
+    _FILLS = (nn.init.uniform_, nn.init.normal_, nn.init.constant_, nn.init.kaiming_uniform_)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        if func in self._FILLS:
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
 
 
 def with_width(architecture: Architecture, config: Config, task: Task[Any]) -> Config:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from datanas import seeding
 from datanas.ops.gates import Gates
 from datanas.ops.kernels import own_kernels
 from datanas.ops.layout import layout_of
@@ -136,7 +137,8 @@ def set_drop_path(module: nn.Module, probability: float) -> None:
 
 
 def _dropped(output: Tensor, kept: Tensor) -> Tensor:
-    stays = torch.rand(output.shape[0], 1, 1, 1, device=output.device) < kept
+    generator = seeding.current(output.device)
+    stays = torch.rand(output.shape[0], 1, 1, 1, device=output.device, generator=generator) < kept
     return output * (stays / kept).to(output.dtype)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from io import BytesIO
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from datanas.architecture import Architecture
-from datanas.atomic import write_atomic
+from datanas.report.canvas import draw_all, save_picture
 from datanas.report.layout import (
     FAINT,
     FAMILIES,
@@ -18,7 +18,6 @@ from datanas.report.layout import (
     LABEL,
     LINE,
     PALE,
-    STYLE,
     TITLE,
     Panel,
     operation_family,
@@ -37,7 +36,7 @@ def draw_svg(architecture: Architecture, path: str | os.PathLike[str]) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    _draw(architecture, path, format="svg", metadata={"Date": None, "Creator": None})
+    save_picture(lambda: _figure(architecture), path, "svg")
 
 
 def draw_png(architecture: Architecture, path: str | os.PathLike[str], *, dpi: int = 150) -> None:
@@ -46,16 +45,13 @@ def draw_png(architecture: Architecture, path: str | os.PathLike[str], *, dpi: i
     Raises:
         StorageError: the file cannot be written.
     """
-    _draw(architecture, path, format="png", metadata={"Software": None}, dpi=dpi)
+    save_picture(lambda: _figure(architecture), path, "png", dpi)
 
 
-def _draw(architecture: Architecture, path: str | os.PathLike[str], **options: Any) -> None:
-    from matplotlib import rc_context
-
-    with rc_context(STYLE):
-        picture = BytesIO()
-        _figure(architecture).savefig(picture, **options)
-    write_atomic(Path(path), picture.getvalue())
+def draw_cells(architecture: Architecture, svg: Path, *, require_storage: bool = False) -> tuple[list[str], list[str]]:
+    """Draw all cells into an SVG file and a PNG file beside it, as far as that can be done; see `draw_all`."""
+    pictures = {svg: partial(draw_svg, architecture), svg.with_suffix(".png"): partial(draw_png, architecture)}
+    return draw_all(pictures, require_storage=require_storage)
 
 
 def _figure(architecture: Architecture) -> Any:

@@ -8,12 +8,11 @@ import math
 import os
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from io import BytesIO, StringIO
-from pathlib import Path
+from io import StringIO
 from typing import Any, TypeAlias
 
-from datanas.atomic import write_atomic
-from datanas.report.layout import FAINT, INK, LABEL, PALE, STYLE, TITLE, text_width, unmathed
+from datanas.report.canvas import save_picture
+from datanas.report.layout import FAINT, INK, LABEL, PALE, TITLE, text_width, unmathed
 
 Data: TypeAlias = Mapping[str, Any]
 
@@ -29,10 +28,7 @@ _METHOD = "#2f6db5"
 _BAND = "#f3e9d2"
 _ROW, _PLOT, _MARGIN = 0.28, 5.0, 0.25  # inches
 _LEGEND = ("mean of a method", "of a control", "one seed", "95 % interval", "95 % interval of ")
-_FORMATS: dict[str, dict[str, Any]] = {
-    ".svg": {"format": "svg", "metadata": {"Date": None, "Creator": None}},
-    ".png": {"format": "png", "metadata": {"Software": None}, "dpi": 150},
-}
+_DPI = 150
 
 
 def comparison_csv(data: Data) -> str:
@@ -122,15 +118,7 @@ def draw_comparison(data: Data, path: str | os.PathLike[str]) -> None:
         ValueError: the file's suffix is neither .svg nor .png.
         StorageError: the file cannot be written.
     """
-    from matplotlib import rc_context
-
-    suffix = Path(path).suffix.lower()
-    if suffix not in _FORMATS:
-        raise ValueError(f"{path}: a picture's name must end in {' or '.join(_FORMATS)}")
-    with rc_context(STYLE):
-        picture = BytesIO()
-        _figure(data).savefig(picture, **_FORMATS[suffix])
-    write_atomic(Path(path), picture.getvalue())
+    save_picture(lambda: _figure(data), path, dpi=_DPI)
 
 
 def _figure(data: Data) -> Any:

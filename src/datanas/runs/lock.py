@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
+import sys
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 from datanas.atomic import storage_errors
 from datanas.errors import RunInUseError
 
 _held: set[int] = set()
+_LOCKED_BYTE = 1 << 20
+"""On Windows a locked byte cannot be read, so it stands far behind what the file says."""
 
 
 def _drop_in_child() -> None:
@@ -22,11 +25,15 @@ def _drop_in_child() -> None:
     _held.clear()
 
 
-os.register_at_fork(after_in_child=_drop_in_child)
+if hasattr(os, "register_at_fork"):  # Windows forks nothing
+    os.register_at_fork(after_in_child=_drop_in_child)
 
 
 class Lock:
     """Holds the file `path`, with pid and host in it, until `release` or the end of this process.
+
+    The lock is the system's, so that of a dead process is free: flock, or on Windows a locked byte. Where Python has
+    neither, nothing is locked.
 
     Raises:
         RunInUseError: another process holds it.
@@ -35,20 +42,25 @@ class Lock:
 
     def __init__(self, path: Path) -> None:
         with storage_errors(path):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not _take(descriptor):
+                    holder = _holder(_read(descriptor))
+                    raise RunInUseError(
+                        f"{path.parent} is in use by {holder}; wait until it ends, or choose another --run.name"
+                    )
                 os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
-            except BlockingIOError:
-                holder = _holder(os.pread(descriptor, 4096, 0))
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                os.write(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
+            except RunInUseError:
                 os.close(descriptor)
-                raise RunInUseError(
-                    f"{path.parent} is in use by {holder}; wait until it ends, or choose another --run.name"
-                ) from None
+                raise
             except BaseException:
+                if os.name == "nt":  # which removes no file that is open
+                    os.close(descriptor)
                 path.unlink(missing_ok=True)
-                os.close(descriptor)
+                if os.name != "nt":
+                    os.close(descriptor)
                 raise
         self._descriptor = descriptor
         _held.add(descriptor)
@@ -64,9 +76,48 @@ class Lock:
             _held.discard(self._descriptor)
             with suppress(OSError):
                 os.ftruncate(self._descriptor, 0)
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            with suppress(OSError):
+                _let_go(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _take(descriptor: int) -> bool:
+    """Lock the file, if nobody else has; False where somebody has."""
+    if sys.platform == "win32":
+        msvcrt = import_module("msvcrt")
+        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _let_go(descriptor: int) -> None:
+    if sys.platform == "win32":
+        msvcrt = import_module("msvcrt")
+        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+        return
+    with suppress(ImportError):
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def _read(descriptor: int) -> bytes:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return os.read(descriptor, 4096)
 
 
 def _holder(content: bytes) -> str:

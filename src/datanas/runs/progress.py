@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, cast
+
+from datanas.console import Forgiving, Silence, is_terminal, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -44,7 +47,8 @@ class Progress:
         self._quiet = quiet
         self._done_before = done
         self._interval = interval
-        self._stream = sys.stderr if stream is None else stream
+        stream = sys.stderr if stream is None else stream
+        self._stream = cast(TextIO, Silence()) if stream is None else stream
         self._clock = clock
         self._started = self._last_line = clock()
         self._text = self._stage = ""
@@ -52,8 +56,9 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self._started = self._last_line = self._clock()
-        if not self._quiet and self._stream.isatty() and os.environ.get("TERM") != "dumb":
-            self._bar = _start_bar(self.name, self.total, self.done, self._stream)
+        if not self._quiet and _takes_bar(self._stream):
+            with suppress(Exception):  # a terminal that is not what it says
+                self._bar = _start_bar(self.name, self.total, self.done, cast(TextIO, Forgiving(self._stream)))
         return self
 
     def advance(self, steps: int = 1, text: str | None = None, stage: str | None = None) -> None:
@@ -72,21 +77,21 @@ class Progress:
             self._bar.update(task, completed=self.done, stage=self._stage, figures=_join(*self._pace(), self._text))
         elif not self._quiet and self._clock() - self._last_line >= self._interval:
             self._last_line = self._clock()
-            self._print(self._line(*self._pace()))
+            say(self._line(*self._pace()), self._stream)
 
     def message(self, line: str) -> None:
         """Print a line, above the bar where there is one."""
         if self._bar is not None:
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
         elif not self._quiet:
-            self._print(line)
+            say(line, self._stream)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.stop()
         elif not self._quiet:
             rate, _ = self._pace()
-            self._print(self._line(rate, f"elapsed {_duration(self._clock() - self._started)}"))
+            say(self._line(rate, f"elapsed {_duration(self._clock() - self._started)}"), self._stream)
 
     def _pace(self) -> tuple[str, str]:
         made, elapsed = self.done - self._done_before, self._clock() - self._started
@@ -98,10 +103,11 @@ class Progress:
     def _line(self, *pace: str) -> str:
         return _join(self.name, self._stage, f"step {self.done}/{self.total}", *pace, self._text)
 
-    def _print(self, line: str) -> None:
-        # A run does not end because nobody can hear of it.
-        with suppress(OSError):
-            print(line, file=self._stream, flush=True)
+
+def _takes_bar(stream: TextIO) -> bool:
+    """Whether a bar can be drawn: on a terminal, by one thread, since it takes standard output and error meanwhile."""
+    is_main = threading.current_thread() is threading.main_thread()
+    return is_main and is_terminal(stream) and os.environ.get("TERM") != "dumb"
 
 
 def _start_bar(name: str, total: int, done: int, stream: TextIO) -> Bar:

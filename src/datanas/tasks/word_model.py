@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from datanas import seeding
 from datanas.config import Section
 from datanas.ops.kernels import own_kernels
 from datanas.ops.linear_cross_entropy import linear_cross_entropy
@@ -134,4 +135,4 @@ def log_frequencies(text: Int64[Tensor, " n"], words: int) -> Float[Tensor, " wo
 
 
 def _mask(like: Tensor, rate: float, *shape: int) -> Tensor:
-    return like.new_empty(shape).bernoulli_(1 - rate).div_(1 - rate)
+    return like.new_empty(shape).bernoulli_(1 - rate, generator=seeding.current(like.device)).div_(1 - rate)
