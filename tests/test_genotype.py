@@ -157,12 +157,12 @@ def check_round_trip(architecture: Architecture, fields: dict[str, Any]) -> None
         ("range(2, 6), reduce=", "all, reduce=", r"^normal_concat: must be range\(first, end\).*got 'all'"),
         ("normal_concat=", "normal_conact=", r"^normal_conact: unknown; did you mean 'normal_concat'\?"),
         (", reduce_concat=range(2, 6)", "", r"^reduce_concat: missing"),
-        (", reduce_concat=", ", normal_concat=", r"^genotype(: not in Python|\[3\]: 'normal_concat' is there)"),
+        (", reduce_concat=", ", normal_concat=", r"^genotype(: cannot be read|\[3\]: 'normal_concat' is there)"),
         ("Genotype(", "Genotype(1, ", r"^genotype: must read Genotype\("),
         ("Genotype(", "Genotype(**{}, ", r"^genotype\[0\]: must be a name"),
         ("Genotype(", "Gene(", r"^genotype: must read Genotype\("),
-        ("Genotype(", "1; Genotype(", r"^genotype: must read Genotype\("),
-        ("Genotype(", "Genotype((", r"^genotype: not in Python's syntax"),
+        ("Genotype(", "Genotype((", r"^genotype: a bracket or quote is not closed"),
+        ("normal=[", "normal=[,", r"^genotype: cannot be read near"),
     ],
 )
 def test_faults_name_the_place(old: str, new: str, message: str) -> None:

@@ -16,8 +16,8 @@ from datanas.network import Network, build_network, space_of, task_settings
 from datanas.tasks import tasks
 
 
-def profile(
-    architecture: Architecture,
+def profile_run(
+    run: Path,
     channels: int | None = None,
     cells: int | None = None,
     classes: int | None = None,
@@ -26,6 +26,61 @@ def profile(
     batch: int = 1,
     device: str = "auto",
     max_macs: str | int | None = None,
+) -> str:
+    """As `profile`, of the network that a run trained, or that the recipe of a search would train.
+
+    Whatever is given wins over the run's settings. No data are read: `data.json` says how many classes there were and
+    how large an example; of a run that has none the task's usual ones are taken.
+
+    Raises:
+        CheckpointError, ConfigError: no run folder, or a value out of range.
+        ArchitectureError: the architecture cannot be rebuilt.
+    """
+    architecture = find_architecture(run)
+    config = as_trained(load_run_config(run), architecture)
+    bound = max_macs
+    if bound is None and channels is None and not (run / NETWORK_FILE).is_file():
+        bound = config.train.max_macs  # of a search: how wide that makes the network has not been found yet
+    if channels is None and bound is None:
+        channels = config.train.channels
+    options = config.task.model_dump()
+    shape, outputs = recorded_sizes(run)
+    in_channels = shape[0] if shape is not None and len(shape) == 3 else None
+    if size is None and shape is not None and len(shape) == 3:
+        sides: tuple[int, int] | None = (shape[1], shape[2])
+    else:
+        sides = None if size is None else (size, size)
+    return profile(
+        architecture,
+        channels,
+        config.train.cells if cells is None else cells,
+        outputs if classes is None else classes,
+        sides,
+        batch=batch,
+        device=device,
+        max_macs=bound,
+        task=config.task.name,
+        options=options if stem is None else {**options, "stem": stem},
+        in_channels=in_channels,
+        pooling_norm=config.train.pooling_norm,
+    )
+
+
+def profile(
+    architecture: Architecture,
+    channels: int | None = None,
+    cells: int | None = None,
+    classes: int | None = None,
+    size: int | tuple[int, int] | None = None,
+    stem: str | None = None,
+    batch: int = 1,
+    device: str = "auto",
+    max_macs: str | int | None = None,
+    *,
+    task: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    in_channels: int | None = None,
+    pooling_norm: bool = False,
 ) -> str:
     """Parameters, multiply-adds, latency and memory of the network, as text.
 
