@@ -10,9 +10,10 @@ import torch
 
 from datanas.architecture import Architecture
 from datanas.engine.config import Config, as_trained
+from datanas.engine.fit import require_search, require_training
 from datanas.engine.loop import Job
 from datanas.engine.search import SearchJob
-from datanas.engine.setup import load_task, memory_errors, select_device
+from datanas.engine.setup import load_table, load_task, memory_errors, select_device
 from datanas.engine.starting import starting_weights
 from datanas.engine.train_job import TrainJob
 from datanas.engine.width import with_width
@@ -33,8 +34,10 @@ _LABEL, _WIDTH = 20, 110
 
 def estimate_search(config: Config) -> str:
     """Parameters, expected multiply-adds, memory, one measured step and the estimated time of a whole search."""
+    require_search(config)
     with memory_errors():
         device = select_device(config)
+        load_table(config)
         job = SearchJob(config, load_task(config, device), device)
         step, measure = measure_job(job, device)
     settings = config.search
@@ -54,11 +57,12 @@ def estimate_search(config: Config) -> str:
 def estimate_train(config: Config, architecture: Architecture) -> str:
     """Parameters, multiply-adds, memory, one measured step and the estimated time of a whole training."""
     config = as_trained(config, architecture)
+    require_training(config, architecture)
     with memory_errors():
         device = select_device(config)
+        start = starting_weights(config)
         task = load_task(config, device)
         config = with_width(architecture, config, task)
-        start = starting_weights(config)
         job = TrainJob(config, architecture, task, device, start=start)
         step, measure = measure_job(job, device)
     measured = -(-config.train.epochs // config.train.validate_every)

@@ -17,6 +17,7 @@ from datanas.distributed import Processes
 from datanas.engine.changes import changed_facts, changed_settings, facts
 from datanas.engine.config import Config, as_trained, lay_over, resolve
 from datanas.engine.data_record import DATA_FILE, data_line, data_record
+from datanas.engine.fit import require_search, require_training
 from datanas.engine.setup import start
 from datanas.engine.width import keep_width
 from datanas.errors import CheckpointError, ConfigError, DataError, StorageError
@@ -203,6 +204,9 @@ def begin_run(
     settings = load_run_config(resume) if config is None and resume is not None else resolve(config or {})
     if architecture is not None:
         settings = as_trained(settings, architecture)
+        require_training(settings, architecture)
+    elif kind == "search":
+        require_search(settings)
     processes, device = start(settings)
     run = Run(settings, kind, device, processes)
     folder: RunFolder | None = None
