@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
 import textwrap
 import time
+from collections.abc import Callable
 from itertools import count
 
 import torch
@@ -13,6 +15,8 @@ from datanas.engine.config import Config, as_trained
 from datanas.engine.fit import require_search, require_training
 from datanas.engine.loop import Job
 from datanas.engine.search import SearchJob
+from datanas.engine.sections import GapConfig
+from datanas.engine.selection import FINALISTS, FIRST_EXAMPLES
 from datanas.engine.setup import load_table, load_task, memory_errors, select_device
 from datanas.engine.starting import starting_weights
 from datanas.engine.train_job import TrainJob
@@ -21,6 +25,10 @@ from datanas.hardware import count_macs, count_parameters, median_seconds, peak_
 from datanas.tasks.base import Part
 
 WARM_UP, REPEATS = 2, 3
+PATIENCE = 8.0
+"""Seconds after which no further step is measured."""
+FEW_EXAMPLES = 100
+"""On which the gap is measured at least; a twentieth of a large part."""
 FEW_ALPHA_STEPS = 200
 """Below so many, a search is warned that P hardly moves."""
 FLAT = 0.3
@@ -79,17 +87,66 @@ def estimate_train(config: Config, architecture: Architecture) -> str:
 
 
 def measure_job(job: Job, device: torch.device) -> tuple[float, float]:
-    """Seconds of a step, and of the measurements after an epoch; the job is thrown away afterwards."""
+    """Seconds of a step, and of the measurements after an epoch; the job is thrown away afterwards.
+
+    Where a step takes seconds one or two are enough, for what a first step costs besides is then little. The gap is
+    measured on few examples, and its time is that of all in proportion.
+    """
     steps = count(max(0, job.epochs * job.steps_per_epoch - job.steps_per_epoch))
 
     def turn() -> None:
         for _ in range(job.turn):
             job.step(next(steps))
 
-    step = median_seconds(turn, device, warm_up=WARM_UP, repeats=REPEATS) / job.turn
+    step = _patient_seconds(turn, device) / job.turn
+    share = _measure_less(job) if isinstance(job, SearchJob) else 1.0
     start = time.perf_counter()
     job.end_epoch(job.epochs, {"loss": 0.0})
-    return step, time.perf_counter() - start
+    return step, (time.perf_counter() - start) / share
+
+
+def _patient_seconds(call: Callable[[], None], device: torch.device) -> float:
+    """The median time of REPEATS calls after WARM_UP, or of those that were made when PATIENCE was over.
+
+    The first call counts only where no other was made.
+    """
+    start = time.perf_counter()
+    seconds: list[float] = []
+    while len(seconds) < WARM_UP + REPEATS and (not seconds or time.perf_counter() - start < PATIENCE):
+        seconds.append(median_seconds(call, device, warm_up=0, repeats=1))
+    return statistics.median(seconds[min(WARM_UP, len(seconds) - 1) :])
+
+
+def _measure_less(job: SearchJob) -> float:
+    """Let a search measure on few examples from now on; returns which share of its work is left.
+
+    The work is counted in examples that pass through a child: the supernet, every child that is drawn, the child that
+    is kept twice, and the batches that statistics are re-estimated from. Candidates of the rule `best_sample` come on
+    top.
+    """
+    gap, batch = job.config.search.gap, job.config.search.batch_size
+    available = len(job.task.chosen().get("alpha", ())) or None
+    whole = min(gap.examples or available or FEW_EXAMPLES, available or gap.examples or FEW_EXAMPLES)
+    examples = max(FEW_EXAMPLES, whole // 20)
+    few = gap.model_copy(update={"examples": examples, "children": 2, "statistics_batches": 1})
+    if whole <= 2 * FEW_EXAMPLES:
+        return 1.0
+
+    def work(settings: GapConfig, examples: int, candidates: int) -> int:
+        statistics_of_one = settings.statistics_batches * batch
+        measured = (settings.children + 3) * examples + (settings.children + 1) * statistics_of_one
+        if job.sampler.rule != "best_sample":
+            return measured
+        finalists = min(candidates, FINALISTS)
+        first = min(FIRST_EXAMPLES, available or FIRST_EXAMPLES) * candidates if candidates > finalists else 0
+        return measured + first + finalists * (examples + statistics_of_one)
+
+    candidates = job.sampler.derivation.candidates
+    share = work(few, examples, min(candidates, 2)) / work(gap, whole, candidates)
+    job.sampler.derivation = job.sampler.derivation.model_copy(update={"candidates": min(candidates, 2)})
+    search = job.config.search.model_copy(update={"gap": few})
+    job.config = job.config.model_copy(update={"search": search})
+    return share
 
 
 def _times(job: Job, step: float, measure: float, measured: int, device: torch.device) -> list[str]:
@@ -97,7 +154,7 @@ def _times(job: Job, step: float, measure: float, measured: int, device: torch.d
     seconds = total * step + measured * measure
     return [
         f"memory              {peak_memory(device) / 2**30:.2f} GiB at the highest point so far ({device})",
-        f"one step            {step:.3f} s, median of {REPEATS} after {WARM_UP}",
+        f"one step            {step:.3f} s, median of {REPEATS} after {WARM_UP}, or of fewer where they take long",
         f"measuring           {measure:.1f} s, {measured} times",
         f"whole run           {total:,} steps in {job.epochs} epochs, about {_clock(seconds)} h",
     ]

@@ -21,7 +21,7 @@ from datanas.engine.fit import require_search, require_training
 from datanas.engine.setup import start
 from datanas.engine.width import keep_width
 from datanas.errors import CheckpointError, ConfigError, DataError, StorageError
-from datanas.paths import is_file, shown
+from datanas.paths import is_file, is_folder, shown
 from datanas.published import run_folder
 from datanas.runs.checkpoint import (
     decode_checkpoint,
@@ -215,7 +215,10 @@ def begin_run(
         nonlocal folder
         path = None if resume is None else Path(resume)
         if path is None:
+            is_folder(settings.run.root, StorageError)
             path = _standing(settings)
+        elif not is_file(path / "config.yaml", CheckpointError):
+            raise CheckpointError(f"not a run folder: no config.yaml in {shown(path)}")
         changed: dict[str, Any] = {}
         config = settings
         if path is None:
