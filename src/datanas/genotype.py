@@ -31,6 +31,8 @@ RECURRENT_PRIMITIVES = ("none", "tanh", "relu", "sigmoid", "identity")
 
 _LONGEST = 100_000
 """Characters of a genotype; the largest that are published have some 2,000."""
+_TRIED = 100
+"""Beginnings of a genotype, from the last, among which a whole one is looked for."""
 _BEGINNING = re.compile(r"\bGenotype\s*\(|\{\s*['\"](?:normal|reduce|recurrent)(?:_concat)?['\"]\s*:")
 """DARTS' namedtuple, or the mapping of the same fields that AutoDL-Projects prints."""
 _WANTED = (
@@ -88,14 +90,14 @@ def read_genotype(text: str, primitives: Sequence[str] | None = None) -> tuple[s
     if not places:
         cells = [text] if text.lstrip().startswith("|") else find_cells(text)
         if cells:
-            _tell_last(len(cells))
+            _tell_last(cells)
             return "nasbench201", {"cell": read_cell(cells[-1], primitives)}
         raise ArchitectureError(_WANTED)
-    whole = [found for place in places if (found := _whole(text, place)) is not None]
-    if not whole:
+    whole = next((found for place in places[:-_TRIED:-1] if (found := _whole(text, place)) is not None), None)
+    if whole is None:
         raise ArchitectureError("genotype: a bracket or quote is not closed")
-    _tell_last(len(whole))
-    fields = _read_fields(whole[-1])
+    _tell_last(places)
+    fields = _read_fields(whole)
     form = next((form for form in _FORMS if not form.groups.keys().isdisjoint(fields)), _FORMS[0])
     check_keys(fields, [field for pair in form.groups.items() for field in pair])
     nodes = {group: _read_nodes(fields[group], group, form.entries) for group in form.groups}
@@ -135,9 +137,9 @@ def print_genotype(cells: Mapping[str, Cell]) -> str:
     return f"Genotype({', '.join(parts)})"
 
 
-def _tell_last(count: int) -> None:
-    if count > 1:
-        warnings.warn(f"the text holds {count} genotypes; the last one is taken", stacklevel=4)
+def _tell_last(found: Sequence[object]) -> None:
+    if len(found) > 1:
+        warnings.warn(f"the text holds {len(found)} genotypes; the last whole one is taken", stacklevel=4)
 
 
 def _whole(text: str, start: int) -> str | None:

@@ -15,7 +15,6 @@ from pydantic import Field, field_validator, model_validator
 from datanas.config import Section, apply_overrides, merge, read_yaml, validate
 from datanas.engine.changes import flat
 from datanas.engine.config import Config, resolve, typed_recipe, with_overrides
-from datanas.engine.fit import require_search
 from datanas.engine.sections import RunConfig
 from datanas.errors import ConfigError, nearest
 
@@ -232,10 +231,9 @@ def resolve_comparison(
     faults = []
     for name in config.methods:
         try:
-            require_search(config.method(name, config.seeds[0]))
+            config.method(name, config.seeds[0])
         except ConfigError as error:
-            lines = str(error).splitlines()
-            faults += [line if line.startswith("methods.") else f"methods.{name}: {line}" for line in lines]
+            faults.append(str(error))
     if faults:
         raise ConfigError("\n".join(faults))
     if config.has_table == config.retrain:

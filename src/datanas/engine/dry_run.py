@@ -10,25 +10,27 @@ from itertools import count
 
 import torch
 
+from datanas import seeding
 from datanas.architecture import Architecture
 from datanas.engine.config import Config, as_trained
 from datanas.engine.fit import require_search, require_training
+from datanas.engine.gap import re_estimated
 from datanas.engine.loop import Job
 from datanas.engine.search import SearchJob
-from datanas.engine.sections import GapConfig
 from datanas.engine.selection import FINALISTS, FIRST_EXAMPLES
 from datanas.engine.setup import load_table, load_task, memory_errors, select_device
 from datanas.engine.starting import starting_weights
 from datanas.engine.train_job import TrainJob
 from datanas.engine.width import with_width
-from datanas.hardware import count_macs, count_parameters, median_seconds, peak_memory
+from datanas.hardware import count_macs, count_parameters, median_seconds, peak_memory, synchronize
+from datanas.ops.gates import host_gates
 from datanas.tasks.base import Part
 
 WARM_UP, REPEATS = 2, 3
 PATIENCE = 8.0
 """Seconds after which no further step is measured."""
-FEW_EXAMPLES = 100
-"""On which the gap is measured at least; a twentieth of a large part."""
+FEW_EXAMPLES = 250
+"""On which the gap is measured as it stands; on more, a child is measured on as many or on an eighth."""
 FEW_ALPHA_STEPS = 200
 """Below so many, a search is warned that P hardly moves."""
 FLAT = 0.3
@@ -89,8 +91,8 @@ def estimate_train(config: Config, architecture: Architecture) -> str:
 def measure_job(job: Job, device: torch.device) -> tuple[float, float]:
     """Seconds of a step, and of the measurements after an epoch; the job is thrown away afterwards.
 
-    Where a step takes seconds one or two are enough, for what a first step costs besides is then little. The gap is
-    measured on few examples, and its time is that of all in proportion.
+    Where a step takes seconds one or two are enough, for what a first step costs besides is then little. Of a gap on
+    many examples the parts are measured that it consists of, and their times added up.
     """
     steps = count(max(0, job.epochs * job.steps_per_epoch - job.steps_per_epoch))
 
@@ -99,10 +101,11 @@ def measure_job(job: Job, device: torch.device) -> tuple[float, float]:
             job.step(next(steps))
 
     step = _patient_seconds(turn, device) / job.turn
-    share = _measure_less(job) if isinstance(job, SearchJob) else 1.0
+    if isinstance(job, SearchJob) and (measured := _gap_examples(job)) > FEW_EXAMPLES:
+        return step, _gap_seconds(job, measured, device)
     start = time.perf_counter()
     job.end_epoch(job.epochs, {"loss": 0.0})
-    return step, (time.perf_counter() - start) / share
+    return step, time.perf_counter() - start
 
 
 def _patient_seconds(call: Callable[[], None], device: torch.device) -> float:
@@ -117,36 +120,40 @@ def _patient_seconds(call: Callable[[], None], device: torch.device) -> float:
     return statistics.median(seconds[min(WARM_UP, len(seconds) - 1) :])
 
 
-def _measure_less(job: SearchJob) -> float:
-    """Let a search measure on few examples from now on; returns which share of its work is left.
+def _gap_examples(job: SearchJob) -> int:
+    """On how many examples of the alpha part the gap is measured."""
+    wanted, there = job.config.search.gap.examples, len(job.task.chosen().get("alpha", ()))
+    return min(wanted or there, there or wanted or 0)
 
-    The work is counted in examples that pass through a child: the supernet, every child that is drawn, the child that
-    is kept twice, and the batches that statistics are re-estimated from. Candidates of the rule `best_sample` come on
-    top.
+
+def _gap_seconds(job: SearchJob, examples: int, device: torch.device) -> float:
+    """Seconds of the measurements after the last epoch, from one child on a part of the examples.
+
+    The gap is the supernet, the children that are drawn and the child that is kept, the latter twice; all but the
+    supernet and one of these with statistics re-estimated. The rule `best_sample` measures its candidates likewise.
     """
-    gap, batch = job.config.search.gap, job.config.search.batch_size
-    available = len(job.task.chosen().get("alpha", ())) or None
-    whole = min(gap.examples or available or FEW_EXAMPLES, available or gap.examples or FEW_EXAMPLES)
-    examples = max(FEW_EXAMPLES, whole // 20)
-    few = gap.model_copy(update={"examples": examples, "children": 2, "statistics_batches": 1})
-    if whole <= 2 * FEW_EXAMPLES:
-        return 1.0
-
-    def work(settings: GapConfig, examples: int, candidates: int) -> int:
-        statistics_of_one = settings.statistics_batches * batch
-        measured = (settings.children + 3) * examples + (settings.children + 1) * statistics_of_one
-        if job.sampler.rule != "best_sample":
-            return measured
-        finalists = min(candidates, FINALISTS)
-        first = min(FIRST_EXAMPLES, available or FIRST_EXAMPLES) * candidates if candidates > finalists else 0
-        return measured + first + finalists * (examples + statistics_of_one)
-
+    gap, seed = job.config.search.gap, job.config.seed
+    part = max(FEW_EXAMPLES, examples // 8)
+    with torch.no_grad():
+        draw = job.sampler.draw(1.0, seeding.generator(seed, "dry run"))
+    child = job.supernet.child(host_gates(draw.gates, device))
+    batches = [job.task.batch("weights", 0)]
+    start = time.perf_counter()
+    with re_estimated(job.supernet, job.task, child, batches):
+        synchronize(device)
+        between = time.perf_counter()
+        job.task.evaluate(child, "alpha", part)
+        synchronize(device)
+        end = time.perf_counter()
+    one_of_all = (end - between) * examples / part
+    statistics_of_one = (between - start) * gap.statistics_batches
+    total = (gap.children + 3) * one_of_all + (gap.children + 1) * statistics_of_one
+    if job.sampler.rule != "best_sample":
+        return total
     candidates = job.sampler.derivation.candidates
-    share = work(few, examples, min(candidates, 2)) / work(gap, whole, candidates)
-    job.sampler.derivation = job.sampler.derivation.model_copy(update={"candidates": min(candidates, 2)})
-    search = job.config.search.model_copy(update={"gap": few})
-    job.config = job.config.model_copy(update={"search": search})
-    return share
+    finalists = min(candidates, FINALISTS)
+    first = candidates * one_of_all * min(1.0, FIRST_EXAMPLES / examples) if candidates > finalists else 0.0
+    return total + first + finalists * (one_of_all + statistics_of_one)
 
 
 def _times(job: Job, step: float, measure: float, measured: int, device: torch.device) -> list[str]:
