@@ -159,7 +159,7 @@ def test_an_architecture_is_taken_from_files_folders_and_texts(content: str, tmp
         ("gone.json", ConfigError, "architecture gone.json: no such file"),
         (TEXT[:200], ArchitectureError, "genotype: a bracket or quote is not closed"),
         ("{", ArchitectureError, "not JSON"),
-        ("some\nlines", ArchitectureError, "not JSON"),
+        ("some\nlines", ArchitectureError, "neither an architecture in JSON nor a genotype"),
         (Path("x" * 300), ArchitectureError, "File name too long"),
     ],
 )

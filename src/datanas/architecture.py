@@ -158,8 +158,11 @@ class Architecture:
             ArchitectureError: the text holds none, or a wrong one.
         """
         text = text.removeprefix("\ufeff")
-        if holds_genotype(text) and (is_mapping(text) or not text.lstrip().startswith(("{", "["))):
+        is_document = text.lstrip().startswith(("{", "["))
+        if holds_genotype(text) and (is_mapping(text) or not is_document):
             return cls.from_genotype(text)
+        if not is_document:
+            raise ArchitectureError("neither an architecture in JSON nor a genotype")
         return cls.from_json(text)
 
     def save(self, path: str | os.PathLike[str]) -> None:

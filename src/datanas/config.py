@@ -97,7 +97,7 @@ def _explain(model: type[BaseModel], fault: dict[str, Any], path: str) -> str:
                 return f"{where}: {wanted}"
         case _:
             wanted = str(fault["msg"]).replace("Input should be", "must be")
-    return f"{where}: {wanted}, got {fault['input']!r}"
+    return f"{where}: {wanted}, got {shown(repr(fault['input']))}"
 
 
 def _fields(model: type[BaseModel], location: Sequence[str]) -> list[str]:
@@ -139,7 +139,7 @@ class Written(str):
         try:
             found = yaml.load(self, Loader=_WrittenLoader)
             return parse_yaml(self) if isinstance(found, Written) else found
-        except (yaml.YAMLError, ValueError):
+        except (yaml.YAMLError, ValueError, RecursionError):
             return str(self)
 
 
@@ -195,18 +195,13 @@ def typed(annotation: Any, value: Any) -> Any:
             return None if not value and Path in options and type(None) in options else str(value)
         value = found
     if isinstance(value, Mapping):
-        model = next((each for each in options if isinstance(each, type) and issubclass(each, BaseModel)), None)
-        if model is not None:
-            fields = model.model_fields
-            return {
-                str(name) if isinstance(name, Written) else name: typed(
-                    fields[name].annotation if name in fields else Any, each
-                )
-                for name, each in value.items()
-            }
-        of_values = next((get_args(each)[1] for each in options if get_origin(each) is dict), Any)
+        fields = next(
+            (each.model_fields for each in options if isinstance(each, type) and issubclass(each, BaseModel)), {}
+        )
+        others = next((get_args(each)[1] for each in options if get_origin(each) is dict), Any)
+        keys = {name: str(name) if isinstance(name, Written) else name for name in value}
         return {
-            str(name) if isinstance(name, Written) else name: typed(of_values, each) for name, each in value.items()
+            key: typed(fields[key].annotation if key in fields else others, value[name]) for name, key in keys.items()
         }
     if isinstance(value, list):
         return [typed(_item(options, place), each) for place, each in enumerate(value)]
