@@ -57,14 +57,6 @@ def test_another_task_is_trained_as_that_task_is(run: Path, settings: dict[str, 
     assert "train" not in with_recipe_of(run, {"task": {"name": "fewshot"}}, {})
 
 
-def test_a_recipe_of_its_own_is_completed_by_whole_sections(run: Path) -> None:
-    config = resolve(with_recipe_of(run, {"train": {"epochs": 2}}, {}, is_whole=True))
-    assert (config.train.epochs, config.train.channels, config.seed) == (2, 36, 0)
-    assert (config.data, config.task) == (resolve(RECIPE).data, resolve(RECIPE).task)
-    whole = {"data": {"name": "photos"}, "task": {"name": "classification"}, "train": {"epochs": 2}}
-    assert resolve(with_recipe_of(run, whole, {}, is_whole=True)) == resolve(whole)
-
-
 @pytest.mark.parametrize("given", ["darts_v2", "x" * 300, "{", "a\0b", architecture("darts_v2")])
 def test_of_anything_else_nothing_is_taken_over(given: Any) -> None:
     assert with_recipe_of(given, {"seed": 5}, {}) == {"seed": 5}

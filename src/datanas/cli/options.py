@@ -59,7 +59,7 @@ def resolve_options(
     """The configuration of a recipe, or of a run that is resumed, with the command line laid on top.
 
     Args:
-        source: what is trained; where it is a run folder, that run's recipe holds as far as there is no other.
+        source: what is trained; where it is a run folder, that run's recipe holds where no other is given.
 
     Raises:
         ConfigError: as `datanas.engine.config.resolve`.
@@ -105,10 +105,10 @@ def _given(
             raise CheckpointError(f"not a run folder: no config.yaml in {shown(resume)}")
     raw = {} if recipe is None else read_yaml(recipe)
     settings = parse_overrides(overrides)
-    if source is not None and resume is None:
+    if source is not None and recipe is None:
         from datanas.engine.run import with_recipe_of
 
-        raw = with_recipe_of(source, raw, dict(settings), is_whole=recipe is not None)
+        raw = with_recipe_of(source, raw, dict(settings))
     if seed is not None:
         settings.append(("seed", seed))
     if plugin:

@@ -256,25 +256,20 @@ def load_run_config(run: str | Path) -> Config:
 
 _OF_THE_PLACE = ("run", "truth", "devices", "num_nodes", "strategy", "process_timeout")
 """What a training does not take over from the run whose architecture it trains: where it is, who makes it."""
-_OF_THE_TASK = ("data", "task", "train", "plugins")
-"""What it takes over beside a recipe of its own, as far as that has no such section."""
 
 
 def with_recipe_of(
     source: Architecture | str | Path,
     recipe: Mapping[str, Any],
     settings: Mapping[str, Any],
-    *,
-    is_whole: bool = False,
 ) -> dict[str, Any]:
-    """The recipe of a training, completed by that of the run whose architecture is trained.
+    """What is asked for of a training, laid over the recipe of the run whose architecture is trained.
 
     Args:
         source: what is trained; only of a run folder there is anything to take over.
         recipe: what is asked for; it lies on top.
         settings: what is asked for besides, by dotted names. Where it or the recipe names another task, the run's way
             of training is not taken over: that of the other task holds.
-        is_whole: whether `recipe` is a recipe of its own, of which only whole sections may be wanting.
 
     Raises:
         CheckpointError, ConfigError: the run's recipe cannot be read.
@@ -284,11 +279,8 @@ def with_recipe_of(
         return dict(recipe)
     before = load_run_config(folder).model_dump(mode="json")
     task = settings.get("task.name") or settings.get("task") or _named(recipe.get("task"))
-    if is_whole:
-        found = {name: before[name] for name in _OF_THE_TASK if recipe.get(name) is None or _is_open(name, recipe)}
-    else:
-        found = {name: value for name, value in before.items() if name not in _OF_THE_PLACE}
-        found["run"] = {name: value for name, value in before["run"].items() if name not in ("root", "name")}
+    found = {name: value for name, value in before.items() if name not in _OF_THE_PLACE}
+    found["run"] = {name: value for name, value in before["run"].items() if name not in ("root", "name")}
     if task not in (None, before["task"]["name"]):
         found = {name: value for name, value in found.items() if name not in ("train", "search", "space", "sampler")}
     return lay_over(found, recipe)
@@ -296,12 +288,6 @@ def with_recipe_of(
 
 def _named(section: object) -> object:
     return section.get("name") if isinstance(section, Mapping) else section
-
-
-def _is_open(section: str, recipe: Mapping[str, Any]) -> bool:
-    """Whether a recipe has settings of a data set or task that it does not name."""
-    given = recipe[section]
-    return section in ("data", "task") and isinstance(given, Mapping) and "name" not in given
 
 
 def load_job_state(run: Path, kind: str, step: int | None = None) -> tuple[int, dict[str, Any]]:

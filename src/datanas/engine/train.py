@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import save
 
 from datanas.architecture import Architecture
-from datanas.config import read_yaml
 from datanas.engine.config import Config
 from datanas.engine.evaluation import NETWORK_FILE, Evaluation, measure
 from datanas.engine.loop import run_job
@@ -56,8 +55,8 @@ def train(
 
     Args:
         architecture: an Architecture, the path of its file or of a run folder, its genotype, or the name of a published
-            one; may be left out when resuming. Of a run folder that run's recipe holds: a mapping lies over it, and
-            what a recipe's path has no section for of data, task and train is taken from it.
+            one; may be left out when resuming. Of a run folder that run's recipe holds, under what a mapping says; a
+            recipe's path stands alone.
         config: a recipe's path, a mapping of sections, or a Config; may be left out when resuming.
         resume: a run folder to go on with.
         quiet: no progress on stderr.
@@ -76,10 +75,8 @@ def train(
         given = Path(resume) / "architecture.json"
     assert given is not None
     chosen = find_architecture(given)
-    if resume is None and not isinstance(config, Config):
-        is_whole = isinstance(config, str | Path)
-        recipe = read_yaml(config) if isinstance(config, str | Path) else config or {}
-        config = with_recipe_of(given, recipe, {}, is_whole=is_whole)
+    if resume is None and (config is None or isinstance(config, Mapping)):
+        config = with_recipe_of(given, config or {}, {})
     beginning = begin_run(config, "train", resume, architecture=chosen, allow_topology_change=allow_topology_change)
     with chosen.naming_file(), beginning as run:
         with memory_errors(), run.processes.together():
