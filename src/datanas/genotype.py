@@ -88,12 +88,12 @@ def read_genotype(text: str, primitives: Sequence[str] | None = None) -> tuple[s
     text = text.removeprefix("\ufeff")
     places = [match.start() for match in _BEGINNING.finditer(text)]
     if not places:
-        cells = [text] if text.lstrip().startswith("|") else find_cells(text)
-        if cells:
-            _tell_last(cells)
-            return "nasbench201", {"cell": read_cell(cells[-1], primitives)}
+        strings = [text] if text.lstrip().startswith("|") else find_cells(text)
+        if strings:
+            _tell_last(strings)
+            return "nasbench201", {"cell": read_cell(strings[-1], primitives)}
         raise ArchitectureError(_WANTED)
-    whole = next((found for place in places[:-_TRIED:-1] if (found := _whole(text, place)) is not None), None)
+    whole = next(filter(None, (_whole(text, place) for place in places[:-_TRIED:-1])), None)
     if whole is None:
         raise ArchitectureError("genotype: a bracket or quote is not closed")
     _tell_last(places)
