@@ -223,7 +223,7 @@ class TestFiles:
         with pytest.raises(ArchitectureError, match=r"a\.json: schema: must be"):
             Architecture.load(tmp_path / "a.json")
         (tmp_path / "a.json").write_bytes(b"\x89PNG")
-        with pytest.raises(ArchitectureError, match=r"a\.json: not text: invalid start byte at byte 0"):
+        with pytest.raises(ArchitectureError, match=r"a\.json: not text in UTF-8: byte 0 is 0x89"):
             Architecture.load(tmp_path / "a.json")
         with pytest.raises(ArchitectureError, match="directory"):
             Architecture.load(tmp_path)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from datanas.comparison.config import resolve_comparison
-from datanas.config import apply_overrides, merge, parse_overrides, parse_yaml, read_yaml
+from datanas.config import Written, apply_overrides, merge, parse_overrides, parse_yaml, read_yaml
 from datanas.engine.config import Config, resolve
 from datanas.errors import ConfigError
 
@@ -52,15 +52,12 @@ def test_values_are_read_as_yaml_1_2(text: str, value: object) -> None:
 def test_both_forms_of_an_override_are_read() -> None:
     tokens = ["--sampler.samples", "7", "--search.split=2:1", "--train.drop-path", "-1", "--run.name=a=b"]
     assert parse_overrides(tokens) == [
-        ("sampler.samples", 7),
+        ("sampler.samples", "7"),
         ("search.split", "2:1"),
-        ("train.drop_path", -1),
+        ("train.drop_path", "-1"),
         ("run.name", "a=b"),
     ]
-
-
-def test_an_override_that_is_no_yaml_is_text() -> None:
-    assert parse_overrides(["--run.name", "[a"]) == [("run.name", "[a")]
+    assert all(type(value) is Written for _, value in parse_overrides(tokens))
 
 
 @pytest.mark.parametrize(
@@ -279,7 +276,7 @@ def test_an_empty_recipe_is_the_defaults(tmp_path: Path) -> None:
     [
         (b"- a\n- b\n", "must be a mapping of sections, got list"),
         (b"a: [1\n", "not YAML"),
-        (b"a: \xff\n", "not YAML"),
+        (b"a: \xff\n", "not text in UTF-8: byte 3 is 0xff"),
         (b"!!python/object/apply:os.getcwd []\n", "not YAML"),
     ],
 )
@@ -307,3 +304,81 @@ def test_every_recipe_resolves(recipe: Path) -> None:
         return
     raw["data"] = raw["data"] if raw["data"]["name"].startswith("photo") else {**raw["data"], "root": "."}
     assert resolve(raw).data.name == raw["data"]["name"]
+
+
+TEXTS = ["1", "20240101", "2024-01-01", "007", "1e5", "1.10", "no", "true", "#1", "~", "null", "a: b", "[a", "12:30"]
+
+
+def given(*tokens: str) -> Config:
+    """A configuration of the command line alone."""
+    return resolve({}, parse_overrides(tokens))
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_text_is_taken_as_it_is_written(text: str) -> None:
+    assert given("--run.name", text).run.name == text
+    assert given("--data.name", "folder", "--data.root", text).data.root == Path(text)  # type: ignore[attr-defined]
+    assert given("--train.start_from", text).train.start_from == Path(text)
+
+
+@pytest.mark.parametrize("text", ["1", "20240101", "2024-01-01", "007", "1e5", "1.10", "no", "true", "12:30"])
+def test_a_recipe_s_text_is_taken_as_it_is_written(text: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"run: {{name: {text}}}\ndata: {{name: folder, root: {text}}}\n")
+    config = resolve(recipe)
+    assert (config.run.name, config.data.root) == (text, Path(text))  # type: ignore[attr-defined]
+
+
+def test_a_recipe_s_null_and_quotes_mean_what_yaml_says(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("run: {name: null}\ntruth: {table: ~, metric: 'null'}\n")
+    config = resolve(tmp_path / "recipe.yaml")
+    assert (config.run.name, config.truth.table, config.truth.metric) == (None, None, "null")
+
+
+def test_what_is_no_text_is_read_as_yaml() -> None:
+    config = given("--search.examples", "null", "--search.weights.nesterov", "yes", "--search.alpha.betas", "[0.5, .9]")
+    assert (config.search.examples, config.search.weights.nesterov) == (None, True)
+    assert config.search.alpha.betas == (0.5, 0.9)
+    assert given("--train.max_macs", "1M").train.max_macs == 1_000_000
+    assert given("--search.gap.images", "7").search.gap.examples == 7
+
+
+def test_texts_inside_a_list_stay_texts() -> None:
+    config = given("--task.name", "segmentation", "--task.classes", "[1, 007, no]")
+    assert config.task.classes == ("1", "007", "no")  # type: ignore[attr-defined]
+
+
+def test_an_empty_text_leaves_a_path_out_and_is_no_name() -> None:
+    assert resolve({"train": {"start_from": "a"}}, parse_overrides(["--train.start_from="])).train.start_from is None
+    with pytest.raises(ConfigError, match=r"^run\.name: "):
+        given("--run.name", "")
+
+
+def test_the_number_of_a_device_is_that_of_a_gpu(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("device: 1\n")
+    assert given("--device", "0").device == "cuda:0"
+    assert resolve(tmp_path / "recipe.yaml").device == "cuda:1"
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "\u00e9" * 128, "a\0b"])
+def test_a_name_that_no_folder_can_have_is_refused(name: str) -> None:
+    assert fault({"run": {"name": name}}).startswith("run.name: must be a name that a folder can have")
+    assert resolve({"run": {"name": "x" * 255}}).run.name == "x" * 255
+
+
+def test_an_unknown_key_of_a_component_that_nobody_chose_names_it_and_the_key_s_owners() -> None:
+    message = fault({"data": {"root": "x"}})
+    assert message.startswith("data.root: unknown key; ")
+    assert "data.name is not given, so that it is 'photos'; root is known to camvid, cifar10, " in message
+    assert "not given" not in fault({"data": {"name": "photos", "root": "x"}})
+
+
+def test_a_comparison_reads_texts_as_its_base_has_them(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(
+        "base: {seed: 3, data: {name: folder, root: 2024, test_share: 0.5}, truth: {metric: 007}}\n"
+        "methods: {egs: {sampler: {samples: 3}}}\nbudget: {steps: 5}\nretrain: true\n"
+    )
+    config = resolve_comparison(tmp_path / "r.yaml", parse_overrides(["--base.run.name", "1e5"]))
+    assert config.base["data"] == {"name": "folder", "root": "2024", "test_share": 0.5}
+    assert (config.base["seed"], config.base["truth"], config.base["run"]) == (3, {"metric": "007"}, {"name": "1e5"})
+    assert config.methods["egs"]["sampler"]["samples"] == 3

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections import Counter, namedtuple
 from collections.abc import Callable
 from typing import Any
@@ -157,12 +158,12 @@ def check_round_trip(architecture: Architecture, fields: dict[str, Any]) -> None
         ("range(2, 6), reduce=", "all, reduce=", r"^normal_concat: must be range\(first, end\).*got 'all'"),
         ("normal_concat=", "normal_conact=", r"^normal_conact: unknown; did you mean 'normal_concat'\?"),
         (", reduce_concat=range(2, 6)", "", r"^reduce_concat: missing"),
-        (", reduce_concat=", ", normal_concat=", r"^genotype(: not in Python|\[3\]: 'normal_concat' is there)"),
+        (", reduce_concat=", ", normal_concat=", r"^genotype(: cannot be read|\[3\]: 'normal_concat' is there)"),
         ("Genotype(", "Genotype(1, ", r"^genotype: must read Genotype\("),
         ("Genotype(", "Genotype(**{}, ", r"^genotype\[0\]: must be a name"),
         ("Genotype(", "Gene(", r"^genotype: must read Genotype\("),
-        ("Genotype(", "1; Genotype(", r"^genotype: must read Genotype\("),
-        ("Genotype(", "Genotype((", r"^genotype: not in Python's syntax"),
+        ("Genotype(", "Genotype((", r"^genotype: a bracket or quote is not closed"),
+        ("normal=[", "normal=[,", r"^genotype: cannot be read near"),
     ],
 )
 def test_faults_name_the_place(old: str, new: str, message: str) -> None:
@@ -207,3 +208,64 @@ def test_is_not_written_for_other_groups() -> None:
         Architecture({"block1": cell, "block2": cell}).to_genotype()
     with pytest.raises(ArchitectureError, match="of two inputs"):
         Architecture({"normal": cell, "reduce": cell}).to_genotype()
+
+
+SMALL = (
+    "Genotype(normal=[('skip_connect', 0), ('sep_conv_3x3', 1)], normal_concat=[2], "
+    "reduce=[('skip_connect', 0), ('max_pool_3x3', 1)], reduce_concat=[2])"
+)
+AUTODL = {
+    "normal": [(("skip_connect", 0, 0.15), ("sep_conv_3x3", 1, 0.14))],
+    "normal_concat": [2],
+    "reduce": [(("skip_connect", 0, 0.1), ("max_pool_3x3", 1, 0.09))],
+    "reduce_concat": [2],
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SMALL + "\r\n",
+        "\ufeff" + SMALL,
+        f"03/12 11:22:33 AM genotype = {SMALL}",
+        f"best = genotypes.{SMALL}  # 97.3",
+        SMALL.replace("reduce=", "\n  reduce="),
+        SMALL.replace("reduce_concat=[2]", "reduce_concat=[2], connectN=None, connects=None"),
+        str(AUTODL),
+        f"<<<--->>> The 049-th epoch : {AUTODL}",
+        str(AUTODL).replace("0.15", "np.float32(0.15)").replace("0.09", "-0.09"),
+        json.dumps(AUTODL),
+    ],
+)
+def test_reads_what_people_paste(text: str) -> None:
+    assert Architecture.from_text(text) == Architecture.from_genotype(SMALL)
+
+
+def test_of_several_the_last_whole_one_counts_and_that_is_said() -> None:
+    log = f"epoch 1 genotype = {DARTS}\nepoch 2 genotype = {SMALL}\nepoch 3 genotype = {DARTS[:90]}"
+    with pytest.warns(UserWarning, match="the text holds 3 genotypes; the last whole one is taken"):
+        assert Architecture.from_text(log) == Architecture.from_genotype(SMALL)
+
+
+def test_reads_a_cell_of_nas_bench_201_out_of_a_log() -> None:
+    cell = "|nor_conv_3x3~0|+|none~0|skip_connect~1|"
+    found = Architecture.from_text(f"The arch : Structure(3 nodes with {cell}) | 93.1 |")
+    assert found == Architecture.from_genotype(cell)
+    with pytest.warns(UserWarning, match="holds 2 genotypes"):
+        assert Architecture.from_text(f"1: |none~0|\n2: {cell}") == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Genotype(" * 5000,
+        "Genotype(normal=" + "(" * 9000,
+        f"Genotype(normal={'-' * 9000}1)",
+        SMALL[:-1] + " " * 200_000,
+    ],
+)
+def test_a_wrong_text_of_any_length_gets_a_short_answer(text: str) -> None:
+    with pytest.raises(ArchitectureError) as caught:
+        Architecture.from_text(text)
+    assert len(str(caught.value)) < 200
+    assert "Python" not in str(caught.value)

@@ -185,7 +185,7 @@ def test_help_loads_no_torch_and_of_the_package_only_the_configuration_s_ground(
     loaded = loaded_after("from datanas.cli import main; assert main(['--help']) == 0")
     assert not {"torch", "torchvision", "numpy", "matplotlib", "sklearn", "tensorboard"} & loaded
     own = {name for name in loaded if name.startswith("datanas.") and not name.startswith("datanas.cli")}
-    assert own <= {"datanas.errors", "datanas.config", "datanas.console"}
+    assert own <= {"datanas.errors", "datanas.config", "datanas.console", "datanas.paths"}
 
 
 @pytest.mark.parametrize("command", ["search", "train", "derive", "evaluate", "profile", "list"])

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 import pytest
 
 from datanas.architecture import Architecture
-from datanas.errors import ConfigError
-from datanas.published import architecture, architectures, references
+from datanas.errors import ArchitectureError, ConfigError
+from datanas.published import architecture, architectures, find_architecture, references
 
 # Operations of each node, the first after the inputs first.
 COUNTS = {
@@ -133,3 +136,44 @@ def test_says_that_the_published_data_m4_is_not_that_of_the_table() -> None:
     assert source is not None
     assert "not the cell of Table 1" in source["note"]
     assert "3.894 M" in source["note"]
+
+
+TEXT = architecture("darts_v2").to_genotype()
+
+
+@pytest.mark.parametrize("content", [architecture("darts_v2").to_json(), TEXT, f"11:22:33 genotype = {TEXT}\r\n"])
+def test_an_architecture_is_taken_from_files_folders_and_texts(content: str, tmp_path: Path) -> None:
+    (tmp_path / "cell.txt").write_bytes(b"\xef\xbb\xbf" + content.encode())
+    (tmp_path / "architecture.json").write_text(content)
+    for given in (tmp_path / "cell.txt", str(tmp_path / "cell.txt"), tmp_path, str(tmp_path), content):
+        assert find_architecture(given) == architecture("darts_v2")
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ("x" * 300, ConfigError, "unknown architecture 'xxx"),
+        ("x" * 300 + ".json", ConfigError, "unknown architecture 'xxx"),
+        ("gone/" * 2000, ConfigError, "unknown architecture 'gone"),
+        ("a\0b", ConfigError, "unknown architecture"),
+        ("gone.json", ConfigError, "architecture gone.json: no such file"),
+        (TEXT[:200], ArchitectureError, "genotype: a bracket or quote is not closed"),
+        ("{", ArchitectureError, "not JSON"),
+        ("some\nlines", ArchitectureError, "neither an architecture in JSON nor a genotype"),
+        (Path("x" * 300), ArchitectureError, "File name too long"),
+    ],
+)
+def test_what_is_no_architecture_gets_a_short_answer(given: str | Path, error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as caught:
+        find_architecture(given)
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_folder_that_cannot_be_looked_into_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(ArchitectureError, match=r"^runs/x: Permission denied$"):
+        find_architecture("runs/x")

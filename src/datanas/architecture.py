@@ -28,7 +28,8 @@ from datanas.document import plain_document, plain_notes, print_document, read_d
 from datanas.errors import ArchitectureError
 from datanas.genotype import CONV_PRIMITIVES as CONV_PRIMITIVES
 from datanas.genotype import RECURRENT_PRIMITIVES as RECURRENT_PRIMITIVES
-from datanas.genotype import print_genotype, read_genotype
+from datanas.genotype import holds_genotype, is_mapping, print_genotype, read_genotype
+from datanas.paths import read_text
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -150,6 +151,21 @@ class Architecture:
         except RecursionError:
             raise ArchitectureError("the document is nested too deeply") from None
 
+    @classmethod
+    def from_text(cls, text: str) -> Architecture:
+        """Read an architecture in whatever form people hand on: `to_json`'s, or a genotype, also inside a log.
+
+        Raises:
+            ArchitectureError: the text holds none, or a wrong one.
+        """
+        text = text.removeprefix("\ufeff")
+        is_document = text.lstrip().startswith(("{", "["))
+        if holds_genotype(text) and (is_mapping(text) or not is_document):
+            return cls.from_genotype(text)
+        if not is_document:
+            raise ArchitectureError("neither an architecture in JSON nor a genotype")
+        return cls.from_json(text)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `to_json` to `path`; a reader sees the old file or the new one, never half of it.
 
@@ -160,19 +176,16 @@ class Architecture:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Architecture:
-        """Read a file that `save` wrote.
+        """Read a file that `save` wrote, or one with a genotype in it (`from_text`).
 
         Whether its space and operations are known shows when a network is built of it (`naming_file`).
 
         Raises:
             ArchitectureError: the file cannot be read or holds no architecture; the message names the file.
         """
+        text = read_text(os.fspath(path), ArchitectureError)
         try:
-            found = cls.from_json(Path(path).read_bytes().decode("utf-8-sig"))
-        except OSError as error:
-            raise ArchitectureError(f"{path}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise ArchitectureError(f"{path}: not text: {error.reason} at byte {error.start}") from None
+            found = cls.from_text(text)
         except ArchitectureError as error:
             raise ArchitectureError(f"{path}: {error}") from None
         object.__setattr__(found, "file", os.fspath(path))
@@ -196,11 +209,13 @@ class Architecture:
 
         `Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=range(2, 6), reduce=[...], reduce_concat=[...])`, or
         `Genotype(recurrent=[('relu', 0), ...], concat=range(1, 9))`. The entries (operation, input) stand in one list,
-        two a node (recurrent: one), or in a list per node, any number of them. Names may lack their quotes. The edges
-        are those of the complete graph, node by node. An entry `none` stands for nothing.
+        two a node (recurrent: one), or in a list per node, any number of them. Names may lack their quotes, and a
+        weight may follow the input, as AutoDL-Projects prints it; it does not count. The edges are those of the
+        complete graph, node by node. An entry `none` stands for nothing.
 
         Args:
-            text: the genotype, also as `NAME = Genotype(...)`; nothing in it is executed.
+            text: the genotype, whatever stands before and behind it; of several, as in a log, the last whole one, with
+                a warning. Nothing in it is executed.
             primitives: the candidate operations. Default: those of DARTS or of NAS-Bench-201, and behind them in sorted
                 order the further names of the text.
             scope: as in the class; the text does not say.

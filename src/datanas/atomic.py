@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from datanas.errors import StorageError
+from datanas.paths import shown
 
 _WAYS_OUT = {
     errno.ENOSPC: "; free some space there",
@@ -32,7 +33,7 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         way_out = _WAYS_OUT.get(error.errno or 0, "")
-        raise StorageError(f"{path}: cannot be written: {error.strerror or error}{way_out}") from error
+        raise StorageError(f"{shown(path)}: cannot be written: {error.strerror or error}{way_out}") from error
 
 
 def write_synced(path: Path, data: bytes) -> None:
@@ -92,6 +93,8 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises:
         StorageError: the write failed; the old content stands.
     """
+    if not path.name or "\0" in str(path):
+        raise StorageError(f"{shown(path)!r}: is no name of a file")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}{_HALF}")

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from reprlib import repr as shortened
 
@@ -16,12 +17,20 @@ from datanas.errors import ArchitectureError, nearest
 
 BENCHMARK_PRIMITIVES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 
+_NODE = r"\|(?:[^|~+\s]+~[0-9]+\|)+"
+_CELL = re.compile(rf"{_NODE}(?:\+{_NODE})*")
+
 Edges = tuple[tuple[int, int], ...]
 
 
 def complete_edges(nodes: int) -> Edges:
     """(source, target) of all edges among `nodes` nodes, by target, then source."""
     return tuple((source, target) for target in range(1, nodes) for source in range(target))
+
+
+def find_cells(text: str) -> list[str]:
+    """The cells in a text that holds other things too, such as a log, or `Structure(4 nodes with |...|)`."""
+    return _CELL.findall(text)
 
 
 def read_operations(text: str) -> list[str]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ast
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from reprlib import repr as shortened
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from datanas.cell import MAX_COUNT, Cell
-from datanas.cellstring import print_cell, read_cell
+from datanas.cellstring import find_cells, print_cell, read_cell
 from datanas.checks import check_keys, check_nodes, read_integer, read_list, read_name
 from datanas.errors import ArchitectureError, nearest
 
@@ -25,6 +27,19 @@ CONV_PRIMITIVES = (
     "dil_conv_5x5",
 )
 RECURRENT_PRIMITIVES = ("none", "tanh", "relu", "sigmoid", "identity")
+
+
+_LONGEST = 100_000
+"""Characters of a genotype; the largest that are published have some 2,000."""
+_TRIED = 100
+"""Beginnings of a genotype, from the last, among which a whole one is looked for."""
+_BEGINNING = re.compile(r"\bGenotype\s*\(|\{\s*['\"](?:normal|reduce|recurrent)(?:_concat)?['\"]\s*:")
+"""DARTS' namedtuple, or the mapping of the same fields that AutoDL-Projects prints."""
+_WANTED = (
+    "genotype: must read Genotype(normal=[...], normal_concat=..., reduce=[...], reduce_concat=...) "
+    "or Genotype(recurrent=[...], concat=...)"
+)
+_BRACKETS = {")": "(", "]": "[", "}": "{"}
 
 
 class _Form(NamedTuple):
@@ -52,15 +67,37 @@ class _Entry(NamedTuple):
     place: str
 
 
+def holds_genotype(text: str) -> bool:
+    """Whether a text has a genotype of any form in it, be it a whole one or the beginning of one."""
+    return text.lstrip().startswith("|") or bool(_BEGINNING.search(text) or find_cells(text))
+
+
+def is_mapping(text: str) -> bool:
+    """Whether a text begins as a genotype that is written as a mapping, not as a document does."""
+    return bool(_BEGINNING.match(text.lstrip()))
+
+
 def read_genotype(text: str, primitives: Sequence[str] | None = None) -> tuple[str, dict[str, Cell]]:
     """The space and the cells of a genotype, as `Architecture.from_genotype` says.
+
+    Of several in a text, such as the log of a search, the last whole one counts, and a warning says so.
 
     Raises:
         ArchitectureError: the text is something else; the message names the place.
     """
-    if text.lstrip().startswith("|"):
-        return "nasbench201", {"cell": read_cell(text, primitives)}
-    fields = _read_fields(text)
+    text = text.removeprefix("\ufeff")
+    places = [match.start() for match in _BEGINNING.finditer(text)]
+    if not places:
+        strings = [text] if text.lstrip().startswith("|") else find_cells(text)
+        if strings:
+            _tell_last(strings)
+            return "nasbench201", {"cell": read_cell(strings[-1], primitives)}
+        raise ArchitectureError(_WANTED)
+    whole = next(filter(None, (_whole(text, place) for place in places[:-_TRIED:-1])), None)
+    if whole is None:
+        raise ArchitectureError("genotype: a bracket or quote is not closed")
+    _tell_last(places)
+    fields = _read_fields(whole)
     form = next((form for form in _FORMS if not form.groups.keys().isdisjoint(fields)), _FORMS[0])
     check_keys(fields, [field for pair in form.groups.items() for field in pair])
     nodes = {group: _read_nodes(fields[group], group, form.entries) for group in form.groups}
@@ -100,21 +137,57 @@ def print_genotype(cells: Mapping[str, Cell]) -> str:
     return f"Genotype({', '.join(parts)})"
 
 
+def _tell_last(found: Sequence[object]) -> None:
+    if len(found) > 1:
+        warnings.warn(f"the text holds {len(found)} genotypes; the last whole one is taken", stacklevel=4)
+
+
+def _whole(text: str, start: int) -> str | None:
+    """The text from `start` to where its first bracket is closed; None where that is nowhere."""
+    opened: list[str] = []
+    quote = ""
+    escaped = False
+    for place in range(start, min(len(text), start + _LONGEST)):
+        character = text[place]
+        if quote:
+            quote = "" if character == quote and not escaped else quote
+            escaped = character == "\\" and not escaped
+        elif character in "'\"":
+            quote = character
+        elif character in "([{":
+            opened.append(character)
+        elif character in _BRACKETS:
+            if opened.pop() != _BRACKETS[character]:
+                return None
+            if not opened:
+                return text[start : place + 1]
+    return None
+
+
 def _read_fields(text: str) -> dict[str, ast.expr]:
+    """The fields of a whole genotype; others that hold None, such as AutoDL-Projects' `connects`, are left out."""
     try:
-        statements = ast.parse(text.strip()).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ArchitectureError(f"genotype: not in Python's syntax: {error}") from None
-    match statements:
-        case [ast.Expr(call) | ast.Assign(value=call)]:
-            match call:
-                case ast.Call(func=ast.Name("Genotype"), args=[], keywords=keywords):
-                    names = read_list(read_name, [keyword.arg for keyword in keywords], "genotype")
-                    return {name: keyword.value for name, keyword in zip(names, keywords, strict=True)}
-    raise ArchitectureError(
-        "genotype: must read Genotype(normal=[...], normal_concat=..., reduce=[...], reduce_concat=...) "
-        "or Genotype(recurrent=[...], concat=...)"
-    )
+        call = ast.parse(" ".join(text.split()), mode="eval").body
+    except SyntaxError as error:
+        near = (error.text or "")[max((error.offset or 1) - 1, 0) :]
+        raise ArchitectureError(f"genotype: cannot be read near {shortened(near)}") from None
+    except (ValueError, RecursionError, MemoryError):
+        raise ArchitectureError("genotype: cannot be read") from None
+    found: list[tuple[Any, ast.expr]] = []
+    match call:
+        case ast.Call(args=[], keywords=keywords):
+            found = [(keyword.arg, keyword.value) for keyword in keywords]
+        case ast.Dict(keys, values):
+            found = [(getattr(key, "value", None), value) for key, value in zip(keys, values, strict=True)]
+        case _:
+            raise ArchitectureError(_WANTED)
+    names = read_list(read_name, [name for name, _ in found], "genotype")
+    known = {name for form in _FORMS for pair in form.groups.items() for name in pair}
+    return {
+        name: value
+        for name, (_, value) in zip(names, found, strict=True)
+        if name in known or not isinstance(value, ast.Constant) or value.value is not None
+    }
 
 
 def _read_nodes(value: ast.expr, group: str, entries: int) -> list[list[_Entry]]:
@@ -141,11 +214,22 @@ def _read_nodes(value: ast.expr, group: str, entries: int) -> list[list[_Entry]]
 
 def _read_entry(value: ast.expr, place: str) -> _Entry:
     match value:
-        case ast.List([name, ast.Constant(int(source))]) | ast.Tuple([name, ast.Constant(int(source))]):
+        case ast.List([name, ast.Constant(int(source)), *rest]) | ast.Tuple([name, ast.Constant(int(source)), *rest]):
+            is_entry = not isinstance(source, bool) and (not rest or (len(rest) == 1 and _is_weight(rest[0])))
             match name:
-                case ast.Name(str(operation)) | ast.Constant(str(operation)) if not isinstance(source, bool):
+                case ast.Name(str(operation)) | ast.Constant(str(operation)) if is_entry:
                     return _Entry(operation, source, place)
     raise ArchitectureError(f"{place}: must be (operation, input), got {_text(value)}")
+
+
+def _is_weight(value: ast.expr) -> bool:
+    """Whether this is how strong an operation was, which AutoDL-Projects prints with it: 0.15 or np.float32(0.15)."""
+    match value:
+        case ast.Constant(float()) | ast.Call(args=[ast.Constant(float())]):
+            return True
+        case ast.UnaryOp(operand=operand):
+            return _is_weight(operand)
+    return False
 
 
 def _read_concat(value: ast.expr, place: str, nodes: int) -> list[int]:

@@ -6,14 +6,20 @@ repository that publishes its genotype and what to know before citing it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from datanas.architecture import Architecture, Cell
-from datanas.errors import ConfigError, nearest
+from datanas.errors import ArchitectureError, ConfigError, nearest
+from datanas.genotype import holds_genotype
+from datanas.paths import LONGEST, is_file, shown
+
+ARCHITECTURE_FILE = "architecture.json"
+_SUFFIXES = (".json", ".txt", ".log")
 
 
 @dataclass(frozen=True)
@@ -316,7 +322,8 @@ def architecture(name: str) -> Architecture:
             cell = _CELLS[known]
             source = {"name": known, "paper": cell.paper, "table": cell.table, "origin": cell.origin, "note": cell.note}
             return replace(Architecture.from_genotype(cell.genotype), source=source)
-    raise ConfigError(f"unknown architecture {name!r}; {nearest(name.lower(), [*_CELLS, *references()])}")
+    near = nearest(name[:LONGEST].lower(), [*_CELLS, *references()])
+    raise ConfigError(f"unknown architecture {shown(name)!r}; {near}")
 
 
 def _spellings() -> Iterator[tuple[str, str]]:
@@ -331,21 +338,50 @@ def _letters(name: str) -> str:
 
 
 def find_architecture(given: Architecture | str | Path) -> Architecture:
-    """The architecture of a file, of a run folder, or of the registry of published ones; one that is there already.
+    """The architecture of a file, of a run folder, of a text, or of the registry; one that is there already.
+
+    A file holds what `Architecture.save` wrote or a genotype, be it one line or the log of a search; a text likewise.
 
     Raises:
-        ArchitectureError: the file cannot be read.
+        ArchitectureError: the file cannot be read, or file or text hold no architecture.
         ConfigError: no such file and no such name, or a folder that holds none.
     """
     if isinstance(given, Architecture):
         return given
+    if isinstance(given, str) and _is_text(given):
+        return Architecture.from_text(given)
     path = Path(given)
-    if path.is_dir():
-        path = path / "architecture.json"
-        if not path.is_file():
-            raise ConfigError(f"architecture {given}: a folder without architecture.json")
-    if path.is_file() or isinstance(given, Path):
+    if _is_there(path, Path.is_dir):
+        path = path / ARCHITECTURE_FILE
+        if not is_file(path, ArchitectureError):
+            raise ConfigError(f"architecture {shown(given)}: a folder without {ARCHITECTURE_FILE}")
+    if isinstance(given, Path) or _is_there(path, Path.exists):
         return Architecture.load(path)
-    if "/" in given or given.endswith(".json"):
+    if len(given) <= LONGEST and ("/" in given or path.suffix in _SUFFIXES):
         raise ConfigError(f"architecture {given}: no such file")
     return architecture(given)
+
+
+def run_folder(given: Architecture | str | Path) -> Path | None:
+    """The run folder that stands for an architecture; None for a file, a text, a name, or an architecture itself."""
+    if isinstance(given, Architecture) or (isinstance(given, str) and _is_text(given)):
+        return None
+    path = Path(given)
+    return path if _is_there(path / "config.yaml", Path.is_file) else None
+
+
+def _is_text(given: str) -> bool:
+    """Whether this is an architecture written out, not what it is called or where it is."""
+    return holds_genotype(given) or given.lstrip("\ufeff \t\r\n").startswith("{") or "\n" in given.strip()
+
+
+def _is_there(path: Path, check: Callable[[Path], bool]) -> bool:
+    """Whether a path leads somewhere; what can be no path does not."""
+    try:
+        return check(path)
+    except ValueError:
+        return False
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise ArchitectureError(f"{shown(path)}: {error.strerror or error}") from None

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from datanas.errors import ConfigError, nearest
+from datanas.paths import path_errors, shown
 
 T = TypeVar("T")
 _plugins_loaded = False
@@ -99,9 +100,10 @@ def load_plugin(path: str | Path) -> None:
     Raises:
         ConfigError: the file does not exist or fails to import.
     """
-    file = Path(path).resolve()
-    if not file.is_file():
-        raise ConfigError(f"plugin {path}: no such file")
+    with path_errors(path, ConfigError):
+        if not Path(path).is_file():
+            raise ConfigError(f"plugin {shown(path)}: no such file")
+        file = Path(path).resolve()
     name = f"datanas_plugin_{file.stem}_{blake2b(str(file).encode(), digest_size=4).hexdigest()}"
     if name in sys.modules:
         return

@@ -28,6 +28,7 @@ from datanas.cellstring import (
     read_operations,
 )
 from datanas.errors import ArchitectureError, DataError, nearest
+from datanas.paths import path_errors, read_bytes
 
 ACCURACY = "test_acc/"
 
@@ -103,12 +104,12 @@ class AccuracyTable:
             DataError: the file is missing, is neither, or holds no such table.
         """
         file = Path(path)
-        try:
-            if zipfile.is_zipfile(file):
+        with path_errors(file, DataError):
+            is_archive = zipfile.is_zipfile(file)
+        if is_archive:
+            with path_errors(file, DataError):
                 return _read_npz(file, tuple(primitives))
-            text = file.read_bytes()
-        except OSError as error:
-            raise DataError(f"{file}: {error.strerror or error}") from None
+        text = read_bytes(file, DataError)
         if file.suffix.lower() == ".npz":
             raise DataError(f"{file}: not an .npz archive")
         return _read_csv(file, text, tuple(primitives))

@@ -415,3 +415,27 @@ class TestBest:
         code, out, err = cli("evaluate", chain.train, "--checkpoint", "best")
         assert (code, out) == (3, "")
         assert err == f"error: {chain.train}: has no best checkpoint: nothing was measured after an epoch\n"
+
+
+@pytest.mark.parametrize("given", ["train", "search"])
+def test_a_run_s_profile_is_that_of_the_network_it_trains(given: str, chain: Any, cli: Callable[..., Any]) -> None:
+    trained = json.loads((chain.train / "evaluation.json").read_text())
+    printed = cli("profile", getattr(chain, given), "--device", "cpu").out.splitlines()
+    assert printed[0].split() == ["parameters", f"{trained['parameters']:,}"]
+    assert f"{trained['macs'] / 1e6:,.1f} M an image at 8x8" in printed[1]
+
+
+def test_options_change_a_run_s_profile(chain: Any, cli: Callable[..., Any]) -> None:
+    plain, wider, larger = (
+        cli("profile", chain.train, "--device", "cpu", *options).out.splitlines()
+        for options in ([], ["--channels", 8], ["--size", 16])
+    )
+    assert wider[0] != plain[0] == larger[0]
+    assert larger[1].endswith("at 16x16")
+
+
+def test_a_search_s_cell_is_trained_as_its_recipe_says(chain: Any, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    outcome = cli("train", chain.search, "--run.root", tmp_path, "--run.name", "again", "--quiet")
+    assert outcome.code == 0, outcome.err
+    for file in ("evaluation.json", "network.safetensors"):
+        assert (tmp_path / "again" / file).read_bytes() == (chain.train / file).read_bytes()

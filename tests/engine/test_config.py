@@ -9,11 +9,12 @@ import pytest
 from tests import perplexing
 from tests.perplexing import Perplexing
 
-from datanas.config import parse_yaml
-from datanas.engine.config import Config, as_trained, resolve
+from datanas.config import MissingSettings, parse_yaml
+from datanas.engine.config import Config, as_trained, lay_over, resolve, resolved_yaml
 from datanas.engine.sections import GapConfig, SearchConfig, SGDConfig
 from datanas.errors import ConfigError
 from datanas.published import architecture
+from datanas.samplers import samplers
 from datanas.spaces import spaces
 from datanas.spaces.conv_cell import ConvCellSpace
 
@@ -154,3 +155,70 @@ def test_it_leaves_another_task_and_a_searched_cell_alone() -> None:
     assert as_trained(config, architecture("conv4")).task == config.task
     assert as_trained(config, architecture("data_m7")) is config
     assert as_trained(config, architecture("resnet18")).train.cells == 8
+
+
+EGS = {"samples": 7, "preset": "paper", "constraint": {"gamma": 0.5}, "derivation": {"rule": "two_inputs"}}
+
+
+@pytest.mark.parametrize("name", [name for name in samplers if name != "egs"])
+def test_another_method_begins_with_its_own_settings_and_the_rest_of_a_recipe_stays(name: str) -> None:
+    recipe = {"sampler": EGS, "search": {"epochs": 3, "alpha": {"lr": 0.5}}}
+    found = resolve(recipe, [("sampler.name", name)])
+    assert found.sampler == resolve({"sampler": name}).sampler
+    assert found.search == resolve(recipe).search
+
+
+def test_what_is_given_with_another_method_s_name_is_never_dropped() -> None:
+    recipe = {"sampler": EGS}
+    for overrides in (
+        [("sampler.samples", 3), ("sampler.name", "darts")],
+        [("sampler.name", "darts"), ("sampler.samples", 3)],
+    ):
+        with pytest.raises(ConfigError, match=r"^sampler\.samples: unknown key"):
+            resolve(recipe, overrides)
+    assert resolve(recipe, [("sampler.name", "darts"), ("sampler.init_std", 0.5)]).sampler.init_std == 0.5  # type: ignore[attr-defined]
+
+
+def test_the_same_method_by_name_keeps_its_settings() -> None:
+    assert resolve({"sampler": EGS}, [("sampler.name", "egs")]) == resolve({"sampler": EGS})
+    assert resolve({"sampler": "darts"}, [("sampler.init_std", 0.5)]).sampler.name == "darts"
+
+
+def test_a_misspelt_setting_of_the_former_method_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"^data\.resiez: unknown key"):
+        resolve({"data": {"name": "folder", "root": ".", "resiez": 3}}, [("data.name", "class_folders")])
+
+
+def test_another_data_set_keeps_what_both_declare_alike() -> None:
+    folder = {"name": "folder", "root": "x", "resize": 32, "channels": 1}
+    same = resolve({"data": folder}, [("data.name", "class_folders")]).data.model_dump()
+    assert (same["resize"], same["channels"], str(same["root"])) == (32, 1, "x")
+    other = resolve({"data": folder}, [("data.name", "image_files")]).data.model_dump()
+    assert (other["resize"], other["channels"], str(other["root"])) == (256, 1, "x")
+
+
+def test_another_space_and_the_task_that_it_brings_leave_the_former_s_settings_behind() -> None:
+    recipe = {"task": {"stem": "cifar_half"}, "space": {"channels": 8, "cells": 3, "nodes": 5}}
+    assert resolve(recipe, [("space.name", "nasbench201")]).space.model_dump() == {
+        "name": "nasbench201",
+        "cells_per_stage": 1,
+        "channels": 8,
+    }
+    assert resolve(recipe, [("space.name", "nasbench201")]).task.model_dump()["stem"] == "cifar_half"
+    recurrent = resolve(recipe, [("space.name", "recurrent_cell")])
+    assert (recurrent.task.name, recurrent.space.model_dump()["nodes"]) == ("language", 12)
+
+
+def test_a_recipe_that_is_laid_over_another_may_choose_otherwise() -> None:
+    found = lay_over({"sampler": EGS, "seed": 3}, {"sampler": {"name": "gdas"}})
+    assert found == {"sampler": {"name": "gdas"}, "seed": 3}
+
+
+def test_the_text_of_a_recipe_without_its_data_leaves_them_to_be_given() -> None:
+    text, missing = resolved_yaml({"data": {"name": "cifar10"}, "seed": 3})
+    assert missing == ("data.root",)
+    assert parse_yaml(text)["data"] == {"name": "cifar10", "train_images": None, "test_images": None}
+    with pytest.raises(MissingSettings, match=r"^data\.root: is required$"):
+        resolve(parse_yaml(text))
+    with pytest.raises(ConfigError, match="sed: unknown key"):
+        resolved_yaml({"data": {"name": "cifar10"}, "sed": 3})

@@ -23,6 +23,7 @@ from datanas.hardware import count_macs, count_parameters
 from datanas.published import architecture
 from datanas.tasks.classification import Classification
 
+CPU = torch.device("cpu")
 Make = Callable[..., dict[str, Any]]
 CELL = architecture("darts_v2")
 
@@ -275,3 +276,56 @@ def test_the_recipe_for_own_images_suits_some_hundred(
     settings = resolve(recipe, [("data.root", str(tmp_path)), ("search.alpha.lr", rate)])
     assert bool(warnings(estimate_search(settings))) is is_warned
     assert warnings(estimate_train(settings, CELL)) == []
+
+
+def test_a_step_that_takes_long_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of 100 s, of 5, and of 1."""
+    now, made = [0.0], [0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def calls(seconds: float) -> tuple[float, int]:
+        made[0] = 0
+
+        def call() -> None:
+            now[0] += seconds
+            made[0] += 1
+
+        return dry_run._patient_seconds(call, torch.device("cpu")), made[0]
+
+    assert calls(100.0) == (100.0, 1)
+    assert calls(5.0) == (5.0, 2)
+    assert calls(1.0) == (1.0, 5)
+
+
+@pytest.mark.parametrize(("rule", "expected"), [(None, 5 * 64 + 3 * 30), ("best_sample", 5 * 64 + 3 * 30 + 16 + 20)])
+def test_a_gap_on_many_examples_is_added_up_of_its_parts(
+    rule: str | None, expected: float, search_job: Callable[..., SearchJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """8 s for an eighth of the examples, and 10 s for one of three batches; 4 candidates on a sixteenth, 1 on all."""
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    gap = {"children": 2, "statistics_batches": 3, "examples": None}
+    job = search_job(search={"gap": gap}, sampler={"derivation": {"rule": rule, "candidates": 4}})
+
+    def lasts(seconds: float) -> Callable[..., Any]:
+        def call(*_: object, **__: object) -> torch.Tensor:
+            now[0] += seconds
+            return torch.zeros(())
+
+        return call
+
+    monkeypatch.setattr(job.task, "loss", lasts(10.0))
+    monkeypatch.setattr(job.task, "evaluate", lasts(8.0))
+    monkeypatch.setattr(dry_run, "FEW_EXAMPLES", 1)
+    if rule is not None:
+        monkeypatch.setattr(dry_run, "FINALISTS", 0)
+        monkeypatch.setattr(dry_run, "FIRST_EXAMPLES", 1.5)
+        expected -= 20
+    assert dry_run._gap_seconds(job, 24, CPU) == pytest.approx(expected)
+
+
+def test_many_examples_are_not_all_measured(config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the gap meter nor the choice is run: an epoch's end is not reached."""
+    monkeypatch.setattr(dry_run, "FEW_EXAMPLES", 3)
+    monkeypatch.setattr(SearchJob, "end_epoch", lambda *_: pytest.fail("measured"))
+    assert "measuring " in estimate_search(resolve(config()))

@@ -10,7 +10,8 @@ from cyclopts import Parameter
 
 from datanas.cli.options import Flag, Overrides, PrintConfig, Quiet, Recipe
 from datanas.config import parse_overrides
-from datanas.errors import ConfigError
+from datanas.errors import CheckpointError, ConfigError
+from datanas.paths import is_file, shown
 
 
 def run(
@@ -35,6 +36,8 @@ def run(
         if resume is None:
             raise ConfigError("a recipe is needed: datanas compare -c RECIPE; docs/compare.md has one")
         config = resume / "config.yaml"
+        if not is_file(config, CheckpointError):
+            raise CheckpointError(f"not a comparison: no config.yaml in {shown(resume)}")
     from datanas.comparison.config import resolve_comparison
 
     recipe = resolve_comparison(config, settings)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from datanas.config import parse_overrides, read_yaml
-from datanas.errors import CheckpointError
+from datanas.errors import CheckpointError, ConfigError
+from datanas.paths import is_file, path_errors, shown
 
 if TYPE_CHECKING:
     from datanas.engine.config import Config
@@ -51,37 +54,73 @@ def resolve_options(
     seed: int | None = None,
     plugin: tuple[Path, ...] = (),
     resume: Path | None = None,
-    source: Path | None = None,
+    source: str | None = None,
 ) -> Config:
     """The configuration of a recipe, or of a run that is resumed, with the command line laid on top.
 
     Args:
-        source: a run whose data and task are taken over where there is neither.
+        source: what is trained; where it is a run folder, that run's recipe holds where no other is given.
 
     Raises:
         ConfigError: as `datanas.engine.config.resolve`.
         CheckpointError: `resume` is no run folder.
     """
+    raw, settings = _given(recipe, overrides, seed, plugin, resume, source)
+    # Only now: it imports torch, and a slip of the fingers should be told at once.
+    from datanas.engine.config import resolve
+
+    return resolve(raw, settings)
+
+
+def print_options(
+    recipe: Path | None,
+    overrides: tuple[str, ...],
+    seed: int | None = None,
+    plugin: tuple[Path, ...] = (),
+    resume: Path | None = None,
+    source: str | None = None,
+) -> None:
+    """Print the configuration that `resolve_options` makes of the same; what is still to be given is told on stderr."""
+    raw, settings = _given(recipe, overrides, seed, plugin, resume, source)
+    from datanas.engine.config import resolved_yaml
+
+    text, missing = resolved_yaml(raw, settings)
+    print(text, end="")
+    for name in missing:
+        print(f"{name}: is required, and still to be given: --{name} VALUE", file=sys.stderr)
+
+
+def _given(
+    recipe: Path | None,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    plugin: tuple[Path, ...],
+    resume: Path | None,
+    source: str | None,
+) -> tuple[dict[str, Any], list[tuple[str, object]]]:
+    """A recipe as plain data, and the settings to lay on top."""
     if recipe is None and resume is not None:
         recipe = resume / "config.yaml"
-        if not recipe.is_file():
-            raise CheckpointError(f"not a run folder: no config.yaml in {resume}")
+        if not is_file(recipe, CheckpointError):
+            raise CheckpointError(f"not a run folder: no config.yaml in {shown(resume)}")
     raw = {} if recipe is None else read_yaml(recipe)
     settings = parse_overrides(overrides)
-    if recipe is None and source is not None:
-        from datanas.engine.run import taken_over
+    if source is not None and recipe is None:
+        from datanas.engine.run import with_recipe_of
 
-        raw = taken_over(source, dict(settings))
+        raw = with_recipe_of(source, raw, dict(settings))
     if seed is not None:
         settings.append(("seed", seed))
     if plugin:
         known = raw.get("plugins") or []
         known = known if isinstance(known, list) else [known]
-        settings.append(("plugins", [*known, *(str(file.resolve()) for file in plugin)]))
-    # Only now: it imports torch, and a slip of the fingers should be told at once.
-    from datanas.engine.config import resolve
+        settings.append(("plugins", [*known, *(_whole_path(file) for file in plugin)]))
+    return raw, settings
 
-    return resolve(raw, settings)
+
+def _whole_path(file: Path) -> str:
+    with path_errors(file, ConfigError):
+        return os.path.realpath(file)
 
 
 def place_options(

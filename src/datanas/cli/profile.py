@@ -10,7 +10,7 @@ from datanas.cli.options import MaxMacs
 
 
 def run(
-    architecture: Annotated[str, Parameter(name="ARCHITECTURE", help="File, run folder or published name.")],
+    architecture: Annotated[str, Parameter(name="ARCHITECTURE", help="File, run folder, genotype or published name.")],
     /,
     *,
     channels: Annotated[
@@ -29,10 +29,15 @@ def run(
     batch: Annotated[int, Parameter(help="Examples a batch when timing.")] = 1,
     device: Annotated[str, Parameter(help="auto, cpu, cuda, ...")] = "auto",
 ) -> None:
-    """Count parameters and multiply-adds of a rebuilt network, and time it."""
-    from datanas.engine.profile import profile
-    from datanas.published import find_architecture
+    """Count parameters and multiply-adds of a rebuilt network, and time it.
 
+    Of a run folder it is the network that the run trained, or the one that its recipe would train; options change it.
+    """
+    from datanas.engine.profile import profile, profile_run
+    from datanas.published import find_architecture, run_folder
+
+    run = run_folder(architecture)
     found = find_architecture(architecture)
+    options = (channels, cells, classes, size, stem, batch, device, max_macs)
     with found.naming_file():
-        print(profile(found, channels, cells, classes, size, stem, batch, device, max_macs))
+        print(profile(found, *options) if run is None else profile_run(run, *options))

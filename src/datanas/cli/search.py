@@ -19,6 +19,7 @@ from datanas.cli.options import (
     Strategy,
     TopologyChange,
     place_options,
+    print_options,
     resolve_options,
 )
 from datanas.errors import ConfigError
@@ -47,10 +48,10 @@ def run(
     Any setting of a recipe can follow as --SECTION.KEY VALUE, such as --data.name cifar10 --sampler.samples 7.
     """
     overrides = place_options(overrides, "search", devices, num_nodes, strategy, precision)
-    settings = resolve_options(config, overrides, seed, plugin, resume)
     if print_config:
-        print(settings.to_yaml(), end="")
+        print_options(config, overrides, seed, plugin, resume)
         return
+    settings = resolve_options(config, overrides, seed, plugin, resume)
     if dry_run:
         if resume is not None:
             raise ConfigError("--dry-run and --resume exclude each other")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -24,6 +23,7 @@ from datanas.cli.options import (
     Strategy,
     TopologyChange,
     place_options,
+    print_options,
     resolve_options,
 )
 from datanas.errors import ConfigError
@@ -33,7 +33,7 @@ def run(
     *overrides: Overrides,
     architecture: Annotated[
         str | None,
-        Parameter(name=["--architecture", "-a"], help="Architecture file, run folder of a search, or published name."),
+        Parameter(name=["--architecture", "-a"], help="Architecture file, run folder, genotype or published name."),
     ] = None,
     config: Recipe = None,
     seed: Seed = None,
@@ -51,7 +51,7 @@ def run(
 ) -> None:
     """Train an architecture from scratch and print what it scores; with the same --run.name again, go on.
 
-    Without a recipe, data and task are those of the run folder that the architecture comes from.
+    Without a recipe that of the run folder holds which the architecture comes from.
 
     datanas train runs/my-search -c recipe.yaml --train.epochs 30
     """
@@ -60,11 +60,10 @@ def run(
     overrides = place_options(overrides, "train", devices, num_nodes, strategy, precision)
     if max_macs is not None:
         overrides = (*overrides, f"--train.max_macs={max_macs}")
-    source = None if architecture is None else Path(architecture)
-    settings = resolve_options(config, overrides, seed, plugin, resume, source)
     if print_config:
-        print(settings.to_yaml(), end="")
+        print_options(config, overrides, seed, plugin, resume, architecture)
         return
+    settings = resolve_options(config, overrides, seed, plugin, resume, architecture)
     if architecture is None and resume is None:
         raise ConfigError("train needs an architecture: a file, a search's run folder or a published name")
     from datanas.published import find_architecture

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from datanas.config import Section, apply_overrides, merge, read_yaml, validate
 from datanas.engine.changes import flat
-from datanas.engine.config import Config, resolve
+from datanas.engine.config import Config, resolve, typed_recipe, with_overrides
 from datanas.engine.sections import RunConfig
 from datanas.errors import ConfigError, nearest
 
@@ -181,6 +181,30 @@ class CompareConfig(Section):
         return self.model_dump(mode="json", exclude=set(PLACE))
 
 
+def _with_inner(data: dict[str, Any], overrides: Sequence[tuple[str, object]]) -> dict[str, Any]:
+    """The recipe of a comparison with overrides of its base and its methods, which are recipes themselves."""
+    base, methods = data.get("base"), data.get("methods")
+    rest = []
+    for name, value in overrides:
+        section, inside = name.split(".", 1)
+        method, _, setting = inside.partition(".")
+        if section == "base" and isinstance(base, Mapping):
+            continue
+        if setting and isinstance(methods, Mapping) and isinstance(methods.get(method), Mapping):
+            methods = {**methods, method: with_overrides(methods[method], [(setting, value)])}
+        else:
+            rest.append((name, value))
+    if isinstance(base, Mapping):
+        prefix = "base."
+        own = [(name.removeprefix(prefix), value) for name, value in overrides if name.startswith(prefix)]
+        data["base"] = typed_recipe(with_overrides(base, own))
+    if isinstance(methods, Mapping):
+        data["methods"] = {
+            name: typed_recipe(given) if isinstance(given, Mapping) else given for name, given in methods.items()
+        }
+    return apply_overrides(data, rest)
+
+
 def resolve_comparison(
     raw: Mapping[str, Any] | CompareConfig | str | Path, overrides: Sequence[tuple[str, object]] = ()
 ) -> CompareConfig:
@@ -198,9 +222,11 @@ def resolve_comparison(
         folder, raw = Path(raw).parent, read_yaml(raw)
     if isinstance(raw.get("base"), str):
         raw = {**raw, "base": read_yaml(folder / raw["base"])}
-    data = apply_overrides(raw, overrides)
+    inner = [(name, value) for name, value in overrides if "." in name and name.split(".")[0] in ("base", "methods")]
+    data = apply_overrides(raw, [pair for pair in overrides if pair not in inner])
     if isinstance(data.get("base"), str):
         data["base"] = read_yaml(data["base"])
+    data = _with_inner(data, inner)
     config = validate(CompareConfig, data)
     faults = []
     for name in config.methods:

@@ -13,6 +13,7 @@ from datanas.config import merge
 from datanas.engine.cells import random_cells
 from datanas.engine.config import Config, resolve
 from datanas.engine.dry_run import measure_job
+from datanas.engine.fit import require_search
 from datanas.engine.process import process_kept
 from datanas.engine.search import SearchJob
 from datanas.engine.setup import load_table, load_task, select_device
@@ -110,6 +111,11 @@ def make_plan(config: CompareConfig, *, timed: bool = False) -> Plan:
     """
     methods, parameters = {}, {}
     measures = timed or config.budget.seconds is not None or config.controls.best_of > 0
+    for name in config.methods:
+        try:
+            require_search(config.method(name, config.seeds[0]))
+        except ConfigError as error:
+            raise ConfigError(f"methods.{name}: {error}") from None
     for name in config.methods:
         settings = config.method(name, config.seeds[0])
         load_table(settings)

@@ -7,10 +7,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny, field_validator
 
 from datanas.architecture import Architecture
-from datanas.config import ComponentConfig, Section, apply_overrides, component, merge, read_yaml, validate
+from datanas.config import (
+    ComponentConfig,
+    MissingSettings,
+    Section,
+    Written,
+    apply_overrides,
+    component,
+    merge,
+    read_yaml,
+    typed,
+    validate,
+)
 from datanas.data import datasets
 from datanas.engine.sections import RunConfig, SearchConfig, TrainConfig, TruthConfig
 from datanas.errors import ConfigError
@@ -24,7 +35,7 @@ class Config(Section):
     """Everything that decides a run, and enough to repeat it."""
 
     seed: int = Field(0, ge=0)
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps; a number alone is that of a CUDA device")
     threads: int | None = Field(None, ge=1, description="CPU threads; null for all cores")
     deterministic: bool = Field(False, description="only deterministic kernels on a GPU; the CPU's always are")
     devices: int = Field(1, ge=1, description="processes on this machine, one a device, that share each batch")
@@ -41,6 +52,12 @@ class Config(Section):
     search: SearchConfig = SearchConfig()
     train: TrainConfig = TrainConfig()
     truth: TruthConfig = TruthConfig()
+
+    @field_validator("device")
+    @classmethod
+    def numbered(cls, device: str) -> str:
+        """`0` as `cuda:0`, as torch has it."""
+        return f"cuda:{int(device)}" if device.isascii() and device.isdigit() else device
 
     def to_yaml(self) -> str:
         """The resolved configuration; reading it back gives an equal one."""
@@ -61,10 +78,12 @@ def resolve(raw: Mapping[str, Any] | Config | str | Path, overrides: Sequence[tu
 
     Args:
         raw: path of a YAML file, nested mapping, or Config.
-        overrides: (dotted path, value), laid on top in order.
+        overrides: (dotted path, value), laid on top in order. Where they choose another component than `raw` has, the
+            settings of the former go (`choose`).
 
     Raises:
         ConfigError: every fault that was found, a line each.
+        MissingSettings: settings without a default are not given, and that is all.
     """
     if isinstance(raw, Config):
         if not overrides:
@@ -72,30 +91,144 @@ def resolve(raw: Mapping[str, Any] | Config | str | Path, overrides: Sequence[tu
         raw = raw.model_dump(mode="json")
     elif isinstance(raw, str | Path):
         raw = read_yaml(raw)
-    data = apply_overrides(raw, overrides)
-    plugins = data.get("plugins") or ()
-    if isinstance(plugins, str | Path):
-        plugins = data["plugins"] = [plugins]
-    if not isinstance(plugins, list | tuple) or not all(isinstance(plugin, str | Path) for plugin in plugins):
-        raise ConfigError(f"plugins: must be a list of paths, got {plugins!r}")
-    for plugin in plugins:
-        load_plugin(plugin)
+    data = with_overrides(raw, overrides)
+    _load_plugins(data)
     data = _over_defaults(data)
-    faults: list[str] = []
+    faults: list[ConfigError] = []
     for section, (registry, default) in COMPONENTS.items():
         try:
-            data[section] = component(registry.__getitem__, section, data.get(section), default)
+            data[section] = component(registry, section, data.get(section), default)
         except ConfigError as error:
-            faults.append(str(error))
+            faults.append(error)
             data[section] = ComponentConfig(name=default)
     try:
         config = validate(Config, data)
     except ConfigError as error:
-        faults.append(str(error))
+        faults.append(error)
+    missing = [name for fault in faults if isinstance(fault, MissingSettings) for name in fault.names]
+    if faults and all(isinstance(fault, MissingSettings) for fault in faults):
+        raise MissingSettings(missing)
     if faults:
-        raise ConfigError("\n".join(faults))
+        raise ConfigError("\n".join(map(str, faults)))
     _require_fit(config)
     return config
+
+
+def resolved_yaml(raw: Mapping[str, Any], overrides: Sequence[tuple[str, object]] = ()) -> tuple[str, tuple[str, ...]]:
+    """The resolved configuration as text, and the names of settings without a default that are still to be given.
+
+    Raises:
+        ConfigError: any other fault.
+    """
+    try:
+        return resolve(raw, overrides).to_yaml(), ()
+    except MissingSettings as error:
+        missing = error.names
+    plain = resolve(raw, [*overrides, *((name, "to be given") for name in missing)]).model_dump(mode="json")
+    for name in missing:
+        *parents, last = name.split(".")
+        section = plain
+        for part in parents:
+            section = section[part]
+        del section[last]
+    return yaml.safe_dump(plain, sort_keys=False), missing
+
+
+def with_overrides(raw: Mapping[str, Any], overrides: Sequence[tuple[str, object]]) -> dict[str, Any]:
+    """A copy of a recipe with overrides on top, as `resolve` takes them."""
+    plugins = [(name, value) for name, value in overrides if name == "plugins"]
+    _load_plugins(apply_overrides(raw, plugins))
+    named = {name.removesuffix(".name"): value for name, value in overrides}
+    return apply_overrides(choose(raw, {section: _name(named.get(section)) for section in COMPONENTS}), overrides)
+
+
+def lay_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe with another on top, which may choose other components, as overrides may."""
+    return merge(choose(base, {section: _name(over.get(section)) for section in COMPONENTS}), over)
+
+
+def choose(raw: Mapping[str, Any], names: Mapping[str, str | None]) -> dict[str, Any]:
+    """A recipe with other components, and without the settings that belonged to those which it had.
+
+    Of a data set, a task and a space the settings stay that the other one declares alike: of one type, with one
+    default. Of a method none does: another one begins with its own.
+
+    Args:
+        names: by section, the component that is wanted; None where nothing is said.
+    """
+    data = {
+        key: {"name": value} if key in COMPONENTS and isinstance(value, str) else value for key, value in raw.items()
+    }
+    if not any(names.values()):
+        return data
+    named = {
+        section: {**given, "name": name}
+        for section, name in names.items()
+        if name is not None and isinstance(given := data.get(section) or {}, Mapping)
+    }
+    before, after = _chosen(data), _chosen({**data, **named})
+    for section in COMPONENTS:
+        settings = data.get(section)
+        if before[section] != after[section] and isinstance(settings, Mapping):
+            kept = _kept(section, before[section], after[section], settings)
+            data[section] = {**kept, "name": after[section]} if section in named else kept
+    return data
+
+
+def _chosen(raw: Mapping[str, Any]) -> dict[str, str]:
+    """The names of all components that a recipe asks for, defaults included."""
+    data = _over_defaults(raw)
+    return {section: _name(data.get(section)) or default for section, (_, default) in COMPONENTS.items()}
+
+
+def _kept(section: str, before: str, after: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of one component that another one keeps; what the first does not know stays, to be told."""
+    registry, _ = COMPONENTS[section]
+    if before not in registry or after not in registry:
+        return {}
+    old, new = (registry[name].Config.model_fields for name in (before, after))
+
+    def stays(key: str) -> bool:
+        if key == "name" or key not in old:
+            return key != "name"
+        alike = key in new and (old[key].annotation, old[key].default) == (new[key].annotation, new[key].default)
+        return alike and section != "sampler"
+
+    return {key: value for key, value in settings.items() if stays(key)}
+
+
+def _load_plugins(data: dict[str, Any]) -> None:
+    """Import the files that `plugins` names, of which it becomes a list.
+
+    Raises:
+        ConfigError: it is no list of paths, or one cannot be imported.
+    """
+    plugins = typed(Config.model_fields["plugins"].annotation, data.get("plugins")) or ()
+    if isinstance(data.get("plugins"), Written) and not isinstance(plugins, list):
+        plugins = str(data["plugins"])
+    if isinstance(plugins, str | Path):
+        plugins = [plugins]
+    if not isinstance(plugins, list | tuple) or not all(isinstance(plugin, str | Path) for plugin in plugins):
+        raise ConfigError(f"plugins: must be a list of paths, got {plugins!r}")
+    if "plugins" in data:
+        data["plugins"] = plugins
+    for plugin in plugins:
+        load_plugin(plugin)
+
+
+def typed_recipe(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe, or a part of one, in which all that is written is read as its field has it (`datanas.config.typed`)."""
+    data = dict(raw)
+    _load_plugins(data)
+    names = _chosen(data)
+    for section, value in data.items():
+        if section in COMPONENTS:
+            registry, name = COMPONENTS[section][0], names[section]
+            data[section] = typed(registry[name].Config if name in registry else Any, value)
+        else:
+            field = Config.model_fields.get(section)
+            data[section] = typed(Any if field is None else field.annotation, value)
+    return data
 
 
 def _over_defaults(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ def data_record(config: Config, task: Task[Any]) -> dict[str, Any]:
         "task": config.task.name,
         **task.describe(),
         "outputs": None if names is None else list(names),
+        "num_classes": task.num_classes,
         "sum": task.sum_of_examples(),
     }
 
@@ -74,6 +75,21 @@ def require_known_data(run: Path, config: Config, task: Task[Any], *, named: boo
     _log.warning(
         "these are not the examples that %s was made with; whether it has learned from some of them is not known", run
     )
+
+
+def recorded_sizes(run: Path) -> tuple[tuple[int, int, int] | None, int | None]:
+    """The shape of an image that a run was made on, and the outputs of its network; None of what is not recorded.
+
+    What an older version recorded says the latter by words, clusters or classes.
+    """
+    found = _read(run)
+    shape, classes = found.get("shape"), found.get("classes")
+    known = [found.get(name) for name in ("num_classes", "words", "clusters")]
+    known.append(len(classes) if isinstance(classes, list) else None)
+    outputs = next((count for count in known if isinstance(count, int)), None)
+    if not isinstance(shape, list) or len(shape) != 3 or not all(isinstance(side, int) for side in shape):
+        return None, outputs
+    return (shape[0], shape[1], shape[2]), outputs
 
 
 def _read(run: Path) -> dict[str, Any]:

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import statistics
 import textwrap
 import time
+from collections.abc import Callable
 from itertools import count
 
 import torch
 
+from datanas import seeding
 from datanas.architecture import Architecture
 from datanas.engine.alpha_reach import flat_warning
 from datanas.engine.config import Config, as_trained
+from datanas.engine.fit import require_search, require_training
+from datanas.engine.gap import re_estimated
 from datanas.engine.loop import Job
 from datanas.engine.process import process_kept
 from datanas.engine.search import SearchJob
-from datanas.engine.setup import load_task, memory_errors, select_device
+from datanas.engine.selection import FINALISTS, FIRST_EXAMPLES
+from datanas.engine.setup import load_table, load_task, memory_errors, select_device
 from datanas.engine.starting import starting_weights
 from datanas.engine.train_job import TrainJob
 from datanas.engine.width import with_width
-from datanas.hardware import count_macs, count_parameters, median_seconds, peak_memory
+from datanas.hardware import count_macs, count_parameters, median_seconds, peak_memory, synchronize
+from datanas.ops.gates import host_gates
 from datanas.tasks.base import Part
 
 WARM_UP, REPEATS = 2, 3
+PATIENCE = 8.0
+"""Seconds after which no further step is measured."""
+FEW_EXAMPLES = 250
+"""On which the gap is measured as it stands; on more, a child is measured on as many or on an eighth."""
 LONG_MEASURING = 0.5
 """Of the time of the steps: measuring that takes more is named."""
 LEFT_OUT = 0.1
@@ -32,8 +43,10 @@ _LABEL, _WIDTH = 20, 110
 @process_kept()
 def estimate_search(config: Config) -> str:
     """Parameters, expected multiply-adds, memory, one measured step and the estimated time of a whole search."""
+    require_search(config)
     with memory_errors():
         device = select_device(config)
+        load_table(config)
         job = SearchJob(config, load_task(config, device), device)
         step, measure = measure_job(job, device)
     settings = config.search
@@ -54,11 +67,12 @@ def estimate_search(config: Config) -> str:
 def estimate_train(config: Config, architecture: Architecture) -> str:
     """Parameters, multiply-adds, memory, one measured step and the estimated time of a whole training."""
     config = as_trained(config, architecture)
+    require_training(config, architecture)
     with memory_errors():
         device = select_device(config)
+        start = starting_weights(config)
         task = load_task(config, device)
         config = with_width(architecture, config, task)
-        start = starting_weights(config)
         job = TrainJob(config, architecture, task, device, start=start)
         step, measure = measure_job(job, device)
     measured = -(-config.train.epochs // config.train.validate_every)
@@ -75,17 +89,71 @@ def estimate_train(config: Config, architecture: Architecture) -> str:
 
 
 def measure_job(job: Job, device: torch.device) -> tuple[float, float]:
-    """Seconds of a step, and of the measurements after an epoch; the job is thrown away afterwards."""
+    """Seconds of a step, and of the measurements after an epoch; the job is thrown away afterwards.
+
+    Where a step takes seconds one or two are enough, for what a first step costs besides is then little. Of a gap on
+    many examples the parts are measured that it consists of, and their times added up.
+    """
     steps = count(max(0, job.epochs * job.steps_per_epoch - job.steps_per_epoch))
 
     def turn() -> None:
         for _ in range(job.turn):
             job.step(next(steps))
 
-    step = median_seconds(turn, device, warm_up=WARM_UP, repeats=REPEATS) / job.turn
+    step = _patient_seconds(turn, device) / job.turn
+    if isinstance(job, SearchJob) and (measured := _gap_examples(job)) > FEW_EXAMPLES:
+        return step, _gap_seconds(job, measured, device)
     start = time.perf_counter()
     job.end_epoch(job.epochs, {"loss": 0.0})
     return step, time.perf_counter() - start
+
+
+def _patient_seconds(call: Callable[[], None], device: torch.device) -> float:
+    """The median time of REPEATS calls after WARM_UP, or of those that were made when PATIENCE was over.
+
+    The first call counts only where no other was made.
+    """
+    start = time.perf_counter()
+    seconds: list[float] = []
+    while len(seconds) < WARM_UP + REPEATS and (not seconds or time.perf_counter() - start < PATIENCE):
+        seconds.append(median_seconds(call, device, warm_up=0, repeats=1))
+    return statistics.median(seconds[min(WARM_UP, len(seconds) - 1) :])
+
+
+def _gap_examples(job: SearchJob) -> int:
+    """On how many examples of the alpha part the gap is measured."""
+    wanted, there = job.config.search.gap.examples, len(job.task.chosen().get("alpha", ()))
+    return min(wanted or there, there or wanted or 0)
+
+
+def _gap_seconds(job: SearchJob, examples: int, device: torch.device) -> float:
+    """Seconds of the measurements after the last epoch, from one child on a part of the examples.
+
+    The gap is the supernet, the children that are drawn and the child that is kept, the latter twice; all but the
+    supernet and one of these with statistics re-estimated. The rule `best_sample` measures its candidates likewise.
+    """
+    gap, seed = job.config.search.gap, job.config.seed
+    part = max(FEW_EXAMPLES, examples // 8)
+    with torch.no_grad():
+        draw = job.sampler.draw(1.0, seeding.generator(seed, "dry run"))
+    child = job.supernet.child(host_gates(draw.gates, device))
+    batches = [job.task.batch("weights", 0)]
+    start = time.perf_counter()
+    with re_estimated(job.supernet, job.task, child, batches):
+        synchronize(device)
+        between = time.perf_counter()
+        job.task.evaluate(child, "alpha", part)
+        synchronize(device)
+        end = time.perf_counter()
+    one_of_all = (end - between) * examples / part
+    statistics_of_one = (between - start) * gap.statistics_batches
+    total = (gap.children + 3) * one_of_all + (gap.children + 1) * statistics_of_one
+    if job.sampler.rule != "best_sample":
+        return total
+    candidates = job.sampler.derivation.candidates
+    finalists = min(candidates, FINALISTS)
+    first = candidates * one_of_all * min(1.0, FIRST_EXAMPLES / examples) if candidates > finalists else 0.0
+    return total + first + finalists * (one_of_all + statistics_of_one)
 
 
 def _times(job: Job, step: float, measure: float, measured: int, device: torch.device) -> list[str]:
@@ -93,7 +161,7 @@ def _times(job: Job, step: float, measure: float, measured: int, device: torch.d
     seconds = total * step + measured * measure
     return [
         f"memory              {peak_memory(device) / 2**30:.2f} GiB at the highest point so far ({device})",
-        f"one step            {step:.3f} s, median of {REPEATS} after {WARM_UP}",
+        f"one step            {step:.3f} s, median of {REPEATS} after {WARM_UP}, or of fewer where they take long",
         f"measuring           {measure:.1f} s, {measured} times",
         f"whole run           {total:,} steps in {job.epochs} epochs, about {_clock(seconds)} h",
     ]

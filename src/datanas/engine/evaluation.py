@@ -22,6 +22,7 @@ from datanas.engine.setup import load_task, select_device
 from datanas.errors import CheckpointError
 from datanas.hardware import count_macs, count_parameters, place
 from datanas.network import Network
+from datanas.paths import is_file, is_folder
 from datanas.tasks.base import Part, Task
 
 NETWORK_FILE = "network.safetensors"
@@ -123,9 +124,10 @@ def _trained_weights(run: Path, checkpoint: Literal["last", "best"] | None) -> t
             }
         return weights, run / "checkpoints" / f"step-{step:08d}"
     file = run / NETWORK_FILE
-    if not file.is_file() and (run / "genotypes").is_dir():
+    is_there = is_file(file, CheckpointError)
+    if not is_there and is_folder(run / "genotypes", CheckpointError):
         raise CheckpointError(f"{run}: a search has no trained network; train its cell: datanas train {run}")
-    if not file.is_file():
+    if not is_there:
         raise CheckpointError(f"no trained network in {run}: {NETWORK_FILE} is missing; finish it with train --resume")
     try:
         return load_file(file), file

@@ -17,8 +17,9 @@ from datanas.atomic import write_atomic
 from datanas.engine.card import model_card
 from datanas.engine.evaluation import NETWORK_FILE, restore
 from datanas.engine.process import process_kept
-from datanas.errors import CheckpointError, ConfigError
+from datanas.errors import CheckpointError, ConfigError, StorageError
 from datanas.exported import CONFIG_FILE, WEIGHTS_FILE, Description, rebuild
+from datanas.paths import is_file, is_folder, path_errors, shown
 from datanas.tasks.base import Task
 
 CARD_FILE = "README.md"
@@ -40,8 +41,9 @@ def export(run: str | Path, folder: str | Path, overrides: list[tuple[str, objec
         StorageError: the folder cannot be written.
     """
     run, folder = Path(run), Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder}: exists and is not empty; choose another folder")
+    with path_errors(folder, StorageError):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ConfigError(f"{shown(folder)}: exists and is not empty; choose another folder")
     figures = _figures(run)
     network, task, config = restore(run, overrides)
     architecture = Architecture.load(run / "architecture.json")
@@ -72,7 +74,7 @@ def export(run: str | Path, folder: str | Path, overrides: list[tuple[str, objec
 
 def _figures(run: Path) -> Mapping[str, Any]:
     """What the training measured at its end."""
-    if not (run / NETWORK_FILE).is_file() and (run / "genotypes").is_dir():
+    if not is_file(run / NETWORK_FILE, CheckpointError) and is_folder(run / "genotypes", CheckpointError):
         raise CheckpointError(f"{run}: a search has no network to export; train its cell: datanas train {run}")
     file = run / "evaluation.json"
     try:

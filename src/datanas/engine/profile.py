@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from datanas.architecture import Architecture
-from datanas.engine.config import resolve
+from datanas.engine.config import as_trained, resolve
+from datanas.engine.data_record import recorded_sizes
+from datanas.engine.evaluation import NETWORK_FILE
 from datanas.engine.process import process_kept
+from datanas.engine.run import load_run_config
 from datanas.engine.setup import memory_errors, select_device
 from datanas.engine.width import on_meta, widest
 from datanas.errors import ConfigError
 from datanas.hardware import count_macs, count_parameters, median_seconds, peak_memory, place, read_macs
 from datanas.network import Network, build_network, space_of, task_settings
+from datanas.published import find_architecture
 from datanas.tasks import tasks
 
 
-@process_kept()
-def profile(
-    architecture: Architecture,
+def profile_run(
+    run: Path,
     channels: int | None = None,
     cells: int | None = None,
     classes: int | None = None,
@@ -28,6 +33,60 @@ def profile(
     batch: int = 1,
     device: str = "auto",
     max_macs: str | int | None = None,
+) -> str:
+    """As `profile`, of the network that a run trained, or that the recipe of a search would train.
+
+    Whatever is given wins over the run's settings. No data are read: `data.json` says how many classes there were and
+    how large an example; of a run that has none the task's usual ones are taken.
+
+    Raises:
+        CheckpointError, ConfigError: no run folder, or a value out of range.
+        ArchitectureError: the architecture cannot be rebuilt.
+    """
+    architecture = find_architecture(run)
+    config = as_trained(load_run_config(run), architecture)
+    bound = max_macs
+    if bound is None and channels is None and not (run / NETWORK_FILE).is_file():
+        bound = config.train.max_macs  # of a search: how wide that makes the network has not been found yet
+    if channels is None and bound is None:
+        channels = config.train.channels
+    shape, outputs = recorded_sizes(run)
+    sides = None if shape is None else (shape[1], shape[2])
+    options = config.task.model_dump()
+    return profile(
+        architecture,
+        channels,
+        config.train.cells if cells is None else cells,
+        outputs if classes is None else classes,
+        sides if size is None else size,
+        batch=batch,
+        device=device,
+        max_macs=bound,
+        task=config.task.name,
+        options=options if stem is None else {**options, "stem": stem},
+        in_channels=None if shape is None else shape[0],
+        pooling_norm=config.train.pooling_norm,
+        prune=config.train.prune,
+    )
+
+
+@process_kept()
+def profile(
+    architecture: Architecture,
+    channels: int | None = None,
+    cells: int | None = None,
+    classes: int | None = None,
+    size: int | tuple[int, int] | None = None,
+    stem: str | None = None,
+    batch: int = 1,
+    device: str = "auto",
+    max_macs: str | int | None = None,
+    *,
+    task: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    in_channels: int | None = None,
+    pooling_norm: bool = False,
+    prune: bool = True,
 ) -> str:
     """Parameters, multiply-adds, latency and memory of the network, as text.
 
@@ -38,28 +97,43 @@ def profile(
         batch: examples in the timed forward pass.
         device: where it is timed.
         max_macs: multiply-adds that the network may have, such as "600M"; it becomes as wide as stays within that.
+        task, options, in_channels, pooling_norm, prune: as for `build_network`; `options` are settings of the task.
 
     Raises:
         ConfigError: a value out of range, or no such device; a size or a stem for a task that has none.
         ArchitectureError: the architecture cannot be rebuilt.
     """
     for label, value in (("size", size), ("batch", batch)):
-        if value is not None and value < 1:
+        if isinstance(value, int) and value < 1:
             raise ConfigError(f"--{label}: must be at least 1, got {value}")
     space = space_of(architecture)
-    task = tasks[space.task]
-    if size is not None and task.default_size is None:
-        raise ConfigError(f"--size: {task.one()} has none; leave it out")
-    size = task.default_size if size is None else size
-    options: dict[str, Any] = {} if stem is None else {"stem": stem}
-    settings = task_settings(space, space.task, options)
-    inputs = task.inputs(task.default_classes if classes is None else classes)
+    task = space.task if task is None else task
+    kind = tasks[task]
+    if size is not None and kind.default_size is None:
+        raise ConfigError(f"--size: {kind.one()} has none; leave it out")
+    size = kind.default_size if size is None else size
+    height, width = (size, size) if isinstance(size, int) else size or (1, 1)
+    given = {**(options or {}), **({} if stem is None else {"stem": stem})}
+    settings = task_settings(space, task, given)
+    given.pop("name", None)
+    inputs = kind.inputs(kind.default_classes if classes is None else classes) if in_channels is None else in_channels
 
     def example(count: int, where: torch.device) -> Any:
-        return task.example_input(settings, inputs, 1 if size is None else size, count, where)
+        found = kind.example_input(settings, inputs, max(height, width), count, where)
+        return found if height == width else found[..., :height, :width].clone(memory_format=torch.channels_last)
 
     def network(channels: int | None) -> Network:
-        return build_network(architecture, num_classes=classes, channels=channels, cells=cells, **options)
+        return build_network(
+            architecture,
+            task,
+            classes,
+            channels,
+            cells,
+            in_channels=in_channels,
+            pooling_norm=pooling_norm,
+            prune=prune,
+            **given,
+        )
 
     def macs_of(channels: int | None) -> int:
         with on_meta():
@@ -80,10 +154,10 @@ def profile(
     return "\n".join(
         [
             f"parameters     {count_parameters(placed):,}",
-            f"multiply-adds  {macs / 1e6:,.1f} M {task.one()}{'' if size is None else f' at {size}x{size}'}",
+            f"multiply-adds  {macs / 1e6:,.1f} M {kind.one()}{'' if size is None else f' at {width}x{height}'}",
             f"latency        {1000 * seconds:.2f} ms for a batch of {batch} on {where}, median of 10 after 3",
             f"memory         {peak_memory(where) / 2**30:.2f} GiB at the highest point of the process",
-            *([f"left out       {dead}"] if dead else []),
+            *([f"{'left out' if prune else 'dead':14s} {dead}"] if dead else []),
             *([] if bound is None else [f"channels       {channels}, the most within {bound:,} multiply-adds"]),
         ]
     )

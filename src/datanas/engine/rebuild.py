@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
+
+from torch import nn
 
 from datanas import seeding
 from datanas.architecture import Architecture
@@ -22,23 +25,38 @@ def network_for(architecture: Architecture, config: Config, task: Task[Any]) -> 
         ArchitectureError: the space or an operation is not known; the message names the file it was loaded from.
         ConfigError: there is no such network of this architecture for this task.
     """
-    settings = config.train
     with seeding.keyed(config.seed, "network"), architecture.naming_file():
-        stem = task.make_stem(settings.channels)
-        try:
-            network = Network(
-                architecture,
-                stem,
-                partial(task.make_head, stem=stem),
-                channels=settings.channels,
-                cells=settings.cells,
-                auxiliary=settings.auxiliary,
-                pooling_norm=settings.pooling_norm,
-                prune=settings.prune,
-            )
-        except ConfigError:
-            _require_task(architecture, task)
-            raise
+        stem = task.make_stem(config.train.channels)
+        return network_around(architecture, config, type(task), stem, partial(task.make_head, stem=stem))
+
+
+def network_around(
+    architecture: Architecture,
+    config: Config,
+    task: type[Task[Any]],
+    stem: nn.Module,
+    make_head: Callable[[tuple[int, ...]], nn.Module],
+) -> Network:
+    """The network that the configuration's `train` section describes, between this stem and head.
+
+    Raises:
+        ArchitectureError, ConfigError: as `network_for`.
+    """
+    settings = config.train
+    try:
+        network = Network(
+            architecture,
+            stem,
+            make_head,
+            channels=settings.channels,
+            cells=settings.cells,
+            auxiliary=settings.auxiliary,
+            pooling_norm=settings.pooling_norm,
+            prune=settings.prune,
+        )
+    except ConfigError:
+        _require_task(architecture, task, config.task.name)
+        raise
     if architecture.space in spaces:
         require_cells(config, architecture.space)  # not before: of a task that does not fit, cells are not the fault
     return network
@@ -52,7 +70,7 @@ def dead_parts(architecture: Architecture, config: Config) -> str:
     return f"{text}; " + ("left out" if config.train.prune else "built all the same, since train.prune is false")
 
 
-def _require_task(architecture: Architecture, task: Task[Any]) -> None:
+def _require_task(architecture: Architecture, task: type[Task[Any]], named: str) -> None:
     """Refuse an architecture for another kind of task.
 
     Raises:
@@ -63,6 +81,6 @@ def _require_task(architecture: Architecture, task: Task[Any]) -> None:
         return
     name = (architecture.source or {}).get("name") or architecture.file or "an architecture"
     raise ConfigError(
-        f"task.name: {name} of space {architecture.space} cannot be trained on task {task.config.name}, which takes "
+        f"task.name: {name} of space {architecture.space} cannot be trained on task {named}, which takes "
         f"{task.cells}; it is for tasks such as {spaces[architecture.space].task}"
     )

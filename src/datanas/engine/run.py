@@ -15,12 +15,15 @@ from datanas.architecture import Architecture
 from datanas.config import parse_yaml, read_yaml
 from datanas.distributed import Processes
 from datanas.engine.changes import changed_facts, changed_settings, facts
-from datanas.engine.config import Config, as_trained, resolve
+from datanas.engine.config import Config, as_trained, lay_over, resolve
 from datanas.engine.data_record import DATA_FILE, data_line, data_record
 from datanas.engine.earlier import keep_unsaid, with_unsaid
+from datanas.engine.fit import require_search, require_training
 from datanas.engine.setup import start
 from datanas.engine.width import keep_width
-from datanas.errors import CheckpointError, ConfigError, DataError
+from datanas.errors import CheckpointError, ConfigError, DataError, StorageError
+from datanas.paths import is_file, is_folder, shown
+from datanas.published import run_folder
 from datanas.runs.checkpoint import (
     decode_checkpoint,
     encode_checkpoint,
@@ -202,6 +205,9 @@ def begin_run(
     settings = load_run_config(resume) if config is None and resume is not None else resolve(config or {})
     if architecture is not None:
         settings = as_trained(settings, architecture)
+        require_training(settings, architecture)
+    elif kind == "search":
+        require_search(settings)
     processes, device = start(settings)
     run = Run(settings, kind, device, processes)
     folder: RunFolder | None = None
@@ -210,7 +216,10 @@ def begin_run(
         nonlocal folder
         path = None if resume is None else Path(resume)
         if path is None:
+            is_folder(settings.run.root, StorageError)
             path = _standing(settings)
+        elif not is_file(path / "config.yaml", CheckpointError):
+            raise CheckpointError(f"not a run folder: no config.yaml in {shown(path)}")
         changed: dict[str, Any] = {}
         config = settings
         if path is None:
@@ -241,25 +250,45 @@ def begin_run(
 def load_run_config(run: str | Path) -> Config:
     """The resolved configuration of a run folder."""
     path = Path(run) / "config.yaml"
-    if not path.is_file():
-        raise CheckpointError(f"not a run folder: no config.yaml in {run}")
+    if not is_file(path, CheckpointError):
+        raise CheckpointError(f"not a run folder: no config.yaml in {shown(run)}")
     return resolve(with_unsaid(read_yaml(path), Path(run)))
 
 
-def taken_over(run: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The data, task and plugins of a run, as the first settings of another that trains what it found.
+_OF_THE_PLACE = ("run", "truth", "devices", "num_nodes", "strategy", "process_timeout")
+"""What a training does not take over from the run whose architecture it trains: where it is, who makes it."""
+
+
+def with_recipe_of(
+    source: Architecture | str | Path,
+    recipe: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What is asked for of a training, laid over the recipe of the run whose architecture is trained.
 
     Args:
-        run: what may be a run folder; anything else has none.
-        settings: what is asked for besides, by dotted names. A component that it names otherwise is not taken over.
+        source: what is trained; only of a run folder there is anything to take over.
+        recipe: what is asked for; it lies on top.
+        settings: what is asked for besides, by dotted names. Where it or the recipe names another task, the run's way
+            of training is not taken over: that of the other task holds.
+
+    Raises:
+        CheckpointError, ConfigError: the run's recipe cannot be read.
     """
-    if not (run / "config.yaml").is_file():
-        return {}
-    before = load_run_config(run).model_dump(mode="json")
-    found = {
-        name: before[name] for name in ("data", "task") if settings.get(f"{name}.name") in (None, before[name]["name"])
-    }
-    return {**found, "plugins": before["plugins"]}
+    folder = run_folder(source)
+    if folder is None:
+        return dict(recipe)
+    before = load_run_config(folder).model_dump(mode="json")
+    task = settings.get("task.name") or settings.get("task") or _named(recipe.get("task"))
+    found = {name: value for name, value in before.items() if name not in _OF_THE_PLACE}
+    found["run"] = {name: value for name, value in before["run"].items() if name not in ("root", "name")}
+    if task not in (None, before["task"]["name"]):
+        found = {name: value for name, value in found.items() if name not in ("train", "search", "space", "sampler")}
+    return lay_over(found, recipe)
+
+
+def _named(section: object) -> object:
+    return section.get("name") if isinstance(section, Mapping) else section
 
 
 def load_job_state(run: Path, kind: str, step: int | None = None) -> tuple[int, dict[str, Any]]:
@@ -301,7 +330,7 @@ def _standing(config: Config) -> Path | None:
     if config.run.name is None:
         return None
     path = config.run.root / config.run.name
-    return path if (path / "config.yaml").is_file() else None
+    return path if is_file(path / "config.yaml", StorageError) else None
 
 
 def _require_same_architecture(path: Path, architecture: Architecture | None) -> None:

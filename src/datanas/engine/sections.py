@@ -207,6 +207,10 @@ class TruthConfig(Section):
     metric: str | None = Field(None, description="which column; null for the table's first accuracy")
 
 
+LONGEST_NAME = 255
+"""Bytes of a folder's name on the usual file systems."""
+
+
 class RunConfig(Section):
     """Where a run is written."""
 
@@ -225,4 +229,6 @@ class RunConfig(Section):
     def one_folder(cls, name: str | None) -> str | None:
         if name is not None and (Path(name).name != name or name in (".", "..")):
             raise ValueError("must be the name of one folder, without a path")
+        if name is not None and ("\0" in name or len(name.encode(errors="surrogateescape")) > LONGEST_NAME):
+            raise ValueError(f"must be a name that a folder can have, of at most {LONGEST_NAME} bytes")
         return name

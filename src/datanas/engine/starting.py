@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from datanas.engine.config import Config
 from datanas.engine.evaluation import NETWORK_FILE
 from datanas.errors import CheckpointError
+from datanas.paths import is_file, is_folder, shown
 
 TRANSFERRED = ("stem.", "body.")
 
@@ -33,10 +34,11 @@ def load_weights(source: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: no such file, or none of a network.
     """
-    file = source / NETWORK_FILE if source.is_dir() else source
-    if not file.is_file():
-        hint = f"; is the training in {source} finished?" if source.is_dir() else ""
-        raise CheckpointError(f"train.start_from: no such file: {file}{hint}")
+    is_run = is_folder(source, CheckpointError)
+    file = source / NETWORK_FILE if is_run else source
+    if not is_file(file, CheckpointError):
+        hint = f"; is the training in {shown(source)} finished?" if is_run else ""
+        raise CheckpointError(f"train.start_from: no such file: {shown(file)}{hint}")
     try:
         weights = load_file(file)
     except Exception as error:  # what a damaged file raises is not limited to a few types

@@ -11,14 +11,12 @@ import torch
 from safetensors.torch import save
 
 from datanas.architecture import Architecture
-from datanas.config import merge
-from datanas.engine.changes import flat
 from datanas.engine.config import Config
 from datanas.engine.evaluation import NETWORK_FILE, Evaluation, measure
 from datanas.engine.loop import run_job
 from datanas.engine.process import process_kept
 from datanas.engine.rebuild import dead_parts
-from datanas.engine.run import begin_run, load_run_config, taken_over
+from datanas.engine.run import begin_run, load_run_config, with_recipe_of
 from datanas.engine.setup import load_task, memory_errors
 from datanas.engine.starting import starting_weights
 from datanas.engine.train_job import TrainJob
@@ -61,8 +59,9 @@ def train(
     Where a run of that name stands, go on with it.
 
     Args:
-        architecture: an Architecture, the path of its file or of a run folder, or the name of a published one; may be
-            left out when resuming. Data and task are those of that run folder, where `config` has none.
+        architecture: an Architecture, the path of its file or of a run folder, its genotype, or the name of a published
+            one; may be left out when resuming. Of a run folder that run's recipe holds, under what a mapping says; a
+            recipe's path stands alone.
         config: a recipe's path, a mapping of sections, or a Config; may be left out when resuming.
         resume: a run folder to go on with.
         quiet: no progress on stderr.
@@ -81,15 +80,15 @@ def train(
         given = Path(resume) / "architecture.json"
     assert given is not None
     chosen = find_architecture(given)
-    if not isinstance(given, Architecture) and resume is None and (config is None or isinstance(config, Mapping)):
-        config = merge(taken_over(Path(given), dict(flat(config or {}))), config or {})
+    if resume is None and (config is None or isinstance(config, Mapping)):
+        config = with_recipe_of(given, config or {}, {})
     beginning = begin_run(config, "train", resume, architecture=chosen, allow_topology_change=allow_topology_change)
     with chosen.naming_file(), beginning as run:
         with memory_errors(), run.processes.together():
-            task = load_task(run.config, run.device, run.processes)
             assert run.architecture is not None
-            run.config = with_width(run.architecture, run.config, task)
             start = None if run.has_begun else starting_weights(run.config)
+            task = load_task(run.config, run.device, run.processes)
+            run.config = with_width(run.architecture, run.config, task)
             job = TrainJob(run.config, run.architecture, task, run.device, run.processes, start)
         run.open(task, job.length, {"architecture.json": chosen.to_json()})
         run_job(job, run, quiet=quiet)
