@@ -72,7 +72,10 @@ def test_classes_may_be_counted_and_more_values_be_void(folder: Path) -> None:
     [
         (lambda root: (root / "classes.txt").unlink(), "how many classes?"),
         (lambda root: (root / "classes.txt").write_text("a\nb\na\n"), "names 'a' twice"),
-        (lambda root: (root / "classes.txt").write_text("a\nb\n"), r"train mask a\.bmp has the value 2"),
+        (
+            lambda root: (root / "classes.txt").write_text("a\nb\n"),
+            r"train mask a\.png \(of image a\.bmp\) has the value 2",
+        ),
         (lambda root: (root / "classes.txt").write_text("a\n"), "only one class"),
         (lambda root: (root / "train" / "masks" / "b.png").unlink(), r"image .*b\.bmp has no mask in"),
         (lambda root: write(root / "train" / "masks" / "b.bmp", MASK), r"b\.bmp has 2 masks"),
@@ -80,7 +83,10 @@ def test_classes_may_be_counted_and_more_values_be_void(folder: Path) -> None:
         (lambda root: write(root / "train" / "masks" / "a.png", MASK[:1]), r"image a\.bmp is 3x2, its mask 3x1"),
         (lambda root: (root / "train" / "images" / "a.bmp").write_bytes(b"BM"), r"train image a\.bmp is broken"),
         (lambda root: (root / "train" / "masks").rename(root / "gone"), "no such folder: .*masks"),
-        (lambda root: [(root / part).rename(root / part.upper()) for part in ("val", "test")], "neither test nor val"),
+        (
+            lambda root: [(root / part).rename(root / f"more {part}s") for part in ("val", "test")],
+            "neither test nor val",
+        ),
         (lambda root: [file.unlink() for file in (root / "val" / "images").iterdir()], "images holds no images"),
     ],
 )

@@ -165,6 +165,13 @@ class Task(ABC, Generic[BatchT]):
     def num_classes(self) -> int:
         """Outputs of the head."""
 
+    def mirrored_parts(self) -> Mapping[str, bool]:
+        """Whether images are mirrored at random, for each setting that says so ("task.augment"); none by default.
+
+        A setting that leaves it to the data is told what these bear.
+        """
+        return {}
+
     @property
     def output_names(self) -> tuple[str, ...] | None:
         """What each output of the head stands for: a network is of no use for data where it stands for something else.
