@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from datanas.cli.options import (
@@ -59,6 +60,7 @@ def run(
         print(estimate_search(settings))
         return
     from datanas.distributed import is_first
+    from datanas.engine.data_record import DATA_FILE
     from datanas.engine.search import search
     from datanas.report.cells import cell_text, draw_png, draw_svg
     from datanas.tasks import tasks
@@ -70,7 +72,8 @@ def run(
     draw_png(result.architecture, result.path / "cells.png")
     print(cell_text(result.architecture))
     if result.gap is not None:
-        gap, task = result.gap, tasks[settings.task.name]
+        gap = result.gap
+        task = tasks[settings.task.name].measuring(json.loads((result.path / DATA_FILE).read_bytes()))
         supernet, children, child = (task.show(value, 2) for value in (gap.supernet, gap.children_mean, gap.child))
         print(f"{task.score}: supernet {supernet}, sampled children {children}, child kept {child}")
     for warning in result.warnings:

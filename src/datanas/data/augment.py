@@ -30,8 +30,8 @@ class Augment(Section):
     )
     flip: bool | None = Field(
         default=None,
-        description="mirror every second image, at random; null: where the data set is known to bear it, as photographs "
-        "do and characters do not",
+        description="mirror every second image, at random; null: where the data set is known to bear it, as "
+        "photographs do and characters do not",
     )
     colour: float = Field(
         default=0.0, ge=0, lt=1, description="brightness, contrast and saturation are changed by up to this share"

@@ -49,6 +49,41 @@ class Pair:
         return self.name if self.mask_name == self.name else f"{self.mask_name} (of image {self.name})"
 
 
+class Palette:
+    """The colours that the masks of a data set give to numbers: the same to the same, or the numbers alone mislead.
+
+    Args:
+        may_differ: let masks give other colours; only the number counts then.
+    """
+
+    def __init__(self, *, may_differ: bool = False) -> None:
+        self._may_differ = may_differ
+        self._colour_of: dict[int, tuple[tuple[int, ...], Pair]] = {}
+        self._number_of: dict[tuple[int, ...], tuple[int, Pair]] = {}
+
+    def add(self, pair: Pair, colours: Colours, where: str) -> None:
+        """Take the colours of a mask.
+
+        Raises:
+            DataError: another mask gives one of its numbers another colour, or one of its colours to another number.
+        """
+        if self._may_differ:
+            return
+        for number, colour in colours.items():
+            known, first = self._colour_of.setdefault(number, (colour, pair))
+            other, owner = self._number_of.setdefault(colour, (number, pair))
+            if known != colour:
+                fault = f"{number} is the colour {known} in mask {first.shown} and {colour} in {pair.shown}"
+            elif other != number and owner is not pair:
+                fault = f"the colour {colour} is {other} in mask {owner.shown} and {number} in {pair.shown}"
+            else:
+                continue
+            raise DataError(
+                f"{where}: palettes differ: {fault}; save all masks with one palette, or say that only the numbers "
+                "count with --data.palettes_differ true"
+            )
+
+
 class _Read(NamedTuple):
     image: Tensor
     mask: Tensor
@@ -62,7 +97,7 @@ def decode_pairs(
     *,
     void: Sequence[int] = (VOID,),
     values: Sequence[int] | None = None,
-    palettes_differ: bool = False,
+    palette: Palette | None = None,
     longest: int | None = None,
     form: PixelForm | None = None,
 ) -> SegmentationSet:
@@ -72,7 +107,7 @@ def decode_pairs(
         where: the part of a data set and its source, to begin a message with.
         void: the values of a mask that become VOID.
         values: those of the classes in their order; None where a value is the number of its class.
-        palettes_differ: whether one number may have several colours, and only the number counts.
+        palette: the colours of the masks of other parts; None where there are none to agree with.
         longest: reduce images to this length of the longer side, where they are larger, masks without mixing classes.
         form: what pixels become; images of more than 8 bits need its white (`settle_white`).
 
@@ -102,8 +137,9 @@ def decode_pairs(
         for trait in each.traits - {"grey"}:
             told[trait].append(pair.name)
     tell_traits(told, len(pairs), where, kind)
-    if not palettes_differ:
-        _require_one_palette([(pair, each.colours) for pair, each in zip(pairs, found, strict=True)], where)
+    common = Palette() if palette is None else palette
+    for pair, each in zip(pairs, found, strict=True):
+        common.add(pair, each.colours, where)
     return SegmentationSet(
         tuple(each.image for each in found),
         tuple(each.mask for each in found),
@@ -189,27 +225,6 @@ def _colours(mask: Image.Image, values: NDArray[Any]) -> Colours:
         return {}
     used = np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()
     return {value: tuple(palette[3 * value : 3 * value + 3]) for value in used if 3 * value + 3 <= len(palette)}
-
-
-def _require_one_palette(masks: Sequence[tuple[Pair, Colours]], where: str) -> None:
-    """Refuse masks whose palettes give one number two colours, or two numbers one: the number alone misleads then."""
-    colour_of: dict[int, tuple[tuple[int, ...], Pair]] = {}
-    number_of: dict[tuple[int, ...], tuple[int, Pair]] = {}
-    for pair, colours in masks:
-        for number, colour in colours.items():
-            known, first = colour_of.setdefault(number, (colour, pair))
-            other, owner = number_of.setdefault(colour, (number, pair))
-            if known != colour or (other != number and owner is not pair):
-                is_colour = known != colour
-                fault = (
-                    f"{number} is the colour {known} in mask {first.shown} and {colour} in {pair.shown}"
-                    if is_colour
-                    else f"the colour {colour} is {other} in mask {owner.shown} and {number} in {pair.shown}"
-                )
-                raise DataError(
-                    f"{where}: palettes differ: {fault}; save all masks with one palette, or say that only the numbers "
-                    "count with --data.palettes_differ true"
-                )
 
 
 def _unusable(where: str, source: Encoded | NDArray[Any], error: BrokenImageError) -> DataError:

@@ -125,7 +125,7 @@ def list_parts(
     for folder in class_folders(root):
         if folder not in (parts["train"], test):
             is_part = folder in parts.values()
-            reason = "for validation, beside others for testing," if is_part else "beside the parts"
+            reason = f"of the part {folder.name}, as {test.name} is tested on," if is_part else "beside the parts"
             images.leave_out_below(reason, folder)
     train, classes = labelled(parts["train"], images)
     if classes != (UNLABELLED,):

@@ -154,7 +154,7 @@ class ImageList:
     def _count_hidden(self, entry: Path) -> None:
         files = _images_below(entry) if entry.is_dir() else [entry] * (entry.suffix.lower() in SUFFIXES)
         for file in files:
-            self.leave_out(f"hidden in {entry.name}" if entry.is_dir() else "with hidden names", file)
+            self.leave_out("in hidden folders" if entry.is_dir() else "with hidden names", file)
 
     def _require_no_parts_in(self, folders: list[Path]) -> None:
         """Refuse CLASS/train/* and CLASS/test/*: read as one class they would lose the split that somebody made."""
@@ -164,6 +164,12 @@ class ImageList:
             raise DataError(
                 f"{self._where}: every class folder, such as {first}, holds folders of parts itself; put the parts "
                 f"first: {first.parent / 'train' / first.name} and {first.parent / 'test' / first.name}"
+            )
+        names = [tuple(deeper.name for deeper in class_folders(folder)) for folder in folders]
+        if len(folders) > 1 and len(names[0]) > 1 and len(set(names)) == 1:
+            _log.warning(
+                "%s: the classes %s hold the same folders (%s); if they are parts, call them train and test",
+                *(self._where, ", ".join(folder.name for folder in folders), ", ".join(names[0])),
             )
 
 

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from datanas.data import register_dataset
 from datanas.data.base import Dataset
 from datanas.data.decode import PixelConfig
-from datanas.data.decode_masks import Pair, decode_pairs
+from datanas.data.decode_masks import Pair, Palette, decode_pairs
 from datanas.data.depth import settle_white
 from datanas.data.image_list import SUFFIXES, ImageList, class_folders
 from datanas.data.masks import VOID, SegmentationData, SegmentationSet, check_masks
@@ -71,13 +71,14 @@ class MaskFolder(Dataset[SegmentationData]):
         every = [pair.image for listed in pairs.values() for pair in listed]
         form = settle_white(every, self.config.form(3), where)
         void = tuple(value for value in (VOID, *self.config.void) if value not in (self.config.values or ()))
+        palette = Palette(may_differ=self.config.palettes_differ)
         sets = {
             part: decode_pairs(
                 listed,
                 f"{where}: {_SHOWN.get(part, part)}",
                 void=void,
                 values=self.config.values,
-                palettes_differ=self.config.palettes_differ,
+                palette=palette,
                 longest=self.config.longest,
                 form=form,
             )

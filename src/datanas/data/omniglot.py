@@ -17,7 +17,7 @@ from datanas.data.image_list import class_folders, list_images
 from datanas.data.npz import Archive, to_images, to_labels
 from datanas.data.open_image import PixelForm
 from datanas.errors import DataError
-from datanas.paths import require_folder, shown
+from datanas.paths import require_file, require_folder, shown
 
 PACKED = "omniglot_small.npz"
 SIDE = 28
@@ -53,6 +53,8 @@ class Omniglot(Dataset[ClassSplitData]):
             train, test = (_read_folder(root / folder, where) for folder in FOLDERS.values())
         else:
             path = root if root.suffix == ".npz" else root / PACKED
+            if path == root:
+                require_file(path, DataError, f"omniglot {shown(path)}")
             if not path.is_file():
                 looked_for = ", ".join(str(root / name) for name in (*FOLDERS.values(), PACKED))
                 raise DataError(f"omniglot: nothing found; looked for {looked_for}; set --data.root")

@@ -153,27 +153,29 @@ def plain_image(image: Image.Image, source: Encoded, form: PixelForm) -> tuple[I
         BrokenImageError: it has more than 8 bits and `form` does not say what is white.
     """
     traits: set[Trait] = set()
-    if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16") or _raw_mode(image) == "LA;16B":
+    raw, file = _raw_mode(image), image
+    if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16") or raw == "LA;16B":
         traits.add("grey")
     values = wide_values(image, source)
     if values is not None:
         if form.white is None:
             raise BrokenImageError("more than 8 bits a pixel; say what is white with --data.white_level N")
+        if not np.isfinite(values).all():
+            raise BrokenImageError("values that are not finite")
         turn = _TURNS.get(orientation(image))
         image = Image.fromarray(to_bytes(values, form.white))
         image = image if turn is None else image.transpose(turn)
         traits.add("wide")
     else:
-        image.load()
-        if _is_transparent(image):
-            traits.add("transparent")
-        shown = image
         image = upright(image).convert("L" if form.channels == 1 else "RGB")
         if form.white_of_8_bits is not None:
             image = Image.fromarray(to_bytes(np.asarray(image), form.white_of_8_bits))
-        if shown.format in _ANIMATED and _has_frames(shown):
-            traits.add("frames")
-    return image.convert("L" if form.channels == 1 else "RGB"), frozenset(traits)
+    if raw != "LA;16B" and _is_transparent(file):
+        traits.add("transparent")
+    plain = image.convert("L" if form.channels == 1 else "RGB")
+    if file.format in _ANIMATED and _has_frames(file):  # at last: asking for a second frame leaves the first
+        traits.add("frames")
+    return plain, frozenset(traits)
 
 
 def to_bytes(values: NDArray[Any], white: float) -> NDArray[np.uint8]:

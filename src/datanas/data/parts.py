@@ -27,6 +27,7 @@ _PARTS: dict[str, Part] = {
 }
 _FILLING = ("set", "data", "dataset", "split", "image", "images", "img", "imgs", "file", "files", "sample", "samples")
 """Words beside a part's own that say nothing: a training_set, train-images, TestData2017."""
+_MOST_PARTS = 3
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _JOINED = re.compile(rf"({'|'.join(_PARTS)})({'|'.join(_FILLING)})?")
 
@@ -78,7 +79,7 @@ def find_parts(folders: Sequence[Path], where: str, holds_classes: Callable[[Pat
     if not named or (not holders and (others or len(set(named.values())) < 2)):
         return {}
     if "train" not in named.values():
-        if others and not all(map(holds_classes, others)):
+        if len(others) > _MOST_PARTS - 1 or not all(map(holds_classes, others)):
             return {}
         raise DataError(
             f"{where}: {_names(named)} looks like a part of the data, but no folder beside it is named for training; "

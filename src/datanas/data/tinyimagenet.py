@@ -17,7 +17,7 @@ from datanas.data.image_list import class_folders, list_images
 from datanas.data.npz import Archive, to_labels
 from datanas.data.open_image import PixelForm
 from datanas.errors import DataError
-from datanas.paths import read_text, require_folder, shown
+from datanas.paths import read_text, require_file, require_folder, shown
 
 FOLDER, FILES = "tiny-imagenet-200", ("tinyimagenet.npz", "tinyimagenet20.npz")
 ANNOTATIONS = Path("val", "val_annotations.txt")
@@ -59,6 +59,7 @@ class TinyImageNet(Dataset[ImageData]):
         root = self.config.root
         known = [*(root / name for name in FILES), root / FOLDER / ANNOTATIONS, root / ANNOTATIONS]
         if root.suffix == ".npz":
+            require_file(root, DataError, f"tinyimagenet {shown(root)}")
             known = [root]
         else:
             require_folder(root, DataError, f"tinyimagenet {shown(root)}")

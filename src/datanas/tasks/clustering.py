@@ -27,7 +27,7 @@ from datanas.data.source import ImageSource
 from datanas.errors import ConfigError, DataError
 from datanas.tasks import register_task
 from datanas.tasks.adaptive_pairs import LabelFeatures, pair_loss, raised, relations, similarities, thresholds
-from datanas.tasks.base import Model, Part
+from datanas.tasks.base import Model, Part, Task
 from datanas.tasks.cluster_head import Assignment, ClusterHead
 from datanas.tasks.cluster_tally import ClusterTally
 from datanas.tasks.image_task import ImageTask
@@ -98,6 +98,10 @@ class Clustering(ImageTask[ViewBatch]):
         if len(widths) > 1:
             raise ConfigError("train.auxiliary: task clustering has no auxiliary classifier; leave it off")
         return ClusterHead(widths[-1], num_classes)
+
+    @classmethod
+    def measuring(cls, record: Mapping[str, Any]) -> type[Task[Any]]:
+        return UnlabelledClustering if record.get("classes") == [] else cls
 
     @property
     def num_classes(self) -> int:
