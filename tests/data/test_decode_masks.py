@@ -124,6 +124,14 @@ def test_palettes_in_which_a_number_means_another_colour_are_refused(
     assert len(decode_pairs(pairs, "made up", palette=Palette(may_differ=True))) == 2
 
 
+def test_palettes_in_which_a_colour_has_another_number_are_refused() -> None:
+    other = Image.fromarray(CLASSES % 2 + 2, "P")
+    other.putpalette([0, 0, 0, 1, 1, 1, 2, 2, 2, *RED])
+    pairs = [Pair("a", encoded(COLOUR), coloured([BLACK, RED])), Pair("b", encoded(COLOUR), encoded(other))]
+    with pytest.raises(DataError, match=r"the colour \(255, 0, 0\) is 1 in mask a and 3 in b"):
+        decode_pairs(pairs, "made up")
+
+
 def test_palettes_are_compared_over_all_parts() -> None:
     palette = Palette()
     decode_pairs([Pair("a", encoded(COLOUR), coloured([BLACK, RED]))], "train", palette=palette)

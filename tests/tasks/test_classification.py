@@ -406,7 +406,8 @@ def test_another_kind_of_data_is_refused(data: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("classes", "message"), [(("ant",), "only one class, 'ant'"), (("unlabelled",), "the images have no labels")]
+    ("classes", "message"),
+    [(("ant",), "only one class; at least two are needed"), (("unlabelled",), "the images have no labels")],
 )
 def test_one_class_is_too_few(classes: tuple[str, ...], message: str) -> None:
     labels = torch.zeros(len(DATA.train), dtype=torch.int64)

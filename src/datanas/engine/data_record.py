@@ -41,7 +41,7 @@ def _mirroring(parts: Mapping[str, bool]) -> str:
         return ""
     if len(set(parts.values())) > 1:
         return "; " + ", ".join(f"{name}: {'mirrored' if flips else 'not mirrored'}" for name, flips in parts.items())
-    return f"; {'mirrored at random' if all(parts.values()) else 'not mirrored'} ({', '.join(parts)}.flip)"
+    return f"; {'mirrored at random' if all(parts.values()) else 'not mirrored'} ({', '.join(f'{name}.flip' for name in parts)})"
 
 
 def _words(name: str, value: object) -> str:

@@ -161,11 +161,10 @@ class ImageTask(Task[BatchT]):
 
 
 def _one_class(task: str, classes: tuple[str, ...]) -> str:
+    fault = "only one class; at least two are needed"
     if classes == (UNLABELLED,):
-        fault = "the images have no labels: there are no class folders, and no array of labels"
-    else:
-        fault = f"there is only one class, {classes[0]!r}" if classes else "there is no class"
+        fault = "the images have no labels, neither class folders nor an array of them; two classes are needed"
     return (
-        f"data.root: {fault}; task {task} needs at least two classes; images without labels can be put into clusters "
-        "with --task.name clustering --task.clusters N"
+        f"data.root: {fault} by task {task}; images without labels can be put into clusters with "
+        "--task.name clustering --task.clusters N"
     )
