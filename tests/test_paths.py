@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from datanas.errors import ArchitectureError, CheckpointError, ConfigError, DataError
-from datanas.paths import is_file, is_folder, read_bytes, read_text, shown
+from datanas.paths import is_file, is_folder, read_bytes, read_text, require_file, require_folder, shown
 
 
 def test_a_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
@@ -61,3 +61,41 @@ def test_bytes_that_are_no_text_are_told_with_their_place(tmp_path: Path) -> Non
 def test_a_long_path_is_cut_and_stays_on_one_line() -> None:
     assert shown("a\nb") == "a b"
     assert len(shown("a" * 500)) < 130
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_text_in_another_unicode_is_told_by_name(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "a.txt"
+    file.write_bytes("sky".encode(encoding))
+    with pytest.raises(DataError, match="text in UTF-16 or UTF-32"):
+        read_text(file, DataError)
+
+
+def test_what_is_not_the_folder_or_file_that_is_needed_is_told_with_the_reason(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_bytes(b"x")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    require_folder(tmp_path, DataError)
+    require_file(file, DataError)
+    for path, message in [
+        (file, "a: is a file; a folder is needed"),
+        (file / "b", "no such folder: Not a directory"),
+        (tmp_path / "none", "none: no such folder$"),
+        (tmp_path / "gone", "a link that leads nowhere"),
+        (tmp_path / ("x" * 300), "File name too long"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            require_folder(path, DataError)
+    with pytest.raises(DataError, match="no such file; it is a folder"):
+        require_file(tmp_path, DataError)
+    with pytest.raises(DataError, match="my data: no such file"):
+        require_file(tmp_path / "none", DataError, "my data")
+
+
+def test_a_folder_that_cannot_be_listed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match="Permission denied"):
+        require_folder(tmp_path, DataError)

@@ -50,13 +50,13 @@ def reference(images: Tensor, settings: Augment, moves: Moves) -> Tensor:
 @pytest.mark.parametrize(
     "settings",
     [
-        Augment(),
-        Augment(cutout=4),
+        Augment(flip=True),
+        Augment(cutout=4, flip=True),
         Augment(cutout=5, flip=False),
-        Augment(crop_padding=0, cutout=3),
+        Augment(crop_padding=0, cutout=3, flip=True),
         Augment(crop_padding=0, flip=False),
-        Augment(crop_padding=12),
-        Augment(cutout=100),
+        Augment(crop_padding=12, flip=True),
+        Augment(cutout=100, flip=True),
     ],
 )
 def test_every_image_is_moved_as_drawn(dtype: torch.dtype, settings: Augment) -> None:
@@ -71,7 +71,7 @@ def test_every_image_is_moved_as_drawn(dtype: torch.dtype, settings: Augment) ->
 
 
 def test_moves_cover_their_range_and_differ_between_images() -> None:
-    moves = draw_moves(4000, (9, 7), Augment(crop_padding=2), keyed(), CPU)
+    moves = draw_moves(4000, (9, 7), Augment(crop_padding=2, flip=True), keyed(), CPU)
     for drawn, bound in zip(moves, (5, 5, 2, 9, 7), strict=True):
         assert drawn.unique().tolist() == list(range(bound))
         assert drawn.double().mean() == pytest.approx((bound - 1) / 2, abs=0.15)
@@ -79,7 +79,7 @@ def test_moves_cover_their_range_and_differ_between_images() -> None:
 
 
 def test_switching_one_move_off_leaves_the_others() -> None:
-    full = draw_moves(32, (9, 7), Augment(cutout=4), keyed(), CPU)
+    full = draw_moves(32, (9, 7), Augment(cutout=4, flip=True), keyed(), CPU)
     plain = draw_moves(32, (9, 7), Augment(flip=False), keyed(), CPU)
     assert full.mirrored.any()
     assert not plain.mirrored.any()
@@ -165,3 +165,16 @@ def test_a_gpu_gives_what_the_cpu_gives_from_a_generator_on_the_cpu() -> None:
     result = augment(batch().cuda(), settings, MEAN, STD, keyed())
     assert result.device.type == "cuda"
     torch.testing.assert_close(result.cpu(), expected)
+
+
+@pytest.mark.parametrize(
+    ("flip", "bears", "mirrors"), [(None, True, True), (None, False, False), (True, False, True), (False, True, False)]
+)
+def test_the_data_say_whether_to_mirror_where_the_settings_do_not(
+    flip: bool | None, bears: bool, mirrors: bool
+) -> None:
+    assert Augment(flip=flip).settled(bears_mirroring=bears).flip is mirrors
+
+
+def test_what_nobody_settled_mirrors_nothing() -> None:
+    assert not draw_moves(100, (9, 7), Augment(), keyed(), CPU).mirrored.any()

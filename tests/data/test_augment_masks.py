@@ -27,7 +27,7 @@ def test_a_cut_is_the_place_of_the_scaled_image_or_void(
     size: tuple[int, int], scaled: tuple[int, int], side: int, seed: int, mirrored: bool
 ) -> None:
     """Against a loop over pixels."""
-    (drawn,) = draw_windows([scaled], side, MaskAugment(scale=(1.0, 1.0)), generator(seed))
+    (drawn,) = draw_windows([scaled], side, MaskAugment(scale=(1.0, 1.0), flip=True), generator(seed))
     top, left = drawn.top, drawn.left
     window = Window(scaled, top, left, side, mirrored)
     mask = torch.randint(0, 9, size, generator=generator(seed), dtype=torch.uint8)
@@ -55,13 +55,13 @@ def test_beyond_the_border_an_image_is_its_mean() -> None:
 
 @given(st.lists(SIZES, min_size=1, max_size=5), st.integers(1, 16), st.integers(0, 999))
 def test_the_smaller_of_window_and_image_lies_in_the_larger(sizes: list[tuple[int, int]], side: int, seed: int) -> None:
-    for window in draw_windows(sizes, side, MaskAugment(), generator(seed)):
+    for window in draw_windows(sizes, side, MaskAugment(flip=True), generator(seed)):
         for start, length in zip((window.top, window.left), window.size, strict=True):
             assert min(0, length - side) <= start <= max(0, length - side)
 
 
 def test_every_scale_place_and_side_is_drawn() -> None:
-    windows = draw_windows([(8, 10)] * 2000, 7, MaskAugment(scale=(0.5, 2.0)), generator())
+    windows = draw_windows([(8, 10)] * 2000, 7, MaskAugment(scale=(0.5, 2.0), flip=True), generator())
     assert {window.size[0] for window in windows} == set(range(4, 17))
     assert {window.top for window in windows if window.size[0] == 12} == set(range(6))
     assert {window.left for window in windows if window.size[1] == 5} == set(range(-2, 1))
@@ -70,7 +70,7 @@ def test_every_scale_place_and_side_is_drawn() -> None:
 
 def test_switching_the_flip_off_leaves_the_rest() -> None:
     plain = draw_windows([(8, 10)] * 20, 7, MaskAugment(flip=False), generator())
-    flipped = draw_windows([(8, 10)] * 20, 7, MaskAugment(), generator())
+    flipped = draw_windows([(8, 10)] * 20, 7, MaskAugment(flip=True), generator())
     assert not any(window.mirrored for window in plain)
     assert [(w.size, w.top, w.left) for w in plain] == [(w.size, w.top, w.left) for w in flipped]
 
@@ -86,3 +86,10 @@ def test_scale_one_leaves_the_pixels() -> None:
 def test_scales_that_make_no_sense_are_refused(scale: tuple[float, float]) -> None:
     with pytest.raises(ConfigError, match="two ascending factors"):
         validate(MaskAugment, {"scale": scale}, "augment")
+
+
+@pytest.mark.parametrize(("flip", "bears", "mirrors"), [(None, True, True), (None, False, False), (True, False, True)])
+def test_the_data_say_whether_to_mirror_where_the_settings_do_not(
+    flip: bool | None, bears: bool, mirrors: bool
+) -> None:
+    assert MaskAugment(flip=flip).settled(bears_mirroring=bears).flip is mirrors

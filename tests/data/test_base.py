@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from datanas.data.base import ImageData, ImageSet, check_images
-from datanas.errors import DataError
+from datanas.config import ComponentConfig
+from datanas.data.base import Dataset, ImageData, ImageSet, check_images
+from datanas.errors import DataError, StorageError
 
 
 def image_set(labels: list[int], dtype: torch.dtype = torch.uint8) -> ImageSet:
@@ -102,3 +105,28 @@ def test_sound_images_pass() -> None:
 def test_images_and_labels_move_together() -> None:
     moved = GOOD.to("meta")
     assert moved.images.device.type == moved.labels.device.type == "meta"
+
+
+def test_what_the_system_says_of_a_path_is_bad_data_whatever_the_data_set() -> None:
+    class Settings(ComponentConfig):
+        root: Path = Path("some") / "where"
+
+    class Made(Dataset[ImageData]):
+        Config = Settings
+
+        def load(self) -> ImageData:
+            raise PermissionError(13, "Permission denied", "deep/file.png")
+
+    with pytest.raises(DataError, match=r"made deep/file\.png: Permission denied"):
+        Made(Settings(name="made")).load()
+
+
+def test_an_error_of_ours_passes_a_data_set_as_it_is() -> None:
+    class Made(Dataset[ImageData]):
+        Config = ComponentConfig
+
+        def load(self) -> ImageData:
+            raise StorageError("full")
+
+    with pytest.raises(StorageError, match="full"):
+        Made(ComponentConfig(name="made")).load()

@@ -68,3 +68,15 @@ def test_a_folder_that_is_not_there_or_holds_nothing_is_refused(tmp_path: Path) 
         load(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"holds no class folders; expected .*CLASS/image\.png"):
         load(tmp_path)
+
+
+def test_parts_may_be_called_otherwise(make_folder: MakeFolder) -> None:
+    make_folder("Training", ("ant", "bee"))
+    assert names(load(make_folder("Test_Set", ("dog", "eel")))) == {"train": ("ant", "bee"), "test": ("dog", "eel")}
+
+
+def test_an_image_of_two_classes_is_told(make_folder: MakeFolder, caplog: pytest.LogCaptureFixture) -> None:
+    make_folder("train", ("ant", "bee"))
+    load(make_folder("test", ("dog", "eel")))
+    assert "images of the part test are images for training too" in caplog.text
+    assert "under several labels" in caplog.text

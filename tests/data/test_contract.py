@@ -5,6 +5,7 @@ existing: with its default settings, or with those that SETTINGS makes for it.
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from datanas.data.class_splits import ClassSplitData, check_class_splits
 from datanas.data.corpus import EOS, TextData
 from datanas.data.file_set import ImageFileData
 from datanas.data.masks import SegmentationData, check_masks
-from datanas.errors import ConfigError
+from datanas.errors import ConfigError, DataError
 
 RANDOM = np.random.default_rng(0)
 
@@ -306,3 +307,88 @@ def test_what_is_loaded_is_sound(data: Any) -> None:
     if type(data) not in CHECKS:
         pytest.skip(f"what {type(data).__name__} owes is not known")
     CHECKS[type(data)](data)
+
+
+def copied(dataset: Dataset[Any], folder: Path) -> Dataset[Any]:
+    """The same data set on a copy of its folder; the test is skipped where it has none."""
+    root = getattr(dataset.config, "root", None)
+    if root is None or not root.is_dir():
+        pytest.skip(f"{dataset.config.name} reads no folder")
+    return type(dataset)(dataset.config.model_copy(update={"root": Path(shutil.copytree(root, folder / "copy"))}))
+
+
+@pytest.mark.parametrize("hidden", [".ipynb_checkpoints", "@eaDir", "__MACOSX", "._"])
+def test_what_tools_leave_in_folders_changes_nothing(dataset: Dataset[Any], tmp_path: Path, hidden: str) -> None:
+    other = copied(dataset, tmp_path)
+    before = plain(other.load())
+    folders = [tmp_path / "copy", *(path for path in (tmp_path / "copy").rglob("*") if path.is_dir())]
+    for folder in folders:
+        files = sorted(path for path in folder.iterdir() if path.is_file())[:2]
+        if hidden == "._":
+            for file in files:
+                file.with_name(f"._{file.name}").write_bytes(b"Mac OS X")
+            continue
+        (folder / hidden).mkdir()
+        for file in files:
+            shutil.copy(file, folder / hidden / f"{file.stem}-checkpoint{file.suffix}")
+    assert plain(other.load()) == before
+
+
+def test_a_byte_order_mark_and_the_line_ends_of_windows_change_nothing(dataset: Dataset[Any], tmp_path: Path) -> None:
+    other = copied(dataset, tmp_path)
+    before = plain(other.load())
+    texts = [*(tmp_path / "copy").rglob("*.txt"), *(tmp_path / "copy").rglob("*.csv")]
+    if not texts:
+        pytest.skip(f"{dataset.config.name} reads no text here")
+    for file in texts:
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    assert plain(other.load()) == before
+
+
+def rooted() -> list[str]:
+    """The data sets that read from a path."""
+    return [name for name in datasets if "root" in datasets[name].Config.model_fields]
+
+
+@pytest.mark.parametrize("suffix", ["", ".npz"])
+@pytest.mark.parametrize("name", rooted())
+def test_a_path_that_leads_to_nothing_of_use_is_bad_data_and_named(name: str, suffix: str, tmp_path: Path) -> None:
+    entry = datasets[name]
+    (tmp_path / f"file{suffix}").write_bytes(b"no data")
+    (tmp_path / f"folder{suffix}").mkdir()
+    (tmp_path / f"round{suffix}").symlink_to(tmp_path / f"round{suffix}")
+    (tmp_path / f"gone{suffix}").symlink_to(tmp_path / "nowhere")
+    for path, reason in {
+        f"{'x' * 300}{suffix}": "File name too long",
+        f"round{suffix}": "Too many levels of symbolic links",
+        f"gone{suffix}": "",
+        f"missing{suffix}": "",
+        f"file{suffix}": "",
+        f"folder{suffix}": "",
+        f"file{suffix}/below": "",
+    }.items():
+        try:
+            config = validate(entry.Config, {"root": tmp_path / path}, "data")
+        except ConfigError as error:
+            pytest.skip(f"{name} needs settings that the test does not know: {error}")
+        with pytest.raises(DataError, match=reason or None) as caught:
+            entry(config).load()
+        assert path[:20] in str(caught.value)
+
+
+def test_whether_mirrored_images_are_as_good_is_said(data: Any) -> None:
+    if isinstance(data, TextData):
+        pytest.skip("a text is not mirrored")
+    assert isinstance(data.bears_mirroring, bool)
+
+
+@pytest.mark.parametrize("name", ["npz", "folder", "class_folders", "image_files", "mask_folder", "omniglot"])
+def test_a_user_s_own_images_and_characters_are_not_known_to_bear_mirroring(name: str, tmp_path: Path) -> None:
+    assert not datasets[name](validate(datasets[name].Config, SETTINGS[name](tmp_path), "data")).load().bears_mirroring
+
+
+@pytest.mark.parametrize(
+    "name", ["camvid", "cifar10", "miniimagenet", "photo_scenes", "photos", "tinyimagenet", "voc2012"]
+)
+def test_photographs_are_known_to_bear_mirroring(name: str, tmp_path: Path) -> None:
+    assert datasets[name](validate(datasets[name].Config, SETTINGS[name](tmp_path), "data")).load().bears_mirroring

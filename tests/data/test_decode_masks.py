@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from datanas.data.decode_masks import Pair, decode_pairs
+from datanas.data.decode_masks import Pair, Palette, decode_pairs
 from datanas.data.masks import VOID
+from datanas.data.open_image import PixelForm
 from datanas.errors import DataError
 
 COLOUR = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
@@ -95,3 +96,66 @@ def test_a_fault_is_named(pair: Pair, message: str) -> None:
 def test_there_must_be_images() -> None:
     with pytest.raises(DataError, match="made up holds no images"):
         decode_pairs([], "made up")
+
+
+def coloured(colours: list[tuple[int, int, int]]) -> bytes:
+    image = Image.fromarray(CLASSES % 2, "P")
+    image.putpalette([value for colour in colours for value in colour])
+    return encoded(image)
+
+
+RED, GREEN, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ([BLACK, GREEN], r"1 is the colour \(255, 0, 0\) in mask a and \(0, 255, 0\) in b"),
+        ([RED, BLACK], r"0 is the colour \(0, 0, 0\) in mask a and \(255, 0, 0\) in b"),
+        ([GREEN, RED], "palettes differ"),
+    ],
+)
+def test_palettes_in_which_a_number_means_another_colour_are_refused(
+    second: list[tuple[int, int, int]], message: str
+) -> None:
+    pairs = [Pair("a", encoded(COLOUR), coloured([BLACK, RED])), Pair("b", encoded(COLOUR), coloured(second))]
+    with pytest.raises(DataError, match=message):
+        decode_pairs(pairs, "made up")
+    assert len(decode_pairs(pairs, "made up", palette=Palette(may_differ=True))) == 2
+
+
+def test_palettes_in_which_a_colour_has_another_number_are_refused() -> None:
+    other = Image.fromarray(CLASSES % 2 + 2, "P")
+    other.putpalette([0, 0, 0, 1, 1, 1, 2, 2, 2, *RED])
+    pairs = [Pair("a", encoded(COLOUR), coloured([BLACK, RED])), Pair("b", encoded(COLOUR), encoded(other))]
+    with pytest.raises(DataError, match=r"the colour \(255, 0, 0\) is 1 in mask a and 3 in b"):
+        decode_pairs(pairs, "made up")
+
+
+def test_palettes_are_compared_over_all_parts() -> None:
+    palette = Palette()
+    decode_pairs([Pair("a", encoded(COLOUR), coloured([BLACK, RED]))], "train", palette=palette)
+    decode_pairs([Pair("b", encoded(COLOUR), coloured([BLACK, RED, GREEN]))], "test", palette=palette)
+    with pytest.raises(DataError, match="in mask a and"):
+        decode_pairs([Pair("c", encoded(COLOUR), coloured([BLACK, GREEN]))], "test", palette=palette)
+
+
+def test_a_mask_that_was_compressed_with_loss_is_refused_by_its_own_name(tmp_path: Path) -> None:
+    file = tmp_path / "mask.png"
+    file.write_bytes(encoded(CLASSES, "JPEG"))
+    with pytest.raises(DataError, match=r"mask mask\.png \(of image a\.jpg\) is a JPEG, .*save masks as PNG"):
+        decode_pairs([Pair("a.jpg", encoded(COLOUR), file)], "made up")
+
+
+def test_classes_may_have_values_of_their_own() -> None:
+    mask = np.array([[0, 255, 128, 0], [255, 255, 0, 0]], np.uint8)
+    found = decode_pairs([Pair("a", encoded(COLOUR), mask)], "made up", values=(0, 255), void=(128,))
+    assert found.masks[0].tolist() == [[0, 1, VOID, 0], [1, 1, 0, 0]]
+    with pytest.raises(DataError, match=r"mask a has the value 128, which is none of data\.values \(0, 255\)"):
+        decode_pairs([Pair("a", encoded(COLOUR), mask)], "made up", values=(0, 255), void=())
+
+
+def test_images_of_more_than_8_bits_are_scaled_and_not_cut_off() -> None:
+    image = np.array([[0, 16, 2048, 4095]], np.uint16)
+    found = decode_pairs([Pair("a", encoded(image), CLASSES[:1])], "made up", form=PixelForm(white=4095))
+    assert found.images[0][0].tolist() == [[0, 1, 128, 255]]

@@ -182,10 +182,10 @@ def test_nothing_readable_is_an_error_even_when_skipping(make_folder: Make) -> N
         load(root, skip_broken=True)
 
 
-def test_pixels_without_a_range_are_broken(make_folder: Make) -> None:
+def test_values_below_black_are_refused(make_folder: Make) -> None:
     root = make_folder()
-    Image.fromarray(np.zeros((4, 6), np.float32)).save(root / "ant" / "float.tif")
-    with pytest.raises(DataError, match="mode 'F' have no fixed range"):
+    Image.fromarray(np.full((4, 6), -0.5, np.float32)).save(root / "ant" / "float.tif")
+    with pytest.raises(DataError, match=r"float\.tif holds values below 0"):
         load(root)
 
 
@@ -207,9 +207,10 @@ def test_an_empty_class_folder_is_named(make_folder: Make) -> None:
         load(root)
 
 
-def test_one_class_folder_is_too_few(make_folder: Make) -> None:
-    with pytest.raises(DataError, match="only one class"):
-        load(make_folder(classes=("ant",)))
+def test_one_class_folder_is_for_the_task_to_judge(make_folder: Make) -> None:
+    data = load(make_folder(classes=("ant",)))
+    assert data.classes == ("ant",)
+    assert (len(data.train), len(data.test)) == (4, 1)
 
 
 def test_a_single_image_cannot_be_split(make_folder: Make) -> None:
@@ -235,3 +236,92 @@ def test_images_that_do_not_fit_are_refused(make_folder: Make, monkeypatch: pyte
     monkeypatch.setattr("datanas.data.memory.available_memory", lambda: 700)
     with pytest.raises(MemoryError, match=r"10 images need .* use a smaller --data.resize N"):
         load(make_folder())
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("Train", "Test"),
+        ("training_set", "test_set"),
+        ("training", "validation"),
+        ("TRAIN", "VAL"),
+        ("seg_train", "seg_test"),
+    ],
+)
+def test_parts_in_any_case_and_usual_spelling_are_no_classes(make_folder: Make, train: str, test: str) -> None:
+    make_folder(train)
+    data = load(make_folder(test, per_class=2))
+    assert data.classes == ("ant", "bee")
+    assert (len(data.train), len(data.test)) == (10, 4)
+
+
+def test_of_three_parts_it_is_said_which_is_not_used(make_folder: Make, caplog: pytest.LogCaptureFixture) -> None:
+    for part in ("Train", "Val"):
+        make_folder(part)
+    data = load(make_folder("Test", per_class=2))
+    assert (len(data.train), len(data.test)) == (10, 4)
+    assert "10 of the part Val, as Test is tested on" in caplog.text
+
+
+def test_a_folder_around_the_class_folders_is_refused_with_the_way_out(make_folder: Make) -> None:
+    root = make_folder("inner")
+    with pytest.raises(DataError, match=f"set --data.root {root / 'inner'}"):
+        load(root)
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_values_of_few_bits_in_files_of_16_keep_their_content(
+    tmp_path: Path, bits: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = np.random.default_rng(0).integers(0, 2**bits, (10, 16, 16), dtype=np.uint16)
+    values[0, 0, 0] = 2**bits - 1
+    for number, pixels in enumerate(values):
+        (tmp_path / "ab"[number % 2]).mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "ab"[number % 2] / f"{number}.png")
+    data = load(tmp_path, channels=1)
+    found = torch.cat([data.train.images, data.test.images]).numpy().reshape(10, -1)
+    assert sorted(map(bytes, found)) == sorted(map(bytes, (values >> (bits - 8)).astype(np.uint8).reshape(10, -1)))
+    assert f"({bits} bits) is taken" in caplog.text
+
+
+def test_white_may_be_set(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            Image.fromarray(np.array([[0, 500, 1000, number]], np.uint16)).save(tmp_path / name / f"{number}.png")
+    assert load(tmp_path, channels=1, white_level=1000).train.images.max() == 255
+
+
+def test_images_without_class_folders_are_unlabelled(tmp_path: Path, make_folder: Make) -> None:
+    make_folder("all", classes=(".",), per_class=10)
+    data = load(tmp_path / "all")
+    assert data.classes == ("unlabelled",)
+    assert (len(data.train), len(data.test)) == (8, 2)
+    for name in ("parts/train", "parts/test"):
+        make_folder(name, classes=(".",))
+    data = load(tmp_path / "parts")
+    assert (data.classes, len(data.train), len(data.test)) == (("unlabelled",), 5, 5)
+
+
+def test_one_image_in_both_parts_is_told_by_its_name(make_folder: Make, caplog: pytest.LogCaptureFixture) -> None:
+    make_folder("train")
+    load(make_folder("test", per_class=1))
+    assert "2 of 2 images of the part test are images for training too, such as ant/0.png" in caplog.text
+
+
+def test_what_is_lost_of_images_is_counted(make_folder: Make, caplog: pytest.LogCaptureFixture) -> None:
+    root = make_folder()
+    for number in range(2):
+        Image.new("RGBA", (6, 4), (1, 2, 3, 100)).save(root / "ant" / f"{number}.png")
+    film = [Image.new("RGB", (6, 4), (number, 0, 9)) for number in range(3)]
+    film[0].save(root / "bee" / "film.gif", save_all=True, append_images=film[1:])
+    load(root)
+    assert "dropped the transparency of 2 of 11 images" in caplog.text
+    assert "took the first of several frames or pages of 1 of 11 images" in caplog.text
+
+
+def test_a_large_image_is_refused_with_the_setting_that_allows_it(make_folder: Make) -> None:
+    root = make_folder()
+    with pytest.raises(DataError, match=r"0\.png has 6x4 pixels, more than the 23 .*--data\.max_pixels N"):
+        load(root, max_pixels=23)
+    assert len(load(root, max_pixels=24).train) == 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import threading
 from collections.abc import Callable
 from fractions import Fraction
@@ -223,3 +224,23 @@ def test_grey_images_have_statistics_of_their_own(root: Path) -> None:
     assert data.image_shape == (1, 8, 8)
     assert data.mean.shape == data.std.shape == (1,)
     assert data.train.begin(everything(data))()[0].shape == (12, 1, 8, 8)
+
+
+def test_parts_may_be_called_otherwise(make_folder: Callable[..., Path]) -> None:
+    make_folder("Training", per_class=6)
+    data = load(make_folder("test_set"))
+    assert (len(data.train), len(data.test), data.classes) == (12, 10, ("ant", "bee"))
+
+
+def test_files_of_equal_bytes_in_both_parts_are_told(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.copy(root / "train" / "ant" / "2.png", root / "val" / "bee" / "9.png")
+    load(root)
+    assert "1 of 7 files to test on are files for training too, such as bee/9.png, which is ant/2.png" in caplog.text
+
+
+def test_values_of_12_bits_in_files_of_16_have_one_white(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for file in root.rglob("*.png"):
+        Image.fromarray(np.full((12, 12), 4095, np.uint16)).save(file)
+    images, _ = load(root).train.begin(torch.arange(2))()
+    assert images.unique().tolist() == [255]
+    assert "0..4,095 (12 bits)" in caplog.text

@@ -13,7 +13,7 @@ from PIL import Image
 from datanas.config import validate
 from datanas.data.mask_folder import MaskFolder
 from datanas.data.masks import VOID, SegmentationData
-from datanas.errors import DataError
+from datanas.errors import ConfigError, DataError
 
 
 def write(file: Path, mask: np.ndarray, image: Path | None = None) -> None:
@@ -72,7 +72,10 @@ def test_classes_may_be_counted_and_more_values_be_void(folder: Path) -> None:
     [
         (lambda root: (root / "classes.txt").unlink(), "how many classes?"),
         (lambda root: (root / "classes.txt").write_text("a\nb\na\n"), "names 'a' twice"),
-        (lambda root: (root / "classes.txt").write_text("a\nb\n"), r"train mask a\.bmp has the value 2"),
+        (
+            lambda root: (root / "classes.txt").write_text("a\nb\n"),
+            r"train mask a\.png \(of image a\.bmp\) has the value 2",
+        ),
         (lambda root: (root / "classes.txt").write_text("a\n"), "only one class"),
         (lambda root: (root / "train" / "masks" / "b.png").unlink(), r"image .*b\.bmp has no mask in"),
         (lambda root: write(root / "train" / "masks" / "b.bmp", MASK), r"b\.bmp has 2 masks"),
@@ -80,7 +83,10 @@ def test_classes_may_be_counted_and_more_values_be_void(folder: Path) -> None:
         (lambda root: write(root / "train" / "masks" / "a.png", MASK[:1]), r"image a\.bmp is 3x2, its mask 3x1"),
         (lambda root: (root / "train" / "images" / "a.bmp").write_bytes(b"BM"), r"train image a\.bmp is broken"),
         (lambda root: (root / "train" / "masks").rename(root / "gone"), "no such folder: .*masks"),
-        (lambda root: [(root / part).rename(root / part.upper()) for part in ("val", "test")], "neither test nor val"),
+        (
+            lambda root: [(root / part).rename(root / f"more {part}s") for part in ("val", "test")],
+            "neither test nor val",
+        ),
         (lambda root: [file.unlink() for file in (root / "val" / "images").iterdir()], "images holds no images"),
     ],
 )
@@ -98,3 +104,46 @@ def test_names_and_number_of_classes_must_agree(folder: Path) -> None:
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"mask_folder .*nowhere: no such folder"):
         load(tmp_path / "nowhere")
+
+
+def test_masks_of_black_and_white_are_told_what_255_stands_for(folder: Path) -> None:
+    for file in folder.rglob("masks/*.png"):
+        write(file, np.array([[0, 255, 0], [255, 255, 0]]))
+    with pytest.raises(
+        DataError, match=r'50% of the pixels are 255, which stands for void: .*--data\.values "\[0, 255\]"'
+    ):
+        load(folder)
+    (folder / "classes.txt").write_text("back\nfront\n")
+    assert load(folder, values=[0, 255]).train.masks[0].tolist() == [[0, 1, 0], [1, 1, 0]]
+    (folder / "classes.txt").unlink()
+    assert load(folder, values=[0, 255]).classes == ("0", "1")
+
+
+@pytest.mark.parametrize(("values", "message"), [([0, 0], "a value of its own"), ([0], "at least 2")])
+def test_values_are_two_or_more_that_differ(folder: Path, values: list[int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(folder, values=values)
+
+
+def test_parts_may_be_called_otherwise(folder: Path) -> None:
+    for part, name in {"train": "Training", "val": "Validation", "test": "test_set"}.items():
+        (folder / part).rename(folder / name)
+    assert {name: part.names for name, part in load(folder).parts().items()} == {
+        "train": ("a.bmp", "b.bmp"),
+        "validation": ("c.bmp",),
+        "test": ("d.bmp",),
+    }
+
+
+def test_a_picture_in_place_of_a_mask_is_called_by_its_own_name(folder: Path) -> None:
+    Image.new("RGB", (3, 2)).save(folder / "train" / "masks" / "a.png")
+    with pytest.raises(DataError, match=r"train mask a\.png \(of image a\.bmp\) is a picture of the mode 'RGB'"):
+        load(folder)
+
+
+def test_masks_and_images_that_are_left_out_are_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(folder / "train" / "masks" / "z.png", MASK)
+    write(folder / "train" / "images" / "deep" / "a.png", MASK)
+    load(folder)
+    assert "1 masks without an image" in caplog.text
+    assert "1 in deeper folders" in caplog.text

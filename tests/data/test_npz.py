@@ -160,3 +160,66 @@ def test_the_pixels_of_the_real_pack_are_kept(shared: Callable[[str], Path]) -> 
         assert np.array_equal(data.test.labels.numpy(), arrays["test_y"])
     assert data.classes[0] == "airplane"
     assert (len(data.train), len(data.test)) == (1000, 500)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("x_train y_train", "x_test y_test"),
+        ("X_train Y_train", "X_val Y_val"),
+        ("trainX trainY", "testX testY"),
+        ("train_images train_labels", "test_images test_labels"),
+        ("Training_x Training_y", "Testing_x Testing_y"),
+    ],
+)
+def test_arrays_may_be_called_otherwise(save_npz: Save, train: str, test: str) -> None:
+    names = dict(zip(f"{train} {test}".split(), SOUND.values(), strict=True))
+    data, usual = load(save_npz(**names)), load(save_npz(**SOUND))
+    assert torch.equal(data.train.images, usual.train.images)
+    assert torch.equal(data.test.labels, usual.test.labels)
+
+
+def test_two_arrays_for_the_same_are_refused(save_npz: Save) -> None:
+    with pytest.raises(DataError, match="train_x and X_train both look like the same"):
+        load(save_npz(**SOUND, X_train=X))
+
+
+def test_arrays_that_are_not_used_are_told(save_npz: Save, caplog: pytest.LogCaptureFixture) -> None:
+    load(save_npz(**SOUND, val_x=X, val_y=Y))
+    assert "val_x is not used: test_x is tested on" in caplog.text
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [(np.uint16, 12), (np.uint16, 8), (np.int32, 8), (np.int64, 16)])
+def test_whole_numbers_of_more_bits_have_one_white(
+    save_npz: Save, dtype: type, bits: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = RANDOM.integers(0, 2**bits, (6, 8, 7), dtype=np.int64)
+    values[0, 0, 0] = 2**bits - 1
+    data = load(save_npz(**SOUND | {"train_x": values.astype(dtype), "test_x": values[:3].astype(dtype)}))
+    assert np.array_equal(data.train.images[:, 0].numpy(), values >> (bits - 8))
+    assert f"({bits} bits)" in caplog.text
+
+
+def test_white_may_be_set_for_floating_numbers(save_npz: Save) -> None:
+    data = load(save_npz(**SOUND | {"train_x": X * 1.0, "test_x": X[:3] * 1.0}), white_level=255)
+    torch.testing.assert_close(data.train.images, torch.from_numpy(X).permute(0, 3, 1, 2) / 255)
+
+
+def test_values_below_black_are_refused(save_npz: Save) -> None:
+    with pytest.raises(DataError, match="values below 0"):
+        load(save_npz(**SOUND | {"train_x": X.astype(np.int32) - 1, "test_x": X[:3].astype(np.int32)}))
+
+
+def test_images_without_labels_are_unlabelled(save_npz: Save) -> None:
+    assert load(save_npz(x=X)).classes == ("unlabelled",)
+    assert load(save_npz(train_x=X, test_x=X[:3])).classes == ("unlabelled",)
+
+
+def test_an_order_of_axes_that_is_a_guess_is_told(save_npz: Save, caplog: pytest.LogCaptureFixture) -> None:
+    load(save_npz(**SOUND | {"train_x": X[:, :3], "test_x": X[:3, :3]}))
+    assert "the last axis is taken for the channels, and data.layout says otherwise" in caplog.text
+
+
+def test_a_class_that_is_named_twice_is_refused(save_npz: Save) -> None:
+    with pytest.raises(DataError, match="classes names 'a' twice"):
+        load(save_npz(**SOUND, classes=np.array(["a", "b", "a"])))

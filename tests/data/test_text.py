@@ -263,3 +263,13 @@ def test_another_text_is_not_taken_for_the_published_one(tmp_path: Path, dataset
 def test_where_a_published_text_was_looked_for_is_told(tmp_path: Path, dataset: Any, file: str) -> None:
     with pytest.raises(DataError, match=f"no text found; looked for {file} in {tmp_path}, {tmp_path}/"):
         dataset(dataset.Config(root=tmp_path)).load()
+
+
+def test_parts_are_named_in_any_case_and_usual_spelling(tmp_path: Path) -> None:
+    assert_is_written_text(load(write(tmp_path, ("Training.txt", "Validation.TXT", "my-TestSet.txt"))))
+
+
+def test_the_usual_name_goes_before_another_spelling(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (write(tmp_path) / "training.txt").write_text("other\n")
+    assert_is_written_text(load(tmp_path))
+    assert "read train.txt as the train text, not training.txt" in caplog.text

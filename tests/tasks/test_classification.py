@@ -412,3 +412,14 @@ def test_it_tells_what_it_is_about() -> None:
 def test_another_kind_of_data_is_refused(data: object) -> None:
     with pytest.raises(ConfigError, match="task classification takes image data sets"):
         task(data)
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [(("ant",), "only one class; at least two are needed"), (("unlabelled",), "the images have no labels")],
+)
+def test_one_class_is_too_few(classes: tuple[str, ...], message: str) -> None:
+    labels = torch.zeros(len(DATA.train), dtype=torch.int64)
+    data = ImageData(DATA.train.with_labels(labels), DATA.train.with_labels(labels), classes)
+    with pytest.raises(DataError, match=message):
+        task(data)

@@ -379,3 +379,37 @@ def test_a_network_finds_clusters_by_itself() -> None:
     assert before["nmi"] < 0.3
     assert after["nmi"] > 0.5
     assert after["information"] > before["information"]
+
+
+UNLABELLED = ImageData(
+    replace(DATA.train, labels=0 * DATA.train.labels), replace(DATA.test, labels=0 * DATA.test.labels), ("unlabelled",)
+)
+
+
+def test_images_without_labels_are_measured_by_information_alone(caplog: pytest.LogCaptureFixture) -> None:
+    made = task(UNLABELLED, clusters=3)
+    assert "the images have no labels: nmi, ari and accuracy are not known" in caplog.text
+    made.split_search("1:1", 6, None)
+    for part in ("alpha", "test"):
+        figures = made.evaluate(by_brightness, part)
+        assert figures.keys() == {"loss", "information", "clusters"}
+        known = replace_labels(made).evaluate(by_brightness, part)
+        assert figures == {name: known[name] for name in figures}
+    assert (made.score, made.is_share, made.describe()["classes"]) == ("information", False, [])
+
+
+def replace_labels(made: Clustering) -> Clustering:
+    """The task on the same images with their labels."""
+    other = task(DATA, clusters=made.num_classes)
+    other.split_search("1:1", 6, None)
+    return other
+
+
+def test_images_without_labels_need_a_number_of_clusters() -> None:
+    with pytest.raises(ConfigError, match=r"task\.clusters: the images have no labels to count"):
+        task(UNLABELLED)
+
+
+def test_a_run_tells_by_its_record_how_it_was_measured() -> None:
+    assert Clustering.measuring(task(UNLABELLED, clusters=2).describe()).score == "information"
+    assert Clustering.measuring(task().describe()).score == "nmi"

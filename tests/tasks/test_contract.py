@@ -6,7 +6,8 @@ import json
 import math
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -334,3 +335,46 @@ def test_a_network_is_built_for_it_by_name(name: str) -> None:
     network = build_network(architecture(cell), task=name, num_classes=task.num_classes, channels=2, cells=cells)
     task.split_train(0.0, BATCH)
     assert task.loss(network, task.batch("train", 0)).isfinite()
+
+
+def mirroring(name: str, bears: bool | None = None, flip: bool | None = None) -> dict[str, bool]:
+    """What a task mirrors, of data that bear it or not, and with settings that say so or not."""
+    task = make(name)
+    settings = SETTINGS.get(name, {}) | {
+        setting.removeprefix("task."): {"flip": flip} for setting in task.mirrored_parts()
+    }
+    data: Any = DATA.get(name, tiny_images)()
+    if bears is not None:
+        data = replace(data, bears_mirroring=bears)
+    config = validate(tasks[name].Config, {"name": name, **settings}, "task")
+    return dict(tasks[name](config, data, torch.device("cpu"), 0).mirrored_parts())
+
+
+@pytest.mark.parametrize("name", sorted(tasks))
+def test_images_are_mirrored_where_that_is_asked_for_or_known_to_do_no_harm(name: str) -> None:
+    if not make(name).mirrored_parts():
+        pytest.skip(f"{name} mirrors nothing")
+    assert not any(mirroring(name).values())
+    assert not any(mirroring(name, bears=False).values())
+    assert all(mirroring(name, bears=True).values())
+    assert all(mirroring(name, bears=False, flip=True).values())
+    assert not any(mirroring(name, bears=True, flip=False).values())
+
+
+@pytest.mark.parametrize("name", sorted(tasks))
+def test_what_is_said_of_mirroring_is_what_is_done(name: str) -> None:
+    """With nothing else that moves images, a batch is the same but for its mirroring."""
+    settings = make(name).mirrored_parts()
+    if not settings:
+        pytest.skip(f"{name} mirrors nothing")
+    found = []
+    for bears in (False, True):
+        plain = {"scale": [1.0, 1.0]} if name == "segmentation" else {"crop_padding": 0}
+        given = {setting.removeprefix("task."): {**plain, "flip": None} for setting in settings}
+        config = validate(tasks[name].Config, {"name": name, **SETTINGS.get(name, {}), **given}, "task")
+        data: Any = replace(cast(Any, DATA.get(name, tiny_images)()), bears_mirroring=bears)
+        task = tasks[name](config, data, torch.device("cpu"), 0)
+        task.split_search("1:1", BATCH, None)
+        found.append(flat(task.batch("weights", 0)))
+    assert not torch.equal(*found)
+    assert torch.equal(*(each.sort().values for each in found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from datanas.cli.options import (
@@ -61,6 +62,7 @@ def run(
         return
     from datanas.console import telling
     from datanas.distributed import is_first
+    from datanas.engine.data_record import DATA_FILE
     from datanas.engine.search import search
     from datanas.report.cells import cell_text, draw_cells
     from datanas.tasks import tasks
@@ -72,7 +74,8 @@ def run(
         drawn, failed = draw_cells(result.architecture, result.path / "cells.svg")
         print(cell_text(result.architecture))
         if result.gap is not None:
-            gap, task = result.gap, tasks[settings.task.name]
+            gap = result.gap
+            task = tasks[settings.task.name].measuring(json.loads((result.path / DATA_FILE).read_bytes()))
             supernet, children, child = (task.show(value, 2) for value in (gap.supernet, gap.children_mean, gap.child))
             print(f"{task.score}: supernet {supernet}, sampled children {children}, child kept {child}")
         for warning in (*result.warnings, *failed):

@@ -28,11 +28,19 @@ class Augment(Section):
         description="black pixels around the image before it is cropped to its size; images that a data set cuts out "
         "at random are left as they are",
     )
-    flip: bool = Field(default=True, description="mirror every second image, at random")
+    flip: bool | None = Field(
+        default=None,
+        description="mirror every second image, at random; null: where the data set is known to bear it, as "
+        "photographs do and characters do not",
+    )
     colour: float = Field(
         default=0.0, ge=0, lt=1, description="brightness, contrast and saturation are changed by up to this share"
     )
     cutout: int = Field(default=0, ge=0, description="side of the square that is blanked, in pixels")
+
+    def settled(self, *, bears_mirroring: bool) -> Augment:
+        """The same with `flip` said: by these settings, or else by what is known of the data."""
+        return self if self.flip is not None else self.model_copy(update={"flip": bears_mirroring})
 
 
 class Moves(NamedTuple):
@@ -50,7 +58,8 @@ def draw_moves(
 ) -> Moves:
     """Draw a batch's moves where `generator` lives and bring them to `device`.
 
-    All are drawn whatever the settings, so that switching one off leaves the others as they were.
+    All are drawn whatever the settings, so that switching one off leaves the others as they were. A `flip` that nobody
+    has settled mirrors nothing.
 
     Args:
         size: (h, w).
@@ -59,7 +68,7 @@ def draw_moves(
     offsets = 2 * settings.crop_padding + 1
     bounds = torch.tensor([offsets, offsets, 2, *size], device=generator.device)
     top, left, mirrored, hole_y, hole_x = (uniform * bounds[:, None]).long().to(device)
-    return Moves(top, left, mirrored.bool() & settings.flip, hole_y, hole_x)
+    return Moves(top, left, mirrored.bool() & bool(settings.flip), hole_y, hole_x)
 
 
 def augment(

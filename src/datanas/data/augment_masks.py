@@ -23,7 +23,10 @@ class MaskAugment(Section):
     """What is done to training images before the crop; the defaults are those of DeepLab v3."""
 
     scale: tuple[float, float] = Field(default=(0.5, 2.0), description="least and largest factor of height and width")
-    flip: bool = Field(default=True, description="mirror every second image, at random")
+    flip: bool | None = Field(
+        default=None,
+        description="mirror every second image, at random; null: where the data set is known to bear it",
+    )
 
     @field_validator("scale")
     @classmethod
@@ -31,6 +34,10 @@ class MaskAugment(Section):
         if not 0.1 <= scale[0] <= scale[1] <= 10:
             raise ValueError(f"scale must be two ascending factors in 0.1..10, got {scale[0]}, {scale[1]}")
         return scale
+
+    def settled(self, *, bears_mirroring: bool) -> MaskAugment:
+        """The same with `flip` said: by these settings, or else by what is known of the data."""
+        return self if self.flip is not None else self.model_copy(update={"flip": bears_mirroring})
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,8 @@ def draw_windows(
     """Draw the windows of a batch.
 
     The smaller of window and scaled image lies anywhere inside the larger one, every place alike likely. All numbers
-    are drawn whatever the settings, so that switching one off leaves the others as they were.
+    are drawn whatever the settings, so that switching one off leaves the others as they were. A `flip` that nobody
+    has settled mirrors nothing.
 
     Args:
         sizes: (h, w) of the images of the batch.
@@ -78,7 +86,7 @@ def draw_windows(
             min(0, length - side) + int(number * (abs(length - side) + 1))
             for length, number in zip(size, numbers[1:3], strict=True)
         )
-        windows.append(Window(size, top, left, side, mirrored=settings.flip and numbers[3] < 0.5))
+        windows.append(Window(size, top, left, side, mirrored=bool(settings.flip) and numbers[3] < 0.5))
     return windows
 
 

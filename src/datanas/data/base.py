@@ -5,30 +5,40 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import ClassVar, Generic, TypeVar
+from functools import cached_property, wraps
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from datanas.config import ComponentConfig
-from datanas.errors import DataError
+from datanas.errors import DataError, DatanasError
+from datanas.paths import shown
 
 DataT = TypeVar("DataT", covariant=True)
 Images = UInt8[Tensor, "n c h w"] | Float32[Tensor, "n c h w"]
 Labels = Int64[Tensor, " n"]
 
+UNLABELLED = "unlabelled"
+"""The only class of images of which no classes are known."""
 _CHUNK_VALUES = 1 << 24
 
 
 class Dataset(ABC, Generic[DataT]):
     """A data set that a configuration names; `Config` declares its settings, `load` reads it whole.
 
-    Image sets return an `ImageData`; a data set of another kind returns a type of its own.
+    Image sets return an `ImageData`; a data set of another kind returns a type of its own. What the system says of a
+    path while data are read becomes a DataError, whatever the data set.
     """
 
     Config: ClassVar[type[ComponentConfig]]
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        if "load" in cls.__dict__:
+            setattr(cls, "load", _with_data_errors(cls.load))  # noqa: B010 -- a method is no plain attribute for mypy
 
     def __init__(self, config: ComponentConfig) -> None:
         self.config = config
@@ -40,6 +50,36 @@ class Dataset(ABC, Generic[DataT]):
         Raises:
             DataError: the data is missing, broken or unsuitable.
         """
+
+
+def _with_data_errors(load: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    @wraps(load)
+    def loaded(self: Dataset[Any]) -> Any:
+        _require_path(self.config)
+        try:
+            return load(self)
+        except OSError as fault:
+            if isinstance(fault, DatanasError):
+                raise
+            path = shown(fault.filename if fault.filename is not None else getattr(self.config, "root", ""))
+            raise DataError(f"{self.config.name} {path}: {fault.strerror or fault}") from fault
+
+    return loaded
+
+
+def _require_path(config: ComponentConfig) -> None:
+    """Tell what the system says of `root`, but for nothing being there, of which a data set knows more to say."""
+    root = getattr(config, "root", None)
+    if not isinstance(root, Path):
+        return
+    where = f"{config.name} {shown(root)}"
+    try:
+        root.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        if root.is_symlink():
+            raise DataError(f"{where}: a link that leads nowhere") from None
+    except (OSError, ValueError) as fault:
+        raise DataError(f"{where}: {getattr(fault, 'strerror', None) or fault}") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,11 +142,16 @@ class ImageSet:
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """A classified image set, split into training and test images."""
+    """A classified image set, split into training and test images.
+
+    Attributes:
+        bears_mirroring: whether a mirrored image is known to be as good an image of its class.
+    """
 
     train: ImageSet
     test: ImageSet
     classes: tuple[str, ...]
+    bears_mirroring: bool = False
     centre_share: ClassVar[float] = 1.0
     """How much of an image's shorter side is measured."""
 
@@ -155,16 +200,19 @@ class ImageData:
         return mean.float(), std.clamp_min(1 / 255).float()
 
 
-def check_images(train: ImageSet, test: ImageSet, classes: Sequence[str], where: str) -> None:
+def check_images(
+    train: ImageSet, test: ImageSet, classes: Sequence[str], where: str, *, fewest_classes: int = 2
+) -> None:
     """Make sure that a network can be trained on these images.
 
     Args:
         where: the data set and its source, to begin the message with.
+        fewest_classes: 1 where images may be without labels, so that the task says how many it needs.
 
     Raises:
         DataError: the first fault: what is wrong, in which split and image, and what would be right.
     """
-    if len(classes) < 2:
+    if len(classes) < fewest_classes:
         raise DataError(f"{where}: only one class; at least two are needed")
     check_set(train, len(classes), f"{where}: train")
     check_set(test, len(classes), f"{where}: test")

@@ -16,6 +16,7 @@ from datanas.data.mask_folder import match_pairs
 from datanas.data.masks import SegmentationData, SegmentationSet, check_masks
 from datanas.data.npz import Archive
 from datanas.errors import DataError
+from datanas.paths import require_folder, shown
 
 CLASSES = (
     "Sky",
@@ -46,7 +47,9 @@ class CamVid(Dataset[SegmentationData]):
 
     def load(self) -> SegmentationData:
         root = self.config.root
-        where = f"camvid {root}"
+        where = f"camvid {shown(root)}"
+        if root.suffix != ".npz":
+            require_folder(root, DataError, where)
         if root.suffix == ".npz" or (root / "camvid.npz").is_file():
             archive = Archive(root if root.suffix == ".npz" else root / "camvid.npz", where)
             parts = {part: _packed_pairs(archive, part, where) for part in ("train", "val", "test")}
@@ -62,6 +65,7 @@ class CamVid(Dataset[SegmentationData]):
             self._decode(parts["test"], f"{where}: test"),
             CLASSES,
             validation=self._decode(parts["val"], f"{where}: val"),
+            bears_mirroring=True,
         )
         check_masks(data, where)
         return data

@@ -20,6 +20,7 @@ from datanas.data import register_dataset
 from datanas.data.base import Dataset, ImageData, ImageSet, check_images
 from datanas.data.npz import Archive, to_images, to_labels
 from datanas.errors import DataError
+from datanas.paths import read_bytes, require_folder, shown
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
@@ -50,12 +51,13 @@ class Cifar10(Dataset[ImageData]):
         train = self._part(read, path, "train", self.config.train_images)
         test = self._part(read, path, "test", self.config.test_images)
         check_images(train, test, CLASSES, where)
-        return ImageData(train, test, CLASSES)
+        return ImageData(train, test, CLASSES, bears_mirroring=True)
 
     def _find(self) -> tuple[_Reader, Path]:
         root = self.config.root
         if root.suffix == ".npz":
             return _read_npz, root
+        require_folder(root, DataError, f"cifar10 {shown(root)}")
         known = {
             root / "cifar-10-batches-py": _read_python,
             root / "cifar-10-batches-bin": _read_binary,
@@ -89,7 +91,7 @@ def _read_binary(folder: Path, split: Literal["train", "test"], count: int | Non
     batches = []
     for name in _TRAIN if split == "train" else ("test_batch",):
         file = folder / f"{name}.bin"
-        content = _read_bytes(file)
+        content = read_bytes(file, DataError)
         if not content or len(content) % (1 + _PIXELS):
             raise DataError(f"cifar10 {file}: {len(content)} bytes are not records of {1 + _PIXELS}")
         batches.append(np.frombuffer(content, np.uint8).reshape(-1, 1 + _PIXELS))
@@ -103,7 +105,7 @@ def _read_python(folder: Path, split: Literal["train", "test"], count: int | Non
     for name in _TRAIN if split == "train" else ("test_batch",):
         file = folder / name
         try:
-            batch = _BatchReader(io.BytesIO(_read_bytes(file)), encoding="bytes").load()
+            batch = _BatchReader(io.BytesIO(read_bytes(file, DataError)), encoding="bytes").load()
             fields = {key.decode() if isinstance(key, bytes) else key: value for key, value in batch.items()}
             pixels = fields["data"].array()
             classes = np.array(fields["labels"], np.int64)
@@ -154,13 +156,6 @@ def _decode_sheets(archive: Archive, split: str, count: int | None, where: str) 
     except (OSError, ValueError) as error:
         raise DataError(f"{where}: {split}_jpg is damaged ({error})") from None
     return images.reshape(-1, 3, 32, 32)
-
-
-def _read_bytes(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise DataError(f"cifar10 {file}: {error.strerror or error}") from None
 
 
 class _Recorded:

@@ -9,24 +9,28 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from datanas.config import ComponentConfig
 from datanas.data import register_dataset
 from datanas.data.base import Dataset, ImageSet
 from datanas.data.class_splits import ClassSet, ClassSplitData, check_class_splits, split_classes
-from datanas.data.decode import decode
-from datanas.data.folder import class_folders, list_images
+from datanas.data.decode import PixelConfig, decode
+from datanas.data.depth import settle_white
+from datanas.data.folder import parts_of
+from datanas.data.image_list import ImageList, class_folders
+from datanas.data.open_image import PixelForm
+from datanas.data.suspect import Examined, examine_set, tell_suspects
 from datanas.errors import DataError
+from datanas.paths import require_folder, shown
 
 
 @register_dataset("class_folders")
 class ClassFolders(Dataset[ClassSplitData]):
     """`root/train/CLASS/*`, `root/test/CLASS/*` and, if wanted, `root/val/CLASS/*`, or `root/CLASS/*` to be parted.
 
-    A class is the name of its folder, and is in one part only; images may lie deeper in it. Names that begin with a dot
-    are passed over.
+    A class is the name of its folder, and is in one part only; images may lie deeper in it. Names that tools keep to
+    themselves are passed over (`is_hidden`), and parts may be called otherwise (`part_of`).
     """
 
-    class Config(ComponentConfig):
+    class Config(PixelConfig):
         name: Literal["class_folders"] = "class_folders"
         root: Path = Field(description="the folder")
         resize: int | None = Field(
@@ -45,33 +49,45 @@ class ClassFolders(Dataset[ClassSplitData]):
 
     def load(self) -> ClassSplitData:
         root = self.config.root
-        where = f"class_folders {root}"
-        if not root.is_dir():
-            raise DataError(f"{where}: no such folder")
-        if _is_part(root / "train"):
-            if not _is_part(root / "test"):
-                raise DataError(f"{where}: there is {root / 'train'} but no class folder in {root / 'test'}")
-            validation = self._read(root / "val", where) if _is_part(root / "val") else None
-            data = ClassSplitData(self._read(root / "train", where), validation, self._read(root / "test", where))
+        where = f"class_folders {shown(root)}"
+        require_folder(root, DataError, where)
+        parts = parts_of(root, where)
+        if parts and "test" not in parts:
+            raise DataError(f"{where}: there is {parts['train']} but no class folder in {root / 'test'}")
+        folders = {name: parts[name] for name in ("train", "validation", "test") if name in parts} or {"train": root}
+        images = ImageList(where)
+        if parts:
+            for folder in class_folders(root):
+                if folder not in folders.values():
+                    images.leave_out_below("beside the parts", folder)
+        listed = {
+            name: (_names(folder), *images.of_classes(folder, _names(folder))) for name, folder in folders.items()
+        }
+        images.tell()
+        form = self.config.form(self.config.channels)
+        form = settle_white([file for _, files, _ in listed.values() for file in files], form, where)
+        found = {name: self._read(*each, form, where) for name, each in listed.items()}
+        sets, names = {name: each[0] for name, each in found.items()}, {name: each[1] for name, each in found.items()}
+        if parts:
+            data = ClassSplitData(sets["train"], sets.get("validation"), sets["test"])
         else:
             share = Fraction(str(self.config.test_share))
-            train, test = split_classes(self._read(root, where), share, self.config.split_seed)
+            train, test = split_classes(sets["train"], share, self.config.split_seed)
             data = ClassSplitData(train, None, test)
         check_class_splits(data, where)
+        examined: dict[str, Examined] = {
+            name: examine_set(part.images, part.classes, names[name].__getitem__) for name, part in sets.items()
+        }
+        tell_suspects(examined, where)
         return data
 
-    def _read(self, root: Path, where: str) -> ClassSet:
-        classes = tuple(folder.name for folder in class_folders(root))
-        files, labels = list_images(root, classes, where)
-        images, kept = decode(
-            files,
-            where,
-            channels=self.config.channels,
-            resize=self.config.resize,
-            skip_broken=self.config.skip_broken,
-        )
-        return ClassSet(ImageSet(images, torch.tensor(labels)[kept]), classes)
+    def _read(
+        self, classes: tuple[str, ...], files: list[Path], labels: list[int], form: PixelForm, where: str
+    ) -> tuple[ClassSet, list[str]]:
+        """The images that can be read, and what each is called."""
+        images, kept = decode(files, where, form=form, resize=self.config.resize, skip_broken=self.config.skip_broken)
+        return ClassSet(ImageSet(images, torch.tensor(labels)[kept]), classes), [str(files[place]) for place in kept]
 
 
-def _is_part(root: Path) -> bool:
-    return root.is_dir() and bool(class_folders(root))
+def _names(folder: Path) -> tuple[str, ...]:
+    return tuple(each.name for each in class_folders(folder))

@@ -42,11 +42,16 @@ class ClassSet:
 
 @dataclass(frozen=True, eq=False)
 class ClassSplitData:
-    """Classes to train on, classes to follow a training by where there are any, and classes to test on."""
+    """Classes to train on, classes to follow a training by where there are any, and classes to test on.
+
+    Attributes:
+        bears_mirroring: whether a mirrored image is known to be as good an image of its class.
+    """
 
     train: ClassSet
     validation: ClassSet | None
     test: ClassSet
+    bears_mirroring: bool = False
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -97,7 +102,7 @@ def regroup(data: ImageData, test_share: Fraction, seed: int) -> ClassSplitData:
     pairs = zip((data.train.images, data.train.labels), (data.test.images, data.test.labels), strict=True)
     both = ImageSet(*(torch.cat(pair) for pair in pairs))
     train, test = split_classes(ClassSet(both, data.classes), test_share, seed)
-    return ClassSplitData(train, None, test)
+    return ClassSplitData(train, None, test, data.bears_mirroring)
 
 
 def check_class_splits(data: ClassSplitData, where: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from array import array
 from collections import defaultdict
 from collections.abc import Mapping
@@ -151,7 +152,9 @@ def _lines(source: Source) -> list[str]:
 def _decode(content: bytes, where: str) -> str:
     if b"\0" in content:
         offset = content.index(b"\0")
-        raise DataError(f"{where}: holds NUL bytes, the first at offset {offset}; give plain text in UTF-8")
+        is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        kind = "is text in UTF-16, as its byte order mark says, and so " if is_wide else ""
+        raise DataError(f"{where}: {kind}holds NUL bytes, the first at offset {offset}; give plain text in UTF-8")
     try:
         return content.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:

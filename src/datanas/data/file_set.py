@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from hashlib import sha256
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,9 +18,15 @@ from torch import Tensor
 
 from datanas.data.base import Labels
 from datanas.data.crops import DRAWS, View, centre_square, random_box
-from datanas.data.decode import BrokenImageError, read_image
+from datanas.data.decode import read_image
+from datanas.data.open_image import BrokenImageError, PixelForm, TooLargeError
 from datanas.data.source import Take
 from datanas.errors import DataError
+from datanas.paths import read_bytes
+
+_log = logging.getLogger(__name__)
+MOST_COMPARED = 20_000
+"""Files that are read at the start to tell equal ones: more would take as long as training on them."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class Reading:
         size: side of the square, in pixels.
         resize: what the shorter side is scaled to before the centre of `size` is cut out, where images are measured.
         smallest_crop: share of the area that a random crop for training takes at least.
-        channels: 1 turns colour to grey, 3 turns grey to colour.
+        form: what pixels become.
         workers: threads that decode.
         ahead: batches that are begun before they are asked for.
     """
@@ -37,7 +45,7 @@ class Reading:
     size: int
     resize: int
     smallest_crop: float
-    channels: Literal[1, 3]
+    form: PixelForm
     workers: int
     ahead: int
 
@@ -97,11 +105,11 @@ class FileSet:
         if crop is not None:
             draws = torch.rand(whole, DRAWS, generator=crop, dtype=torch.float64)[share]
             views = [self.reading.crop(each) for each in draws.tolist()]
-        channels, side = self.reading.channels, self.reading.size
-        pixels = np.empty((len(chosen), channels, side, side), np.uint8)
+        form, side = self.reading.form, self.reading.size
+        pixels = np.empty((len(chosen), form.channels, side, side), np.uint8)
 
         def read(place: int, file: Path, view: View) -> None:
-            pixels[place] = read_image(file, channels, view)[0]
+            pixels[place] = read_image(file, form, view)[0]
 
         files = [self.root / self.names[index] for index in chosen.tolist()]
         jobs = [
@@ -116,6 +124,8 @@ class FileSet:
                 except BrokenImageError as error:
                     for rest in jobs:
                         rest.cancel()
+                    if isinstance(error, TooLargeError):
+                        raise DataError(f"{self.where}: {file} has {error}") from None
                     raise DataError(
                         f"{self.where}: {file} is broken ({error}); mend it, or begin a new run without it: "
                         "--data.skip_broken true leaves such files out"
@@ -142,6 +152,7 @@ class ImageFileData:
 
     Attributes:
         mean, std: of each channel, in 0..1, by which pixels are normalised.
+        bears_mirroring: whether a mirrored image is known to be as good an image of its class.
     """
 
     train: FileSet
@@ -149,6 +160,7 @@ class ImageFileData:
     classes: tuple[str, ...]
     mean: Float32[Tensor, " c"]
     std: Float32[Tensor, " c"]
+    bears_mirroring: bool = False
 
     def with_train_labels(self, labels: Labels) -> ImageFileData:
         """The same images, those for training under other labels."""
@@ -158,9 +170,38 @@ class ImageFileData:
     def image_shape(self) -> tuple[int, int, int]:
         """(c, h, w)."""
         reading = self.train.reading
-        return reading.channels, reading.size, reading.size
+        return reading.form.channels, reading.size, reading.size
 
     @property
     def centre_share(self) -> float:
         """How much of an image's shorter side is measured."""
         return self.test.reading.size / self.test.reading.resize
+
+
+def tell_equal_files(train: FileSet, test: FileSet) -> None:
+    """Warn of files to test on whose bytes are those of a file for training.
+
+    Only files of equal sizes are read, and none where these are more than MOST_COMPARED.
+    """
+    sizes = set(train.sizes.tolist()) & set(test.sizes.tolist())
+    alike = {part: [place for place, size in enumerate(part.sizes.tolist()) if size in sizes] for part in (train, test)}
+    if not sizes or sum(map(len, alike.values())) > MOST_COMPARED:
+        return
+    trained: dict[bytes, str] = {}
+    for place in alike[train]:
+        trained.setdefault(_sum(train.root / train.names[place]), train.names[place])
+    twice = [
+        (name, trained[found])
+        for name in (test.names[place] for place in alike[test])
+        if (found := _sum(test.root / name)) in trained
+    ]
+    if twice:
+        _log.warning(
+            "%s: %d of %d files to test on are files for training too, such as %s, which is %s there; what is measured "
+            "on them was learned by heart",
+            *(test.where, len(twice), len(test), *twice[0]),
+        )
+
+
+def _sum(file: Path) -> bytes:
+    return sha256(read_bytes(file, DataError)).digest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -9,13 +10,16 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from datanas.config import ComponentConfig
 from datanas.data import register_dataset
-from datanas.data.base import Dataset, ImageData, ImageSet, check_images
-from datanas.data.decode import decode
+from datanas.data.base import UNLABELLED, Dataset, ImageData, ImageSet, check_images
+from datanas.data.decode import PixelConfig, decode
+from datanas.data.depth import settle_white
+from datanas.data.image_list import SUFFIXES, ImageList, class_folders
+from datanas.data.open_image import PixelForm
+from datanas.data.parts import Part, find_parts
+from datanas.data.suspect import examine_set, tell_suspects
 from datanas.errors import DataError
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+from datanas.paths import require_folder, shown
 
 
 @register_dataset("folder")
@@ -23,10 +27,11 @@ class Folder(Dataset[ImageData]):
     """`root/train/CLASS/*` with `root/test/CLASS/*` (or `val`), or `root/CLASS/*` to be split.
 
     A class is the name of its folder, and classes are in alphabetical order; images may lie deeper in it. Names that
-    begin with a dot are passed over.
+    tools keep to themselves are passed over (`is_hidden`), and parts may be called otherwise (`part_of`). Images that
+    lie in no class folder are unlabelled, where there is none.
     """
 
-    class Config(ComponentConfig):
+    class Config(PixelConfig):
         name: Literal["folder"] = "folder"
         root: Path = Field(description="the folder")
         resize: int | None = Field(
@@ -45,92 +50,120 @@ class Folder(Dataset[ImageData]):
 
     def load(self) -> ImageData:
         root = self.config.root
-        where = f"folder {root}"
-        if not root.is_dir():
-            raise DataError(f"{where}: no such folder")
-        if (root / "train").is_dir() and class_folders(root / "train"):
-            classes = tuple(folder.name for folder in class_folders(root / "train"))
-            train = self._read(root / "train", classes, where)
-            test = self._read(test_folder(root, where), classes, where)
+        where = f"folder {shown(root)}"
+        require_folder(root, DataError, where)
+        images = ImageList(where)
+        parts = parts_of(root, where)
+        if parts:
+            listed, classes = list_parts(parts, images, where)
         else:
-            classes = tuple(folder.name for folder in class_folders(root))
-            train, test = self._split(*self._read_all(root, classes, where), classes, where)
-        check_images(train, test, classes, where)
+            _require_no_wrapper(root, where)
+            whole, classes = labelled(root, images)
+            listed = {root: whole}
+        images.tell()
+        form = settle_white([file for files, _ in listed.values() for file in files], self._form(), where)
+        read = [self._read(folder, *found, form, where) for folder, found in listed.items()]
+        (train, names), (test, test_names) = read if parts else self._split(*read[0], classes, where)
+        check_images(train, test, classes, where, fewest_classes=1)
+        examined = {
+            "train": examine_set(train, classes, names.__getitem__),
+            "test": examine_set(test, classes, test_names.__getitem__),
+        }
+        tell_suspects(examined, where)
         return ImageData(train, test, classes)
 
-    def _read(self, root: Path, classes: tuple[str, ...], where: str) -> ImageSet:
-        return self._read_all(root, classes, where)[0]
+    def _form(self) -> PixelForm:
+        return self.config.form(self.config.channels)
 
-    def _read_all(self, root: Path, classes: tuple[str, ...], where: str) -> tuple[ImageSet, list[str]]:
+    def _read(
+        self, root: Path, files: list[Path], labels: list[int], form: PixelForm, where: str
+    ) -> tuple[ImageSet, list[str]]:
         """The images that can be read, and the path of each below `root`."""
-        files, labels = list_images(root, classes, where)
-        images, kept = decode(
-            files,
-            where,
-            channels=self.config.channels,
-            resize=self.config.resize,
-            skip_broken=self.config.skip_broken,
-        )
+        images, kept = decode(files, where, form=form, resize=self.config.resize, skip_broken=self.config.skip_broken)
         names = [files[place].relative_to(root).as_posix() for place in kept]
         return ImageSet(images, torch.tensor(labels)[kept]), names
 
     def _split(
         self, both: ImageSet, names: list[str], classes: tuple[str, ...], where: str
-    ) -> tuple[ImageSet, ImageSet]:
+    ) -> tuple[tuple[ImageSet, list[str]], tuple[ImageSet, list[str]]]:
         """By the images' own names, so that one that comes or goes moves one other of its class at most."""
         is_test = torch.zeros(len(names), dtype=torch.bool)
         for label, name in enumerate(classes):
             members = (both.labels == label).nonzero().flatten().tolist()
             if len(members) < 2:
-                raise DataError(
-                    f"{where}: class {name!r} has {len(members)} readable images; a split needs two or more"
-                )
+                what = f"class {name!r}" if name != UNLABELLED else f"{self.config.root} holds no class folders, and"
+                raise DataError(f"{where}: {what} has {len(members)} readable images; a split needs two or more")
             count = min(max(1, round(len(members) * self.config.test_share)), len(members) - 1)
             is_test[sorted(members, key=lambda place: self._lot(names[place]))[:count]] = True
-        return both.select((~is_test).nonzero().flatten()), both.select(is_test.nonzero().flatten())
+        train, test = ((chosen).nonzero().flatten() for chosen in (~is_test, is_test))
+        return (
+            (both.select(train), [names[place] for place in train.tolist()]),
+            (both.select(test), [names[place] for place in test.tolist()]),
+        )
 
     def _lot(self, name: str) -> bytes:
         return sha256(f"{self.config.split_seed}/{name}".encode(errors="surrogateescape")).digest()
 
 
-def list_images(root: Path, classes: tuple[str, ...], where: str) -> tuple[list[Path], list[int]]:
-    """The image files below the class folders of `root`, class by class, and their labels.
+def parts_of(root: Path, where: str) -> dict[Part, Path]:
+    """The folders of `root` that are parts; none where it holds the classes."""
+    return find_parts(class_folders(root), where, lambda folder: bool(class_folders(folder)))
+
+
+def list_parts(
+    parts: Mapping[Part, Path], images: ImageList, where: str
+) -> tuple[dict[Path, tuple[list[Path], list[int]]], tuple[str, ...]]:
+    """Files and labels of the folders for training and testing, and the classes; others are left out, and told.
+
+    Images for validation are tested on where there are none for testing.
 
     Raises:
-        DataError: no class folders, one that `classes` does not know, or one without images.
+        DataError: as `ImageList.of_classes`, or there is nothing to test on.
     """
-    folders = class_folders(root)
-    if not folders:
-        raise DataError(f"{where}: {root} holds no class folders; expected {root / 'CLASS' / 'image.png'}")
-    files: list[Path] = []
-    labels: list[int] = []
-    for folder in folders:
-        if folder.name not in classes:
-            raise DataError(f"{where}: {folder} is a class without training images")
-        found = sorted(file for file in folder.rglob("*") if _is_image(file))
-        if not found:
-            raise DataError(f"{where}: {folder} holds no images ({', '.join(sorted(SUFFIXES))})")
-        files += found
-        labels += [classes.index(folder.name)] * len(found)
-    return files, labels
+    root = parts["train"].parent
+    test = test_part(parts, where)
+    for folder in class_folders(root):
+        if folder not in (parts["train"], test):
+            is_part = folder in parts.values()
+            reason = f"of the part {folder.name}, as {test.name} is tested on," if is_part else "beside the parts"
+            images.leave_out_below(reason, folder)
+    train, classes = labelled(parts["train"], images)
+    if classes != (UNLABELLED,):
+        return {parts["train"]: train, test: images.of_classes(test, classes)}, classes
+    files = images.below(test)
+    if not files:
+        raise DataError(f"{where}: {test} holds no images ({', '.join(sorted(SUFFIXES))})")
+    return {parts["train"]: train, test: (files, [0] * len(files))}, classes
 
 
-def class_folders(root: Path) -> list[Path]:
-    """The folders in `root` that stand for classes, in alphabetical order."""
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "__MACOSX")))
+def labelled(root: Path, images: ImageList) -> tuple[tuple[list[Path], list[int]], tuple[str, ...]]:
+    """The images of the class folders of `root`, or those in it where there are no class folders."""
+    classes = tuple(folder.name for folder in class_folders(root))
+    if not classes and (files := images.inside(root)):
+        return (files, [0] * len(files)), (UNLABELLED,)
+    return images.of_classes(root, classes), classes
 
 
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
-
-
-def test_folder(root: Path, where: str) -> Path:
-    """The folder of the test images beside `root / "train"`.
+def test_part(parts: Mapping[Part, Path], where: str) -> Path:
+    """The folder of the images to test on.
 
     Raises:
         DataError: there is none.
     """
-    for name in ("test", "val"):
-        if (root / name).is_dir() and class_folders(root / name):
-            return root / name
-    raise DataError(f"{where}: there is {root / 'train'} but neither test nor val beside it holds class folders")
+    for part in ("test", "validation"):
+        if part in parts:
+            return parts[part]
+    raise DataError(
+        f"{where}: there is {parts['train']} but neither test nor val beside it holds class folders; name one so, or "
+        f"give {parts['train']} itself, of which a share becomes the test set"
+    )
+
+
+def _require_no_wrapper(root: Path, where: str) -> None:
+    """Refuse a folder whose only folder holds the classes: read as one class they would all be alike."""
+    folders = class_folders(root)
+    if len(folders) == 1 and len(inner := class_folders(folders[0])) > 1:
+        raise DataError(
+            f"{where}: {folders[0]} is the only folder in it and holds {len(inner)} folders itself, such as "
+            f"{inner[0].name}; if those are the classes or parts set --data.root {folders[0]}"
+        )

@@ -11,17 +11,21 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field, model_validator
 
-from datanas.config import ComponentConfig
 from datanas.data import register_dataset
 from datanas.data.base import Dataset
-from datanas.data.decode import BrokenImageError, read_image
-from datanas.data.file_set import FileSet, ImageFileData, Reading
-from datanas.data.folder import class_folders, list_images, test_folder
+from datanas.data.decode import PixelConfig, read_image
+from datanas.data.depth import settle_white
+from datanas.data.file_set import FileSet, ImageFileData, Reading, tell_equal_files
+from datanas.data.folder import list_parts, parts_of
+from datanas.data.image_list import ImageList
+from datanas.data.open_image import BrokenImageError, PixelForm
 from datanas.errors import DataError
+from datanas.paths import path_errors, require_folder, shown
 
 MEAN = {3: (0.485, 0.456, 0.406), 1: (0.449,)}
 """Of ImageNet's training images, and of the grey ones that they become."""
 STD = {3: (0.229, 0.224, 0.225), 1: (0.226,)}
+_OF_8_BITS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 
 _log = logging.getLogger(__name__)
 _Moment = tuple[Annotated[float, Field(ge=0, le=1)], ...]
@@ -35,7 +39,7 @@ class ImageFiles(Dataset[ImageFileData]):
     images are random crops, others the centre.
     """
 
-    class Config(ComponentConfig):
+    class Config(PixelConfig):
         name: Literal["image_files"] = "image_files"
         root: Path = Field(description="the folder")
         size: int = Field(default=224, ge=1, description="side of the square that a network sees")
@@ -69,41 +73,47 @@ class ImageFiles(Dataset[ImageFileData]):
 
     def load(self) -> ImageFileData:
         config, root = self.config, self.config.root
-        where = f"image_files {root}"
-        if not root.is_dir():
-            raise DataError(f"{where}: no such folder")
-        if not (root / "train").is_dir():
+        where = f"image_files {shown(root)}"
+        require_folder(root, DataError, where)
+        parts = parts_of(root, where)
+        if "train" not in parts:
             raise DataError(f"{where}: no folder {root / 'train'}; expected {root / 'train' / 'CLASS' / 'image.jpg'}")
-        classes = tuple(folder.name for folder in class_folders(root / "train"))
-        train = self._list(root / "train", classes, where)
-        test = self._list(test_folder(root, where), classes, where)
-        if len(classes) < 2:
-            raise DataError(f"{where}: only one class; at least two are needed")
+        images = ImageList(where)
+        listed, classes = list_parts(parts, images, where)
+        images.tell()
+        form = config.form(config.channels)
+        # A JPEG has 8 bits: a million of them need not be opened to know that.
+        deep = [file for files, _ in listed.values() for file in files if file.suffix.lower() not in _OF_8_BITS]
+        reading = self._reading(settle_white(deep, form, where))
+        train, test = (self._set(folder, *found, reading, where) for folder, found in listed.items())
+        tell_equal_files(train, test)
         mean, std = config.mean or MEAN[config.channels], config.std or STD[config.channels]
         return ImageFileData(train, test, classes, torch.tensor(mean), torch.tensor(std))
 
-    def _list(self, folder: Path, classes: tuple[str, ...], where: str) -> FileSet:
-        files, labels = list_images(folder, classes, where)
+    def _set(self, folder: Path, files: list[Path], labels: list[int], reading: Reading, where: str) -> FileSet:
         if self.config.skip_broken:
-            files, labels = self._sound(files, labels, where)
-        sizes = [file.stat().st_size for file in files]
+            files, labels = self._sound(files, labels, reading, where)
+        with path_errors(folder, DataError):
+            sizes = [file.stat().st_size for file in files]
         if not all(sizes):
             raise DataError(
                 f"{where}: {files[sizes.index(0)]} is empty; remove it, or set --data.skip_broken true to leave such "
                 "files out"
             )
         names = tuple(str(file.relative_to(folder)) for file in files)
-        return FileSet(folder, names, torch.tensor(sizes), torch.tensor(labels), self._reading(), where)
+        return FileSet(folder, names, torch.tensor(sizes), torch.tensor(labels), reading, where)
 
-    def _reading(self) -> Reading:
+    def _reading(self, form: PixelForm) -> Reading:
         config = self.config
         workers = config.workers or _processors()
-        return Reading(config.size, config.resize, config.smallest_crop, config.channels, workers, config.look_ahead)
+        return Reading(config.size, config.resize, config.smallest_crop, form, workers, config.look_ahead)
 
-    def _sound(self, files: list[Path], labels: list[int], where: str) -> tuple[list[Path], list[int]]:
+    def _sound(
+        self, files: list[Path], labels: list[int], reading: Reading, where: str
+    ) -> tuple[list[Path], list[int]]:
         """The files that can be read, and their labels."""
-        with ThreadPoolExecutor(self._reading().workers) as pool:
-            sound = list(pool.map(self._is_sound, files))
+        with ThreadPoolExecutor(reading.workers) as pool:
+            sound = list(pool.map(lambda file: _is_sound(file, reading), files))
         broken = [file for file, is_sound in zip(files, sound, strict=True) if not is_sound]
         if broken:
             _log.warning(
@@ -116,12 +126,13 @@ class ImageFiles(Dataset[ImageFileData]):
             raise DataError(f"{where}: {empty} holds no image that can be read; each class needs at least one")
         return [files[place] for place in kept], [labels[place] for place in kept]
 
-    def _is_sound(self, file: Path) -> bool:
-        try:
-            read_image(file, self.config.channels, self._reading().centre)
-        except BrokenImageError:
-            return False
-        return True
+
+def _is_sound(file: Path, reading: Reading) -> bool:
+    try:
+        read_image(file, reading.form, reading.centre)
+    except BrokenImageError:
+        return False
+    return True
 
 
 def _processors() -> int:

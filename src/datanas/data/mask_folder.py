@@ -5,17 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from datanas.config import ComponentConfig
 from datanas.data import register_dataset
 from datanas.data.base import Dataset
-from datanas.data.decode_masks import Pair, decode_pairs
-from datanas.data.folder import SUFFIXES
+from datanas.data.decode import PixelConfig
+from datanas.data.decode_masks import Pair, Palette, decode_pairs
+from datanas.data.depth import settle_white
+from datanas.data.image_list import SUFFIXES, ImageList, class_folders
 from datanas.data.masks import VOID, SegmentationData, SegmentationSet, check_masks
+from datanas.data.parts import Part, find_parts
+from datanas.data.suspect import Examined, examine, tell_suspects
 from datanas.errors import DataError
+from datanas.paths import is_file, is_folder, read_text, require_folder, shown
 
 NAMES_FILE = "classes.txt"
+_SHOWN: dict[Part, str] = {"validation": "val"}
 
 
 @register_dataset("mask_folder")
@@ -23,71 +28,121 @@ class MaskFolder(Dataset[SegmentationData]):
     """`root/train/images/*` and for each a mask of its name in `root/train/masks`; `test` or `val` likewise.
 
     Where both are there, `val` is for validation. A mask holds the number of a class in every pixel, as grey value or
-    place in a palette. `root/classes.txt` names the classes from 0, a line each. Names that begin with a dot are passed
-    over.
+    place in a palette. `root/classes.txt` names the classes from 0, a line each. Names that tools keep to themselves
+    are passed over (`is_hidden`), and parts may be called otherwise (`part_of`).
     """
 
-    class Config(ComponentConfig):
+    class Config(PixelConfig):
         name: Literal["mask_folder"] = "mask_folder"
         root: Path = Field(description="the folder")
         classes: int | None = Field(default=None, ge=2, le=VOID, description="how many, where classes.txt is missing")
         void: tuple[int, ...] = Field(default=(), description="values of masks, besides 255, that are of no class")
+        values: tuple[int, ...] | None = Field(
+            default=None,
+            min_length=2,
+            description="the values of the classes in masks, in their order, such as 0, 255; 255 is void no more where "
+            "it is one of them; null: 0, 1, 2, ...",
+        )
+        palettes_differ: bool = Field(
+            default=False, description="allow palettes in which a number has other colours; only the number counts"
+        )
         longest: int | None = Field(default=None, ge=1, description="reduce images to this length of the longer side")
+
+        @field_validator("values")
+        @classmethod
+        def distinct(cls, values: tuple[int, ...] | None) -> tuple[int, ...] | None:
+            if values is not None and len(set(values)) < len(values):
+                raise ValueError(f"each class needs a value of its own, got {list(values)}")
+            return values
 
     config: Config
 
     def load(self) -> SegmentationData:
         root = self.config.root
-        where = f"mask_folder {root}"
-        if not root.is_dir():
-            raise DataError(f"{where}: no such folder")
+        where = f"mask_folder {shown(root)}"
+        require_folder(root, DataError, where)
         classes = self._classes(where)
-        train = self._read("train", where)
-        held = [part for part in ("test", "val") if (root / part).is_dir()]
-        if not held:
-            raise DataError(f"{where}: there is {root / 'train'} but neither test nor val beside it")
-        test = self._read(held[0], where)
-        data = SegmentationData(train, test, classes, self._read("val", where) if len(held) == 2 else None)
+        parts = self._parts(where)
+        images = ImageList(where)
+        pairs = {
+            part: match_pairs(folder / "images", folder / "masks", where, images) for part, folder in parts.items()
+        }
+        images.tell()
+        every = [pair.image for listed in pairs.values() for pair in listed]
+        form = settle_white(every, self.config.form(3), where)
+        void = tuple(value for value in (VOID, *self.config.void) if value not in (self.config.values or ()))
+        palette = Palette(may_differ=self.config.palettes_differ)
+        sets = {
+            part: decode_pairs(
+                listed,
+                f"{where}: {_SHOWN.get(part, part)}",
+                void=void,
+                values=self.config.values,
+                palette=palette,
+                longest=self.config.longest,
+                form=form,
+            )
+            for part, listed in pairs.items()
+        }
+        held = sets.get("validation") if "test" in sets else None
+        data = SegmentationData(sets["train"], sets["test" if "test" in sets else "validation"], classes, held)
         check_masks(data, where)
+        tell_suspects({name: examine_masks(part) for name, part in data.parts().items()}, where)
         return data
+
+    def _parts(self, where: str) -> dict[Part, Path]:
+        root = self.config.root
+        parts = find_parts(class_folders(root), where, lambda folder: bool(class_folders(folder)))
+        if "train" not in parts:
+            raise DataError(f"{where}: no such folder: {root / 'train' / 'images'}")
+        if len(parts) < 2:
+            raise DataError(f"{where}: there is {parts['train']} but neither test nor val beside it")
+        return parts
 
     def _classes(self, where: str) -> tuple[str, ...]:
         file = self.config.root / NAMES_FILE
-        if not file.is_file():
-            if self.config.classes is None:
+        values, count = self.config.values, self.config.classes
+        if count is None and values is not None:
+            count = len(values)
+        if not is_file(file, DataError):
+            if count is None:
                 raise DataError(f"{where}: how many classes? name them in {file}, a line each, or set --data.classes N")
-            return tuple(map(str, range(self.config.classes)))
-        try:
-            names = tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{where}: {file} cannot be read ({error})") from None
-        if repeated := [name for name in names if names.count(name) > 1]:
-            raise DataError(f"{where}: {file} names {repeated[0]!r} twice")
-        if self.config.classes not in (None, len(names)):
-            raise DataError(f"{where}: {file} names {len(names)} classes, but data.classes is {self.config.classes}")
+            names = tuple(map(str, range(count)))
+        else:
+            names = tuple(line.strip() for line in read_text(file, DataError).splitlines() if line.strip())
+            if repeated := [name for name in names if names.count(name) > 1]:
+                raise DataError(f"{where}: {file} names {repeated[0]!r} twice")
+            if self.config.classes not in (None, len(names)):
+                raise DataError(f"{where}: {file} names {len(names)} classes, but data.classes is {count}")
+        if values is not None and len(values) != len(names):
+            raise DataError(f"{where}: there are {len(names)} classes, but data.values gives {len(values)} values")
         return names
 
-    def _read(self, part: str, where: str) -> SegmentationSet:
-        folder = self.config.root / part
-        pairs = match_pairs(folder / "images", folder / "masks", where)
-        void = (VOID, *self.config.void)
-        return decode_pairs(pairs, f"{where}: {part}", void=void, longest=self.config.longest)
+
+def examine_masks(part: SegmentationSet) -> Examined:
+    """What is suspicious of images with masks: one image under two masks among it."""
+    labels = [hash(mask.numpy().tobytes()) for mask in part.masks]
+    return examine(part.images, labels, part.names.__getitem__)
 
 
-def match_pairs(images: Path, masks: Path, where: str) -> list[Pair]:
+def match_pairs(images: Path, masks: Path, where: str, listed: ImageList | None = None) -> list[Pair]:
     """The images of a folder, by name, each with the mask of that name in another.
+
+    Args:
+        listed: remembers what is left out; None to tell it now.
 
     Raises:
         DataError: a folder is missing or holds no images, or an image has no mask or several.
     """
+    kept = ImageList(where) if listed is None else listed
     for folder in (images, masks):
-        if not folder.is_dir():
+        if not is_folder(folder, DataError):
             raise DataError(f"{where}: no such folder: {folder}")
-    files = _image_files(images)
+    files = kept.inside(images)
     if not files:
         raise DataError(f"{where}: {images} holds no images ({', '.join(sorted(SUFFIXES))})")
     by_name: dict[str, list[Path]] = {}
-    for file in _image_files(masks):
+    for file in kept.inside(masks):
         by_name.setdefault(file.stem, []).append(file)
     pairs: dict[str, Pair] = {}
     for file in files:
@@ -98,8 +153,8 @@ def match_pairs(images: Path, masks: Path, where: str) -> list[Pair]:
         if file.stem in pairs:
             raise DataError(f"{where}: {images} holds two images of the name {file.stem!r}")
         pairs[file.stem] = Pair(file.name, file, found[0])
+    for name in by_name.keys() - pairs.keys():
+        kept.leave_out("masks without an image", by_name[name][0])
+    if listed is None:
+        kept.tell()
     return list(pairs.values())
-
-
-def _image_files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.name[0] != ".")

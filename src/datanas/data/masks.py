@@ -27,11 +27,13 @@ class SegmentationSet:
         images: uint8 in 0..255.
         masks: for each image one of its size, with a class or VOID for every pixel.
         names: what each image is called in messages.
+        mask_names: what each mask is called there; none where it is called as its image.
     """
 
     images: tuple[Image, ...]
     masks: tuple[Mask, ...]
     names: tuple[str, ...]
+    mask_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.images) == len(self.masks) == len(self.names):
@@ -40,6 +42,12 @@ class SegmentationSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    def mask_name(self, index: int) -> str:
+        """What to call the mask of an image, and the image with it where it is called otherwise."""
+        if not self.mask_names or self.mask_names[index] == self.names[index]:
+            return self.names[index]
+        return f"{self.mask_names[index]} (of image {self.names[index]})"
+
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:
         """(h, w) of each image."""
@@ -47,7 +55,7 @@ class SegmentationSet:
 
     def to(self, device: torch.device | str) -> SegmentationSet:
         images = tuple(image.to(device) for image in self.images)
-        return SegmentationSet(images, tuple(mask.to(device) for mask in self.masks), self.names)
+        return SegmentationSet(images, tuple(mask.to(device) for mask in self.masks), self.names, self.mask_names)
 
     def contents(self) -> Iterator[bytes]:
         """Sizes, masks and pixels, piece by piece."""
@@ -58,12 +66,17 @@ class SegmentationSet:
 
 @dataclass(frozen=True, eq=False)
 class SegmentationData:
-    """Images to train on, to follow a training by where there are any, and to test on."""
+    """Images to train on, to follow a training by where there are any, and to test on.
+
+    Attributes:
+        bears_mirroring: whether a mirrored image with its mask is known to be as good an example.
+    """
 
     train: SegmentationSet
     test: SegmentationSet
     classes: tuple[str, ...]
     validation: SegmentationSet | None = None
+    bears_mirroring: bool = False
 
     def parts(self) -> dict[str, SegmentationSet]:
         """The parts that there are, by name."""
@@ -111,13 +124,15 @@ def check_masks(data: SegmentationData, where: str) -> None:
         _check_part(part, classes, f"{where}: {name}")
     counts = torch.stack([_counts(mask) for mask in data.train.masks]).sum(dim=0)
     if (counts[:classes] > 0).sum() < 2:
-        raise DataError(f"{where}: all labelled pixels for training are of one class; at least two are needed")
+        raise DataError(
+            f"{where}: all labelled pixels for training are of one class; at least two are needed{_void_told(counts)}"
+        )
 
 
 def _check_part(part: SegmentationSet, classes: int, where: str) -> None:
     if len(part) == 0:
         raise DataError(f"{where} holds no images")
-    for name, image, mask in zip(part.names, part.images, part.masks, strict=True):
+    for place, (name, image, mask) in enumerate(zip(part.names, part.images, part.masks, strict=True)):
         if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or image.numel() == 0:
             raise DataError(f"{where} image {name} must be uint8 (3, h, w), got {image.dtype} {tuple(image.shape)}")
         if mask.dtype != torch.uint8 or mask.shape != image.shape[1:]:
@@ -128,9 +143,20 @@ def _check_part(part: SegmentationSet, classes: int, where: str) -> None:
         wrong = classes + _counts(mask)[classes:VOID].nonzero().flatten()
         if len(wrong):
             raise DataError(
-                f"{where} mask {name} has the value {int(wrong[0])}; it must hold classes 0..{classes - 1}, or {VOID} "
-                "for void"
+                f"{where} mask {part.mask_name(place)} has the value {int(wrong[0])}; it must hold classes "
+                f"0..{classes - 1}, or {VOID} for void"
             )
+
+
+def _void_told(counts: Tensor) -> str:
+    """That many pixels are void, which hides a class of white pixels."""
+    share = float(counts[VOID] / counts.sum())
+    if share == 0:
+        return ""
+    return (
+        f"; {share:.0%} of the pixels are {VOID}, which stands for void: where white is a class, as in masks of black "
+        f'and white, say which values the classes have with --data.values "[0, {VOID}]"'
+    )
 
 
 def _counts(mask: Tensor) -> Tensor:

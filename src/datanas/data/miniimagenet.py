@@ -15,6 +15,7 @@ from datanas.data.class_splits import ClassSet, ClassSplitData, check_class_spli
 from datanas.data.encoded import decode_encoded, encoded_images
 from datanas.data.npz import Archive, to_labels
 from datanas.errors import DataError
+from datanas.paths import require_folder, shown
 
 FILES = ("miniimagenet.npz", "miniimagenet100.npz")
 SHAPE = (3, 84, 84)
@@ -37,7 +38,7 @@ class MiniImageNet(Dataset[ClassSplitData]):
         where = f"miniimagenet {path}"
         archive = Archive(path, where)
         parts = {split: self._part(archive, split, where) for split in CLASSES}
-        data = ClassSplitData(parts["train"], parts["val"], parts["test"])
+        data = ClassSplitData(parts["train"], parts["val"], parts["test"], bears_mirroring=True)
         check_class_splits(data, where)
         return data
 
@@ -45,6 +46,7 @@ class MiniImageNet(Dataset[ClassSplitData]):
         root = self.config.root
         if root.suffix == ".npz":
             return root
+        require_folder(root, DataError, f"miniimagenet {shown(root)}")
         for name in FILES:
             if (root / name).is_file():
                 return root / name

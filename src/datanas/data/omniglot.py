@@ -13,9 +13,11 @@ from datanas.data import register_dataset
 from datanas.data.base import Dataset, ImageSet
 from datanas.data.class_splits import ClassSet, ClassSplitData, check_class_splits
 from datanas.data.decode import decode
-from datanas.data.folder import class_folders, list_images
+from datanas.data.image_list import class_folders, list_images
 from datanas.data.npz import Archive, to_images, to_labels
+from datanas.data.open_image import PixelForm
 from datanas.errors import DataError
+from datanas.paths import require_file, require_folder, shown
 
 PACKED = "omniglot_small.npz"
 SIDE = 28
@@ -44,11 +46,15 @@ class Omniglot(Dataset[ClassSplitData]):
 
     def load(self) -> ClassSplitData:
         root = self.config.root
+        if root.suffix != ".npz":
+            require_folder(root, DataError, f"omniglot {shown(root)}")
         if all((root / folder).is_dir() for folder in FOLDERS.values()):
             where = f"omniglot {root}"
             train, test = (_read_folder(root / folder, where) for folder in FOLDERS.values())
         else:
             path = root if root.suffix == ".npz" else root / PACKED
+            if path == root:
+                require_file(path, DataError, f"omniglot {shown(path)}")
             if not path.is_file():
                 looked_for = ", ".join(str(root / name) for name in (*FOLDERS.values(), PACKED))
                 raise DataError(f"omniglot: nothing found; looked for {looked_for}; set --data.root")
@@ -100,5 +106,5 @@ def _read_folder(root: Path, where: str) -> ClassSet:
         raise DataError(
             f"{where}: {root} holds no drawings; expected {root / 'ALPHABET' / 'CHARACTER' / 'drawing.png'}"
         )
-    images, _ = decode(files, where, channels=1, resize=SIDE, skip_broken=False)
+    images, _ = decode(files, where, form=PixelForm(channels=1), resize=SIDE, skip_broken=False)
     return ClassSet(ImageSet(255 - images, torch.tensor(labels)), tuple(names))

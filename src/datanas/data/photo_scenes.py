@@ -43,6 +43,7 @@ class PhotoScenes(Dataset[SegmentationData]):
             self._part("train", [photo[:, :cut] for photo, cut in zip(photos, cuts, strict=True)]),
             self._part("test", [photo[:, cut:] for photo, cut in zip(photos, cuts, strict=True)]),
             tuple(PHOTOS),
+            bears_mirroring=True,
         )
         check_masks(data, "photo_scenes")
         return data

@@ -55,7 +55,7 @@ class Photos(Dataset[ImageData]):
             cut = photo.shape[1] * 3 // 4
             train.append(_patches(photo[:, :cut], self.config.per_class))
             test.append(_patches(photo[:, cut:], self.config.test_per_class))
-        data = ImageData(_label(train), _label(test), tuple(PHOTOS))
+        data = ImageData(_label(train), _label(test), tuple(PHOTOS), bears_mirroring=True)
         check_images(data.train, data.test, data.classes, "photos")
         return data
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import logging
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -15,18 +15,17 @@ from datanas.config import ComponentConfig
 from datanas.data import register_dataset
 from datanas.data.base import Dataset
 from datanas.data.corpus import SPLITS, Source, Split, TextData, encode
+from datanas.data.image_list import is_hidden
 from datanas.data.memory import require_memory
+from datanas.data.parts import Part, parts_in, words_of
 from datanas.errors import DataError
+from datanas.paths import folder_entries, is_file, require_folder, shown
 
+_log = logging.getLogger(__name__)
 SUFFIXES = (".txt", ".tokens")
-_NAMES: dict[str, Split] = {
-    "train": "train",
-    "valid": "valid",
-    "val": "valid",
-    "validation": "valid",
-    "dev": "valid",
-    "test": "test",
-}
+_USUAL = frozenset({"train", "valid", "val", "validation", "dev", "test"})
+"""Words for parts that are taken before others, such as `training`, where both are there."""
+_SPLITS: dict[Part, Split] = {"train": "train", "validation": "valid", "test": "test"}
 # The bytes, the decoded text, its lines, and eight bytes a word in up to three copies.
 _MEMORY_A_BYTE = 8
 
@@ -34,7 +33,7 @@ _MEMORY_A_BYTE = 8
 @register_dataset("text")
 class Text(Dataset[TextData]):
     """Files of words between blanks, a sentence a line, that name their part: `train.txt`, `ptb.valid.txt`,
-    `wiki.test.tokens`. For "valid" the names `val`, `validation` and `dev` do as well.
+    `wiki.test.tokens`, in any case and usual spelling (`parts_in`).
 
     They lie in the folder `root`, in the only folder in it, or anywhere in the .zip `root`, which is not unpacked.
     """
@@ -98,13 +97,11 @@ class _Folder(Shelf):
     """The files of a folder, or of the only folder in it if there are no texts beside that."""
 
     def __init__(self, root: Path, dataset: str) -> None:
-        try:
-            files = _files(root)
-            folders = [path for path in root.iterdir() if path.is_dir() and not _is_hidden(path.name)]
-            if len(folders) == 1 and not any(_split_of(file.name) for file in files):
-                files += _files(folders[0])
-        except OSError as error:
-            raise DataError(f"{dataset} {root}: {error.strerror or error}") from None
+        require_folder(root, DataError, f"{dataset} {shown(root)}")
+        files = _files(root)
+        folders = [path for path in folder_entries(root, DataError) if path.is_dir() and not is_hidden(path.name)]
+        if len(folders) == 1 and not any(_split_of(file.name) for file in files):
+            files += _files(folders[0])
         self._root, self._dataset = root, dataset
         self.where = f"{dataset} {root}"
         self.names = sorted(file.relative_to(root).as_posix() for file in files)
@@ -114,7 +111,7 @@ class _Folder(Shelf):
 
     def size(self, name: str) -> int | None:
         file = self._root / name
-        return file.stat().st_size if file.is_file() else None
+        return file.stat().st_size if is_file(file, DataError) else None
 
     def read(self, name: str) -> bytes:
         try:
@@ -138,7 +135,7 @@ class _Archive(Shelf):
                 f"train.txt, valid.txt and test.txt, or a .zip archive of them{other}"
             ) from None
         self._root = root
-        self.names = sorted(name for name in self._members if not any(map(_is_hidden, PurePosixPath(name).parts)))
+        self.names = sorted(name for name in self._members if not any(map(is_hidden, PurePosixPath(name).parts)))
 
     def where_is(self, name: str) -> str:
         return f"{self.where}: {name}"
@@ -162,11 +159,11 @@ def open_shelf(root: Path, dataset: str) -> Shelf:
     Raises:
         DataError: there is nothing at `root`, or something else.
     """
-    if root.is_dir():
-        return _Folder(root, dataset)
-    if root.is_file():
+    if is_file(root, DataError):
         return _Archive(root, dataset)
-    raise DataError(f"{dataset} {root}: no such file or folder")
+    if root.exists() or root.is_symlink():
+        return _Folder(root, dataset)
+    raise DataError(f"{dataset} {shown(root)}: no such file or folder")
 
 
 def read_published(dataset: str, root: Path, places: Sequence[str], files: Mapping[Split, str], words: int) -> TextData:
@@ -229,6 +226,11 @@ def _only(shelf: Shelf, split: Split) -> str:
                 f"expected a file such as {split}.txt or name.{split}.tokens, or {choice}"
             )
         case several:
+            plain = [name for name in several if not _USUAL.isdisjoint(words_of(PurePosixPath(name).stem))]
+            if len(plain) == 1:
+                others = _list([name for name in several if name != plain[0]])
+                _log.warning("%s: read %s as the %s text, not %s", shelf.where, plain[0], split, others)
+                return plain[0]
             raise DataError(f"{shelf.where}: several {split} texts: {_list(several)}; choose one by {choice}")
 
 
@@ -239,16 +241,12 @@ def _list(names: Sequence[str], shown: int = 8) -> str:
 
 def _split_of(name: str) -> Split | None:
     """The part that a file is named for; None if it is no text, or its name tells of no part or of two."""
-    path = PurePosixPath(name.lower())
-    if path.suffix not in SUFFIXES:
+    path = PurePosixPath(name)
+    if path.suffix.lower() not in SUFFIXES:
         return None
-    named = {_NAMES[word] for word in re.split(r"[._-]", path.stem) if word in _NAMES}
-    return named.pop() if len(named) == 1 else None
+    named = parts_in(path.stem)
+    return _SPLITS[named.pop()] if len(named) == 1 else None
 
 
 def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_file() and not _is_hidden(path.name)]
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith((".", "__MACOSX"))
+    return [path for path in folder_entries(folder, DataError) if path.is_file() and not is_hidden(path.name)]

@@ -13,9 +13,11 @@ from datanas.data import register_dataset
 from datanas.data.base import Dataset, ImageData, ImageSet, check_images
 from datanas.data.decode import decode
 from datanas.data.encoded import decode_encoded, encoded_images
-from datanas.data.folder import class_folders, list_images
+from datanas.data.image_list import class_folders, list_images
 from datanas.data.npz import Archive, to_labels
+from datanas.data.open_image import PixelForm
 from datanas.errors import DataError
+from datanas.paths import read_text, require_file, require_folder, shown
 
 FOLDER, FILES = "tiny-imagenet-200", ("tinyimagenet.npz", "tinyimagenet20.npz")
 ANNOTATIONS = Path("val", "val_annotations.txt")
@@ -51,13 +53,16 @@ class TinyImageNet(Dataset[ImageData]):
         train = _prefix(train, self.config.train_images, f"{where}: train_images")
         test = _prefix(test, self.config.test_images, f"{where}: test_images")
         check_images(train, test, classes, where)
-        return ImageData(train, test, classes)
+        return ImageData(train, test, classes, bears_mirroring=True)
 
     def _find(self) -> Path:
         root = self.config.root
         known = [*(root / name for name in FILES), root / FOLDER / ANNOTATIONS, root / ANNOTATIONS]
         if root.suffix == ".npz":
+            require_file(root, DataError, f"tinyimagenet {shown(root)}")
             known = [root]
+        else:
+            require_folder(root, DataError, f"tinyimagenet {shown(root)}")
         for path in known:
             if path.is_file():
                 return path.parents[1] if path.name == ANNOTATIONS.name else path
@@ -95,7 +100,7 @@ def _read_folder(root: Path, where: str) -> _Parts:
     classes = tuple(folder.name for folder in class_folders(root / "train"))
     parts = []
     for files, labels in (list_images(root / "train", classes, where), _annotated(root, classes, where)):
-        images, _ = decode(files, where, channels=3, resize=None, skip_broken=False)
+        images, _ = decode(files, where, form=PixelForm(), resize=None, skip_broken=False)
         parts.append(ImageSet(images, torch.tensor(labels)))
     return parts[0], parts[1], classes
 
@@ -103,7 +108,7 @@ def _read_folder(root: Path, where: str) -> _Parts:
 def _annotated(root: Path, classes: tuple[str, ...], where: str) -> tuple[list[Path], list[int]]:
     files: list[Path] = []
     labels: list[int] = []
-    for number, line in enumerate((root / ANNOTATIONS).read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(root / ANNOTATIONS, DataError).splitlines(), start=1):
         name, _, rest = line.partition("\t")
         wnid = rest.partition("\t")[0]
         if wnid not in classes:

@@ -15,6 +15,7 @@ from datanas.data.encoded import encoded_images
 from datanas.data.masks import SegmentationData, check_masks
 from datanas.data.npz import Archive
 from datanas.errors import DataError
+from datanas.paths import read_text, require_folder, shown
 
 CLASSES = (
     "background",
@@ -65,7 +66,9 @@ class Voc2012(Dataset[SegmentationData]):
 
     def load(self) -> SegmentationData:
         root = self.config.root
-        where = f"voc2012 {root}"
+        where = f"voc2012 {shown(root)}"
+        if root.suffix != ".npz":
+            require_folder(root, DataError, where)
         if root.suffix == ".npz" or (root / PACKED).is_file():
             archive = Archive(root if root.suffix == ".npz" else root / PACKED, where)
             train, test = (_packed_pairs(archive, part, where) for part in ("train", "val"))
@@ -80,6 +83,7 @@ class Voc2012(Dataset[SegmentationData]):
             decode_pairs(train, f"{where}: train", longest=longest),
             decode_pairs(test, f"{where}: val", longest=longest),
             CLASSES,
+            bears_mirroring=True,
         )
         check_masks(data, where)
         return data
@@ -108,10 +112,7 @@ class Voc2012(Dataset[SegmentationData]):
 
 def _pairs(folder: Path, names: Path, masks: Path, where: str) -> list[Pair]:
     """The images that a list names: of each line the first word, without folder and ending, as lists differ in them."""
-    try:
-        lines = names.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{where}: {names} cannot be read ({error})") from None
+    lines = read_text(names, DataError).splitlines()
     listed = [Path(line.split()[0]).stem for line in lines if line.strip()]
     if not listed:
         raise DataError(f"{where}: {names} names no images")

@@ -143,6 +143,15 @@ class Task(ABC, Generic[BatchT]):
         is_share = cls.is_share and name not in cls.plain
         return f"{value:.2%}" if is_share else f"{value:.{cls.plain.get(name, 4)}f}"
 
+    @classmethod
+    def measuring(cls, record: Mapping[str, Any]) -> type[Task[Any]]:
+        """The task whose score stands in a run on such data; itself, where it measures all data alike.
+
+        Args:
+            record: what `describe` said of the data.
+        """
+        return cls
+
     @property
     @abstractmethod
     def example_shape(self) -> tuple[int, ...]:
@@ -164,6 +173,13 @@ class Task(ABC, Generic[BatchT]):
     @abstractmethod
     def num_classes(self) -> int:
         """Outputs of the head."""
+
+    def mirrored_parts(self) -> Mapping[str, bool]:
+        """Whether images are mirrored at random, for each setting that says so ("task.augment"); none by default.
+
+        A setting that leaves it to the data is told what these bear.
+        """
+        return {}
 
     @property
     def output_names(self) -> tuple[str, ...] | None:

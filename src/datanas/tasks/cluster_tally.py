@@ -10,7 +10,7 @@ from datanas.distributed import Processes
 from datanas.hardware import widest_float
 from datanas.tasks.adaptive_pairs import MEETING, cluster_shares, pair_losses, relations, similarities, thresholds
 from datanas.tasks.cluster_head import Assignment
-from datanas.tasks.matching import agreement, joint_shares, view_information
+from datanas.tasks.matching import joint_shares, view_information
 
 
 class ClusterTally:
@@ -60,11 +60,10 @@ class ClusterTally:
         if not self.features.shape[1]:
             self.features = self.features.new_zeros(len(self.features), width)
 
-    def figures(self, classes: Int64[Tensor, " images"]) -> dict[str, float]:
-        """`loss`, `information` and `clusters`, and how clusters agree with these classes."""
+    def figures(self) -> dict[str, float]:
+        """`loss`, `information` and `clusters`."""
         total, count = self._pairs.tolist()
         return {
-            **agreement(self.clusters, classes),
             "loss": total / max(count, 1),
             "information": view_information(self._joint),
             "clusters": float(self.clusters.bincount().count_nonzero()),

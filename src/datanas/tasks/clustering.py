@@ -6,9 +6,10 @@ prefers is known without labels. They are read to report how clusters agree with
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 from jaxtyping import Float32, Int64
@@ -26,11 +27,13 @@ from datanas.data.source import ImageSource
 from datanas.errors import ConfigError, DataError
 from datanas.tasks import register_task
 from datanas.tasks.adaptive_pairs import LabelFeatures, pair_loss, raised, relations, similarities, thresholds
-from datanas.tasks.base import Model, Part
+from datanas.tasks.base import Model, Part, Task
 from datanas.tasks.cluster_head import Assignment, ClusterHead
 from datanas.tasks.cluster_tally import ClusterTally
 from datanas.tasks.image_task import ImageTask
 from datanas.tasks.matching import agreement, k_means
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Clustering(ImageTask[ViewBatch]):
         )
         joined: bool = Field(False, description="cluster training and test images together, as the papers do")
 
+    needs_labels: ClassVar[bool] = False
     score: ClassVar[str] = "nmi"
     plain: ClassVar[Mapping[str, int]] = {"information": 4, "clusters": 0}
     smallest_share: ClassVar[int] = 2  # the head averages each image to one place, and a pair takes two
@@ -80,6 +84,11 @@ class Clustering(ImageTask[ViewBatch]):
     }
     config: Config
 
+    def __new__(cls, config: ComponentConfig, data: object, device: torch.device, seed: int) -> Self:
+        """Images without labels are measured otherwise (`UnlabelledClustering`)."""
+        has_labels = not isinstance(data, ImageData | ImageFileData) or len(data.classes) > 1
+        return super().__new__(cls if has_labels else cast(type[Self], UnlabelledClustering))
+
     def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None:
         super().__init__(config, data, device, seed)
         self._lambda, self._finished = 0.0, 0
@@ -89,6 +98,10 @@ class Clustering(ImageTask[ViewBatch]):
         if len(widths) > 1:
             raise ConfigError("train.auxiliary: task clustering has no auxiliary classifier; leave it off")
         return ClusterHead(widths[-1], num_classes)
+
+    @classmethod
+    def measuring(cls, record: Mapping[str, Any]) -> type[Task[Any]]:
+        return UnlabelledClustering if record.get("classes") == [] else cls
 
     @property
     def num_classes(self) -> int:
@@ -183,7 +196,7 @@ class Clustering(ImageTask[ViewBatch]):
         indices, tally = self._tally(model, part, limit)
         data = self._images(part)
         classes = data.labels.cpu()[indices]
-        figures = tally.figures(classes)
+        figures = {**agreement(tally.clusters, classes), **tally.figures()}
         if part not in ("test", "validation") or limit is not None:
             return figures
         references = {"features": tally.features}
@@ -198,7 +211,7 @@ class Clustering(ImageTask[ViewBatch]):
     def monitor(self, model: Model, part: Part) -> dict[str, float]:
         """The same without the references, which take long."""
         indices, tally = self._tally(model, part, None)
-        return tally.figures(self._images(part).labels.cpu()[indices])
+        return {**agreement(tally.clusters, self._images(part).labels.cpu()[indices]), **tally.figures()}
 
     def _tally(self, model: Model, part: Part, limit: int | None) -> tuple[Int64[Tensor, " m"], ClusterTally]:
         """Which images of a part were measured, in their order, and what was found of them."""
@@ -215,11 +228,42 @@ class Clustering(ImageTask[ViewBatch]):
         """What a network says of images, and of an augmented view of each: together, as one batch."""
         moments = self.data.mean, self.data.std
         generator = seeding.generator(self._seed, "evaluate/views", place)
-        views = augment(images, self.config.search_augment, *moments, generator)
+        views = augment(images, self._search_augment, *moments, generator)
         found: Assignment = model(torch.cat((normalise(images, *moments), views)))
         halves = zip(found.labels.chunk(2), found.features.chunk(2), strict=True)
         seen, again = (Assignment(labels, features) for labels, features in halves)
         return seen, again
+
+
+class UnlabelledClustering(Clustering):
+    """The same of images of which no classes are known: how clusters agree with them cannot be said.
+
+    What is followed is the information that an image's cluster has of that of its view, in nats.
+    """
+
+    score: ClassVar[str] = "information"
+    is_share: ClassVar[bool] = False
+    plain: ClassVar[Mapping[str, int]] = {"clusters": 0}
+
+    def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None:
+        assert isinstance(config, self.Config)
+        if config.clusters is None:
+            raise ConfigError("task.clusters: the images have no labels to count, so say how many clusters to make")
+        super().__init__(config, data, device, seed)
+        _log.warning("the images have no labels: nmi, ari and accuracy are not known, information stands for them")
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "classes": []}
+
+    @torch.inference_mode()
+    def evaluate(self, model: Model, part: Part, limit: int | None = None) -> dict[str, float]:
+        """`loss`, `information` and `clusters`, as of images with labels."""
+        return self._tally(model, part, limit)[1].figures()
+
+    @torch.inference_mode()
+    def monitor(self, model: Model, part: Part) -> dict[str, float]:
+        """The same."""
+        return self.evaluate(model, part)
 
 
 def _joined(data: ImageData | ImageFileData) -> ImageSet:

@@ -20,7 +20,7 @@ from datanas.data.base import ImageData, Images
 from datanas.data.batches import held_out, parse_ratio, unlabelled
 from datanas.data.class_splits import ClassSplitData, choose_classes, regroup
 from datanas.data.episodes import EpisodeSampler, EpisodeShape
-from datanas.errors import ConfigError
+from datanas.errors import ConfigError, DataError
 from datanas.hardware import widest_float
 from datanas.tasks import register_task
 from datanas.tasks.base import Model, Part, Task
@@ -120,6 +120,11 @@ class FewShot(Task[EpisodeBatch]):
     def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None:
         assert isinstance(config, self.Config)
         if isinstance(data, ImageData):
+            if len(data.classes) < 2:
+                raise DataError(
+                    "data.root: there is only one class, or none that is known; task fewshot needs classes to learn "
+                    "and others to test on"
+                )
             # Not by the seed of the run: runs of several seeds are to be compared on the same classes.
             data = regroup(data, Fraction(str(config.test_classes)), seed=0)
         if not isinstance(data, ClassSplitData):
@@ -168,6 +173,13 @@ class FewShot(Task[EpisodeBatch]):
 
     def preprocessing(self) -> dict[str, Any]:
         return normalisation(self.data.mean, self.data.std)
+
+    def mirrored_parts(self) -> Mapping[str, bool]:
+        bears = self.data.bears_mirroring
+        return {
+            name: bool(getattr(self.config, name.removeprefix("task.")).settled(bears_mirroring=bears).flip)
+            for name in ("task.search_augment", "task.train_augment")
+        }
 
     def chosen(self) -> Mapping[str, Tensor]:
         """The classes of each part."""
@@ -239,6 +251,7 @@ class FewShot(Task[EpisodeBatch]):
         drawn = sampler.draw(episodes, seeding.generator(self._seed, f"episodes/{part}", step))
         share, each = self.processes.share(episodes), sampler.shape.images
         settings = self.config.train_augment if part == "train" else self.config.search_augment
+        settings = settings.settled(bears_mirroring=self.data.bears_mirroring)
         images = augment(
             self._images(part, drawn[share]),
             settings,

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from datanas import seeding
 from datanas.config import ComponentConfig
 from datanas.data.augment import Augment, augment, normalisation
-from datanas.data.base import ImageData, Images, Labels
+from datanas.data.base import UNLABELLED, ImageData, Images, Labels
 from datanas.data.batches import Stream, held_out, sequential, split, stratified
 from datanas.data.file_set import ImageFileData
 from datanas.data.source import ImageSource
-from datanas.errors import ConfigError
+from datanas.errors import ConfigError, DataError
 from datanas.tasks.base import BatchT, Part, Task
 from datanas.tasks.stems import CONVOLUTIONAL, STEM_KINDS, StemKind, image_stem, require_size
 
@@ -40,6 +40,8 @@ class ImageTask(Task[BatchT]):
         search_augment: Augment = Augment()
         train_augment: Augment = Augment()
 
+    needs_labels: ClassVar[bool] = True
+    """Whether images of one class alone, or of none that is known, are of no use."""
     cells: ClassVar[str] = CONVOLUTIONAL
     config: Config
 
@@ -49,6 +51,10 @@ class ImageTask(Task[BatchT]):
         assert isinstance(config, self.Config)
         self.config = config
         self.data: ImageData | ImageFileData = data
+        if self.needs_labels and len(data.classes) < 2:
+            raise DataError(_one_class(config.name, data.classes))
+        self._search_augment = config.search_augment.settled(bears_mirroring=data.bears_mirroring)
+        self._train_augment = config.train_augment.settled(bears_mirroring=data.bears_mirroring)
         require_size(data.image_shape, config.stem)
         self.device = device
         self._seed = seed
@@ -69,6 +75,12 @@ class ImageTask(Task[BatchT]):
     def preprocessing(self) -> dict[str, Any]:
         """With `crop_pct`, the share of an image's shorter side that is measured, as timm calls it."""
         return {**normalisation(self.data.mean, self.data.std), "crop_pct": self.data.centre_share}
+
+    def mirrored_parts(self) -> Mapping[str, bool]:
+        return {
+            "task.search_augment": bool(self._search_augment.flip),
+            "task.train_augment": bool(self._train_augment.flip),
+        }
 
     def chosen(self) -> Mapping[str, Tensor]:
         return self._chosen
@@ -121,7 +133,7 @@ class ImageTask(Task[BatchT]):
         stream = self._streams[part]
         share = self.processes.share(stream.batch_size)
         images, labels = stream.batch(step, share)
-        settings = self.config.train_augment if part == "train" else self.config.search_augment
+        settings = self._train_augment if part == "train" else self._search_augment
         if stream.data.crops:
             settings = settings.model_copy(update={"crop_padding": 0})
         generator = seeding.generator(self._seed, f"augment/{part}", step)
@@ -146,3 +158,13 @@ class ImageTask(Task[BatchT]):
         batches = sequential(self._images(part), indices, size, rank, processes)
         for number, (images, labels) in enumerate(batches):
             yield (rank + number * processes) * size, images, labels
+
+
+def _one_class(task: str, classes: tuple[str, ...]) -> str:
+    fault = "only one class; at least two are needed"
+    if classes == (UNLABELLED,):
+        fault = "the images have no labels, neither class folders nor an array of them; two classes are needed"
+    return (
+        f"data.root: {fault} by task {task}; images without labels can be put into clusters with "
+        "--task.name clustering --task.clusters N"
+    )

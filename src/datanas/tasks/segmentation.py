@@ -234,7 +234,7 @@ class Segmentation(Task[SegmentationBatch]):
         order, data = self._orders[part], self._parts["train"]
         indices = order.at(step).tolist()
         sizes, generator = data.sizes, seeding.generator(self._seed, f"augment/{part}", step)
-        windows = draw_windows([sizes[i] for i in indices], self.config.crop, self.config.augment, generator)
+        windows = draw_windows([sizes[i] for i in indices], self.config.crop, self._augment, generator)
         share = self.processes.share(len(indices))
         # Of all masks: each process then knows, unasked, how many pixels the whole batch has.
         masks = torch.stack([cut_mask(data.masks[i], window) for i, window in zip(indices, windows, strict=True)])
@@ -242,6 +242,13 @@ class Segmentation(Task[SegmentationBatch]):
         images = torch.stack([cut_image(data.images[i], window, *self._moments) for i, window in own])
         pixels = int((masks != VOID).sum()) / self.processes.size
         return SegmentationBatch(images.contiguous(memory_format=torch.channels_last), masks[share], pixels)
+
+    @property
+    def _augment(self) -> MaskAugment:
+        return self.config.augment.settled(bears_mirroring=self.data.bears_mirroring)
+
+    def mirrored_parts(self) -> Mapping[str, bool]:
+        return {"task.augment": bool(self._augment.flip)}
 
     @property
     def _moments(self) -> tuple[Tensor, Tensor]:
