@@ -15,6 +15,7 @@ from datanas.ops.identity import Zero
 from datanas.ops.kernels import plain_kernels
 from datanas.ops.mixed import Candidate, MixedNode, set_drop_path
 from datanas.ops.node_sum import Shared
+from datanas.ops.pooling import MaxPool3x3
 
 NAMES = ("max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_5x5")
 
@@ -171,17 +172,25 @@ def test_what_is_shared_lives_until_the_last_backward() -> None:
     assert not shared.outputs
 
 
-def test_an_operation_without_weights_runs_once_for_all_nodes() -> None:
+def run_closed(monkeypatch: pytest.MonkeyPatch, nodes: Sequence[MixedNode]) -> list[str]:
+    """The max-pooling operations that ran, with all gates closed to them, in the backward pass of all nodes."""
     ran: list[str] = []
-    shared, nodes = Shared(), [make_node(), make_node()]
-    for node in nodes:
-        for name, op in node.ops.items():
-            for part in op.modules():
-                if isinstance(part, nn.MaxPool2d):
-                    part.register_forward_hook(lambda *_, name=name: ran.append(name))
-    inputs = states(layout=torch.channels_last)
+    names = {id(pool): name for node in nodes for name, op in node.ops.items() for pool in op.modules()}
+    original = MaxPool3x3.forward
+    monkeypatch.setattr(MaxPool3x3, "forward", lambda self, x: ran.append(names[id(self)]) or original(self, x))
+    shared, inputs = Shared(), states(layout=torch.channels_last)
     sum(node(inputs, make_gates("one"), shared).square().sum() for node in nodes).backward()
-    assert sorted(ran) == ["0_max_pool_3x3", "1_max_pool_3x3"]
+    return sorted(ran)
+
+
+def test_an_operation_without_weights_runs_once_for_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_closed(monkeypatch, [make_node(), make_node()]) == ["0_max_pool_3x3", "1_max_pool_3x3"]
+
+
+def test_an_operation_with_a_hook_runs_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [make_node(), make_node()]
+    nodes[1].ops["0_max_pool_3x3"].register_forward_hook(lambda module, inputs, output: 2 * output)
+    assert run_closed(monkeypatch, nodes) == ["0_max_pool_3x3", "0_max_pool_3x3", "1_max_pool_3x3"]
 
 
 def test_nodes_that_share_normalise_by_their_own_running_statistics() -> None:

@@ -136,7 +136,7 @@ def set_drop_path(module: nn.Module, probability: float) -> None:
 
 
 def _dropped(output: Tensor, kept: Tensor) -> Tensor:
-    stays = torch.rand(output.shape[0], 1, 1, 1, device=output.device) < kept
+    stays = output.new_empty((output.shape[0], 1, 1, 1), dtype=torch.get_default_dtype()).uniform_() < kept
     return output * (stays / kept).to(output.dtype)
 
 

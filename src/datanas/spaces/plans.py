@@ -71,7 +71,7 @@ def network_plan(architecture: Architecture, group: str) -> CellPlan:
         if column.any() and primitive not in operations:
             raise ArchitectureError(f"cells.{group}: unknown operation {primitive!r}; {nearest(primitive, operations)}")
     choices = tuple(
-        Choice(edge, op, source, target, cell.primitives[op], factors[edge, op] / cell.code[edge, op])
+        Choice(edge, op, source, target, cell.primitives[op], float(factors[edge, op] / cell.code[edge, op]))
         for edge, (source, target) in enumerate(cell.edges)
         for op in np.flatnonzero(cell.code[edge]).tolist()
         for _ in range(int(cell.code[edge, op]))
