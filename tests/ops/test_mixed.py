@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from datanas.ops import OpSettings, operations
 from datanas.ops.gates import Gates, Table
@@ -332,3 +333,21 @@ def test_drop_path_can_be_switched_off() -> None:
     set_drop_path(node, 0.0)
     x = torch.randn(8, 4, 2, 2)
     torch.testing.assert_close(node([x]), conv(x))
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("affine", [True, False])
+def test_lent_weights_count_for_closed_gates_too(code: str, affine: bool) -> None:
+    """`functional_call` takes its weights back before the backward pass."""
+    node = make_node(affine=affine).to(memory_format=torch.channels_last)
+    lent = {name: torch.randn_like(weight) for name, weight in node.named_parameters()}
+    inputs = states(layout=torch.channels_last)
+
+    def gradient(*, dense: bool) -> list[torch.Tensor]:
+        gates = make_gates(code, dense=dense)
+        return gradients_of(loss_of(functional_call(node, lent, (inputs, gates))), [gates.values])
+
+    with plain_kernels():
+        expected = gradient(dense=True)
+    assert_same(gradient(dense=False), expected)
+    assert all(weight is not lent[name] for name, weight in node.named_parameters())

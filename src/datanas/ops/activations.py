@@ -35,7 +35,6 @@ class Activation:
             (slope,) = torch.autograd.grad(self.value(leaf).sum(), leaf)
         return slope
 
-
     def __reduce__(self) -> tuple[Callable[..., Activation], tuple[Any, ...]]:
         return (Activation, (self.value, self.slope)) if self.name is None else (_registered, (self.name,))
 

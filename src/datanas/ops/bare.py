@@ -7,10 +7,15 @@ of modules without calling them would leave all of that out.
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 Geometry = tuple[object, ...]
+Weight = tuple[dict[str, nn.Parameter | None], str, Tensor]
+"""The dictionary of a module in which a weight stands, its name there, and the weight."""
 
 
 def is_bare(module: nn.Module) -> bool:
@@ -48,3 +53,28 @@ def geometry(conv: nn.Module) -> Geometry:
     """
     own = conv.__dict__
     return type(conv), own["_parameters"].get("bias") is None, *map(own.get, GEOMETRY)
+
+
+def weights_of(modules: Iterable[nn.Module]) -> Iterator[Weight]:
+    """The weights that modules hold now, those of their parts too."""
+    for module in modules:
+        own = module.__dict__
+        table = own["_parameters"]
+        for name, weight in table.items():
+            if weight is not None:
+                yield table, name, weight
+        if own["_modules"]:
+            yield from weights_of(part for part in own["_modules"].values() if part is not None)
+
+
+@contextmanager
+def weights_held(weights: Iterable[Weight]) -> Iterator[None]:
+    """Run a block in which modules have the weights that they had, such as those that `functional_call` lent them."""
+    exchanged = [(table, name, table.get(name), then) for table, name, then in weights if table.get(name) is not then]
+    for table, name, _, then in exchanged:
+        table[name] = then  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for table, name, now, _ in exchanged:
+            table[name] = now

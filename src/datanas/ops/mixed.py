@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from datanas.ops.bare import weights_of
 from datanas.ops.gates import Gates
 from datanas.ops.kernels import own_kernels
 from datanas.ops.layout import layout_of
@@ -105,7 +106,8 @@ class MixedNode(nn.Module):
         device = states[0].device.type
         dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
         autocast = torch.autocast(device, dtype=dtype, enabled=enabled)
-        return ClosedGates(items, inputs, shared, self._foreign, autocast)
+        weights = tuple(weights_of(item.module for item in items))
+        return ClosedGates(items, inputs, shared, weights, self._foreign, autocast)
 
     def _plain(self, states: Sequence[Tensor], gates: Gates | None, *, everything: bool) -> Tensor:
         """The sum by torch's own functions alone, which have derivatives of any order and can be compiled.

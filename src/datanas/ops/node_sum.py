@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from datanas.ops import norm as bn
-from datanas.ops.bare import is_bare
+from datanas.ops.bare import Weight, is_bare, weights_held
 from datanas.ops.gates import Table
 from datanas.ops.kernels import first_order, runs_by_rows
 from datanas.ops.norm import EndsInNorm, Statistics, before_norm, statistics_kept
@@ -87,6 +87,7 @@ class ClosedGates:
         items: those whose gradient is wanted.
         states: what their operations read, without a graph.
         shared: what the nodes of the cell share.
+        weights: of their operations, in the forward pass.
         foreign: batch norms in the node's operations whose running statistics are to be kept by hand.
         autocast: as it was in the forward pass.
     """
@@ -94,6 +95,7 @@ class ClosedGates:
     items: Sequence[Closed]
     states: Sequence[Tensor]
     shared: Shared
+    weights: Sequence[Weight]
     foreign: Sequence[_BatchNorm]
     autocast: torch.autocast
 
@@ -102,7 +104,7 @@ class ClosedGates:
         found: dict[Place, Tensor] = {}
         rectified: dict[int, Tensor] = {}
         outputs = self.shared.outputs
-        with torch.no_grad(), statistics_kept(self.foreign), self.autocast:
+        with torch.no_grad(), statistics_kept(self.foreign), weights_held(self.weights), self.autocast:
             for item in self.items:
                 key, x = (item.source, item.place[1]), self.states[item.source]
                 # Running statistics are each operation's own, whatever it has learned, and so are hooks.
