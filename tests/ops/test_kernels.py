@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from copy import deepcopy
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.func import grad, jvp, vmap
+from torch.utils.flop_counter import FlopCounterMode
 
 from datanas.ops import NONE, OpSettings, depthwise, operations, separable
 from datanas.ops.conv import FactorizedReduce
@@ -196,6 +201,27 @@ def test_plain_kernels_end_with_their_block() -> None:
 def test_plain_kernels_end_with_an_error() -> None:
     with pytest.raises(KeyError), plain_kernels():
         raise KeyError
+    assert own_kernels()
+
+
+def test_plain_kernels_are_of_one_thread() -> None:
+    with plain_kernels(), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(own_kernels).result()
+        assert not own_kernels()
+
+
+@pytest.mark.parametrize("transform", [vmap, grad, lambda f: lambda x: jvp(f, (x,), (x,))], ids=["vmap", "grad", "jvp"])
+def test_kernels_stand_aside_in_transformed_functions(transform: Callable[..., Any]) -> None:
+    seen: list[bool] = []
+    transform(lambda x: seen.append(own_kernels()) or x.sum())(torch.ones(2, 3))
+    assert seen == [False]
+
+
+def test_kernels_stand_aside_while_a_mode_looks_on() -> None:
+    with FlopCounterMode(display=False):
+        assert not own_kernels()
+    with forward_ad.dual_level():
+        assert not own_kernels()
     assert own_kernels()
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from datanas.ops import OpSettings, operations
 from datanas.ops.gates import Gates, Table
@@ -15,6 +16,7 @@ from datanas.ops.identity import Zero
 from datanas.ops.kernels import plain_kernels
 from datanas.ops.mixed import Candidate, MixedNode, set_drop_path
 from datanas.ops.node_sum import Shared
+from datanas.ops.pooling import MaxPool3x3
 
 NAMES = ("max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_5x5")
 
@@ -171,17 +173,25 @@ def test_what_is_shared_lives_until_the_last_backward() -> None:
     assert not shared.outputs
 
 
-def test_an_operation_without_weights_runs_once_for_all_nodes() -> None:
+def run_closed(monkeypatch: pytest.MonkeyPatch, nodes: Sequence[MixedNode]) -> list[str]:
+    """The max-pooling operations that ran, with all gates closed to them, in the backward pass of all nodes."""
     ran: list[str] = []
-    shared, nodes = Shared(), [make_node(), make_node()]
-    for node in nodes:
-        for name, op in node.ops.items():
-            for part in op.modules():
-                if isinstance(part, nn.MaxPool2d):
-                    part.register_forward_hook(lambda *_, name=name: ran.append(name))
-    inputs = states(layout=torch.channels_last)
+    names = {id(pool): name for node in nodes for name, op in node.ops.items() for pool in op.modules()}
+    original = MaxPool3x3.forward
+    monkeypatch.setattr(MaxPool3x3, "forward", lambda self, x: ran.append(names[id(self)]) or original(self, x))
+    shared, inputs = Shared(), states(layout=torch.channels_last)
     sum(node(inputs, make_gates("one"), shared).square().sum() for node in nodes).backward()
-    assert sorted(ran) == ["0_max_pool_3x3", "1_max_pool_3x3"]
+    return sorted(ran)
+
+
+def test_an_operation_without_weights_runs_once_for_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_closed(monkeypatch, [make_node(), make_node()]) == ["0_max_pool_3x3", "1_max_pool_3x3"]
+
+
+def test_an_operation_with_a_hook_runs_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [make_node(), make_node()]
+    nodes[1].ops["0_max_pool_3x3"].register_forward_hook(lambda module, inputs, output: 2 * output)
+    assert run_closed(monkeypatch, nodes) == ["0_max_pool_3x3", "0_max_pool_3x3", "1_max_pool_3x3"]
 
 
 def test_nodes_that_share_normalise_by_their_own_running_statistics() -> None:
@@ -323,3 +333,21 @@ def test_drop_path_can_be_switched_off() -> None:
     set_drop_path(node, 0.0)
     x = torch.randn(8, 4, 2, 2)
     torch.testing.assert_close(node([x]), conv(x))
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("affine", [True, False])
+def test_lent_weights_count_for_closed_gates_too(code: str, affine: bool) -> None:
+    """`functional_call` takes its weights back before the backward pass."""
+    node = make_node(affine=affine).to(memory_format=torch.channels_last)
+    lent = {name: torch.randn_like(weight) for name, weight in node.named_parameters()}
+    inputs = states(layout=torch.channels_last)
+
+    def gradient(*, dense: bool) -> list[torch.Tensor]:
+        gates = make_gates(code, dense=dense)
+        return gradients_of(loss_of(functional_call(node, lent, (inputs, gates))), [gates.values])
+
+    with plain_kernels():
+        expected = gradient(dense=True)
+    assert_same(gradient(dense=False), expected)
+    assert all(weight is not lent[name] for name, weight in node.named_parameters())

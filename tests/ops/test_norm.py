@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -315,3 +316,12 @@ def test_row_functions_scale_and_shift_channels(channels: int, size: tuple[int, 
     torch.testing.assert_close(total, x * wide_scale + wide_shift, rtol=1e-9, atol=1e-9)
     add_rows(total, other, scale)
     torch.testing.assert_close(total, (x + other) * wide_scale + wide_shift, rtol=1e-9, atol=1e-9)
+
+
+def test_statistics_are_kept_in_one_thread_alone() -> None:
+    norm, x = BatchNorm2d(3), torch.randn(2, 3, 4, 4)
+    with statistics_kept(), ThreadPoolExecutor(1) as pool:
+        norm(x)
+        assert norm.num_batches_tracked == 0
+        pool.submit(norm, x).result()
+    assert norm.num_batches_tracked == 1

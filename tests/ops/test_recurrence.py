@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
+from copy import deepcopy
 from dataclasses import replace
 from itertools import product
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import prune
+from torch.nn.utils.parametrize import register_parametrization
 
-from datanas.ops.activations import activations, register_activation
+from datanas.ops.activations import Activation, activations, register_activation
 from datanas.ops.gates import Gates
 from datanas.ops.kernels import plain_kernels
 from datanas.ops.norm import statistics_kept
@@ -229,3 +233,47 @@ def test_a_second_derivative_is_refused_and_there_by_plain_kernels() -> None:
         (first,) = torch.autograd.grad(cell(x, hidden, None, gates()).sum(), x, create_graph=True)
         (second,) = torch.autograd.grad(first.square().sum(), x)
     assert second.any()
+
+
+class Doubled(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return 2 * weight
+
+
+@pytest.mark.parametrize("part", ["nodes", ""])
+@pytest.mark.parametrize("kind", ["pruned", "parametrised"])
+def test_reparametrised_weights_are_those_that_count(part: str, kind: str) -> None:
+    cell, expected = make(), make()
+    holder, name = cell.get_submodule(part), "1" if part else "recurrent"
+    held = expected.get_submodule(part).get_parameter(name)
+    if kind == "pruned":
+        prune.l1_unstructured(holder, name, 0.5)
+        held.data.mul_(holder.get_buffer(f"{name}_mask"))
+    else:
+        register_parametrization(holder, name, Doubled())
+        held.data.mul_(2)
+    for _ in range(2):  # a weight that was computed once alone would have no graph for the second pass
+        found = cell(*inputs())
+        torch.testing.assert_close(found, expected(*inputs()))
+        found.sum().backward()
+
+
+def test_hooks_of_the_norms_run_at_every_step() -> None:
+    cell = make(norm=True)
+    expected = cell(*inputs())
+    before = cell.norms[0].running_mean.clone()
+    called: list[Tensor] = []
+    cell.norms[2].register_forward_hook(lambda module, given, output: called.append(output))
+    torch.testing.assert_close(cell(*inputs()), expected)
+    assert len(called) == TIME
+    cell.norms[2].register_forward_hook(lambda module, given, output: 0 * output)
+    assert not torch.allclose(cell(*inputs()), expected)
+    assert not torch.equal(cell.norms[0].running_mean, before)
+
+
+def test_activations_are_found_again_by_their_names() -> None:
+    for name in activations:
+        assert pickle.loads(pickle.dumps(activations[name])) is activations[name]
+        assert deepcopy(activations[name]) is activations[name]
+    unnamed = pickle.loads(pickle.dumps(Activation(torch.tanh)))
+    assert unnamed.value is torch.tanh

@@ -42,7 +42,8 @@ def _mirroring(parts: Mapping[str, bool]) -> str:
         return ""
     if len(set(parts.values())) > 1:
         return "; " + ", ".join(f"{name}: {'mirrored' if flips else 'not mirrored'}" for name, flips in parts.items())
-    return f"; {'mirrored at random' if all(parts.values()) else 'not mirrored'} ({', '.join(f'{name}.flip' for name in parts)})"
+    settings = ", ".join(f"{name}.flip" for name in parts)
+    return f"; {'mirrored at random' if all(parts.values()) else 'not mirrored'} ({settings})"
 
 
 def _words(name: str, value: object) -> str:

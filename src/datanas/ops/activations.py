@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,10 +19,12 @@ class Activation:
     Attributes:
         value: f(x), of the shape of x.
         slope: f'(x), from x and f(x); None lets torch differentiate `value`, which is slower.
+        name: as it is registered, under which a copy or a pickled network finds it again.
     """
 
     value: Callable[[Tensor], Tensor]
     slope: Callable[[Tensor, Tensor], Tensor] | None = None
+    name: str | None = None
 
     def slope_at(self, x: Tensor, y: Tensor) -> Tensor:
         """f'(x), where y = f(x)."""
@@ -31,6 +34,9 @@ class Activation:
             leaf = x.detach().requires_grad_()
             (slope,) = torch.autograd.grad(self.value(leaf).sum(), leaf)
         return slope
+
+    def __reduce__(self) -> tuple[Callable[..., Activation], tuple[Any, ...]]:
+        return (Activation, (self.value, self.slope)) if self.name is None else (_registered, (self.name,))
 
 
 activations: Registry[Activation] = Registry("activation", "datanas.ops")
@@ -42,27 +48,47 @@ def register_activation(
     """A decorator that enters an elementwise function under `name`, with its derivative if that is known."""
 
     def enter(value: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        activations.register(name)(Activation(value, slope))
+        activations.register(name)(Activation(value, slope, name))
         return value
 
     return enter
 
 
-@register_activation("tanh", lambda x, y: 1 - y * y)
+def _registered(name: str) -> Activation:
+    return activations[name]
+
+
+def _tanh_slope(x: Tensor, y: Tensor) -> Tensor:
+    return 1 - y * y
+
+
+@register_activation("tanh", _tanh_slope)
 def tanh(x: Tensor) -> Tensor:
     return x.tanh()
 
 
-@register_activation("sigmoid", lambda x, y: y * (1 - y))
+def _sigmoid_slope(x: Tensor, y: Tensor) -> Tensor:
+    return y * (1 - y)
+
+
+@register_activation("sigmoid", _sigmoid_slope)
 def sigmoid(x: Tensor) -> Tensor:
     return x.sigmoid()
 
 
-@register_activation("relu", lambda x, y: (y > 0).to(y.dtype))
+def _relu_slope(x: Tensor, y: Tensor) -> Tensor:
+    return (y > 0).to(y.dtype)
+
+
+@register_activation("relu", _relu_slope)
 def relu(x: Tensor) -> Tensor:
     return x.relu()
 
 
-@register_activation("identity", lambda x, y: torch.ones_like(y))
+def _identity_slope(x: Tensor, y: Tensor) -> Tensor:
+    return torch.ones_like(y)
+
+
+@register_activation("identity", _identity_slope)
 def identity(x: Tensor) -> Tensor:
     return x

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datanas.ops import OpSettings, register_op
+from datanas.ops.bare import geometry
 from datanas.ops.kernels import first_order, runs_by_rows
 from datanas.ops.layout import join_channels, layout_of
 from datanas.ops.norm import BatchNorm2d, EndsInNorm
@@ -59,6 +60,11 @@ class ReLUConvBN(EndsInNorm, nn.Sequential):
             conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
         super().__init__(nn.ReLU(), conv, BatchNorm2d(outputs, affine=affine))
         self._rectified = rectified
+        self._made = geometry(self[1])
+
+    def is_as_made(self) -> bool:
+        relu, conv, *rest = self._modules.values()
+        return len(rest) == 1 and type(relu) is nn.ReLU and geometry(conv) == self._made
 
     def features(self, x: Tensor, rectified: Tensor | None = None) -> Tensor:
         relu, conv = self._modules["0"], cast(nn.Conv2d, self._modules["1"])
@@ -87,12 +93,21 @@ class FactorizedReduce(EndsInNorm, nn.Module):
         self.even = PointwiseConv(inputs, outputs // 2, stride=2)
         self.odd = PointwiseConv(inputs, outputs - outputs // 2, stride=2)
         self.norm = BatchNorm2d(outputs, affine=affine)
+        self._made = geometry(self.even), geometry(self.odd)
+
+    def is_as_made(self) -> bool:
+        return type(self.relu) is nn.ReLU and (geometry(self.even), geometry(self.odd)) == self._made
+
+    def in_turn(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.norm(self._halved(self.relu(x))))
+
+    def _halved(self, x: Tensor) -> Tensor:
+        shifted = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))[:, :, 1:, 1:]
+        return join_channels([self.even(x), self.odd(shifted)])
 
     def features(self, x: Tensor, rectified: Tensor | None = None) -> Tensor:
         if not runs_by_rows(x):
-            x = x if self._rectified else self.relu(x)
-            shifted = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))[:, :, 1:, 1:]
-            return join_channels([self.even(x), self.odd(shifted)])
+            return self._halved(x if self._rectified else self.relu(x))
         pixels: Tensor = _Diagonals.apply(x)
         even, odd = self.even.weight, self.odd.weight
         weight = torch.cat([F.pad(even, (0, 0, 0, 0, 0, even.shape[1])), F.pad(odd, (0, 0, 0, 0, odd.shape[1], 0))])

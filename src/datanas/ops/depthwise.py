@@ -13,19 +13,22 @@ hundred times slower. Here both are put in terms of what is fast:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from datanas.ops.bare import geometry
+from datanas.ops.fx_leaf import fx_leaf
 from datanas.ops.kernels import own_kernels
 from datanas.ops.layout import layout_of
 
 Maps = Float[Tensor, "batch channels height width"]
 
 
+@fx_leaf
 class DepthwiseConv(nn.Conv2d):
     """A depthwise convolution without bias that keeps the size at stride 1.
 
@@ -36,21 +39,25 @@ class DepthwiseConv(nn.Conv2d):
     def __init__(self, channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
         padding = dilation * (kernel - 1) // 2
         super().__init__(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False)
+        self._made = geometry(self)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu":
             return super().forward(x)
         if self.dilation != (1, 1):  # never in bfloat16
             with torch.autocast("cpu", enabled=False):
-                return self._on_cpu(x.float() if x.dtype == torch.bfloat16 else x)
+                weight = self.weight  # once, for it may be made anew at each reading
+                if weight.dtype == torch.bfloat16:
+                    return self._on_cpu(x.float(), weight.float()).bfloat16()
+                return self._on_cpu(x.float() if x.dtype == torch.bfloat16 else x, weight)
         if torch.is_autocast_enabled("cpu"):
             return super().forward(x)
-        return self._on_cpu(x)
+        return self._on_cpu(x, self.weight)
 
-    def _on_cpu(self, x: Tensor) -> Tensor:
-        if not own_kernels():
-            return super().forward(x)
-        result: Tensor = _Depthwise.apply(x, self.weight, self.stride[0], self.dilation[0])
+    def _on_cpu(self, x: Tensor, weight: Tensor) -> Tensor:
+        if not own_kernels() or geometry(self)[1:] != self._made[1:]:
+            return cast(Tensor, self._conv_forward(x, weight, self.bias))
+        result: Tensor = _Depthwise.apply(x, weight, self.stride[0], self.dilation[0])
         return result
 
 

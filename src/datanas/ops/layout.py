@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.fx._symbolic_trace import is_fx_symbolic_tracing
 
 from datanas.ops.kernels import own_kernels
 
 
 def layout_of(x: Tensor) -> torch.memory_format:
-    """Channels-last or contiguous."""
+    """Channels-last or contiguous; contiguous too where x is a stand-in that has no layout."""
+    if not torch.compiler.is_compiling() and (is_fx_symbolic_tracing() or torch._C._functorch.is_batchedtensor(x)):
+        return torch.contiguous_format
     return torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
 
 
@@ -45,8 +48,9 @@ class _JoinChannels(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         pieces = torch.split(gradients[0], ctx.widths, dim=1)
-        if ctx.saved_tensors:
-            outputs = torch.split(ctx.saved_tensors[0], ctx.widths, dim=1)
+        saved = ctx.saved_tensors  # once: what recomputes them does so at each reading
+        if saved:
+            outputs = torch.split(saved[0], ctx.widths, dim=1)
             pieces = tuple(
                 torch.ops.aten.threshold_backward(piece, output, 0)
                 for piece, output in zip(pieces, outputs, strict=True)

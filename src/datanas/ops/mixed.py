@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from datanas import seeding
+from datanas.ops.bare import weights_of
 from datanas.ops.gates import Gates
 from datanas.ops.kernels import own_kernels
 from datanas.ops.layout import layout_of
@@ -106,7 +107,8 @@ class MixedNode(nn.Module):
         device = states[0].device.type
         dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
         autocast = torch.autocast(device, dtype=dtype, enabled=enabled)
-        return ClosedGates(items, inputs, shared, self._foreign, autocast)
+        weights = tuple(weights_of(item.module for item in items))
+        return ClosedGates(items, inputs, shared, weights, self._foreign, autocast)
 
     def _plain(self, states: Sequence[Tensor], gates: Gates | None, *, everything: bool) -> Tensor:
         """The sum by torch's own functions alone, which have derivatives of any order and can be compiled.
@@ -137,8 +139,8 @@ def set_drop_path(module: nn.Module, probability: float) -> None:
 
 
 def _dropped(output: Tensor, kept: Tensor) -> Tensor:
-    generator = seeding.current(output.device)
-    stays = torch.rand(output.shape[0], 1, 1, 1, device=output.device, generator=generator) < kept
+    noise = output.new_empty((output.shape[0], 1, 1, 1), dtype=torch.get_default_dtype())
+    stays = noise.uniform_(generator=seeding.current(output.device)) < kept
     return output * (stays / kept).to(output.dtype)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from datanas.ops import norm as bn
+from datanas.ops.bare import Weight, is_bare, weights_held
 from datanas.ops.gates import Table
 from datanas.ops.kernels import first_order, runs_by_rows
 from datanas.ops.norm import EndsInNorm, Statistics, before_norm, statistics_kept
@@ -86,6 +87,7 @@ class ClosedGates:
         items: those whose gradient is wanted.
         states: what their operations read, without a graph.
         shared: what the nodes of the cell share.
+        weights: of their operations, in the forward pass.
         foreign: batch norms in the node's operations whose running statistics are to be kept by hand.
         autocast: as it was in the forward pass.
     """
@@ -93,6 +95,7 @@ class ClosedGates:
     items: Sequence[Closed]
     states: Sequence[Tensor]
     shared: Shared
+    weights: Sequence[Weight]
     foreign: Sequence[_BatchNorm]
     autocast: torch.autocast
 
@@ -101,11 +104,11 @@ class ClosedGates:
         found: dict[Place, Tensor] = {}
         rectified: dict[int, Tensor] = {}
         outputs = self.shared.outputs
-        with torch.no_grad(), statistics_kept(self.foreign), self.autocast:
+        with torch.no_grad(), statistics_kept(self.foreign), weights_held(self.weights), self.autocast:
             for item in self.items:
                 key, x = (item.source, item.place[1]), self.states[item.source]
-                # Running statistics are each operation's own, whatever it has learned.
-                shared = item.alike and item.module.training
+                # Running statistics are each operation's own, whatever it has learned, and so are hooks.
+                shared = item.alike and item.module.training and is_bare(item.module)
                 output = outputs.get(key) if shared else None
                 if output is None:
                     if item.source not in rectified and isinstance(item.module, EndsInNorm):
@@ -177,7 +180,8 @@ class _NodeSum(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         gradient = gradients[0]
         count = len(ctx.parts)
-        tensors, states = ctx.saved_tensors[: 3 * count], ctx.saved_tensors[3 * count :]
+        saved = ctx.saved_tensors  # once: what recomputes them does so at each reading
+        tensors, states = saved[: 3 * count], saved[3 * count :]
         into_z: list[Tensor | None] = []
         into_weights: list[Tensor | None] = []
         into_biases: list[Tensor | None] = []
@@ -186,7 +190,7 @@ class _NodeSum(torch.autograd.Function):
         first = len(wanted) - 3 * count
         wants_gates = wanted[first - 1]
         for index, (place, factor, norm, found) in enumerate(ctx.parts):
-            z, weight, _ = tensors[index::count]
+            z, weight, bias = tensors[index::count]
             wants_z = wanted[first + index]
             if norm is None:
                 if wants_gates:
@@ -198,7 +202,7 @@ class _NodeSum(torch.autograd.Function):
             gradient = gradient.contiguous(memory_format=torch.channels_last)
             dot, total = bn.products(gradient, z, found)
             if wants_gates:
-                products[place] = _recombined(norm, dot, total)
+                products[place] = _recombined(weight, bias, dot, total)
             scale = bn.scale(found, weight, factor)
             into_z.append(bn.into_input(gradient, z, found, scale, dot, total) if wants_z else None)
             into_weights.append(_times(dot, factor) if weight is not None else None)
@@ -240,12 +244,13 @@ def _inner_product(gradient: Tensor, output: Output) -> Tensor:
     if output.norm is None or output.statistics is None:
         return _inner(gradient, output.z)
     gradient = gradient.contiguous(memory_format=torch.channels_last)
-    return _recombined(output.norm, *bn.products(gradient, output.z, output.statistics))
+    weight, bias = output.norm.weight, output.norm.bias
+    return _recombined(weight, bias, *bn.products(gradient, output.z, output.statistics))
 
 
-def _recombined(norm: nn.BatchNorm2d, dot: Tensor, total: Tensor) -> Tensor:
+def _recombined(weight: Tensor | None, bias: Tensor | None, dot: Tensor, total: Tensor) -> Tensor:
     """<g, w zhat + b> from D and S."""
-    return dot.sum() if norm.weight is None else torch.dot(norm.weight, dot) + torch.dot(norm.bias, total)
+    return dot.sum() if weight is None or bias is None else torch.dot(weight, dot) + torch.dot(bias, total)
 
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:

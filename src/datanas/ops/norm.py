@@ -16,8 +16,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -26,7 +27,9 @@ from torch.nn.modules.batchnorm import _BatchNorm as _TorchBatchNorm
 
 from datanas.distributed import ALONE, Processes
 from datanas.errors import ConfigError
-from datanas.ops.kernels import first_order, runs_by_rows
+from datanas.ops.bare import is_bare
+from datanas.ops.fx_leaf import fx_leaf
+from datanas.ops.kernels import first_order, own_kernels, runs_by_rows
 
 Maps = Float[Tensor, "batch channels height width"]
 PerChannel = Float[Tensor, " channels"]
@@ -35,21 +38,24 @@ WIDE = 64
 """Columns from which torch's reductions over rows are fast."""
 
 
-class _Tracking:
-    enabled = True
+_TRACKING: ContextVar[bool] = ContextVar("datanas_tracking", default=True)
+"""Whether batch norms update their running statistics; each thread has its own."""
 
 
 @contextmanager
 def statistics_kept(foreign: Sequence[_TorchBatchNorm] = ()) -> Iterator[None]:
-    """Run a block in which no `BatchNorm2d` of this file updates its running statistics, and none of `foreign`."""
-    before, _Tracking.enabled = _Tracking.enabled, False
+    """Run a block in which no `BatchNorm2d` of this file updates its running statistics, and none of `foreign`.
+
+    Other threads are not concerned, unless they run the same `foreign` modules.
+    """
+    token = _TRACKING.set(False)
     tracked = [norm.track_running_stats for norm in foreign]
     for norm in foreign:
         norm.track_running_stats = False
     try:
         yield
     finally:
-        _Tracking.enabled = before
+        _TRACKING.reset(token)
         for norm, was in zip(foreign, tracked, strict=True):
             norm.track_running_stats = was
 
@@ -61,6 +67,7 @@ def foreign_norms(module: nn.Module) -> tuple[_TorchBatchNorm, ...]:
     )
 
 
+@fx_leaf
 class BatchNorm2d(nn.BatchNorm2d):
     """torch's batch norm, faster on the CPU in channels-last layout for few channels or without a graph.
 
@@ -77,7 +84,7 @@ class BatchNorm2d(nn.BatchNorm2d):
             return result
         if is_shared:
             return self._shared(x)
-        if _Tracking.enabled:
+        if _TRACKING.get():
             return super().forward(x)
         with statistics_kept([self]):
             return super().forward(x)
@@ -132,28 +139,50 @@ class EndsInNorm(ABC):
 
     @abstractmethod
     def features(self, x: Tensor, rectified: Tensor | None = None) -> Tensor:
-        """What the batch norm is given.
+        """What the batch norm is given, without calling the layers where a kernel can do without.
 
         Args:
             rectified: relu(x), where the caller has it and no graph is kept; an operation that begins with a ReLU takes
                 it instead.
         """
 
+    def in_turn(self, x: Tensor) -> Tensor:
+        """The output with every layer called, one after the other."""
+        for layer in self._layers.values():
+            x = layer(x)
+        return x
+
+    def is_as_made(self) -> bool:
+        """Whether its layers are still of the kind that `features` was written for; any may have been exchanged."""
+        return True
+
     @property
     def last_norm(self) -> nn.BatchNorm2d:
-        modules: dict[str, nn.BatchNorm2d] = self._modules  # type: ignore[attr-defined]
-        return modules[next(reversed(modules))]
+        return cast(nn.BatchNorm2d, self._layers[next(reversed(self._layers))])
+
+    @property
+    def _layers(self) -> dict[str, nn.Module]:
+        return self._modules  # type: ignore[attr-defined,no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
-        normalised: Tensor = self.last_norm(self.features(x))
-        return normalised
+        if own_kernels() and is_bare(self) and self.is_as_made():  # type: ignore[arg-type]
+            normalised: Tensor = self.last_norm(self.features(x))
+            return normalised
+        return self.in_turn(x)
 
 
 def before_norm(module: nn.Module, x: Tensor, rectified: Tensor | None = None) -> tuple[Tensor, nn.BatchNorm2d | None]:
     """The output of an operation without its last batch norm, and that batch norm; or the output, and None.
 
-    The second where the operation does not end in a batch norm, or where it is not for this file's functions.
+    The second where the operation does not end in a batch norm, where it is not for this file's functions, and where
+    something hangs on the calls of its layers.
     """
+    if not is_bare(module) or (isinstance(module, EndsInNorm) and not module.is_as_made()):
+        return module(x), None
+    return _before_norm(module, x, rectified)
+
+
+def _before_norm(module: nn.Module, x: Tensor, rectified: Tensor | None) -> tuple[Tensor, nn.BatchNorm2d | None]:
     norm: nn.Module
     if isinstance(module, EndsInNorm):
         x, norm = module.features(x, rectified), module.last_norm
@@ -161,7 +190,7 @@ def before_norm(module: nn.Module, x: Tensor, rectified: Tensor | None = None) -
         *parts, last = module
         for part in parts:
             x = part(x)
-        return before_norm(last, x)
+        return before_norm(last, x) if isinstance(last, EndsInNorm) else _before_norm(last, x, None)
     elif type(module) in (nn.BatchNorm2d, BatchNorm2d):
         norm = module
     else:
@@ -212,7 +241,7 @@ def statistics(z: Maps, norm: nn.BatchNorm2d) -> Statistics:
 
 def _track(norm: nn.BatchNorm2d, mean: PerChannel, variance: PerChannel, count: int) -> None:
     """Update the running statistics as torch does."""
-    if norm.training and norm.track_running_stats and _Tracking.enabled and norm.running_mean is not None:
+    if norm.training and norm.track_running_stats and _TRACKING.get() and norm.running_mean is not None:
         assert norm.running_var is not None
         assert norm.num_batches_tracked is not None
         norm.num_batches_tracked.add_(1)

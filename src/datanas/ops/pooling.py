@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datanas.ops import OpSettings, register_op
+from datanas.ops.fx_leaf import fx_leaf
 from datanas.ops.kernels import runs_by_rows
 from datanas.ops.layout import layout_of
 from datanas.ops.norm import BatchNorm2d
 
 
+@fx_leaf
 class MaxPool3x3(nn.MaxPool2d):
     """Without a gradient to come it takes the maxima of shifted maps, which is faster than torch's kernel."""
 
@@ -46,6 +48,7 @@ def _every(x: Tensor, dim: int, start: int, count: int, step: int) -> Tensor:
     return x[(slice(None),) * dim + (slice(start, start + (count - 1) * step + 1, step),)]
 
 
+@fx_leaf
 class AvgPool3x3(nn.AvgPool2d):
     """The average over the pixels inside the image, as a depthwise convolution on the CPU."""
 
@@ -84,7 +87,8 @@ def _sums(x: Tensor, stride: int) -> Tensor:
 def _share(height: int, width: int, stride: int) -> Tensor:
     """1 / number of pixels inside the image, for each place of the window."""
     with torch.inference_mode(False), torch.no_grad():
-        return _sums(torch.ones(1, 1, height, width), stride).reciprocal()
+        ones = torch.ones(1, 1, height, width, dtype=torch.float32, device="cpu")
+        return _sums(ones, stride).reciprocal()
 
 
 def _pooling(pool: nn.Module, settings: OpSettings) -> nn.Module:

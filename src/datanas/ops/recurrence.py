@@ -21,10 +21,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from datanas.ops.bare import is_bare
+from datanas.ops.fx_leaf import fx_leaf
 from datanas.ops.gates import Gates
 from datanas.ops.hidden_states import Call, HiddenStates
 from datanas.ops.kernels import own_kernels
-from datanas.ops.node_norm import NodeNorms
+from datanas.ops.node_norm import NodeNorm, NodeNorms
 from datanas.ops.products import product_type
 from datanas.ops.program import Choice, Program, program
 
@@ -32,6 +34,17 @@ Hidden = Float[Tensor, "batch hidden"]
 Sequences = Float[Tensor, "time batch width"]
 
 
+class NodeWeights(nn.ParameterDict):
+    """The weight of each node by its number; called, so that what is hung on the calls of modules has its effect."""
+
+    __call__ = nn.Module.__call__
+
+    def forward(self) -> tuple[Tensor, ...]:
+        """The weights in order."""
+        return tuple(self[name] for name in self.keys())
+
+
+@fx_leaf
 class RecurrentSteps(nn.Module):
     """A recurrent cell, run over sequences.
 
@@ -57,14 +70,15 @@ class RecurrentSteps(nn.Module):
     ) -> None:
         super().__init__()
         self._choices, self._nodes, self._outputs = tuple(choices), nodes, outputs
+        self._all = program(self._choices, nodes, outputs)
 
         def weight(rows: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(rows, 2 * hidden).uniform_(-deviation, deviation))
 
         self.input, self.recurrent = weight(width), weight(hidden)
-        targets = sorted({choice.target for choice in choices})
-        self.nodes = nn.ParameterDict({str(target): weight(hidden) for target in targets})
-        self.norms = nn.ModuleList(nn.BatchNorm1d(hidden, affine=False) for _ in range(nodes if norm else 0))
+        self._targets = tuple(sorted({choice.target for choice in choices}))
+        self.nodes = NodeWeights({str(target): weight(hidden) for target in self._targets})
+        self.norms = nn.ModuleList(NodeNorm(hidden) for _ in range(nodes if norm else 0))
 
     def forward(
         self, inputs: Sequences, hidden: Hidden, mask: Hidden | None = None, gates: Gates | None = None
@@ -80,13 +94,16 @@ class RecurrentSteps(nn.Module):
         time, batch, width = inputs.shape
         projected = (inputs.reshape(time * batch, width) @ self.input).view(time, batch, -1)
         learns = gates is not None and gates.values.requires_grad and torch.is_grad_enabled()
-        if not own_kernels() and gates is not None and learns:
+        kernel = own_kernels() and is_bare(self.norms)
+        if not kernel and gates is not None and learns:
             # Every gate has its exact gradient here, whatever is asked.
             gates = Gates(gates.values, gates.host, dense=True)
-        steps = program(self._choices, self._nodes, self._outputs, gates, learns=learns)
-        weights = {int(target): weight for target, weight in self.nodes.items()}
-        norm = NodeNorms(cast("list[nn.BatchNorm1d]", list(self.norms)))
-        if own_kernels():
+        steps = self._all
+        if gates is not None:
+            steps = program(self._choices, self._nodes, self._outputs, gates, learns=learns)
+        weights = dict(zip(self._targets, self.nodes(), strict=True))
+        norm = NodeNorms(cast("list[NodeNorm]", list(self.norms)))
+        if kernel:
             asked, dtype = None if gates is None else gates.asked, product_type(inputs)
             call = Call(steps, norm, tuple(weights), asked, dtype)
             values = None if gates is None else gates.values
@@ -116,7 +133,7 @@ def _plain(
         return state if mask is None else state * mask
 
     found = []
-    for projection in projected:
+    for projection in projected.unbind():
         carried, wanted = (projection + masked(hidden) @ recurrent).chunk(2, dim=1)
         states = [norm(0, hidden + carried.sigmoid() * (wanted.tanh() - hidden))]
         for target in range(1, steps.nodes):

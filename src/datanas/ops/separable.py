@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from datanas.ops import OpSettings
 from datanas.ops import norm as bn
+from datanas.ops.bare import Geometry, geometry
 from datanas.ops.depthwise import DepthwiseConv, convolve, gradients_of
 from datanas.ops.kernels import first_order, runs_by_rows
 from datanas.ops.norm import BatchNorm2d, EndsInNorm
@@ -30,6 +31,10 @@ class DepthwiseSeparable(EndsInNorm, nn.Sequential):
             nn.Conv2d(channels, channels, 1, bias=False),
             BatchNorm2d(channels, affine=affine),
         )
+        self._made = self._geometry()
+
+    def is_as_made(self) -> bool:
+        return len(self._modules) == 4 and type(self._modules["0"]) is nn.ReLU and self._geometry() == self._made
 
     def features(self, x: Tensor, rectified: Tensor | None = None, *, norm: nn.BatchNorm2d | None = None) -> Tensor:
         """What the batch norm is given, from `x` or from `norm(x)`."""
@@ -48,6 +53,10 @@ class DepthwiseSeparable(EndsInNorm, nn.Sequential):
             rectified = _rectified(x, None if norm is None else bn.statistics(x, norm), weight, bias)
         return F.conv2d(convolve(rectified, depthwise.weight, *steps), pointwise.weight)
 
+    def _geometry(self) -> tuple[Geometry, Geometry]:
+        _, depthwise, pointwise = self._convolutions()
+        return geometry(depthwise), geometry(pointwise)
+
     def _convolutions(self) -> tuple[nn.ReLU, DepthwiseConv, nn.Conv2d]:
         relu, depthwise, pointwise, _ = self._modules.values()
         return cast(nn.ReLU, relu), cast(DepthwiseConv, depthwise), cast(nn.Conv2d, pointwise)
@@ -61,6 +70,10 @@ class SeparableTwice(EndsInNorm, nn.Sequential):
             DepthwiseSeparable(settings.channels, kernel, settings.stride, affine=settings.affine),
             DepthwiseSeparable(settings.channels, kernel, 1, affine=settings.affine),
         )
+
+    def is_as_made(self) -> bool:
+        stages = self._modules.values()
+        return len(stages) == 2 and all(type(stage) is DepthwiseSeparable and stage.is_as_made() for stage in stages)
 
     def features(self, x: Tensor, rectified: Tensor | None = None) -> Tensor:
         first, second = cast(Iterable[DepthwiseSeparable], self._modules.values())

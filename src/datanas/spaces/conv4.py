@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from datanas.architecture import Architecture
 from datanas.config import ComponentConfig
 from datanas.errors import ConfigError
+from datanas.ops.fx_leaf import fx_leaf
 from datanas.ops.norm import BatchNorm2d
 from datanas.spaces import register_space
 from datanas.spaces.base import Body, StemShape
@@ -20,6 +21,7 @@ from datanas.spaces.reference import Reference
 WIDTH, BLOCKS = 64, 4
 
 
+@fx_leaf
 class Block(nn.Module):
     """A 3x3 convolution, batch norm, ReLU and max-pooling by 2; a map one pixel wide or high is not pooled."""
 

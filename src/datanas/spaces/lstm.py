@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from datanas.architecture import Architecture
 from datanas.config import ComponentConfig
+from datanas.ops.fx_leaf import fx_leaf
 from datanas.spaces import register_space
 from datanas.spaces.base import Body
 from datanas.spaces.reference import Reference
 from datanas.spaces.sequence import DEFAULTS, SIZE, Carried, Sequences, check_size, sequence_shape
 
 
+@fx_leaf
 class LSTMBody(Body):
     """One layer, with the same dropout of its hidden state as a searched cell.
 
@@ -40,7 +42,7 @@ class LSTMBody(Body):
         hidden, memory = state.chunk(2, dim=1)
         projected = torch.addmm(self.bias, x.inputs.reshape(time * batch, width), self.input)
         outputs: list[Tensor] = []
-        for projection in projected.view(time, batch, -1):
+        for projection in projected.view(time, batch, -1).unbind():
             masked = hidden if x.mask is None else hidden * x.mask
             write, forget, read, new = torch.addmm(projection, masked, self.recurrent).chunk(4, dim=1)
             memory = forget.sigmoid() * memory + write.sigmoid() * new.tanh()

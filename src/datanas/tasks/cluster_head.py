@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
+import torch
+import torch.fx
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils._pytree import _register_namedtuple
 
 from datanas.ops.norm import BatchNorm2d
 from datanas.tasks.adaptive_pairs import LabelFeatures, label_features
 
 LAYERS = 2
+torch.fx.wrap("label_features")  # it asks for the type of what it is given
 
 
-@dataclass(frozen=True)
-class Assignment:
-    """What a clustering network says of its images.
+class Assignment(NamedTuple):
+    """What a clustering network says of its images; a tuple, so that it passes through whatever exports networks.
 
     Attributes:
         labels: (n, k), label features; the cluster is that of the largest.
@@ -24,6 +27,9 @@ class Assignment:
 
     labels: LabelFeatures
     features: Float[Tensor, "n d"]
+
+
+_register_namedtuple(Assignment, serialized_type_name="datanas.Assignment")  # for torch.export.save
 
 
 class ClusterHead(nn.Module):

@@ -7,6 +7,7 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from datanas.ops.fx_leaf import fx_leaf
 from datanas.spaces.base import StemShape
 
 
@@ -21,6 +22,7 @@ class ImageItself(nn.Module):
         return x, x
 
 
+@fx_leaf
 class EmbeddingHead(nn.Module):
     """Max-pooling by 2, a 1x1 convolution, and all that is left as one vector: 64 channels of 5x5 at 84x84.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import _register_namedtuple
 
 from datanas import seeding
 from datanas.config import Section
@@ -32,9 +33,8 @@ class Dropout(Section):
     output: float = Field(0.75, ge=0, lt=1, description="of what the decoder reads")
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """What a language model makes of a text.
+class Predictions(NamedTuple):
+    """What a language model makes of a text; a tuple, so that it passes through whatever exports networks.
 
     Attributes:
         features: what the decoder reads, after dropout.
@@ -59,6 +59,9 @@ class Predictions:
         return linear_cross_entropy(self.features.flatten(0, 1), self.weight, self.bias, targets.flatten())
 
 
+_register_namedtuple(Predictions, serialized_type_name="datanas.Predictions")  # for torch.export.save
+
+
 class WordStem(nn.Module):
     """Words to vectors.
 
@@ -80,7 +83,7 @@ class WordStem(nn.Module):
 
     def forward(self, x: Tensor | tuple[Tensor, Tensor | None]) -> Sequences:
         """(time, batch) numbers of words, with the state to go on from if there is one."""
-        tokens, state = (x, None) if isinstance(x, Tensor) else x
+        tokens, state = x if isinstance(x, tuple | list) else (x, None)
         embedded = self.embedding(tokens)
         if not self.training:
             return Sequences(embedded, state, None)
@@ -120,7 +123,7 @@ class WordHead(nn.Module):
         outputs, state = carried
         features = outputs
         if self.training and self._dropout > 0:
-            features = outputs * _mask(outputs, self._dropout, *outputs.shape[1:])
+            features = outputs * _mask(outputs, self._dropout, outputs.shape[1], outputs.shape[2])
         weight = self._tied[0].embedding.weight if self._tied else self.weight
         found = Predictions(features, outputs, state, weight, self.bias)
         if not self.training and not own_kernels():
