@@ -24,8 +24,8 @@ TASK = {
     "task": {
         "name": "clustering",
         "eta": 0.1,
-        "search_augment": {"crop_padding": 1},
-        "train_augment": {"crop_padding": 1, "cutout": 0},
+        "search_augment": {"crop_padding": 1, "flip": True},
+        "train_augment": {"crop_padding": 1, "cutout": 0, "flip": True},
     }
 }
 RECIPES = Path(__file__).parents[2] / "recipes"

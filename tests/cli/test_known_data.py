@@ -83,6 +83,7 @@ def test_a_run_says_what_it_was_made_on(made: Runs, kind: str) -> None:
 def test_it_is_shown_at_the_start(made: Runs, cli: Callable[..., Any]) -> None:
     shown = cli("train", "--resume", made.train).err.splitlines()
     assert shown[0] == "classification on data folder: 3 classes, train 27, test 9, shape 3x8x8"
+    assert shown[1] == "images are not mirrored (task.search_augment.flip), not mirrored (task.train_augment.flip)"
 
 
 @pytest.mark.parametrize("command", ["evaluate", "export"])

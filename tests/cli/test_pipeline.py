@@ -380,6 +380,7 @@ class TestBest:
     def searched(self, settings: list[str], runs: Path, cli: Callable[..., Any]) -> tuple[Path, int]:
         """A search of six epochs that keeps one checkpoint beside the best, and the best epoch."""
         more = ["--search.epochs", 6, "--run.keep", 1, "--search.weights.lr", 0.2, "--seed", 3]
+        more += ["--task.search_augment.flip", "true"]
         assert cli("search", *settings, *more, "--quiet").code == 0
         scores = [line["gap/child"] for line in read_metrics(runs / "run")]
         best = scores.index(max(scores)) + 1

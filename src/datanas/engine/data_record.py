@@ -31,19 +31,18 @@ def data_record(config: Config, task: Task[Any]) -> dict[str, Any]:
 
 
 def data_line(config: Config, task: Task[Any]) -> str:
-    """What a run is made on, for people: "classification on data folder: 4 classes, train 128, shape 3x32x32"."""
+    """What a run is made on, for people: "classification on data folder: 4 classes, train 128, shape 3x32x32".
+
+    In a second line whether images are mirrored, where the task has a setting for that.
+    """
     words = [text for name, value in task.describe().items() if (text := _words(name, value))]
     return f"{config.task.name} on data {config.data.name}: {', '.join(words)}{_mirroring(task.mirrored_parts())}"
 
 
 def _mirroring(parts: Mapping[str, bool]) -> str:
     """Whether images are mirrored at random, and which settings say otherwise."""
-    if not parts:
-        return ""
-    if len(set(parts.values())) > 1:
-        return "; " + ", ".join(f"{name}: {'mirrored' if flips else 'not mirrored'}" for name, flips in parts.items())
-    settings = ", ".join(f"{name}.flip" for name in parts)
-    return f"; {'mirrored at random' if all(parts.values()) else 'not mirrored'} ({settings})"
+    said = [f"{'mirrored at random' if flips else 'not mirrored'} ({name}.flip)" for name, flips in parts.items()]
+    return f"\nimages are {', '.join(said)}" if said else ""
 
 
 def _words(name: str, value: object) -> str:

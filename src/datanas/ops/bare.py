@@ -7,7 +7,7 @@ of modules without calling them would leave all of that out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -55,20 +55,27 @@ def geometry(conv: nn.Module) -> Geometry:
     return type(conv), own["_parameters"].get("bias") is None, *map(own.get, GEOMETRY)
 
 
-def weights_of(modules: Iterable[nn.Module]) -> Iterator[Weight]:
+def weights_of(modules: Iterable[nn.Module]) -> list[Weight]:
     """The weights that modules hold now, those of their parts too."""
+    found: list[Weight] = []
     for module in modules:
-        own = module.__dict__
-        table = own["_parameters"]
-        for name, weight in table.items():
-            if weight is not None:
-                yield table, name, weight
-        if own["_modules"]:
-            yield from weights_of(part for part in own["_modules"].values() if part is not None)
+        _gather(module, found)
+    return found
+
+
+def _gather(module: nn.Module, found: list[Weight]) -> None:
+    own = module.__dict__
+    table = own["_parameters"]
+    for name, weight in table.items():
+        if weight is not None:
+            found.append((table, name, weight))
+    for part in own["_modules"].values():
+        if part is not None:
+            _gather(part, found)
 
 
 @contextmanager
-def weights_held(weights: Iterable[Weight]) -> Iterator[None]:
+def weights_held(weights: Sequence[Weight]) -> Iterator[None]:
     """Run a block in which modules have the weights that they had, such as those that `functional_call` lent them."""
     exchanged = [(table, name, table.get(name), then) for table, name, then in weights if table.get(name) is not then]
     for table, name, _, then in exchanged:

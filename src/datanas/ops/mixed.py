@@ -107,7 +107,7 @@ class MixedNode(nn.Module):
         device = states[0].device.type
         dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
         autocast = torch.autocast(device, dtype=dtype, enabled=enabled)
-        weights = tuple(weights_of(item.module for item in items))
+        weights = weights_of(item.module for item in items)
         return ClosedGates(items, inputs, shared, weights, self._foreign, autocast)
 
     def _plain(self, states: Sequence[Tensor], gates: Gates | None, *, everything: bool) -> Tensor:
