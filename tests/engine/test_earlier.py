@@ -60,3 +60,18 @@ def test_a_run_that_is_gone_on_with_keeps_what_nothing_is_said_of() -> None:
     assert kept.train.prune is False
     assert kept.task.auxiliary_norms == 2  # type: ignore[attr-defined]
     assert keep_unsaid(before, resolve({"train": {"prune": True}})).train.prune is True
+
+
+def test_images_are_mirrored_as_they_were() -> None:
+    before = resolve({"task": {"search_augment": {"flip": True}, "train_augment": {"flip": True}}})
+    kept: Any = keep_unsaid(before, resolve({"task": {"train_augment": {"cutout": 8}}})).task
+    assert kept.search_augment.flip is True
+    assert (kept.train_augment.flip, kept.train_augment.cutout) == (True, 8)
+    told: Any = keep_unsaid(before, resolve({"task": {"train_augment": {"flip": False}}})).task
+    assert told.train_augment.flip is False
+
+
+def test_a_run_of_another_task_lends_nothing() -> None:
+    before = resolve({"task": {"name": "classification", "search_augment": {"flip": True}}})
+    now = resolve({"task": {"name": "clustering", "clusters": 3}})
+    assert keep_unsaid(before, now).task == now.task

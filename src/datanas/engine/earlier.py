@@ -7,11 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from datanas.config import merge
+from datanas.config import SectionT, merge
 from datanas.engine.config import Config
 
 _UNSAID: dict[str, dict[str, Any]] = {"train": {"prune": False}, "task": {"auxiliary_norms": 2}}
 """Of trainings: settings that came later, with what networks were before."""
+_CHANGED = (
+    ("train", "prune"),
+    ("task", "auxiliary_norms"),
+    ("task", "search_augment", "flip"),
+    ("task", "train_augment", "flip"),
+    ("sampler", "merged_none"),
+)
+"""Settings whose default is another than it was, or that there were none of."""
 
 
 def with_unsaid(raw: Mapping[str, Any], run: Path) -> dict[str, Any]:
@@ -34,13 +42,21 @@ def with_unsaid(raw: Mapping[str, Any], run: Path) -> dict[str, Any]:
 
 
 def keep_unsaid(before: Config, now: Config) -> Config:
-    """What is asked for now, with the run's own values of such settings where nothing is said of them."""
-    for section, names in _UNSAID.items():
-        old, new = getattr(before, section), getattr(now, section)
-        kept = {name: getattr(old, name) for name in names if hasattr(old, name) and name not in new.model_fields_set}
-        if kept and old.__class__ is new.__class__:
-            now = now.model_copy(update={section: new.model_copy(update=kept)})
+    """What is asked for now, with the run's own values of settings whose default has changed, where nothing is given."""
+    for path in _CHANGED:
+        now = _kept(before, now, path)
     return now
+
+
+def _kept(before: SectionT, now: SectionT, path: tuple[str, ...]) -> SectionT:
+    """`now` with the value that `before` has at a path, where nothing was given for it."""
+    name, *deeper = path
+    if type(before) is not type(now) or not hasattr(now, name):
+        return now
+    if not deeper:
+        return now if name in now.model_fields_set else now.model_copy(update={name: getattr(before, name)})
+    inner = _kept(getattr(before, name), getattr(now, name), tuple(deeper))
+    return now.model_copy(update={name: inner})
 
 
 def _kind(run: Path) -> object:

@@ -18,6 +18,7 @@ from datanas.data.augment import Augment, normalise
 from datanas.data.batches import stratified
 from datanas.errors import ConfigError, DataError
 from datanas.hardware import widest_float
+from datanas.ops.fx_leaf import fx_leaf
 from datanas.ops.norm import BatchNorm2d
 from datanas.tasks import register_task
 from datanas.tasks.base import Model, Part
@@ -26,6 +27,7 @@ from datanas.tasks.image_task import ImageTask
 TOP = 5
 
 
+@fx_leaf
 class AuxiliaryTower(nn.Module):
     """A second classifier on the features of the second reduction cell (weight 0.4 in Section 5.1).
 
