@@ -42,7 +42,7 @@ def with_unsaid(raw: Mapping[str, Any], run: Path) -> dict[str, Any]:
 
 
 def keep_unsaid(before: Config, now: Config) -> Config:
-    """What is asked for now, with the run's own values of settings whose default has changed, where nothing is given."""
+    """What is asked for now; where nothing is given of a setting whose default has changed, the run's own value."""
     for path in _CHANGED:
         now = _kept(before, now, path)
     return now
