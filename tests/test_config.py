@@ -354,6 +354,11 @@ def test_an_empty_text_leaves_a_path_out_and_is_no_name() -> None:
         given("--run.name", "")
 
 
+@pytest.mark.parametrize("text", ["null", "~", ""])
+def test_one_of_a_few_words_is_left_out_by_null(text: str) -> None:
+    assert given("--sampler.derivation.rule", text).sampler.derivation.rule is None  # type: ignore[attr-defined]
+
+
 def test_the_number_of_a_device_is_that_of_a_gpu(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("device: 1\n")
     assert given("--device", "0").device == "cuda:0"

@@ -116,8 +116,8 @@ class Stranger(nn.Module):
 
 def test_only_strangers_and_compiled_code_cost_anything() -> None:
     assert reach_of(nn.Sequential(nn.Conv2d(1, 1, 1))) == "asking"
-    assert reach_of(nn.Sequential(Stranger())) == "thread"
-    assert reach_of(nn.Identity(), object()) == "thread"
+    assert reach_of(nn.Sequential(Stranger())) == "process"
+    assert reach_of(nn.Identity(), object()) == "process"
     assert reach_of(nn.Identity(), is_compiled=True) == "process"
 
 

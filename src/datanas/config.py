@@ -182,7 +182,8 @@ def typed(annotation: Any, value: Any) -> Any:
     """Plain data in which all that is `Written` is read as its field has it.
 
     A field of text or of a path takes what was written as it stands: a run may be called 007, 1e5, no or null. An empty
-    text for a path that may be left out leaves it out. Anything else is read as YAML.
+    text leaves out a path, or one of a few words, that may be left out; so does `null` of the latter. Anything else is
+    read as YAML.
 
     Args:
         annotation: the field's type, or the section's class; what it does not know is read as YAML.
@@ -192,7 +193,8 @@ def typed(annotation: Any, value: Any) -> Any:
     if isinstance(value, Written):
         found = value.read()
         if _takes_text(options) and not (isinstance(found, list | dict) and any(map(get_origin, options))):
-            return None if not value and Path in options and type(None) in options else str(value)
+            is_left_out = not _takes_any_word(annotation) and (not value or (found is None and Path not in options))
+            return None if is_left_out and type(None) in options else str(value)
         value = found
     if isinstance(value, Mapping):
         fields = next(
@@ -220,6 +222,16 @@ def _options(annotation: Any) -> Iterator[Any]:
         yield from map(type, get_args(annotation))
     else:
         yield annotation
+
+
+def _takes_any_word(annotation: Any) -> bool:
+    """Whether a field takes text that is not one of a few words."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _takes_any_word(get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        return any(map(_takes_any_word, get_args(annotation)))
+    return annotation is str
 
 
 def _takes_text(options: Sequence[Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ class Network(nn.Module):
         super().__init__()
         space = space_of(architecture)
         self.stem = stem
+        # A plugin's space may be of a time before there was pruning.
+        options = {"prune": prune} if "prune" in signature(space.network_body).parameters else {}
         body = space.network_body(
             architecture,
             stem,
@@ -51,7 +54,7 @@ class Network(nn.Module):
             cells=cells,
             auxiliary=auxiliary,
             pooling_norm=pooling_norm,
-            prune=prune,
+            **options,
         )
         if leave_out := getattr(stem, "leave_out_unread", None):
             leave_out(body.reads)

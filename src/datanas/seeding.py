@@ -19,7 +19,8 @@ from datanas.torch_draws import OwnDraws, draws_unasked, process_generators
 
 Reach: TypeAlias = Literal["thread", "asking", "process"]
 """What a keyed block reaches: all of torch's random functions in its thread; only code that asks `current`, which costs
-nothing; or the generators of the whole process, one block at a time, since compiled code draws from no others."""
+nothing; or the generators of the whole process, one block at a time, since compiled code and that of others may draw
+from no others."""
 
 
 def key(seed: int, stream: str, *steps: int) -> int:
@@ -133,7 +134,10 @@ def put_back() -> Iterator[None]:
 
 
 def reach_of(*parts: object, is_compiled: bool = False) -> Reach:
-    """What a block that runs these parts has to reach.
+    """What a block that runs these parts, forward and backward, has to reach.
+
+    Of others' parts it is the process: a checkpoint of `torch.utils` draws its numbers again by torch's own generators,
+    and backward may run in a thread of its own.
 
     Args:
         parts: networks and tasks; those of this package ask for their random numbers, of others that is not known.
@@ -144,4 +148,4 @@ def reach_of(*parts: object, is_compiled: bool = False) -> Reach:
     modules = [part for part in parts if isinstance(part, nn.Module)]
     others = [part for part in parts if not isinstance(part, nn.Module)]
     are_own = all(type(part).__module__.startswith("datanas.") for part in others)
-    return "asking" if are_own and not draws_unasked(*modules) else "thread"
+    return "asking" if are_own and not draws_unasked(*modules) else "process"

@@ -186,6 +186,8 @@ def _register(name: str, cell: Mapping[str, Any], defaults: Mapping[str, Any]) -
 
     def create(pretrained: bool = False, **settings: Any) -> nn.Module:
         given = {**cell, **ours, **settings}
+        if pretrained:  # exports say whether they were pruned; those of earlier versions were not, and do not say it
+            given.setdefault("prune", False)
         if given.get("architecture") is None:
             raise ConfigError(
                 f"architecture: {name} is the model of any cell and must be given one, such as "

@@ -147,6 +147,13 @@ def test_a_mask_that_was_compressed_with_loss_is_refused_by_its_own_name(tmp_pat
         decode_pairs([Pair("a.jpg", encoded(COLOUR), file)], "made up")
 
 
+def test_a_tiff_that_was_compressed_with_loss_is_refused_too(tmp_path: Path) -> None:
+    file = tmp_path / "mask.tif"
+    Image.fromarray(CLASSES).save(file, compression="jpeg")
+    with pytest.raises(DataError, match="compressed like one"):
+        decode_pairs([Pair("a.jpg", encoded(COLOUR), file)], "made up")
+
+
 def test_classes_may_have_values_of_their_own() -> None:
     mask = np.array([[0, 255, 128, 0], [255, 255, 0, 0]], np.uint8)
     found = decode_pairs([Pair("a", encoded(COLOUR), mask)], "made up", values=(0, 255), void=(128,))

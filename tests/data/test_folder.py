@@ -263,6 +263,17 @@ def test_of_three_parts_it_is_said_which_is_not_used(make_folder: Make, caplog: 
     assert "10 of the part Val, as Test is tested on" in caplog.text
 
 
+def test_images_to_test_on_without_classes_are_left_out_where_others_have_some(
+    make_folder: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    for part in ("train", "val"):
+        make_folder(part, per_class=3)
+    root = make_folder("", classes=("test",), per_class=4)
+    data = load(root)
+    assert (len(data.train), len(data.test)) == (6, 6)
+    assert "4 of the part test, which holds no class folders" in caplog.text
+
+
 def test_a_folder_around_the_class_folders_is_refused_with_the_way_out(make_folder: Make) -> None:
     root = make_folder("inner")
     with pytest.raises(DataError, match=f"set --data.root {root / 'inner'}"):

@@ -31,10 +31,19 @@ def test_a_name_may_mention_a_part_beside_other_words() -> None:
     assert parts_in("portrait") == set()
 
 
-def find(*names: str, flat: tuple[str, ...] = ()) -> dict[str, str]:
-    """What `find_parts` says of folders that all hold class folders but those in `flat`."""
+def find(*names: str, flat: tuple[str, ...] = (), own: tuple[str, ...] = ()) -> dict[str, str]:
+    """What `find_parts` says of folders that all hold the same class folders.
+
+    Args:
+        flat: those that hold none.
+        own: those that hold one of their own.
+    """
     folders = [Path("root", name) for name in names]
-    found = find_parts(folders, WHERE, lambda folder: folder.name not in flat)
+
+    def classes_in(folder: Path) -> list[str]:
+        return [] if folder.name in flat else [f"of {folder.name}"] if folder.name in own else ["cat", "dog"]
+
+    found = find_parts(folders, WHERE, classes_in)
     return {part: folder.name for part, folder in found.items()}
 
 
@@ -50,6 +59,16 @@ def test_a_class_may_be_called_like_a_part() -> None:
     assert find("test", "train", "cat", flat=("test", "train", "cat")) == {}
     assert find("test", *"abcdef") == {}
     assert find("cat", "dog") == {}
+    assert find("dev", "ops", own=("dev", "ops")) == {}
+    assert find("test", "blood", "urine", own=("test", "blood", "urine")) == {}
+
+
+@pytest.mark.parametrize(
+    "names", [("trainA", "trainB", "testA", "testB"), ("cats_train", "cats_test", "dogs_train", "dogs_test")]
+)
+def test_folders_that_all_mention_a_part_are_no_classes_though_they_are_flat(names: tuple[str, ...]) -> None:
+    with pytest.raises(DataError, match="look like parts of the data"):
+        find(*names, flat=names)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_images_that_are_tested_on_and_trained_on_are_counted(caplog: pytest.Log
 def test_one_image_under_two_labels_is_told(caplog: pytest.LogCaptureFixture) -> None:
     pixels = images(4)
     pixels[3] = pixels[1]
-    assert "1 images are there under several labels, such as 1.png as 'ant' and 3.png as 'bee'" in told(
+    assert "one image is there under several labels, such as 1.png as 'ant' and 3.png as 'bee'" in told(
         part(pixels, [0, 0, 1, 1]), caplog
     )
 

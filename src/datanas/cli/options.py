@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from datanas.config import parse_overrides, read_yaml
+from datanas.console import say
 from datanas.errors import CheckpointError, ConfigError
 from datanas.paths import is_file, path_errors, shown
 
@@ -87,7 +87,7 @@ def print_options(
     text, missing = resolved_yaml(raw, settings)
     print(text, end="")
     for name in missing:
-        print(f"{name}: is required, and still to be given: --{name} VALUE", file=sys.stderr)
+        say(f"{name}: is required, and still to be given: --{name} VALUE")
 
 
 def _given(

@@ -14,7 +14,6 @@ from datanas.comparison.statistics import summarise
 from datanas.engine.search import RESULT_FILE
 from datanas.engine.setup import load_table
 from datanas.errors import ArchitectureError
-from datanas.tasks import tasks
 
 REFERENCE, BEST_OF = "random cells", "best of random"
 Figures = dict[str, Any]
@@ -34,7 +33,7 @@ class Outcomes:
         self._failed = failed
         settings = recipe.method(next(iter(recipe.methods)), recipe.seeds[0])
         self._table = load_table(settings)
-        task = tasks[settings.task.name]
+        task = stages.task()
         self._is_share, self._higher_is_better = task.is_share, task.higher_is_better
         self._metric = "test score" if self._is_share else f"test {task.score}"
         if self._table is not None:

@@ -20,10 +20,12 @@ from datanas.comparison.plan import Plan, searching, training
 from datanas.comparison.pool import Command
 from datanas.engine.cells import all_cells, random_cells
 from datanas.engine.config import Config
+from datanas.engine.data_record import DATA_FILE
 from datanas.engine.search import RESULT_FILE
 from datanas.engine.sections import RunConfig
 from datanas.runs.metrics import decode
 from datanas.tasks import tasks
+from datanas.tasks.base import Task
 
 POOL = 20_000
 """So many cells, or random ones among more, of which those of a size are taken."""
@@ -139,6 +141,12 @@ class Stages:
             self._cells_and_sizes = cells, np.array([self.parameters(cell) for cell in cells])
         return self._cells_and_sizes
 
+    def task(self) -> type[Task[Any]]:
+        """The task, as it measures the data that the runs have been made on."""
+        task = tasks[training(self.recipe, self.recipe.seeds[0]).task.name]
+        records = sorted(self.folder.rglob(DATA_FILE))
+        return task.measuring(read_json(records[0])) if records else task
+
     def parameters(self, cell: Architecture) -> float:
         """Parameters of a cell's operations in the supernet."""
         return float(sum((code * self._costs[name]).sum() for name, code in cell.code.items()))
@@ -150,7 +158,7 @@ class Stages:
         folders = [self.candidate_folder(seed, number) for number in range(self.recipe.controls.best_of)]
         if not all((path / "evaluation.json").is_file() for path in folders):
             return None
-        task = tasks[training(self.recipe, seed).task.name]
+        task = self.task()
         best = max(folders, key=lambda path: task.goodness(read_json(path / "evaluation.json")["score"]))
         return Architecture.load(best / "architecture.json")
 

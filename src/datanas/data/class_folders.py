@@ -54,7 +54,9 @@ class ClassFolders(Dataset[ClassSplitData]):
         parts = parts_of(root, where)
         if parts and "test" not in parts:
             raise DataError(f"{where}: there is {parts['train']} but no class folder in {root / 'test'}")
-        folders = {name: parts[name] for name in ("train", "validation", "test") if name in parts} or {"train": root}
+        if parts and not class_folders(parts["test"]):
+            raise DataError(f"{where}: there is {parts['train']} but no class folder in {parts['test']}")
+        folders = {name: folder for name, folder in parts.items() if class_folders(folder)} or {"train": root}
         images = ImageList(where)
         if parts:
             for folder in class_folders(root):

@@ -25,6 +25,8 @@ Encoded = Path | bytes
 MASK_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
 """Of Pillow: one number a pixel. The number of a palette's colour is the class, not the colour."""
 LOSSY = ("JPEG", "MPO")
+LOSSY_INSIDE = ("jpeg", "tiff_jpeg", "webp")
+"""Compressions of TIFF, as Pillow calls them."""
 
 Colours = dict[int, tuple[int, ...]]
 """The colours that a palette gives to the numbers which a mask uses."""
@@ -205,9 +207,10 @@ def _mask_values(mask: Encoded | NDArray[Any], where: str) -> tuple[NDArray[Any]
     if isinstance(mask, np.ndarray):
         return mask, {}
     with opened(mask) as image:
-        if image.format in LOSSY:
+        if image.format in LOSSY or image.info.get("compression") in LOSSY_INSIDE:
             raise DataError(
-                f"{where} is a JPEG, whose compression changes class numbers at every border; save masks as PNG"
+                f"{where} is a JPEG, or compressed like one, which changes class numbers at every border; "
+                "save masks as PNG"
             )
         if image.mode not in MASK_MODES:
             raise DataError(

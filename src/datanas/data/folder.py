@@ -107,7 +107,7 @@ class Folder(Dataset[ImageData]):
 
 def parts_of(root: Path, where: str) -> dict[Part, Path]:
     """The folders of `root` that are parts; none where it holds the classes."""
-    return find_parts(class_folders(root), where, lambda folder: bool(class_folders(folder)))
+    return find_parts(class_folders(root), where, lambda folder: [each.name for each in class_folders(folder)])
 
 
 def list_parts(
@@ -124,8 +124,11 @@ def list_parts(
     test = test_part(parts, where)
     for folder in class_folders(root):
         if folder not in (parts["train"], test):
-            is_part = folder in parts.values()
-            reason = f"of the part {folder.name}, as {test.name} is tested on," if is_part else "beside the parts"
+            reason = "beside the parts"
+            if folder in parts.values():
+                reason = f"of the part {folder.name}, as {test.name} is tested on,"
+            if class_folders(test) and folder in parts.values() and not class_folders(folder):
+                reason = f"of the part {folder.name}, which holds no class folders,"
             images.leave_out_below(reason, folder)
     train, classes = labelled(parts["train"], images)
     if classes != (UNLABELLED,):
@@ -145,14 +148,17 @@ def labelled(root: Path, images: ImageList) -> tuple[tuple[list[Path], list[int]
 
 
 def test_part(parts: Mapping[Part, Path], where: str) -> Path:
-    """The folder of the images to test on.
+    """The folder of the images to test on: of two the first that holds class folders as that for training does.
 
     Raises:
         DataError: there is none.
     """
-    for part in ("test", "validation"):
-        if part in parts:
-            return parts[part]
+    usual: tuple[Part, ...] = ("test", "validation")
+    found = [parts[part] for part in usual if part in parts]
+    if class_folders(parts["train"]):
+        found = [folder for folder in found if class_folders(folder)] or found
+    if found:
+        return found[0]
     raise DataError(
         f"{where}: there is {parts['train']} but neither test nor val beside it holds class folders; name one so, or "
         f"give {parts['train']} itself, of which a share becomes the test set"

@@ -92,7 +92,7 @@ class MaskFolder(Dataset[SegmentationData]):
 
     def _parts(self, where: str) -> dict[Part, Path]:
         root = self.config.root
-        parts = find_parts(class_folders(root), where, lambda folder: bool(class_folders(folder)))
+        parts = find_parts(class_folders(root), where, lambda folder: [each.name for each in class_folders(folder)])
         if "train" not in parts:
             raise DataError(f"{where}: no such folder: {root / 'train' / 'images'}")
         if len(parts) < 2:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -54,7 +54,7 @@ def part_of(name: str) -> Part | None:
     return found.pop()
 
 
-def find_parts(folders: Sequence[Path], where: str, holds_classes: Callable[[Path], bool]) -> dict[Part, Path]:
+def find_parts(folders: Sequence[Path], where: str, classes_in: Callable[[Path], Collection[str]]) -> dict[Part, Path]:
     """The folders that are parts of a data set; none where all are classes.
 
     A class may be called `test` or `train`: a folder of that name stands for a part where it holds class folders
@@ -63,15 +63,17 @@ def find_parts(folders: Sequence[Path], where: str, holds_classes: Callable[[Pat
     Args:
         folders: all that lie beside each other, hidden ones left out.
         where: the data set and its source, to begin a message with.
-        holds_classes: whether a folder holds class folders.
+        classes_in: the names of the class folders in a folder.
 
     Raises:
         DataError: two folders for one part, or folders that look like parts of which some cannot be placed.
     """
     named = {folder: part for folder in folders if (part := part_of(folder.name)) is not None} or _alike(folders)
     others = [folder for folder in folders if folder not in named]
-    holders = [folder for folder in named if holds_classes(folder)]
-    if not named and len(folders) > 1 and all(parts_in(folder.name) and holds_classes(folder) for folder in folders):
+    holders = [folder for folder in named if classes_in(folder)]
+    mentioned = {part for folder in folders for part in parts_in(folder.name)}
+    is_each_a_part = all(parts_in(folder.name) for folder in folders)
+    if not named and is_each_a_part and "train" in mentioned and len(mentioned) > 1:
         raise DataError(
             f"{where}: {_names(folders)} look like parts of the data, but which is which cannot be told; call them "
             "train and test (and val), or give a folder of classes alone"
@@ -79,7 +81,8 @@ def find_parts(folders: Sequence[Path], where: str, holds_classes: Callable[[Pat
     if not named or (not holders and (others or len(set(named.values())) < 2)):
         return {}
     if "train" not in named.values():
-        if len(others) > _MOST_PARTS - 1 or not all(map(holds_classes, others)):
+        shared = {name for folder in named for name in classes_in(folder)}
+        if len(others) > _MOST_PARTS - 1 or not all(shared.intersection(classes_in(folder)) for folder in others):
             return {}
         raise DataError(
             f"{where}: {_names(named)} looks like a part of the data, but no folder beside it is named for training; "

@@ -136,8 +136,15 @@ def _tell_contradictions(parts: Mapping[str, Examined], where: str) -> None:
     if torn:
         first, second = list(torn[0].items())[:2]
         _log.warning(
-            "%s: %d images are there under several labels, such as %s as %s and %s as %s",
-            *(where, len(torn), first[1], _shown(first[0]), second[1], _shown(second[0])),
+            "%s: %s there under several labels, such as %s as %s and %s as %s",
+            *(
+                where,
+                f"{len(torn)} images are" if len(torn) > 1 else "one image is",
+                first[1],
+                _shown(first[0]),
+                second[1],
+                _shown(second[0]),
+            ),
         )
 
 

@@ -109,14 +109,14 @@ class SearchJob(Job):
             generator = seeding.generator(self.config.seed, "gates/weights", step)
             draw = self.sampler.draw(self.progress(step), generator, uniform=uniform)
         gates = host_gates(draw.gates, self.device, dense=settings.execution == "dense")
-        own = self._processes.own_key
-        keyed = seeding.keyed(self.config.seed, "weights", step, *own, reach=self._reach)
-        with keyed, autocast(self.device, settings.precision):
-            batch = self.task.batch("weights", step)
-            set_learning_rate(self._weight_optimizer, rate * self.task.rate(batch))
-            loss = self.task.loss(self.supernet.child(gates), batch)
         what = f"weight step {step + 1}, {self._batch('weights', step)}"
-        return update(loss, self._weights, self._weight_optimizer, settings.weights.clip, what, self._average)
+        own = self._processes.own_key
+        with seeding.keyed(self.config.seed, "weights", step, *own, reach=self._reach):
+            with autocast(self.device, settings.precision):
+                batch = self.task.batch("weights", step)
+                set_learning_rate(self._weight_optimizer, rate * self.task.rate(batch))
+                loss = self.task.loss(self.supernet.child(gates), batch)
+            return update(loss, self._weights, self._weight_optimizer, settings.weights.clip, what, self._average)
 
     def _rate(self, step: int) -> float:
         """The weights' learning rate, for a batch whose factor is 1."""
@@ -134,9 +134,9 @@ class SearchJob(Job):
         own = self._processes.own_key
         with seeding.keyed(self.config.seed, "alpha", number, *own, reach=self._reach):
             task_loss = self._alpha_loss(gates, step)
-        loss = self.sampler.loss(task_loss, draw, progress)
-        with frozen(self._weights):  # closed operations run in backward
-            value = update_alpha(loss, self._alphas, self._alpha_optimizer, what, self._average, task_loss)
+            loss = self.sampler.loss(task_loss, draw, progress)
+            with frozen(self._weights):  # closed operations run in backward, and may draw there
+                value = update_alpha(loss, self._alphas, self._alpha_optimizer, what, self._average, task_loss)
         self.sampler.settle(Update(draw, value, before, settings.alpha.lr))
         self._alpha_steps += 1
         return value

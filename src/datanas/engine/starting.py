@@ -62,7 +62,8 @@ def start_from(network: nn.Module, weights: Mapping[str, Tensor], source: str) -
     for name in sorted(own.keys() ^ weights.keys()):
         holder = "the network" if name in own else "the file"
         raise CheckpointError(
-            f"{source}: only {holder} has {name}; both must be of one architecture, stem and number of cells"
+            f"{source}: only {holder} has {name}; both must be of one architecture, stem and number of cells, and both "
+            "pruned or not (--train.prune false, as earlier versions trained)"
         )
     for name, value in own.items():
         if value.shape != weights[name].shape:

@@ -89,15 +89,15 @@ class TrainJob(Job):
         settings = self.config.train
         epoch = step // self.steps_per_epoch
         set_drop_path(self.network, settings.drop_path * epoch / settings.epochs)
-        own = self._processes.own_key
-        keyed = seeding.keyed(self.config.seed, "train", step, *own, reach=self._reach)
-        with keyed, autocast(self.device, settings.precision):
-            batch = self.task.batch(self._part, step)
-            set_learning_rate(self._optimizer, self._rate(step) * self.task.rate(batch))
-            loss = self.task.loss(self._run, batch)
         whole, place = divmod(step, self.steps_per_epoch)
         what = f"step {step + 1}, batch {place + 1} of epoch {whole + 1}"
-        value = update(loss, self._weights, self._optimizer, settings.weights.clip, what, self._average)
+        own = self._processes.own_key
+        with seeding.keyed(self.config.seed, "train", step, *own, reach=self._reach):
+            with autocast(self.device, settings.precision):
+                batch = self.task.batch(self._part, step)
+                set_learning_rate(self._optimizer, self._rate(step) * self.task.rate(batch))
+                loss = self.task.loss(self._run, batch)
+            value = update(loss, self._weights, self._optimizer, settings.weights.clip, what, self._average)
         if self.average is not None:
             self.average.update_parameters(self.network)
         return {"loss": value}

@@ -89,6 +89,9 @@ class Clustering(ImageTask[ViewBatch]):
         has_labels = not isinstance(data, ImageData | ImageFileData) or len(data.classes) > 1
         return super().__new__(cls if has_labels else cast(type[Self], UnlabelledClustering))
 
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return self.config, self.data, self.device, self._seed
+
     def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None:
         super().__init__(config, data, device, seed)
         self._lambda, self._finished = 0.0, 0
