@@ -289,7 +289,7 @@ def test_contract_suites_run_over_what_a_file_registers(kind: str, contract_resu
     lines = [line for line in contract_results.splitlines() if suite in line and name in line]
     passed = [line for line in lines if " PASSED" in line]
     assert len(passed) > 2, contract_results
-    assert passed == lines
+    assert not [line for line in lines if " PASSED" not in line and " SKIPPED" not in line]
 
 
 def test_an_installed_package_is_found_by_its_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,7 @@ def refused(cli: Callable[..., Any], runs: Path) -> Callable[..., None]:
         assert outcome.code == code, outcome.err
         assert outcome.out == ""
         assert "Traceback" not in outcome.err
-        (line,) = outcome.err.splitlines()
+        (line,) = [line for line in outcome.err.splitlines() if not line.startswith("warning: ")]
         assert line.startswith("error: ")
         assert message in line
         assert not runs.exists()

@@ -616,7 +616,7 @@ def test_pictures_and_tables_are_written_and_the_verdict_printed(
     assert printed.err == ""
     for name in ("table.md", "table.csv", "comparison.svg", "comparison.png", "comparison.json"):
         assert (copy / name).stat().st_size > 0
-    assert read_yaml(copy / "config.yaml")["seeds"] == list(SEEDS)
+    assert list(map(int, read_yaml(copy / "config.yaml")["seeds"])) == list(SEEDS)
 
 
 PLUGIN = """

@@ -133,7 +133,7 @@ def test_networks_of_other_tasks_are_rebuilt_and_say_how_images_are_prepared(
     assert json.loads((folder / "config.json").read_text())["preprocessing"] == task.preprocessing() != {}
     x = torch.randn(2, *task.example_shape, generator=torch.Generator().manual_seed(0))
     outputs = [network(x) for network in (datanas.load_network(folder), trained.network)]
-    found, expected = ([*vars(each).values()] if not isinstance(each, torch.Tensor) else [each] for each in outputs)
+    found, expected = ([each] if isinstance(each, torch.Tensor) else [*each] for each in outputs)
     torch.testing.assert_close(found, expected)
 
 

@@ -335,6 +335,7 @@ def test_pretraining_draws_uniformly_and_leaves_alpha_alone(config: Make, monkey
         return original(self, progress, generator, uniform=uniform)
 
     monkeypatch.setattr(EGS, "draw", spy)
+    monkeypatch.setattr(SearchJob, "foresee", lambda self: [])  # which draws, too
     result = run(config(search={"pretrain_epochs": 2, "epochs": 1, "gap": {"children": 2}}))
     pretraining, searching = calls[: 2 * STEPS_PER_EPOCH], calls[2 * STEPS_PER_EPOCH :]
     assert all(is_uniform and progress == 0.0 for is_uniform, progress, _ in pretraining)

@@ -28,7 +28,7 @@ import datanas.engine.search
 import datanas.engine.train
 import datanas.report.cells
 import datanas.runs.events
-from datanas import atomic
+from datanas import atomic, seeding
 from datanas.cli import main
 from datanas.engine import run, steps
 from datanas.engine.search import SearchJob
@@ -352,7 +352,7 @@ def record_numbers(file: str) -> None:
     original_loss, original_step = Classification.loss, TrainJob.step
 
     def loss(self: Any, model: Any, batch: Any) -> Any:
-        drawn.append(float(torch.rand(())))
+        drawn.append(float(torch.rand((), generator=seeding.current())))
         return original_loss(self, model, batch)
 
     def step(self: Any, number: int) -> Any:

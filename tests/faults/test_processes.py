@@ -67,7 +67,7 @@ def test_two_with_half_a_batch_are_as_one_with_the_whole(
     first, second = alphas(tmp_path / "one-alphas", 0), alphas(tmp_path / "alphas", 0)
     assert len(first) == 21
     assert farthest(first[0], first[-1]) > 0.1
-    assert farthest(first, second) < 1e-5
+    assert farthest(first, second) < 1e-4
     ones, twos = (read_metrics(tmp_path / name) for name in ("one", "two"))
     for a, b in zip(ones, twos, strict=True):
         assert a["train/loss"] == pytest.approx(b["train/loss"], abs=1e-5)

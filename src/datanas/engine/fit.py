@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any
+
+from torch import nn
 
 from datanas import seeding
 from datanas.architecture import Architecture
@@ -46,7 +48,7 @@ def require_search(config: Config) -> None:
     shallow: Space = make(_shallow(config.space))
     with seeding.keyed(config.seed, "fit"), on_meta():
         stem = task.stem(config.task, task.inputs(task.default_classes), space.width)
-        make_head = partial(task.tied_head, config.task, num_classes=task.default_classes, stem=stem)
+        make_head = _head_maker(task, config.task, stem)
         Supernet(shallow, stem, make_head, partial=sampler.partial)
     _fitting.add(key)
 
@@ -62,8 +64,14 @@ def require_training(config: Config, architecture: Architecture) -> None:
     _require_shares(config, "train", config.train.batch_size)
     with seeding.keyed(config.seed, "fit"), architecture.naming_file(), on_meta():
         stem = task.stem(config.task, task.inputs(task.default_classes), config.train.channels)
-        make_head = partial(task.tied_head, config.task, num_classes=task.default_classes, stem=stem)
+        make_head = _head_maker(task, config.task, stem)
         network_around(architecture, config, task, stem, make_head)
+
+
+def _head_maker(
+    task: type[Task[Any]], config: ComponentConfig, stem: nn.Module
+) -> Callable[[tuple[int, ...]], nn.Module]:
+    return lambda widths: task.tied_head(config, widths, task.default_classes, stem)
 
 
 def require_single(space: Space) -> None:

@@ -106,7 +106,7 @@ class ConvBody(Body):
             behind it where that is left out.
 
     Attributes:
-        cells: the cells by their place in the stack.
+        cells: the cells; None in place of one that is left out.
         stages: for each resolution the place of its last cell, and the width of what that gives.
     """
 
@@ -114,7 +114,7 @@ class ConvBody(Body):
         self, plans: Sequence[CellPlan | None], stem: StemShape, settings: OpSettings, *, tap: bool = False
     ) -> None:
         super().__init__()
-        self.cells = nn.ModuleDict()
+        self.cells = nn.ModuleList()
         count = len(plans)
         self._kinds = cell_kinds(count)
         self._dense = dense_reductions(count, stem.dense)
@@ -128,8 +128,11 @@ class ConvBody(Body):
             if kind == "reduce":
                 settings = replace(settings, channels=settings.channels * 2)
             rectify = index not in self._taps
-            if plan is not None:
-                self.cells[str(index)] = ConvCell(
+            self.cells.add_module(
+                str(index),
+                None
+                if plan is None
+                else ConvCell(
                     plan,
                     (before, last),
                     halved,
@@ -138,7 +141,8 @@ class ConvBody(Body):
                     rectify=rectify,
                     shifts=index in self._dense,
                     shifts_first=index - 1 in self._dense,
-                )
+                ),
+            )
             widths.append(settings.channels * (1 if plan is None else len(plan.outputs)))
             before, last, halved = last, CellInput(widths[-1], rectify), kind == "reduce"
         self.out_channels = tuple(widths[index] for index in self._taps)
@@ -153,10 +157,10 @@ class ConvBody(Body):
         s0: Tensor | None
         s1: Tensor | None
         s0, s1 = stem
-        for index, kind in enumerate(self._kinds):
-            name, found = str(index), None
-            if name in self.cells:
-                found = self.cells[name](s0, s1, gates[kind] if gates is not None else None)
+        for index, (cell, kind) in enumerate(zip(self.cells, self._kinds, strict=True)):
+            found = None
+            if cell is not None:
+                found = cell(s0, s1, gates[kind] if gates is not None else None)
                 yield index, found
             s0, s1 = s1, found
 
