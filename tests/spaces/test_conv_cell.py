@@ -116,13 +116,26 @@ def test_a_pruned_network_computes_what_the_whole_one_does(seed: int, dense: int
     assert expected.abs().sum() == pytest.approx(float(found.abs().sum()), rel=1e-5)
 
 
-def test_every_second_cell_is_left_out_where_cells_read_the_one_before_the_last() -> None:
+def reading_the_one_before_the_last() -> Architecture:
     group = space().groups()["normal"]
     code = np.zeros(group.shape, np.uint8)
     for edge, (source, target) in enumerate(group.edges):
         code[edge, group.primitives.index("sep_conv_3x3")] = source == 0 and target < 6
     cell = Cell(group.primitives, group.edges, group.outputs, code, inputs=2)
-    architecture = Architecture({"normal": cell, "reduce": cell})
+    return Architecture({"normal": cell, "reduce": cell})
+
+
+@pytest.mark.parametrize(("cells", "tapped"), [(8, 5), (10, 7)])
+def test_an_auxiliary_head_reads_the_second_reduction_or_the_first_cell_behind_it(cells: int, tapped: int) -> None:
+    """Of eight cells the fifth is a reduction that stays, of ten the sixth one that is left out."""
+    architecture = reading_the_one_before_the_last()
+    body = ConvCellSpace.network_body(architecture, Stem(6), channels=2, cells=cells, auxiliary=True)
+    x = torch.randn(2, 6, 8, 8)
+    assert torch.equal(body((x, x))[0], dict(body.walk((x, x)))[tapped])
+
+
+def test_every_second_cell_is_left_out_where_cells_read_the_one_before_the_last() -> None:
+    architecture = reading_the_one_before_the_last()
     body = ConvCellSpace.network_body(architecture, Stem(6), channels=2, cells=6, auxiliary=True)
     assert [built is not None for built in body.cells] == 3 * [False, True]
     assert all(built is None or built.second is None for built in body.cells)
