@@ -70,27 +70,72 @@ class LiveStack:
     count: LiveCount
 
 
+@dataclass(frozen=True)
+class LiveEdges:
+    """The live part of a graph.
+
+    Attributes:
+        edges: for each edge whether it is live.
+        outputs: the outputs that an input reaches, in the order given.
+        reads: for each input node whether a live edge leaves it or it is an output.
+    """
+
+    edges: tuple[bool, ...]
+    outputs: tuple[int, ...]
+    reads: tuple[bool, ...]
+
+
+def live_edges(
+    edges: Sequence[tuple[int, int]],
+    is_open: Sequence[bool],
+    outputs: Sequence[int],
+    inputs: int,
+    reached: Sequence[bool] | None = None,
+) -> LiveEdges:
+    """Which open edges lie on a path from an input to an output.
+
+    Args:
+        edges: (source, target) of each; an edge leads from a lower node to a higher one.
+        is_open: for each edge whether anything runs on it.
+        outputs: the nodes that are read.
+        inputs: number of input nodes, which come first.
+        reached: for each input node whether there is anything in it; by default there is in all.
+    """
+    nodes = 1 + max(*(target for _, target in edges), *outputs)
+    has_value = [*(reached or [True] * inputs), *[False] * (nodes - inputs)]
+    rows = sorted(range(len(edges)), key=lambda row: edges[row][1])
+    for row in rows:  # sources are settled before their targets
+        source, target = edges[row]
+        has_value[target] |= is_open[row] and has_value[source]
+    live_outputs = tuple(node for node in outputs if has_value[node])
+    is_read = [node in live_outputs for node in range(nodes)]
+    live = [False] * len(edges)
+    for row in reversed(rows):
+        source, target = edges[row]
+        if is_open[row] and has_value[source] and is_read[target]:
+            live[row] = is_read[source] = True
+    return LiveEdges(tuple(live), live_outputs, tuple(is_read[:inputs]))
+
+
 def live_cell(cell: Cell, reached: Sequence[bool] | None = None) -> LiveCell:
     """The live part of a cell whose outputs are all read.
 
     Args:
         reached: for each input node whether the network's input reaches it; by default all are.
     """
-    has_value = [*(reached or [True] * cell.inputs), *[False] * (cell.nodes - cell.inputs)]
-    is_used = [any(row) for row in cell.code.tolist()]
-    rows = sorted(range(len(cell.edges)), key=lambda row: cell.edges[row][1])
-    for row in rows:  # an edge leads from a lower node to a higher one, so that sources are settled before
-        source, target = cell.edges[row]
-        has_value[target] |= is_used[row] and has_value[source]
-    outputs = tuple(node for node in cell.outputs if has_value[node])
-    is_read = [node in outputs for node in range(cell.nodes)]
-    code = np.zeros_like(cell.code)
-    for row in reversed(rows):
-        source, target = cell.edges[row]
-        if is_used[row] and has_value[source] and is_read[target]:
-            code[row] = cell.code[row]
-            is_read[source] = True
-    return LiveCell(code, outputs, tuple(is_read[: cell.inputs]))
+    is_open = [any(row) for row in cell.code.tolist()]
+    found = live_edges(cell.edges, is_open, cell.outputs, cell.inputs, reached)
+    code = cell.code * np.array(found.edges, np.uint8)[:, None]
+    return LiveCell(code, found.outputs, found.reads)
+
+
+def lets_through(cell: Cell) -> bool:
+    """Whether a path leads through the cell, from an input to an output.
+
+    A stack of cells that all do lets its input through whatever its depth: from the last cell one comes back from
+    reader to read, through cells that all have something to read, to the first cell's inputs.
+    """
+    return bool(live_cell(cell).outputs)
 
 
 def live_stack(cells: Sequence[Cell]) -> LiveStack:

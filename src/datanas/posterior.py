@@ -20,9 +20,10 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
 from datanas.egs import check_samples, full_precision
@@ -152,7 +153,12 @@ def most_probable(
 
 @torch.no_grad()
 def top(
-    probs: Float[Tensor, " ops"], samples: int, n: int, *, null: int | None = None
+    probs: Float[Tensor, " ops"],
+    samples: int,
+    n: int,
+    *,
+    null: int | None = None,
+    any_of: Bool[Tensor, " ops"] | None = None,
 ) -> tuple[Float[Tensor, "n ops"], Float[Tensor, " n"]]:
     """The n likeliest codes of one vector, exactly and in order (from DATA, TPAMI 2020, Eq. 15).
 
@@ -166,6 +172,7 @@ def top(
         samples: the number of draws M.
         n: how many codes.
         null: index of the operation that stands for "none", see the head of this module.
+        any_of: shape (K,); only codes that hold at least one of these operations.
 
     Returns:
         codes, shape (n, K), 0 or 1, and their log-probabilities, shape (n,), falling, without gradient (`log_prob` has
@@ -173,41 +180,48 @@ def top(
 
     Raises:
         ValueError: `samples` or `n` is not an integer of at least 1, `probs` is not of shape (K,) or is negative
-            somewhere, not finite, or all 0, or `null` is out of range.
+            somewhere, not finite, or all 0, `any_of` is of another shape, or `null` is out of range.
     """
     _check(probs, samples, null)
     _check_count(n)
     if probs.ndim != 1:
         raise ValueError(f"probs must have shape (K,), got {tuple(probs.shape)}")
+    if any_of is not None and any_of.shape != probs.shape:
+        raise ValueError(f"any_of must have the shape {tuple(probs.shape)} of probs, got {tuple(any_of.shape)}")
     order, log_probs, log_null = _arrange(probs, null)
     index = order.tolist()
-    waiting: list[tuple[float, int, list[int], tuple[int, ...], float]] = []
-    seen: set[tuple[int, ...]] = set()
+    regions = _regions(index, None if any_of is None else any_of.tolist())
+    waiting: list[tuple[float, int, list[int], int, tuple[int, ...], float]] = []
+    seen: set[tuple[int, tuple[int, ...]]] = set()
 
-    def add(sets: Sequence[tuple[int, ...]]) -> None:
-        """Queue sets of one size, each the ranks of its members in falling order of p."""
+    def add(sets: Sequence[tuple[int, tuple[int, ...]]]) -> None:
+        """Queue sets of one size, each the number of its region and the places in `free` of its members."""
+        if not sets:
+            return
         seen.update(sets)
-        members = log_probs[order.new_tensor(sets)]
+        ranks = [regions[number].members(places) for number, places in sets]
+        members = log_probs[order.new_tensor(ranks)]
         values = _prefix_log_probs(members, None if log_null is None else log_null.expand(len(sets)), samples)[:, -1]
-        for ranks, value, rounded in zip(sets, values.tolist(), _round_to_ties(values).tolist(), strict=True):
+        rounded = _round_to_ties(values).tolist()
+        for each, (number, places), value, tie in zip(ranks, sets, values.tolist(), rounded, strict=True):
             if value > -math.inf:
-                heapq.heappush(waiting, (-rounded, len(ranks), sorted(index[r] for r in ranks), ranks, value))
+                heapq.heappush(waiting, (-tie, len(each), sorted(index[r] for r in each), number, places, value))
 
     for size in range(min(samples, len(index)) + 1):
-        add([tuple(range(size))])
+        counts = [(number, size - len(region.held), len(region.free)) for number, region in enumerate(regions)]
+        add([(number, tuple(range(count))) for number, count, most in counts if 0 <= count <= most])
     found: list[list[int]] = []
     values: list[float] = []
     while waiting and len(found) < n:
-        _, _, indices, ranks, value = heapq.heappop(waiting)
+        _, _, indices, number, places, value = heapq.heappop(waiting)
         found.append(indices)
         values.append(value)
         steps = (
-            (*ranks[:i], rank + 1, *ranks[i + 1 :])
-            for i, rank in enumerate(ranks)
-            if rank + 1 < len(index) and rank + 1 not in ranks
+            (number, (*places[:i], place + 1, *places[i + 1 :]))
+            for i, place in enumerate(places)
+            if place + 1 < len(regions[number].free) and place + 1 not in places
         )
-        if fresh := [step for step in steps if step not in seen]:
-            add(fresh)
+        add([step for step in steps if step not in seen])
 
     codes = log_probs.new_zeros(len(found), probs.shape[0])
     for row, indices in zip(codes, found, strict=True):
@@ -215,6 +229,29 @@ def top(
     # Ties differ by rounding errors, in an order that says nothing.
     log_probs_found = log_probs.new_tensor(values).cummin(0).values
     return codes.to(probs), full_precision(log_probs_found.to(probs))
+
+
+@dataclass(frozen=True)
+class _Region:
+    """The sets of ranks that hold all of `held` and any of `free`, both in rising order."""
+
+    held: tuple[int, ...]
+    free: tuple[int, ...]
+
+    def members(self, places: Sequence[int]) -> list[int]:
+        return sorted((*self.held, *(self.free[place] for place in places)))
+
+
+def _regions(index: Sequence[int], wanted: Sequence[bool] | None) -> list[_Region]:
+    """All sets of ranks, or those that hold a wanted operation: a region for the likeliest one that they hold."""
+    ranks = range(len(index))
+    if wanted is None:
+        return [_Region((), tuple(ranks))]
+    return [
+        _Region((first,), tuple(rank for rank in ranks if rank > first or not wanted[index[rank]]))
+        for first in ranks
+        if wanted[index[first]]
+    ]
 
 
 def sample(

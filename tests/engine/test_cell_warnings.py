@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from datanas.architecture import Architecture, Cell
-from datanas.engine.cell_warnings import inspect
+from datanas.engine.cell_warnings import collapse, inspect, is_collapsed
 from datanas.published import architecture
 from datanas.spaces import spaces
 
@@ -38,19 +38,44 @@ def test_a_published_cell_gives_no_warning() -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (("", "", "", "", ""), "normal: collapsed, every edge is none"),
-        (("m", "", "", "s", "s"), "normal: collapsed, none of its 3 operations has parameters"),
-        (("s", "s", "c", "", "s"), "normal: collapsing, 3 of its 4 operations are identities"),
         (("", "", "c", "c", ""), "normal: no input for node 2"),
         (("c", "sc", "", "", ""), "normal: no input for node 3"),
     ],
 )
-def test_a_poor_cell_is_named_with_its_fault(rows: tuple[str, ...], message: str) -> None:
+def test_a_node_without_input_is_named(rows: tuple[str, ...], message: str) -> None:
     assert message in inspect(cell(*rows), SPACE, DECIDED)
+
+
+@pytest.mark.parametrize(
+    ("rows", "fault"),
+    [
+        (("", "", "", "", ""), "nothing leads from its inputs to its output"),
+        (("", "", "", "", "c"), "nothing leads from its inputs to its output"),
+        (("m", "", "", "s", "s"), "none of its 3 operations has parameters"),
+        (("m", "", "", "", "s"), "none of its 2 operations has parameters"),
+        (("s", "s", "c", "", "s"), "3 of its 4 operations are identities"),
+    ],
+)
+def test_a_collapsed_cell_is_named_with_its_fault_and_what_helps(rows: tuple[str, ...], fault: str) -> None:
+    assert collapse(cell(*rows), SPACE, "Try more data.") == f"collapsed: normal: {fault}. Try more data."
+    assert is_collapsed(cell(*rows), SPACE)
+
+
+def test_a_dead_operation_does_not_save_a_cell_from_having_collapsed() -> None:
+    edges = ((0, 1), (0, 2), (1, 2))
+    code = np.zeros((3, len(OPS)), np.uint8)
+    code[0, 3] = code[1, 2] = 1  # a convolution that nothing reads, and an identity
+    found = Architecture({"normal": Cell(OPS, edges, (2,), code, inputs=1)})
+    assert collapse(found, SPACE) == "collapsed: normal: none of its 1 operations has parameters."
+
+
+def test_a_collapse_is_not_among_what_is_told_on_the_way() -> None:
+    assert not any("collaps" in line for line in inspect(cell("m", "", "", "s", "s"), SPACE, DECIDED))
 
 
 def test_half_of_the_operations_may_be_identities() -> None:
     assert inspect(cell("s", "c", "s", "", "c"), SPACE, DECIDED) == []
+    assert collapse(cell("s", "c", "s", "", "c"), SPACE) is None
 
 
 @pytest.mark.parametrize(("flatness", "warned"), [(0.979, False), (0.98, True), (1.0, True)])
@@ -64,7 +89,7 @@ def test_every_group_is_looked_at() -> None:
     good, bad = cell("c", "s", "c", "", "c").cells["normal"], cell("", "", "", "", "").cells["normal"]
     lines = inspect(Architecture({"normal": good, "reduce": bad}), SPACE, DECIDED | {"reduce": 1.0})
     assert {line.split(":")[0] for line in lines} == {"reduce"}
-    assert len(lines) == 3
+    assert len(lines) == 2
 
 
 def test_operations_that_lead_nowhere_are_counted() -> None:

@@ -45,7 +45,7 @@ def make(groups: dict[str, ChoiceGroup], scope: Scope, seed: int) -> tuple[dict[
 
 
 def derive(layouts: dict[str, Vectors], probs: dict[str, Tensor], samples: int, n: int, scope: Scope) -> Derivation:
-    return derive_likeliest(probs, layouts, samples, n, space="conv_cell", scope=scope, aggregate="sum")
+    return derive_likeliest(probs, layouts, samples, n, space="conv_cell", scope=scope, aggregate="sum", raw=True)
 
 
 def sets_of(probs: Tensor, samples: int) -> dict[frozenset[int], float]:

@@ -30,6 +30,9 @@ def run(
         bool | None, Parameter(help="Whether `none` competes in the rules top_operations and two_inputs.")
     ] = None,
     candidates: Annotated[int | None, Parameter(help="How many to compare, for the rule best_sample.")] = None,
+    raw: Annotated[
+        Flag, Parameter(help="The unconditional mode of the paper, whether or not its input reaches its output.")
+    ] = False,
     epoch: Annotated[int | None, Parameter(help="Take what this epoch would have kept instead of the last.")] = None,
     checkpoint: Annotated[
         Literal["last", "best"], Parameter(help="Which: best is after the epoch whose child scored best.")
@@ -54,7 +57,9 @@ def run(
         raise ConfigError(f"--top: must be at least 1, got {top}")
     others: tuple[tuple[Architecture, float], ...] = ()
     measure = None
-    otherwise = checkpoint != "last" or any(x is not None for x in (samples, rule, operations, none, candidates))
+    otherwise = checkpoint != "last" or any(
+        x is not None for x in (samples, rule, operations, none, candidates, raw or None)
+    )
     if epoch is not None:
         if top > 1 or otherwise:
             raise ConfigError("--epoch: the other options need the probabilities of a checkpoint")
@@ -69,6 +74,7 @@ def run(
             operations=operations,
             none=none,
             candidates=candidates,
+            raw=raw or None,
         )
         kept = replace(derivation.architecture, source=_source(path))
         others, measure = derivation.ranking[1:], derivation.measure

@@ -1,4 +1,4 @@
-"""What is wrong with a cell that a search would keep, said while there is time to stop."""
+"""What is wrong with a cell that a search would keep: what can still be mended while it runs, and what came of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from datanas.architecture import Architecture, Cell
+from datanas.liveness import live_cell
 from datanas.spaces.base import Space
 
 FLAT = 0.98
@@ -16,7 +17,7 @@ IDENTITY_SHARE = 2 / 3
 def inspect(
     architecture: Architecture, space: Space, flatness: Mapping[str, float], cells: int | None = None
 ) -> list[str]:
-    """One line for each fault: a collapsed cell, a flat P, a node without input, operations that lead nowhere.
+    """One line for each fault that there is still time to mend: a flat P, a node without input, dead operations.
 
     Args:
         architecture: the one that would be kept.
@@ -26,7 +27,6 @@ def inspect(
     """
     lines = []
     for name, cell in architecture.cells.items():
-        lines += _collapse(name, cell, space)
         if flatness.get(name, 0.0) >= FLAT:
             lines.append(
                 f"{name}: P is still flat (normalised entropy {flatness[name]:.3f}); the number of samples decides how "
@@ -41,23 +41,36 @@ def inspect(
     return lines
 
 
+def collapse(architecture: Architecture, space: Space, remedy: str = "") -> str | None:
+    """In one line, how an architecture has collapsed and what helps; None where it has not.
+
+    A cell has collapsed that is empty, has no operation with parameters, or is mostly identities. What of a cell is
+    dead does not count.
+
+    Args:
+        remedy: what helps against it.
+    """
+    faults = [fault for name, cell in architecture.cells.items() if (fault := _collapse(name, cell, space))]
+    return f"collapsed: {'; '.join(faults)}. {remedy}".rstrip() if faults else None
+
+
 def is_collapsed(architecture: Architecture, space: Space) -> bool:
-    """Whether a cell is empty, has no operation with parameters, or is mostly identities."""
-    return any(_collapse(name, cell, space) for name, cell in architecture.cells.items())
+    """Whether a cell is empty, has no operation with parameters, or is mostly identities; the dead part left out."""
+    return collapse(architecture, space) is not None
 
 
-def _collapse(name: str, cell: Cell, space: Space) -> list[str]:
-    counts = dict(zip(cell.primitives, cell.code.sum(axis=0).tolist(), strict=True))
+def _collapse(name: str, cell: Cell, space: Space) -> str | None:
+    counts = dict(zip(cell.primitives, live_cell(cell).code.sum(axis=0).tolist(), strict=True))
     total = sum(counts.values())
     if total == 0:
-        return [f"{name}: collapsed, every edge is none"]
+        return f"{name}: nothing leads from its inputs to its output"
     skips = sum(counts.get(primitive, 0) for primitive in space.identities(name))
     free = sum(counts.get(primitive, 0) for primitive in space.parameter_free(name))
     if free == total:
-        return [f"{name}: collapsed, none of its {total} operations has parameters"]
+        return f"{name}: none of its {total} operations has parameters"
     if skips > IDENTITY_SHARE * total:
-        return [f"{name}: collapsing, {skips} of its {total} operations are identities"]
-    return []
+        return f"{name}: {skips} of its {total} operations are identities"
+    return None
 
 
 def _row_sum(cell: Cell, node: int) -> int:

@@ -141,6 +141,7 @@ def derive(
     operations: int | None = None,
     none: bool | None = None,
     candidates: int | None = None,
+    raw: bool | None = None,
 ) -> Derivation:
     """The architectures of a search run that a rule would keep, from a checkpoint.
 
@@ -151,7 +152,7 @@ def derive(
         n: how many, where the rule ranks them.
         samples: M, where it should differ from the search's.
         checkpoint: the last, or that after the epoch whose child scored best on the alpha part.
-        rule, operations, none, candidates: as in `sampler.derivation`, where they should differ from the search's.
+        rule, operations, none, candidates, raw: as in `sampler.derivation`, where they should differ from the search's.
 
     Raises:
         CheckpointError: no usable checkpoint there.
@@ -164,6 +165,7 @@ def derive(
         "derivation.operations": operations,
         "derivation.none": none,
         "derivation.candidates": candidates,
+        "derivation.raw": raw,
     }
     changes = [(f"sampler.{name}", value) for name, value in given.items() if value is not None]
     if changes:

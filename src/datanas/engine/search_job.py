@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -16,7 +17,7 @@ from datanas.architecture import Architecture
 from datanas.data.batches import parse_ratio
 from datanas.distributed import ALONE, Processes
 from datanas.engine.alpha_reach import flat_warning
-from datanas.engine.cell_warnings import inspect, is_collapsed
+from datanas.engine.cell_warnings import collapse, inspect, is_collapsed
 from datanas.engine.config import Config
 from datanas.engine.gap import Gap, measure_gap
 from datanas.engine.hypergradient import unrolled_loss
@@ -26,12 +27,23 @@ from datanas.engine.selection import rank
 from datanas.engine.setup import build_sampler, build_space
 from datanas.engine.steps import Averaging, autocast, frozen, update, update_alpha
 from datanas.hardware import place
+from datanas.liveness import live_cell
 from datanas.ops.gates import Gates, host_gates
 from datanas.ops.norm import synchronise
 from datanas.samplers.base import Derivation, Draw, Sampler, Update
 from datanas.spaces.base import Costs
 from datanas.supernet import Supernet
 from datanas.tasks.base import Part, Task
+
+MODES_FILE = "modes.json"
+"""Where, inside its folder, a search keeps the architectures that it would have kept on the way."""
+MODE_SHARES = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+"""Shares of the search after which that is noted."""
+_ROUNDING = 1e-9
+_REMEDY = (
+    "What helps: all the data in few epochs instead of few data many times (--search.epochs, --search.examples), or a "
+    "choice among trained candidates: datanas race"
+)
 
 
 class SearchJob(Job):
@@ -76,6 +88,7 @@ class SearchJob(Job):
         self.epochs = settings.pretrain_epochs + settings.epochs
         self.derivation: Derivation | None = None
         self.warnings: list[str] = []
+        self._modes: list[dict[str, Any]] = []
         self.gap: Gap | None = None
 
     def progress(self, step: int) -> float:
@@ -100,7 +113,18 @@ class SearchJob(Job):
         if count := self.alpha_steps(step):
             figures["alpha loss"] = sum(self._alpha_step(step) for _ in range(count)) / count
         figures["loss"] = self._weight_step(step, uniform=self._pretrains(step))
+        self._note_mode(step + 1)
         return figures
+
+    def _note_mode(self, done: int) -> None:
+        """Keep what would be derived now, where another share of the search has been reached."""
+        reached = self.progress(done)
+        left = MODE_SHARES[len(self._modes) :]
+        passed = sum(share <= reached + _ROUNDING for share in left)
+        if passed and self.sampler.learns:
+            mode = self.sampler.derive().architecture
+            entry = {"share": reached, "architecture": json.loads(mode.to_json())}
+            self._modes += [entry] * passed
 
     def _weight_step(self, step: int, *, uniform: bool) -> float:
         settings = self.config.search
@@ -215,12 +239,14 @@ class SearchJob(Job):
             figures[f"expected/{name}"] = cost
         document = architecture_with_source(kept, self.config, self.task, searched)
         decides = self.sampler.learns and self.sampler.differentiable
-        self.warnings = inspect(kept, self._space, flatness if decides else {}, self.config.train.cells)
+        warnings = inspect(kept, self._space, flatness if decides else {}, self.config.train.cells)
+        fallen = collapse(kept, self._space, _REMEDY) if is_last else None
+        self.warnings = warnings if fallen is None else [*warnings, fallen]
         return EpochReport(
             figures,
             "  ".join(filter(None, lines)),
-            {genotype_file(searched): document.to_json()},
-            self.warnings,
+            {genotype_file(searched): document.to_json(), Path(MODES_FILE): json.dumps({"entries": self._modes})},
+            warnings,
             reached,
         )
 
@@ -238,12 +264,13 @@ class SearchJob(Job):
     def kept_costs(self, architecture: Architecture) -> dict[str, float]:
         """Parameters and multiply-adds of the operations that an architecture opens in the supernet, and their number.
 
-        What every child has, such as the stem, is left out.
+        What every child has, such as the stem, is left out, and so is what no path through its cell leads through.
         """
+        live = {name: live_cell(cell).code for name, cell in architecture.cells.items()}
         return {
-            "parameters": float(sum((architecture.code[g] * c.parameters).sum() for g, c in self._costs.items())),
-            "macs": float(sum((architecture.code[g] * c.macs).sum() for g, c in self._costs.items())),
-            "operations": float(sum(int(code.sum()) for code in architecture.code.values())),
+            "parameters": float(sum((live[name] * cost.parameters).sum() for name, cost in self._costs.items())),
+            "macs": float(sum((live[name] * cost.macs).sum() for name, cost in self._costs.items())),
+            "operations": float(sum(int(code.sum()) for code in live.values())),
         }
 
     def has_collapsed(self, architecture: Architecture) -> bool:
@@ -269,6 +296,7 @@ class SearchJob(Job):
             "weight_optimizer": self._weight_optimizer.state_dict(),
             "alpha_optimizer": self._alpha_optimizer.state_dict(),
             "alpha_steps": self._alpha_steps,
+            "modes": list(self._modes),
             "task": self.task.state_dict(),
         }
 
@@ -278,6 +306,7 @@ class SearchJob(Job):
         self._weight_optimizer.load_state_dict(state["weight_optimizer"])
         self._alpha_optimizer.load_state_dict(state["alpha_optimizer"])
         self._alpha_steps = int(state["alpha_steps"])
+        self._modes = list(state.get("modes", []))  # runs of earlier versions have none
         self.task.load_state_dict(state["task"])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -35,6 +35,16 @@ class Gates:
     def of(cls, values: Tensor, device: torch.device | str = "cpu", *, dense: bool = False) -> Gates:
         """Gates from factors that lie on the host."""
         return cls(values.to(device, non_blocking=True), _table(values), dense)
+
+    @property
+    def learns(self) -> bool:
+        """Whether a forward pass now is to give a gradient of the gates."""
+        return self.values.requires_grad and torch.is_grad_enabled()
+
+    def closed_where(self, closed: Sequence[bool]) -> Gates:
+        """The same gates with nothing to run on some edges. `values` stay; without gradient nothing reads them."""
+        rows = zip(self.host, closed, strict=True)
+        return replace(self, host=tuple((0.0,) * len(row) if is_closed else row for row, is_closed in rows))
 
     def asking(self, kind: ClosedGradient, share: float, generator: torch.Generator) -> Gates:
         """The same gates, of which only some closed ones get a gradient.

@@ -44,7 +44,7 @@ class MixedNode(nn.Module):
 
     Args:
         candidates: the node's operations by name; names become keys of the state dictionary.
-        blank: what the node is when nothing enters it, as a function of the first state.
+        blank: what the node is when nothing enters it, as a function of the first input that there is.
     """
 
     def __init__(self, candidates: Mapping[str, Candidate], blank: nn.Module) -> None:
@@ -65,14 +65,14 @@ class MixedNode(nn.Module):
             gates: what runs; None in a rebuilt network, which runs everything.
             shared: one mapping for all the nodes of a cell in one forward pass.
         """
-        learns = gates is not None and gates.values.requires_grad and torch.is_grad_enabled()
+        learns = gates is not None and gates.learns
         if not own_kernels():
             return self._plain(states, gates, everything=learns)
         opened = [
             Opened(each.place, factor, self._output(each, states[each.source]))
             for each, factor in self._chosen(gates, everything=gates is not None and gates.dense)
         ]
-        blank = None if opened else self._nothing(states[0])
+        blank = None if opened else self._nothing(states)
         if gates is None or not learns:
             return node_sum(opened, blank)
         closed = self._closed(states, gates, {part.place for part in opened}, Shared() if shared is None else shared)
@@ -92,7 +92,8 @@ class MixedNode(nn.Module):
     def _drops(self, module: nn.Module) -> bool:
         return self.drops and self.training and not isinstance(module, nn.Identity)
 
-    def _nothing(self, x: Tensor) -> Tensor:
+    def _nothing(self, states: Sequence[Tensor | None]) -> Tensor:
+        x = next(state for state in states if state is not None)
         blank: Tensor = self._blank(x)
         return blank.contiguous(memory_format=layout_of(x))
 
@@ -124,7 +125,7 @@ class MixedNode(nn.Module):
                 output = _dropped(output, self._kept)
             weighted = output * (gates.values[each.edge, each.op] if gates is not None and everything else factor)
             total = weighted if total is None else total + weighted
-        return self._nothing(states[0]) if total is None else total
+        return self._nothing(states) if total is None else total
 
 
 def set_drop_path(module: nn.Module, probability: float) -> None:

@@ -93,7 +93,7 @@ class RecurrentSteps(nn.Module):
         """
         time, batch, width = inputs.shape
         projected = (inputs.reshape(time * batch, width) @ self.input).view(time, batch, -1)
-        learns = gates is not None and gates.values.requires_grad and torch.is_grad_enabled()
+        learns = gates is not None and gates.learns
         kernel = own_kernels() and is_bare(self.norms)
         if not kernel and gates is not None and learns:
             # Every gate has its exact gradient here, whatever is asked.

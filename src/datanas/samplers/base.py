@@ -26,6 +26,7 @@ from datanas.samplers.derivation import (
     two_inputs,
 )
 from datanas.samplers.derivation import Derivation as Derivation
+from datanas.samplers.live import is_live
 from datanas.samplers.vectors import Merge as Merge
 from datanas.samplers.vectors import Scope as Scope
 from datanas.samplers.vectors import Vectors as Vectors
@@ -244,6 +245,7 @@ class Sampler(nn.Module, ABC):
                 space=self.space,
                 scope=self.scope,
                 aggregate=self.normalise,
+                raw=settings.raw,
             )
             return found if self.independent else found.ranked_by("log of the product of the shares")
         strengths = self.strengths()
@@ -292,13 +294,13 @@ class Sampler(nn.Module, ABC):
         return total
 
     def candidates(self, n: int, generator: torch.Generator) -> list[Architecture]:
-        """Up to `n` different architectures, drawn from P, for the rule `best_sample`."""
+        """Up to `n` different architectures, drawn from P, for the rule `best_sample`; live if there are any."""
         samples = 1 if self.holds_one else self.samples
         drawn = {
             name: posterior.sample(self.vector_probs(name), samples, n, generator=generator) for name in self.vectors
         }
-        found = (
-            self.assemble({name: layout.to_edges(drawn[name][index]) for name, layout in self.vectors.items()})
-            for index in range(n)
-        )
-        return list(dict.fromkeys(found))
+        tables = [
+            {name: layout.to_edges(drawn[name][index]) for name, layout in self.vectors.items()} for index in range(n)
+        ]
+        live = tables if self.derivation.raw else [each for each in tables if is_live(each, self.vectors)] or tables
+        return list(dict.fromkeys(self.assemble(each) for each in live))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
@@ -17,6 +18,7 @@ from torch import Tensor
 from datanas import posterior
 from datanas.architecture import Architecture, Cell
 from datanas.config import Section
+from datanas.samplers.live import Code, best_paths, is_live, likeliest_single, live_log_share, live_paths
 from datanas.samplers.vectors import Scope, Vectors
 from datanas.spaces.base import ChoiceGroup
 
@@ -24,6 +26,7 @@ LOG_P = "log P"
 """The measure of a ranking by probability: the logarithm of the kept network's probability under P, at most 0."""
 
 Ranked = list[tuple[float, tuple[int, ...]]]
+GroupPath = tuple[float, tuple[Code, ...]]
 Rule = Literal["likeliest", "top_operations", "two_inputs", "best_sample"]
 
 
@@ -64,6 +67,10 @@ class DerivationConfig(Section):
         "it always competes where an edge holds one operation",
     )
     candidates: int = Field(100, ge=1, description="architectures that `best_sample` compares")
+    raw: bool = Field(
+        False,
+        description="let `likeliest` and `best_sample` keep an architecture whose input does not reach its output",
+    )
 
 
 def derive_likeliest(
@@ -75,53 +82,77 @@ def derive_likeliest(
     space: str,
     scope: Scope,
     aggregate: str,
+    raw: bool = False,
 ) -> Derivation:
-    """The `n` likeliest architectures of independent probability vectors, each drawn from `samples` times.
+    """The `n` likeliest live architectures of independent probability vectors, each drawn from `samples` times.
 
-    The probability is that of the network: whether `none` was drawn beside other operations cannot be seen in it, so
-    both cases count. Where an edge holds exactly one operation, only codes of one count, each with the probability
-    that nothing else was drawn. The margin is the difference of log-probability to the next architecture; infinite
-    where there is none.
+    An architecture is live where its network's input reaches its output, whatever the depth of the network; the
+    probability is that of the network, given that it is live. Whether `none` was drawn beside other operations cannot
+    be seen in a network, so both cases count. Where an edge holds exactly one operation, only codes of one count, each
+    with the probability that nothing else was drawn. The margin is the difference of log-probability to the next
+    architecture; infinite where there is none. The kept architecture notes the logarithm of the probability of being
+    live as `log_live`; `log_prob` and it add up to the unconditional log-probability.
+
+    Args:
+        raw: of all architectures, dead ones too, with unconditional probabilities: the mode of the paper. Without it
+            that is also what comes out where no live architecture has a positive probability.
     """
     wanted = max(n, 2)
-    choices: list[Tensor] = []
-    ranked: Ranked = [(0.0, ())]
-    for name, layout in vectors.items():
-        for row in range(layout.shape[0]):
-            entries = layout.mask[row]
-            found = probs[name][row, entries].double()
-            if layout.group.single:
-                codes, log_probs = _single(found, samples, wanted)
-            else:
-                codes, log_probs = posterior.top(found, samples, wanted, null=layout.null)
-            full = torch.zeros(len(codes), layout.shape[1])
-            full[:, entries] = codes.to(full.dtype)
-            choices.append(full)
-            ranked = _best_pairs(ranked, log_probs.tolist(), wanted)
+    ranked = _ranked(probs, vectors, samples, wanted)
+    tables = [_tables(path, vectors) for _, path in ranked]
+    log_live = 0.0
+    if not raw:
+        log_live = sum(live_log_share(probs[name], layout, samples) for name, layout in vectors.items())
+        if log_live == -math.inf:
+            raw = True
+        elif not all(is_live(table, vectors) for table in tables):
+            ranked = _ranked_live(probs, vectors, samples, wanted)
+            tables = [_tables(path, vectors) for _, path in ranked]
+    log_probs = [min(log_prob - (0.0 if raw else log_live), 0.0) for log_prob, _ in ranked]  # rounding exceeds 0
+    groups = {name: layout.group for name, layout in vectors.items()}
+    found = [assemble(codes, groups, space=space, scope=scope, aggregate=aggregate) for codes in tables[:n]]
     margin = ranked[0][0] - ranked[1][0] if len(ranked) > 1 else float("inf")
-    found_architectures = []
-    for log_prob, ranks in ranked[:n]:
-        rows = [choices[i][rank] for i, rank in enumerate(ranks)]
-        codes_by_group = {}
-        for name, layout in vectors.items():
-            count = layout.shape[0]
-            codes_by_group[name] = layout.to_edges(torch.stack(rows[:count]))
-            rows = rows[count:]
-        groups = {name: layout.group for name, layout in vectors.items()}
-        built = assemble(codes_by_group, groups, space=space, scope=scope, aggregate=aggregate)
-        found_architectures.append((built, min(log_prob, 0.0)))  # rounding alone takes a certain one above 0
-    best, log_prob = found_architectures[0]
-    kept = replace(best, posterior={"log_prob": log_prob, "margin": margin, "samples": samples})
-    return Derivation(kept, ((kept, log_prob), *found_architectures[1:]), LOG_P)
+    notes: dict[str, float | int] = {"log_prob": log_probs[0], "margin": margin, "samples": samples}
+    kept = replace(found[0], posterior=notes if raw else {**notes, "log_live": log_live})
+    return Derivation(kept, tuple(zip((kept, *found[1:]), log_probs, strict=False)), LOG_P)
 
 
-def _single(probs: Float[Tensor, " entries"], samples: int, n: int) -> tuple[Tensor, Tensor]:
-    """The `n` likeliest codes of one operation, and their log-probabilities: p_k^M."""
-    order = probs.argsort(descending=True, stable=True)
-    order = order[probs[order] > 0][:n]
-    codes = torch.zeros(len(order), len(probs))
-    codes[torch.arange(len(order)), order] = 1.0
-    return codes, samples * probs[order].log()
+def _ranked(probs: Mapping[str, Tensor], vectors: Mapping[str, Vectors], samples: int, n: int) -> list[GroupPath]:
+    """The `n` likeliest codes of all vectors of all groups, live or not."""
+    ranked: Ranked = [(0.0, ())]
+    choices: list[list[Code]] = []
+    for name, layout in vectors.items():
+        for row in layout.rows:
+            entries = layout.mask[row]
+            given, places = probs[name][row, entries].double(), entries.nonzero().squeeze(1)
+            if layout.group.single:
+                codes, log_probs = likeliest_single(given, samples, n)
+            else:
+                codes, log_probs = posterior.top(given, samples, n, null=layout.null)
+            choices.append([tuple(places[code > 0].tolist()) for code in codes])
+            ranked = _best_pairs(ranked, log_probs.tolist(), n)
+    return [(log_prob, tuple(choices[i][rank] for i, rank in enumerate(ranks))) for log_prob, ranks in ranked]
+
+
+def _ranked_live(probs: Mapping[str, Tensor], vectors: Mapping[str, Vectors], samples: int, n: int) -> list[GroupPath]:
+    """The `n` likeliest codes of all vectors of all groups whose every group is live."""
+    ranked: list[GroupPath] = [(0.0, ())]
+    for name, layout in vectors.items():
+        found = live_paths(probs[name], layout, samples, n)
+        pairs = ((first + second, (*begun, *codes)) for (first, begun), (second, codes) in product(ranked, found))
+        ranked = best_paths(pairs, n)
+    return ranked
+
+
+def _tables(codes: Sequence[Code], vectors: Mapping[str, Vectors]) -> dict[str, Tensor]:
+    """The codes of the vectors of all groups as a table for each group."""
+    left, tables = list(codes), {}
+    for name, layout in vectors.items():
+        rows = torch.zeros(layout.shape)
+        for row in layout.rows:
+            rows[row, list(left.pop(0))] = 1.0
+        tables[name] = layout.to_edges(rows)
+    return tables
 
 
 def _best_pairs(ranked: Ranked, log_probs: list[float], n: int) -> Ranked:

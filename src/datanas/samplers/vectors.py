@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from datanas.spaces.base import ChoiceGroup
@@ -30,6 +31,8 @@ class Vectors:
         shape: (vectors, entries).
         null: the entry of `none`, where the group offers it; the same in every vector.
         mask: bool (vectors, entries), False at padding.
+        members: the edges of each vector.
+        by_target: the vectors into each node, in the order of the nodes; `rows` are all of them in that order.
     """
 
     def __init__(self, group: ChoiceGroup, scope: Scope, merge: Merge = "mean") -> None:
@@ -57,6 +60,11 @@ class Vectors:
         self._has_merged = merged
         self.shape = (len(members), length)
         self.members = tuple(tuple(part) for part in members)
+        into: dict[int, list[int]] = {}
+        for row, part in enumerate(members):
+            into.setdefault(group.edges[part[0]][1], []).append(row)
+        self.by_target = tuple(tuple(into[target]) for target in sorted(into))
+        self.rows = tuple(row for rows in self.by_target for row in rows)
 
     def log_probs(self, logits: Float[Tensor, "edges ops"]) -> Float[Tensor, "vectors entries"]:
         """Softmax over each vector, in log space; -inf at padding."""
@@ -68,6 +76,21 @@ class Vectors:
                 null = null - torch.tensor([[len(part)] for part in self.members], dtype=logits.dtype).log()
             vectors = torch.cat([null, vectors[:, 1:]], dim=1)
         return vectors.log_softmax(dim=1)
+
+    def target(self, row: int) -> int:
+        """The node that the edges of a vector lead to."""
+        return self.group.edges[self.members[row][0]][1]
+
+    def sources(self, row: int) -> frozenset[int]:
+        """The nodes that the edges of a vector leave."""
+        return frozenset(self.group.edges[edge][0] for edge in self.members[row])
+
+    def leaving(self, row: int, nodes: Collection[int]) -> Bool[Tensor, " entries"]:
+        """Which entries of a vector are operations, `none` aside, on edges that leave one of these nodes."""
+        edges, ops = self.group.shape
+        leaves = torch.tensor([*(source in nodes for source, _ in self.group.edges), False])
+        is_operation = self._entry[row] % ops != (self.group.null if self.group.null is not None else -1)
+        return leaves[self._entry[row].div(ops, rounding_mode="floor").clamp_max(edges)] & is_operation
 
     def to_edges(self, vectors: Float[Tensor, "vectors entries"]) -> Float[Tensor, "edges ops"]:
         """Each operation's entry; 0 for a `none` that was merged."""

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from datanas.architecture import Architecture
 from datanas.config import ComponentConfig
 from datanas.errors import ConfigError
-from datanas.liveness import LiveCount
+from datanas.liveness import LiveCount, live_edges
 from datanas.ops import NONE
 
 
@@ -60,6 +61,22 @@ class ChoiceGroup:
         """The edges into each node, in the order of the nodes."""
         targets = dict.fromkeys(target for _, target in self.edges)
         return tuple(tuple(i for i, (_, t) in enumerate(self.edges) if t == target) for target in targets)
+
+    def is_open(self, table: Tensor) -> list[bool]:
+        """For each edge whether a table, shape (edges, ops), runs anything on it; `none` is nothing."""
+        opened = table.detach() != 0
+        if self.null is not None:
+            opened = opened & (torch.arange(table.shape[1], device=table.device) != self.null)
+        return [bool(row) for row in opened.any(dim=1).tolist()]
+
+    def lets_through(self, table: Tensor) -> bool:
+        """Whether what a table, shape (edges, ops), runs leads from an input to an output."""
+        return bool(live_edges(self.edges, self.is_open(table), self.outputs, self.inputs).outputs)
+
+    def live_part(self, table: Tensor) -> Tensor:
+        """A table of gates, shape (edges, ops), with 0 for what no path from an input to an output leads through."""
+        live = live_edges(self.edges, self.is_open(table), self.outputs, self.inputs).edges
+        return table if all(live) else table * torch.tensor(live, device=table.device)[:, None]
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from datanas.spaces.plans import (
     feature_size,
     network_plan,
     operation_cost,
+    reads_under,
     require_known,
     supernet_plan,
 )
@@ -81,15 +82,24 @@ class ConvCell(nn.Module):
             ReLUConvBN(second.channels, width, affine=affine, rectified=second.rectified) if plan.reads[1] else None
         )
         self._rectify, self._shifts, self._shifts_first = rectify, shifts, shifts_first
+        self._plan = plan
         self.nodes = CellNodes(plan, settings, halved=INPUTS if reduction else 0)
-        self._outputs = plan.outputs
 
-    def forward(self, s0: Tensor, s1: Tensor, gates: Gates | None = None) -> Tensor:
-        first = None if self.first is None else self.first(shifted(s0) if self._shifts_first else s0)
-        second = None if self.second is None else self.second(s1)
+    def reads(self, gates: Gates | None) -> tuple[bool, ...]:
+        """Which of its two inputs the cell needs."""
+        return reads_under(self._plan, gates)
+
+    def forward(self, s0: Tensor | None, s1: Tensor | None, gates: Gates | None = None) -> Tensor:
+        """The output of the cell; an input that it does not need may be None."""
+        reads = self.reads(gates)
+        first = second = None
+        if self.first is not None and s0 is not None and reads[0]:
+            first = self.first(shifted(s0) if self._shifts_first else s0)
+        if self.second is not None and s1 is not None and reads[1]:
+            second = self.second(s1)
         inputs = [shifted(x) if self._shifts and x is not None else x for x in (first, second)]
         states = self.nodes(inputs, gates)
-        return join_channels([states[index] for index in self._outputs], rectify=self._rectify)
+        return join_channels([states[index] for index in self._plan.outputs], rectify=self._rectify)
 
 
 class ConvBody(Body):
@@ -157,12 +167,29 @@ class ConvBody(Body):
         s0: Tensor | None
         s1: Tensor | None
         s0, s1 = stem
+        needed = self._needed(gates)
         for index, (cell, kind) in enumerate(zip(self.cells, self._kinds, strict=True)):
             found = None
-            if cell is not None:
+            if cell is not None and needed[index]:
                 found = cell(s0, s1, gates[kind] if gates is not None else None)
                 yield index, found
             s0, s1 = s1, found
+
+    def _needed(self, gates: Mapping[str, Gates] | None) -> list[bool]:
+        """For each cell of a supernet whether what it gives is read under these gates; all of a rebuilt network are."""
+        if gates is None:
+            return [True] * len(self.cells)
+        reads: dict[str, tuple[bool, ...]] = {}
+        for cell, kind in zip(self.cells, self._kinds, strict=True):
+            if isinstance(cell, ConvCell) and kind not in reads:
+                reads[kind] = cell.reads(gates[kind])
+        needed = [index in self._taps for index in range(len(self.cells))]
+        for index in reversed(range(len(self.cells))):
+            first, second = reads[self._kinds[index]]
+            for before, is_read in ((index - 2, first), (index - 1, second)):
+                if before >= 0 and is_read and needed[index]:
+                    needed[before] = True
+        return needed
 
     def forward(self, stem: tuple[Tensor, Tensor], gates: Mapping[str, Gates] | None = None) -> tuple[Tensor, ...]:
         """(batch, channels, height, width) feature maps, one an entry of `out_channels`."""

@@ -68,6 +68,20 @@ def supernet_plan(group: ChoiceGroup, parts: int = 1) -> CellPlan:
     return CellPlan(choices, targets, group.outputs, (True,) * group.inputs, parts)
 
 
+def reads_under(plan: CellPlan, gates: Gates | None) -> tuple[bool, ...]:
+    """For each input node whether anything reads it that runs under these gates.
+
+    Where a gradient of the gates is asked for, closed operations read too. A cell in which nothing reads an input is
+    nothing that can be left out: it still gives the shape of its output.
+    """
+    if gates is None:
+        return plan.reads
+    read = {choice.source for choice in plan.choices if gates.host[choice.edge][choice.op] != 0}
+    reads = tuple(node in read or node in plan.outputs for node in range(len(plan.reads)))
+    everything = gates.dense or gates.learns or plan.parts > 1 or not any(reads)
+    return plan.reads if everything else reads
+
+
 def network_plan(architecture: Architecture, group: str, live: LiveCell | None = None) -> CellPlan:
     """The chosen operations, or those of its live part; one that is chosen twice on an edge appears twice.
 
