@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    path: Annotated[Path, Parameter(name="RUN", help="Run folder of a training.")],
+    path: Annotated[Path, Parameter(name="RUN", help="Run folder of a training, or several to compare.")],
     /,
     *overrides: Overrides,
     checkpoint: Annotated[
@@ -24,11 +24,23 @@ def run(
         Parameter(help="Measure a checkpoint instead of the network at the end; best is by the validation score."),
     ] = None,
 ) -> None:
-    """Measure a trained network on its test set again."""
+    """Measure a trained network on its test set again; of several, a table with the differences to the first.
+
+    datanas evaluate runs/mine runs/random runs/resnet18
+    """
     from datanas.engine.evaluation import evaluate_parts
     from datanas.engine.run import load_run_config
     from datanas.tasks import tasks
 
+    count = next((place for place, token in enumerate(overrides) if token.startswith("-")), len(overrides))
+    if count > 0:
+        from datanas.engine.evaluation import compare_trained
+        from datanas.report.evaluations import Measured, evaluation_table
+
+        paths = [path, *map(Path, overrides[:count])]
+        rows, score = compare_trained(paths, parse_overrides(overrides[count:]), checkpoint=checkpoint)
+        print(evaluation_table([Measured(**row) for row in rows], score))
+        return
     found = evaluate_parts(path, parse_overrides(overrides), checkpoint=checkpoint)
     print(figures(tasks[load_run_config(path).task.name], *found))
 

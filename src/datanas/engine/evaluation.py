@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from datanas.engine.process import process_kept
 from datanas.engine.rebuild import network_for
 from datanas.engine.run import load_chosen_state, load_run_config
 from datanas.engine.setup import load_task, select_device
-from datanas.errors import CheckpointError
+from datanas.errors import CheckpointError, ConfigError
 from datanas.hardware import count_macs, count_parameters, place
 from datanas.network import Network
 from datanas.paths import is_file, is_folder
@@ -87,6 +87,44 @@ def evaluate_parts(
     network, task, _ = restore(run, overrides, checkpoint)
     validation = measure(network, task, "validation") if task.has_validation else None
     return measure(network, task), validation
+
+
+@process_kept()
+def compare_trained(
+    runs: Sequence[str | Path],
+    overrides: list[tuple[str, object]] | None = None,
+    *,
+    checkpoint: Literal["last", "best"] | None = None,
+) -> tuple[list[dict[str, Any]], str]:
+    """The trained networks of several run folders on their test set, as plain data, and the name of the score.
+
+    Raises:
+        ConfigError: they are of different tasks, or were measured on different examples.
+        CheckpointError, DataError: as for `evaluate`.
+    """
+    measured: list[dict[str, Any]] = []
+    first: tuple[str, str] | None = None
+    for run in runs:
+        network, task, settings = restore(run, overrides, checkpoint)
+        same = settings.task.name, task.sum_of_examples()
+        if first is None:
+            first = same
+        elif same != first:
+            what = "task" if same[0] != first[0] else "examples"
+            raise ConfigError(f"{run}: another {what} than that of {runs[0]}; scores on different ones say nothing")
+        found = measure(network, task)
+        count = len(task.chosen()["test"]) if task.counts_examples else None
+        measured.append(
+            {
+                "name": Path(run).name or str(run),
+                "score": task.show(found.score),
+                "value": found.score,
+                "parameters": found.parameters,
+                "macs": found.macs,
+                "examples": count,
+            }
+        )
+    return measured, task.score
 
 
 def restore(

@@ -46,6 +46,8 @@ class Task(ABC, Generic[BatchT]):
     """Whether the higher score is the better one."""
     is_share: ClassVar[bool] = True
     """Whether the score lies in 0..1 and is shown in per cent."""
+    counts_examples: ClassVar[bool] = False
+    """Whether the score is the share of the test examples that are right, each counted by itself."""
     plain: ClassVar[Mapping[str, int]] = {}
     """Further figures of `evaluate` that are no shares although the score is one, with the digits that are shown."""
     cells: ClassVar[str] = ""

@@ -105,6 +105,7 @@ class Classification(ImageTask[ImageBatch]):
         )
 
     score: ClassVar[str] = "accuracy"
+    counts_examples: ClassVar[bool] = True
     config: Config
 
     @classmethod
