@@ -37,6 +37,7 @@ from datanas.engine.cells import all_cells
 from datanas.engine.config import resolve
 from datanas.engine.search_job import SearchJob
 from datanas.errors import CheckpointError, ConfigError, Interrupted, RunInUseError
+from datanas.liveness import live_cell
 from datanas.report.comparison import comparison_markdown, comparison_text
 from datanas.runs import RunFolder
 
@@ -220,7 +221,7 @@ def test_a_method_s_figures_are_its_run_s_and_the_table_s(finished: Finished, na
     assert (figures["seconds"], figures["memory"]) == (result["seconds"], result["peak_memory"])
     assert {key: figures[key] for key in ("parameters", "macs", "operations")} == result["kept"]
     assert figures["search_score"] == result["gap"]["child"]
-    operations = int(kept.cells["cell"].code.sum())
+    operations = int(live_cell(kept.cells["cell"]).code.sum())
     assert figures["operations"] == operations
     assert figures["sparsity"] == pytest.approx(1 - operations / 24)
     assert figures["collapsed"] == any("collapse" in line or "collapsing" in line for line in result["warnings"])

@@ -23,6 +23,7 @@ from datanas.engine.config import Config
 from datanas.engine.data_record import DATA_FILE
 from datanas.engine.search import RESULT_FILE
 from datanas.engine.sections import RunConfig
+from datanas.liveness import live_cell
 from datanas.runs.metrics import decode
 from datanas.tasks import tasks
 from datanas.tasks.base import Task
@@ -148,8 +149,8 @@ class Stages:
         return task.measuring(read_json(records[0])) if records else task
 
     def parameters(self, cell: Architecture) -> float:
-        """Parameters of a cell's operations in the supernet."""
-        return float(sum((code * self._costs[name]).sum() for name, code in cell.code.items()))
+        """Parameters of a cell's live operations in the supernet."""
+        return float(sum((live_cell(part).code * self._costs[name]).sum() for name, part in cell.cells.items()))
 
     def best_candidate(self, seed: int) -> Architecture | None:
         """The candidate that scored best on the share held out; None where one has not ended."""

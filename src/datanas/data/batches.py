@@ -102,6 +102,24 @@ def held_out(labels: Labels, share: float, seed: int) -> Parts:
     return stratified(labels, Fraction(str(share)), seed, "validation")
 
 
+JUDGE_SEED = 0
+"""Keys what is left to a judge, so that runs of all seeds leave the same."""
+
+
+def judge_share(examples: int) -> float:
+    """The share of so many training examples that a judge needs: a tenth, but at least 1,000 or a fifth."""
+    return max(0.1, min(1000 / max(examples, 1), 0.2))
+
+
+def left_to_judge(labels: Labels, share: float | None) -> Parts:
+    """What is left to the judge of a race, the same for all seeds, and the rest; as `held_out`.
+
+    Args:
+        share: None for `judge_share`.
+    """
+    return held_out(labels, judge_share(len(labels)) if share is None else share, JUDGE_SEED)
+
+
 def unlabelled(count: int) -> Labels:
     """One class for so many examples, by which they are split at random."""
     return torch.zeros(count, dtype=torch.int64)

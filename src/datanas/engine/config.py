@@ -306,7 +306,7 @@ def require_held_out(config: Config, *, brings_validation: bool) -> None:
             f"train.validation: task {config.task.name} brings a part for validation of its own; leave it at 0, "
             f"got {train.validation}"
         )
-    holds_out = train.validation > 0 or train.parts == "search" or brings_validation
+    holds_out = train.validation > 0 or train.parts != "train" or brings_validation
     if not train.test and not holds_out:
         raise ConfigError("train: test: false needs a held-out share; set validation")
     if train.average_after is not None and not holds_out:

@@ -58,6 +58,8 @@ class SearchJob(Job):
         self.device = device
         if settings.shuffled_labels:
             task.shuffle_labels()
+        if settings.leaves_aside:
+            task.set_aside(settings.judge)
         task.split_search(settings.split, settings.batch_size, settings.examples)
         space = self._space = build_space(config)
         self.sampler: Sampler = build_sampler(config, space)

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from datanas.config import Section
 from datanas.data.batches import parse_ratio
+from datanas.durations import read_seconds
 from datanas.hardware import read_macs
 from datanas.ops.gates import ClosedGradient
 
@@ -110,6 +111,29 @@ def _ratio(value: str) -> str:
     return value
 
 
+class RaceConfig(Section):
+    """How a race chooses among candidates (docs/race.md)."""
+
+    time: float | None = Field(
+        None, gt=0, description='that all of it takes, such as "20m"; null: as long as the search did'
+    )
+    candidates: int | None = Field(None, ge=6, le=27, description="null: as many as the time allows, 6 to 27")
+    searched: bool = Field(True, description="whether cells of the search take part; without them it is a control")
+    published: bool = Field(False, description="whether published cells of the space take part")
+    max_macs: int | None = Field(None, description="multiply-adds; every candidate gets the width that meets it")
+    processes: int | None = Field(None, ge=1, description="trainings at a time; null: one a core, or one a GPU")
+
+    @field_validator("time", mode="before")
+    @classmethod
+    def seconds(cls, value: object) -> float | None:
+        return None if value is None else read_seconds(value)
+
+    @field_validator("max_macs", mode="before")
+    @classmethod
+    def multiply_adds(cls, value: object) -> int | None:
+        return None if value is None else read_macs(value)
+
+
 class SearchConfig(Section):
     """The search loop (Eq. 6, 13; settings of Section 5.1)."""
 
@@ -128,10 +152,26 @@ class SearchConfig(Section):
     gradient: GradientConfig = GradientConfig()
     hypergradient: HypergradientConfig = HypergradientConfig()
     gap: GapConfig = GapConfig()
+    choice: Literal["derive", "race"] = Field(
+        "derive", description="race: train candidates from scratch after the search, and keep the best (docs/race.md)"
+    )
+    judge: float | None = Field(
+        None,
+        ge=0,
+        lt=0.9,
+        description="share of the training examples that the search leaves to the judge of a race; null: none, or for "
+        "choice race a tenth, but at least 1,000 or a fifth",
+    )
+    race: RaceConfig = RaceConfig()
     execution: Literal["sparse", "dense"] = Field("sparse", description="dense runs every operation: the reference")
     precision: Literal["float32", "bfloat16"] = "float32"
 
     _older_names = model_validator(mode="before")(_with_examples)
+
+    @property
+    def leaves_aside(self) -> bool:
+        """Whether a part of the training examples is left to a judge."""
+        return self.judge != 0 if self.choice == "race" else bool(self.judge)
 
     @field_validator("split", "steps")
     @classmethod
@@ -178,8 +218,10 @@ class TrainConfig(Section):
         description="a finished training's run folder, or its network.safetensors: stem and body start with its "
         "weights, the head afresh",
     )
-    parts: Literal["train", "search"] = Field(
-        "train", description="search: train on what a search gives the weights, and hold out what it gives alpha"
+    parts: Literal["train", "search", "judge"] = Field(
+        "train",
+        description="search: train on what a search gives the weights, and hold out what it gives alpha; judge: hold "
+        "out what a search leaves to the judge of a race (`search.judge`), and train on the rest",
     )
     validate_every: int = Field(1, ge=1, description="epochs between two measurements of the held-out share")
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -193,8 +235,9 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def held_out_once(self) -> TrainConfig:
-        if self.validation > 0 and self.parts == "search":
-            raise ValueError("validation belongs to parts: train; with parts: search the alpha part is held out")
+        if self.validation > 0 and self.parts != "train":
+            held = "the alpha part" if self.parts == "search" else "the judge's part"
+            raise ValueError(f"validation belongs to parts: train; with parts: {self.parts} {held} is held out")
         if self.ema is not None and self.average_after is not None:
             raise ValueError("ema and average_after are two averages of the weights; give one, got both")
         return self

@@ -53,6 +53,11 @@ class TrainJob(Job):
         self.device = device
         self._part: Part = "train"
         self.held_out: Part | None = "validation" if settings.validation > 0 or task.has_validation else None
+        if settings.parts == "judge":
+            self.held_out = "validation"
+            task.set_aside(config.search.judge or None)
+        elif settings.parts == "search" and config.search.leaves_aside:
+            task.set_aside(config.search.judge)
         if settings.parts == "search":
             self._part, self.held_out = "weights", "alpha"
             task.split_search(config.search.split, settings.batch_size, config.search.examples)

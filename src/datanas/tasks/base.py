@@ -238,6 +238,24 @@ class Task(ABC, Generic[BatchT]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put back what `state_dict` gave."""
 
+    def set_aside(self, share: float | None) -> None:
+        """Leave examples to the judge of a race: they are the part `validation`, and no later split touches them.
+
+        They are the same whatever the seed. Where the data bring a part `validation`, that is the judge's, and nothing
+        else is left. To be called before the parts are made.
+
+        Args:
+            share: of the training examples; None for a tenth, but at least 1,000 or a fifth.
+
+        Raises:
+            ConfigError: the task cannot.
+        """
+        if not self.has_validation:
+            self._set_aside(share)
+
+    def _set_aside(self, share: float | None) -> None:
+        raise ConfigError(f"search.judge: task {self.config.name} cannot leave examples to a judge")
+
     @abstractmethod
     def split_search(self, ratio: str, batch_size: int, examples: int | None) -> None:
         """Make the disjoint parts `weights` and `alpha` (Eq. 6) of the training examples, m:n.

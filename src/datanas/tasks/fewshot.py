@@ -17,7 +17,7 @@ from datanas import seeding
 from datanas.config import ComponentConfig, Section
 from datanas.data.augment import Augment, augment, normalisation, normalise
 from datanas.data.base import ImageData, Images
-from datanas.data.batches import held_out, parse_ratio, unlabelled
+from datanas.data.batches import held_out, judge_share, left_to_judge, parse_ratio, unlabelled
 from datanas.data.class_splits import ClassSplitData, choose_classes, regroup
 from datanas.data.episodes import EpisodeSampler, EpisodeShape
 from datanas.errors import ConfigError, DataError
@@ -133,6 +133,7 @@ class FewShot(Task[EpisodeBatch]):
         self.data = data
         self.device = device
         self.has_validation = data.validation is not None
+        self._pool: Int64[Tensor, " m"] | None = None
         self._seed = seed
         self._sets = {name: part.to(device) for name, part in data.parts().items()}
         self._sources: dict[str, str] = {}
@@ -196,6 +197,18 @@ class FewShot(Task[EpisodeBatch]):
         labels = train.images.labels[order.to(self.device)]
         self._sets["train"] = replace(train, images=replace(train.images, labels=labels))
 
+    @property
+    def _class_pool(self) -> Int64[Tensor, " m"]:
+        """The training classes that parts are made of."""
+        return torch.arange(len(self._sets["train"].classes)) if self._pool is None else self._pool
+
+    def _set_aside(self, share: float | None) -> None:
+        """Whole classes."""
+        train = self._sets["train"]
+        share = judge_share(len(train)) if share is None else share
+        held, self._pool = left_to_judge(unlabelled(len(train.classes)), share)
+        self._add("validation", "train", held)
+
     def split_search(self, ratio: str, batch_size: int, examples: int | None) -> None:
         """As in `Task`, by whole classes: alpha sees none of those that the weights are trained on.
 
@@ -210,20 +223,19 @@ class FewShot(Task[EpisodeBatch]):
 
     def _share(self, examples: int | None) -> Int64[Tensor, " m"]:
         """The numbers of the training classes to search with."""
-        train = self._sets["train"]
-        count = len(train.classes)
-        if examples is None or examples >= len(train):
-            return torch.arange(count)
-        order = torch.randperm(count, generator=seeding.generator(self._seed, "classes"))
-        sizes = torch.bincount(train.images.labels.cpu(), minlength=count)
+        train, pool = self._sets["train"], self._class_pool
+        sizes = torch.bincount(train.images.labels.cpu(), minlength=len(train.classes))
+        if examples is None or examples >= int(sizes[pool].sum()):
+            return pool
+        order = pool[torch.randperm(len(pool), generator=seeding.generator(self._seed, "classes"))]
         return order[sizes[order].cumsum(0) <= examples].sort().values
 
     def split_train(self, validation: float, batch_size: int) -> None:
         """As in `Task`; what is held out are whole classes."""
-        held, kept = held_out(unlabelled(len(self._sets["train"].classes)), validation, self._seed)
-        self._add("train", "train", kept, batch_size)
+        held, kept = held_out(unlabelled(len(self._class_pool)), validation, self._seed)
+        self._add("train", "train", self._class_pool[kept], batch_size)
         if validation > 0:
-            self._add("validation", "train", held)
+            self._add("validation", "train", self._class_pool[held])
 
     def _add(self, part: str, source: str, chosen: Tensor | None = None, batch_size: int | None = None) -> None:
         """Draw the episodes of a part from these classes of a set."""

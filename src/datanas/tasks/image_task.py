@@ -15,7 +15,7 @@ from datanas import seeding
 from datanas.config import ComponentConfig
 from datanas.data.augment import Augment, augment, normalisation
 from datanas.data.base import UNLABELLED, ImageData, Images, Labels
-from datanas.data.batches import Stream, held_out, sequential, split, stratified
+from datanas.data.batches import Stream, held_out, left_to_judge, sequential, split, stratified
 from datanas.data.file_set import ImageFileData
 from datanas.data.source import ImageSource
 from datanas.errors import ConfigError, DataError
@@ -62,6 +62,7 @@ class ImageTask(Task[BatchT]):
         self._streams: dict[Part, Stream] = {}
         self._chosen: dict[str, Indices] = {}
         self._choose("test", torch.arange(len(self._test)))
+        self._pool = torch.arange(len(self._strata()))  # of which parts are made
 
     @classmethod
     def stem(cls, config: ComponentConfig, in_channels: int, channels: int) -> nn.Module:
@@ -97,20 +98,24 @@ class ImageTask(Task[BatchT]):
         """The labels by which the parts of the training images are balanced."""
         return self.data.train.labels
 
+    def _set_aside(self, share: float | None) -> None:
+        held, self._pool = left_to_judge(self._strata(), share)
+        self._choose("validation", held)
+
     def split_search(self, ratio: str, batch_size: int, examples: int | None) -> None:
-        strata = self._strata()
-        chosen = torch.arange(len(strata))
-        if examples is not None and examples < len(strata):
-            chosen, _ = stratified(strata, Fraction(examples, len(strata)), self._seed, "images")
+        strata, chosen = self._strata(), self._pool
+        if examples is not None and examples < len(chosen):
+            first, _ = stratified(strata[chosen], Fraction(examples, len(chosen)), self._seed, "images")
+            chosen = chosen[first]
         first, second = split(strata[chosen], ratio, self._seed)
         for part, indices in (("weights", chosen[first]), ("alpha", chosen[second])):
             self._add(cast(Part, part), indices, batch_size)
 
     def split_train(self, validation: float, batch_size: int) -> None:
-        held, kept = held_out(self._strata(), validation, self._seed)
-        self._add("train", kept, batch_size)
+        held, kept = held_out(self._strata()[self._pool], validation, self._seed)
+        self._add("train", self._pool[kept], batch_size)
         if validation > 0:
-            self._choose("validation", held)
+            self._choose("validation", self._pool[held])
 
     def _add(self, part: Part, indices: Indices, batch_size: int) -> None:
         """Make a part that is learned from."""

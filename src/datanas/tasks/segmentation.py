@@ -17,7 +17,7 @@ from datanas import seeding
 from datanas.config import ComponentConfig
 from datanas.data.augment import normalisation, normalise
 from datanas.data.augment_masks import MaskAugment, cut_image, cut_mask, draw_windows
-from datanas.data.batches import Order, held_out, split, unlabelled
+from datanas.data.batches import Order, held_out, left_to_judge, split, unlabelled
 from datanas.data.masks import VOID, SegmentationData, SegmentationSet
 from datanas.errors import ConfigError, DataError
 from datanas.tasks import register_task
@@ -122,6 +122,7 @@ class Segmentation(Task[SegmentationBatch]):
         self.data = data
         self.device = device
         self.has_validation = data.validation is not None
+        self._pool = torch.arange(len(data.train))  # of which parts are made
         self._seed = seed
         self._parts = {name: part.to(device) for name, part in data.parts().items()}
         self._orders: dict[Part, Order] = {}
@@ -194,9 +195,14 @@ class Segmentation(Task[SegmentationBatch]):
         self._parts["train"] = self.data.train.to(self.device)
         self._measured.clear()
 
+    def _set_aside(self, share: float | None) -> None:
+        held, self._pool = left_to_judge(unlabelled(len(self.data.train)), share)
+        self._choose("validation", held)
+        self._measurable("validation")
+
     def split_search(self, ratio: str, batch_size: int, examples: int | None) -> None:
         """Images at random: a mask has many classes, so none is the one by which to balance the parts."""
-        chosen = torch.arange(len(self.data.train))
+        chosen = self._pool
         if examples is not None and examples < len(chosen):
             chosen = self._drawn(chosen, examples, "images")
         first, second = split(unlabelled(len(chosen)), ratio, self._seed)
@@ -205,10 +211,10 @@ class Segmentation(Task[SegmentationBatch]):
         self._measurable("alpha")
 
     def split_train(self, validation: float, batch_size: int) -> None:
-        held, kept = held_out(unlabelled(len(self.data.train)), validation, self._seed)
-        self._add("train", kept, batch_size)
+        held, kept = held_out(unlabelled(len(self._pool)), validation, self._seed)
+        self._add("train", self._pool[kept], batch_size)
         if validation > 0:
-            self._choose("validation", held)
+            self._choose("validation", self._pool[held])
             self._measurable("validation")
 
     def _add(self, part: Part, indices: Tensor, batch_size: int) -> None:
