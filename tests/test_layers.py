@@ -19,7 +19,18 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         frozenset,
         (
             {"errors"},
-            {"checks", "registry", "config", "seeding", "torch_draws", "console", "atomic", "distributed", "paths"},
+            {
+                "checks",
+                "registry",
+                "config",
+                "seeding",
+                "torch_draws",
+                "console",
+                "atomic",
+                "distributed",
+                "paths",
+                "durations",
+            },
             {
                 "cell",
                 "cellstring",
@@ -34,7 +45,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
                 "constraint",
             },
             {"ops", "hardware"},
-            {"spaces"},
+            {"spaces", "proxies"},
             {"samplers", "data"},
             {"tasks"},
             {"supernet", "network"},
@@ -42,6 +53,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
             {"runs"},
             {"engine"},
             {"comparison"},
+            {"racing"},
             {"report"},
             {"cli"},
         ),
@@ -58,7 +70,7 @@ APART: dict[str, frozenset[str]] = {
     "network": frozenset({"samplers", "data", "supernet"}),
     "runs": MODEL_CODE,
     "distributed": MODEL_CODE,
-    "report": MODEL_CODE | {"engine", "comparison", "distributed"},
+    "report": MODEL_CODE | {"engine", "comparison", "racing", "distributed"},
 }
 LIGHTNING = ("lightning", "lightning_fabric", "pytorch_lightning")
 

@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from datanas.engine.evaluation import evaluate as evaluate
     from datanas.engine.search import SearchResult as SearchResult
     from datanas.engine.search import derive as derive
-    from datanas.engine.search import search as search
     from datanas.engine.train import TrainResult as TrainResult
     from datanas.engine.train import train as train
     from datanas.exported import load_network as load_network
     from datanas.network import build_network as build_network
     from datanas.published import architecture as architecture
     from datanas.published import architectures as architectures
+    from datanas.racing.race import RaceResult as RaceResult
+    from datanas.racing.race import race as race
+    from datanas.racing.search import search as search
 
 __version__ = "0.1.0"
 
@@ -27,6 +29,7 @@ _HOMES = {
     "Architecture": "datanas.architecture",
     "Comparison": "datanas.comparison.compare",
     "Config": "datanas.engine.config",
+    "RaceResult": "datanas.racing.race",
     "SearchResult": "datanas.engine.search",
     "TrainResult": "datanas.engine.train",
     "build_network": "datanas.network",
@@ -34,7 +37,8 @@ _HOMES = {
     "compare": "datanas.comparison.compare",
     "derive": "datanas.engine.search",
     "evaluate": "datanas.engine.evaluation",
-    "search": "datanas.engine.search",
+    "race": "datanas.racing.race",
+    "search": "datanas.racing.search",
     "train": "datanas.engine.train",
     "architecture": "datanas.published",
     "architectures": "datanas.published",

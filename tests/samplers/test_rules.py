@@ -137,6 +137,9 @@ SINGLE = {
 }
 
 
+PLAIN = {"name": "egs", "preset": "entropy", "derivation": {"raw": True}}
+
+
 @pytest.mark.parametrize("scope", ["edge", "node"])
 @pytest.mark.parametrize("samples", [1, 3])
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -150,7 +153,7 @@ def test_of_one_operation_an_edge_the_ranking_is_that_of_the_products(scope: Sco
     values = {ops: math.prod(row[op] ** samples for row, op in zip(rows, ops, strict=True)) for ops in all_single()}
     expected = sorted(values, key=lambda ops: -values[ops])
 
-    config = validate(EGS.Config, {"name": "egs", "samples": samples, "scope": scope}, "sampler")
+    config = validate(EGS.Config, {**PLAIN, "samples": samples, "scope": scope}, "sampler")
     made = EGS(config, SINGLE, "nasbench201")
     with torch.no_grad():
         for name, alpha in made.alpha.items():
@@ -159,7 +162,7 @@ def test_of_one_operation_an_edge_the_ranking_is_that_of_the_products(scope: Sco
     assert [operations_of(found.code) for found, _ in ranking] == expected
     np.testing.assert_allclose([p for _, p in ranking], [math.log(values[ops]) for ops in expected], rtol=1e-4)
 
-    best = derive_likeliest(probs, layouts, samples, space="s", scope=scope, aggregate="sum")
+    best = derive_likeliest(probs, layouts, samples, space="s", scope=scope, aggregate="sum", raw=True)
     assert operations_of(best.architecture.code) == tuple(max(range(3), key=row.__getitem__) for row in rows)
     log_prob = samples * sum(math.log(max(row)) for row in rows)
     assert best.ranking[0][1] == pytest.approx(log_prob, abs=1e-12)

@@ -14,7 +14,7 @@ from datanas import __version__
 from datanas.console import answering, mute, notices, say
 from datanas.errors import DatanasError, EndedElsewhere, Interrupted
 
-COMMANDS = ("search", "derive", "sample", "train", "evaluate", "profile", "export", "compare", "list")
+COMMANDS = ("search", "race", "derive", "sample", "train", "evaluate", "profile", "export", "compare", "list")
 
 app = App(
     name="datanas",

@@ -63,7 +63,8 @@ def run(
     from datanas.console import telling
     from datanas.distributed import is_first
     from datanas.engine.data_record import DATA_FILE
-    from datanas.engine.search import search
+    from datanas.racing.outcome import plain_table
+    from datanas.racing.search import search
     from datanas.report.cells import cell_text, draw_cells
     from datanas.tasks import tasks
 
@@ -71,6 +72,10 @@ def run(
     if not is_first():
         return
     with telling(f"the search is complete in {result.path}"):
+        if result.race is not None:
+            print(plain_table(result.race.rows))
+            for sentence in result.race.sentences:
+                print(sentence)
         drawn, failed = draw_cells(result.architecture, result.path / "cells.svg")
         print(cell_text(result.architecture))
         if result.gap is not None:

@@ -38,7 +38,8 @@ class SearchResult:
         parameters: learned numbers of the supernet.
         seconds: the time that the search took, in all its parts, setting up left out.
         truth: what a table says of the architecture, where one was given.
-        warnings: what is wrong with the architecture, a line each: P still flat, identities only, a node without input.
+        warnings: what is wrong with what was derived, a line each: P still flat, identities only, a node without input.
+        race: the race that has chosen the architecture, where `search.choice` asks for one (`datanas.racing.search`).
     """
 
     path: Path
@@ -49,6 +50,7 @@ class SearchResult:
     seconds: float
     truth: Truth | None = None
     warnings: tuple[str, ...] = ()
+    race: Any = None
 
 
 @process_kept()

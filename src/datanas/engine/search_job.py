@@ -30,6 +30,7 @@ from datanas.hardware import place
 from datanas.liveness import live_cell
 from datanas.ops.gates import Gates, host_gates
 from datanas.ops.norm import synchronise
+from datanas.samplers import samplers
 from datanas.samplers.base import Derivation, Draw, Sampler, Update
 from datanas.spaces.base import Costs
 from datanas.supernet import Supernet
@@ -81,7 +82,7 @@ class SearchJob(Job):
             self._alphas or [torch.zeros(0)],  # of a method without any
             settings.alpha.lr,
             betas=settings.alpha.betas,
-            weight_decay=settings.alpha.weight_decay,
+            weight_decay=_weight_decay(config),
         )
         self._weight_turn, self._alpha_turn = (int(part) for part in parse_ratio(settings.steps))
         self.turn = self._weight_turn
@@ -310,6 +311,12 @@ class SearchJob(Job):
         self._alpha_steps = int(state["alpha_steps"])
         self._modes = list(state.get("modes", []))  # runs of earlier versions have none
         self.task.load_state_dict(state["task"])
+
+
+def _weight_decay(config: Config) -> float:
+    """Of alpha."""
+    given = config.search.alpha.weight_decay
+    return samplers[config.sampler.name].alpha_weight_decay if given is None else given
 
 
 def architecture_with_source(architecture: Architecture, config: Config, task: Task[Any], epoch: int) -> Architecture:

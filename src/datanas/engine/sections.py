@@ -51,7 +51,9 @@ class AdamConfig(Section):
 
     lr: float = Field(3e-4, gt=0)
     betas: tuple[float, float] = (0.5, 0.999)
-    weight_decay: float = Field(1e-3, ge=0)
+    weight_decay: float | None = Field(
+        None, ge=0, description="null: the method's own, 0 of egs (its authors' program), else 1e-3 (DARTS)"
+    )
 
     @field_validator("betas")
     @classmethod

@@ -102,7 +102,9 @@ def train(
         assert part is not None
         evaluation = measure(network, task, part)
         channels = run.config.train.channels
-        written, validation = {**asdict(evaluation), "channels": channels}, None
+        figures = {**evaluation.figures, evaluation.score_name: evaluation.score, "loss": evaluation.loss}
+        written = {**asdict(evaluation), "channels": channels, "preference": task.preference(figures)}
+        validation = None
         if task.has_validation:
             validation = evaluation if part == "validation" else measure(network, task, "validation")
             written["validation"] = asdict(validation)

@@ -109,6 +109,8 @@ class Sampler(nn.Module, ABC):
     """Whether alpha steps are made at all."""
     uses_optimizer: ClassVar[bool] = True
     """Whether `search.alpha` moves the parameters, and not the method itself in `settle`."""
+    alpha_weight_decay: ClassVar[float] = 1e-3
+    """Of `search.alpha`, where nothing is said; that of DARTS."""
     independent: ClassVar[bool] = True
     """Whether P is a product of its vectors, so that expectations under it can be computed."""
 

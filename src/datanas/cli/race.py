@@ -1,0 +1,60 @@
+"""`datanas race`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from datanas.cli.options import Flag, MaxMacs, Overrides, Quiet
+from datanas.config import parse_overrides
+
+
+def run(
+    *runs: Overrides,
+    resume: Annotated[Path | None, Parameter(help="Folder of a race to go on with.")] = None,
+    time: Annotated[
+        str | None, Parameter(help="What all of it may take, such as 20m; by default as long as the search took.")
+    ] = None,
+    candidates: Annotated[int | None, Parameter(help="6 to 27; by default as many as the time allows.")] = None,
+    max_macs: MaxMacs = None,
+    published: Annotated[Flag, Parameter(help="Let published cells of the space take part.")] = False,
+    searched: Annotated[
+        Flag, Parameter(negative="--no-searched", help="Let cells of the search take part; without is a control.")
+    ] = True,
+    processes: Annotated[int | None, Parameter(help="Trainings at a time; by default one a core or GPU.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train what searches would have kept, and random cells, from scratch in rungs, and keep the best.
+
+    datanas race runs/mine --time 20m && datanas train runs/RACE
+
+    RUN... are folders of finished searches. Settings of the trainings can follow as --train.KEY VALUE, the race's
+    own folder as --run.name.
+    """
+    count = next((place for place, token in enumerate(runs) if token.startswith("-")), len(runs))
+    given = {
+        "time": time,
+        "candidates": candidates,
+        "max_macs": max_macs,
+        "published": published or None,
+        "searched": None if searched else False,
+        "processes": processes,
+    }
+    settings = [(f"search.race.{name}", value) for name, value in given.items() if value is not None]
+    from datanas.console import telling
+    from datanas.racing.outcome import plain_table
+    from datanas.racing.race import race
+    from datanas.report.cells import cell_text, draw_cells
+
+    result = race(*runs[:count], settings=[*parse_overrides(runs[count:]), *settings], resume=resume, quiet=quiet)
+    with telling(f"the race is complete in {result.path}"):
+        drawn, failed = draw_cells(result.architecture, result.path / "cells.svg")
+        print(plain_table(result.rows))
+        print(cell_text(result.architecture))
+        for sentence in result.sentences:
+            print(sentence)
+        for warning in failed:
+            print(f"warning: {warning}")
+        print(f"written to {result.path}: {', '.join(['architecture.json', *drawn, 'table.md', 'race.json'])}")

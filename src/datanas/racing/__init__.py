@@ -1,0 +1,1 @@
+"""A choice among trained candidates: successive halving on examples that no search has seen."""

@@ -1,0 +1,186 @@
+"""Who takes part in a race: what searches would have kept on the way and at the end, random cells, published ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice, zip_longest
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datanas import seeding
+from datanas.architecture import Architecture
+from datanas.engine.cell_warnings import is_collapsed
+from datanas.engine.cells import random_cells
+from datanas.engine.config import Config
+from datanas.engine.rebuild import network_for
+from datanas.engine.search import derive
+from datanas.engine.search_job import MODES_FILE
+from datanas.engine.setup import build_space
+from datanas.errors import ArchitectureError, CheckpointError, ConfigError
+from datanas.liveness import lets_through, live_cell
+from datanas.proxies import naswot, rank_sums, synflow
+from datanas.published import architecture, architectures
+from datanas.spaces.base import Space
+from datanas.tasks.base import Task
+
+SCORED = 10
+"""Random cells that are scored before training for each one that takes part."""
+_SCORED_EXAMPLES, _SCORED_SIDE = 16, 32  # what they are scored on, at most
+_NEXT = 24  # of the likeliest architectures at the end, as many are looked at
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An architecture in a race, and where it comes from, for people."""
+
+    architecture: Architecture
+    origin: str
+    is_searched: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        document = json.loads(self.architecture.to_json())
+        return {"architecture": document, "origin": self.origin, "is_searched": self.is_searched}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Candidate:
+        return cls(Architecture.from_json(data["architecture"]), data["origin"], data["is_searched"])
+
+
+def gather(runs: Sequence[Path], config: Config, task: Task[Any], count: int) -> list[Candidate]:
+    """So many candidates: about half from the searches, half random, of which half were scored before training.
+
+    None has collapsed or is dead, and no two are the same network.
+
+    Raises:
+        ConfigError: a search has noted nothing on the way.
+    """
+    settings, space = config.search.race, build_space(config)
+    chosen = _Chosen(space)
+    if settings.searched:
+        sources = [searched(run, is_named=len(runs) > 1) for run in runs]
+        chosen.add(chain.from_iterable(zip_longest(*sources)), count - count // 2)
+    if settings.published:
+        chosen.add(_published(config, task), count // 4)
+    chosen.add(_random(config, "race/random", "random"), (count - len(chosen.candidates)) // 2)
+    left = count - len(chosen.candidates)
+    chosen.add(_best_scored(config, task, SCORED * left, space), left)
+    chosen.add(_random(config, "race/more random", "random"), count - len(chosen.candidates))
+    return chosen.candidates
+
+
+def searched(run: Path, *, is_named: bool) -> Iterator[Candidate]:
+    """What a search would have kept: at the end, on the way from late to early, and the next likeliest at the end.
+
+    Args:
+        is_named: whether to say of which run each is.
+
+    Raises:
+        ConfigError: it has noted nothing on the way.
+    """
+    of = f" of {run.name}" if is_named else ""
+    modes = _modes(run)
+    likeliest = [found for found, _ in derive(run, n=_NEXT).ranking]
+    yield Candidate(likeliest[0], f"searched{of}: likeliest", is_searched=True)
+    for share, mode in reversed(modes):
+        yield Candidate(mode, f"searched{of}: likeliest at {share:.0%}", is_searched=True)
+    for place, found in enumerate(likeliest[1:], start=2):
+        yield Candidate(found, f"searched{of}: number {place}", is_searched=True)
+
+
+def _modes(run: Path) -> list[tuple[float, Architecture]]:
+    """The share of the search and what it would have kept then, in order."""
+    try:
+        entries = json.loads((run / MODES_FILE).read_bytes())["entries"]
+        return [(float(each["share"]), Architecture.from_json(each["architecture"])) for each in entries]
+    except FileNotFoundError:
+        pass
+    except (ValueError, KeyError, TypeError, ArchitectureError) as error:
+        raise CheckpointError(f"{run / MODES_FILE}: not what a search writes: {error}") from None
+    files = sorted((run / "genotypes").glob("epoch-*.json"))
+    if not files:
+        raise ConfigError(
+            f"{run}: has neither {MODES_FILE} nor genotypes, so there is nothing from the way of the search to choose "
+            "from; search again, or leave its cells out with --no-searched"
+        )
+    return [((place + 1) / len(files), Architecture.load(file)) for place, file in enumerate(files)]
+
+
+class _Chosen:
+    """Candidates, none of which has collapsed, is dead or makes the same network as another."""
+
+    def __init__(self, space: Space) -> None:
+        self.candidates: list[Candidate] = []
+        self._space = space
+        self._known: set[Any] = set()
+
+    def add(self, offered: Iterable[Candidate | None], count: int) -> None:
+        """Take the next so many that will do; of many hundred in vain, no more."""
+        wanted = len(self.candidates) + count
+        for candidate in islice(offered, 500):
+            if len(self.candidates) >= wanted:
+                return
+            if candidate is None or is_collapsed(candidate.architecture, self._space):
+                continue
+            key = network_key(candidate.architecture)
+            if key not in self._known:
+                self._known.add(key)
+                self.candidates.append(candidate)
+
+
+def network_key(found: Architecture) -> tuple[Any, ...]:
+    """What two architectures share that make the same network: their live operations and the factors of these."""
+    parts: list[Any] = [found.space]
+    for name, cell in found.cells.items():
+        live = live_cell(cell).code
+        parts += [name, live.tobytes(), (found.weights(name) * (live > 0)).tobytes()]
+    return tuple(parts)
+
+
+def _random(config: Config, stream: str, origin: str) -> Iterator[Candidate]:
+    generator = seeding.generator(config.seed, stream)
+    while True:
+        (cell,) = random_cells(config, 1, generator)
+        if all(lets_through(part) for part in cell.cells.values()):
+            yield Candidate(cell, origin)
+
+
+def _published(config: Config, task: Task[Any]) -> Iterator[Candidate]:
+    for name in architectures():
+        found = architecture(name)
+        if found.space != config.space.name:
+            continue
+        try:
+            network_for(found, config, task)
+        except (ArchitectureError, ConfigError):
+            continue
+        yield Candidate(found, f"published: {name}")
+
+
+def _best_scored(config: Config, task: Task[Any], count: int, space: Space) -> list[Candidate]:
+    """Random cells in falling order of the sum of their ranks by two training-free scores.
+
+    They are scored as small networks, since the scores are to tell cells from each other. None where the scores do not
+    apply, as to what reads words.
+    """
+    example = task.example()
+    if not isinstance(example, Tensor) or not example.is_floating_point() or example.ndim != 4:
+        return []
+    side = [min(size, _SCORED_SIDE) for size in example.shape[2:]]
+    with seeding.keyed(config.seed, "race/scored"):
+        x = torch.randn(_SCORED_EXAMPLES, example.shape[1], *side)
+    narrow = {"channels": min(8, config.train.channels), "auxiliary": False}
+    small = config.model_copy(update={"train": config.train.model_copy(update=narrow)})
+    offered = _random(config, "race/scored", "random, prefiltered")
+    cells = list(islice((each for each in offered if not is_collapsed(each.architecture, space)), count))
+    by_proxy: list[list[float]] = [[], []]
+    for each in cells:
+        network = network_for(each.architecture, small, task).cpu()
+        by_proxy[0].append(naswot(network, x))
+        by_proxy[1].append(synflow(network, x[:1]))
+    ranks = rank_sums(by_proxy) if cells else []
+    return [cells[place] for place in sorted(range(len(cells)), key=lambda place: -ranks[place])]

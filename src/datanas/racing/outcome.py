@@ -1,0 +1,141 @@
+"""What a race says: who won, what that guarantees, and how searched candidates did against random ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from datanas.comparison.statistics import NOT_SHOWN
+from datanas.racing.candidates import Candidate
+from datanas.tasks.base import Task
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a candidate has reached in a rung.
+
+    Attributes:
+        score: as the task measures it.
+        preference: by which candidates are compared, the higher the better.
+        parameters, macs, channels: of its network.
+    """
+
+    score: float
+    preference: float
+    parameters: int
+    macs: int
+    channels: int
+
+
+Results = Sequence[dict[int, Trained]]
+"""By rung, what each of its candidates has reached, by the candidate's number."""
+
+
+def order(rung: dict[int, Trained]) -> list[int]:
+    """The candidates of a rung, best first; of equally good ones the cheaper, then the one that was named first."""
+    return sorted(rung, key=lambda number: (-rung[number].preference, rung[number].macs, number))
+
+
+def guarantee(rung: dict[int, Trained], task: type[Task[Any]], examples: int) -> tuple[float | None, str]:
+    """How far, with 95 % probability, the winner is at most behind the best finalist, as trained in the last rung.
+
+    The upper ends of one-sided intervals of the difference of two shares, by the normal distribution, each with the
+    error .05 / (finalists - 1). Networks that are judged on the same examples tend to fail on the same ones, which
+    this makes no use of: it is rather too wide.
+
+    Args:
+        rung: the last one.
+        task: as it measures the data.
+        examples: that the judge counts.
+
+    Returns:
+        The distance as a share, None where none can be given; and a sentence.
+    """
+    winner, *others = order(rung)
+    if not task.counts_examples:
+        return None, (
+            f"no bound can be given on how far the winner is from the best finalist: {task.score} is no share of "
+            "examples that count one by one, so a single figure does not say how uncertain it is"
+        )
+    z = NormalDist().inv_cdf(1 - (1 - CONFIDENCE) / len(others))
+    best = rung[winner].score
+
+    def behind(other: float) -> float:
+        return other - best + z * math.sqrt((best * (1 - best) + other * (1 - other)) / examples)
+
+    bound = max(0.0, *(behind(rung[number].score) for number in others))
+    return bound, (
+        f"with 95 % probability the winner is within {100 * bound:.1f} points of the best finalist, as trained in the "
+        f"last rung, on examples such as the judge's {examples:,}"
+    )
+
+
+def searched_against_random(
+    rung: dict[int, Trained], candidates: Sequence[Candidate], task: type[Task[Any]]
+) -> tuple[dict[str, Any] | None, str]:
+    """The mean score of searched candidates less that of random ones in the first rung, with Welch's interval.
+
+    Returns:
+        Figures in the unit of the score, None where there are not two of both; and a sentence.
+    """
+    both = [[rung[i].score for i in rung if candidates[i].is_searched == is_searched] for is_searched in (True, False)]
+    searched, random = (np.array(part) for part in both)
+    if min(len(searched), len(random)) < 2:
+        return None, "fewer than two searched or two other candidates: nothing is said of searching"
+    mean = float(searched.mean() - random.mean())
+    variances = searched.var(ddof=1) / len(searched), random.var(ddof=1) / len(random)
+    figures: dict[str, Any] = {"mean": mean, "searched": len(searched), "others": len(random)}
+    if sum(variances) == 0:
+        return {**figures, "low": None, "high": None, "verdict": NOT_SHOWN}, f"searched against others: {NOT_SHOWN}"
+    freedom = sum(variances) ** 2 / sum(
+        variance**2 / (len(part) - 1) for variance, part in zip(variances, (searched, random), strict=True)
+    )
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(sum(variances))
+    low, high = mean - reach, mean + reach
+    is_shown = low > 0 or high < 0
+    verdict = NOT_SHOWN if not is_shown else "better" if (low > 0) == task.higher_is_better else "worse"
+    unit = 100 if task.is_share else 1
+    return (
+        {**figures, "low": low, "high": high, "verdict": verdict},
+        f"searched candidates against the others in the first rung: {unit * mean:+.1f} "
+        f"[{unit * low:+.1f}, {unit * high:+.1f}], {verdict}",
+    )
+
+
+def table(candidates: Sequence[Candidate], results: Results, task: type[Task[Any]]) -> list[list[str]]:
+    """A header, and a row for each candidate, the winner first, then by the last rung that it was in."""
+    last = {number: max(place for place, rung in enumerate(results) if number in rung) for number in results[0]}
+    places = {number: place for rung in results for place, number in enumerate(order(rung))}
+    numbers = sorted(last, key=lambda number: (-last[number], places[number]))
+    rungs = [f"{task.score}, rung {place}" for place in range(1, len(results) + 1)]
+    rows = [["", "origin", "channels", "parameters", "multiply-adds", *rungs]]
+    for number in numbers:
+        first = results[0][number]
+        scores = [task.show(rung[number].score) if number in rung else "" for rung in results]
+        costs = [str(first.channels), f"{first.parameters:,}", f"{first.macs / 1e6:.1f} M"]
+        rows.append([str(number), candidates[number].origin, *costs, *scores])
+    return rows
+
+
+def plain_table(rows: Sequence[Sequence[str]]) -> str:
+    """For the terminal."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = (
+        "  ".join(cell.ljust(width) if column == 1 else cell.rjust(width) for column, (cell, width) in enumerate(pairs))
+        for pairs in (list(zip(row, widths, strict=True)) for row in rows)
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """For documents."""
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *body]) + "\n"

@@ -1,0 +1,149 @@
+"""How large a race is and how long each rung, from the time that it may take."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from datanas.durations import show_seconds
+from datanas.engine.config import Config
+from datanas.engine.dry_run import measure_job
+from datanas.engine.train_job import TrainJob
+from datanas.engine.width import with_width
+from datanas.errors import ConfigError
+from datanas.racing.candidates import Candidate
+from datanas.tasks.base import Task
+
+ETA = 3
+"""Of the candidates of a rung one in so many goes on, to train so many times as long."""
+SIZES = (27, 18, 12, 9, 6)
+FEWEST_EPOCHS, FEWEST_STEPS = 2, 100
+_MEASURED = 5  # candidates whose steps are timed
+_MARGIN = 1.15  # of the time of steps: processes that run together slow each other
+_BEGINNING = "from datanas.engine.config import resolve; import datanas.engine.train; resolve({})"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """So many candidates, trained so many epochs each."""
+
+    candidates: int
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What trainings cost on this machine.
+
+    Attributes:
+        steps: of an epoch.
+        step: seconds of one.
+        rest: seconds of a training beside its steps: start, data, measuring.
+        workers: trainings at a time.
+    """
+
+    steps: int
+    step: float
+    rest: float
+    workers: int
+
+    def seconds(self, rungs: Sequence[Rung]) -> float:
+        """What these rungs take, one after the other."""
+        return sum(
+            math.ceil(rung.candidates / self.workers) * (rung.epochs * self.steps * self.step * _MARGIN + self.rest)
+            for rung in rungs
+        )
+
+    @property
+    def fewest_epochs(self) -> int:
+        """Of a first rung."""
+        return max(FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / self.steps))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rungs of a race and the seconds that they are expected to take."""
+
+    rungs: tuple[Rung, ...]
+    seconds: float
+
+    def text(self) -> str:
+        """The plan for people."""
+        rungs = ", ".join(f"{rung.candidates} candidates x {rung.epochs} epochs" for rung in self.rungs)
+        return f"{rungs}; about {show_seconds(self.seconds)}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"rungs": [asdict(rung) for rung in self.rungs], "seconds": self.seconds}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Plan:
+        return cls(tuple(Rung(**rung) for rung in data["rungs"]), data["seconds"])
+
+
+def rungs_of(candidates: int, epochs: int) -> tuple[Rung, ...]:
+    """Successive halving down to three or four finalists, two of six (Jamieson and Talwalkar, AISTATS 2016)."""
+    rungs = [Rung(candidates, epochs)]
+    while rungs[-1].candidates > ETA + 1:
+        rungs.append(Rung(max(2, rungs[-1].candidates // ETA), rungs[-1].epochs * ETA))
+    return tuple(rungs)
+
+
+def make_plan(pace: Pace, seconds: float, candidates: int | None = None) -> Plan:
+    """The largest race that fits, as long as it may be.
+
+    Args:
+        pace: what trainings cost.
+        seconds: that all of it may take.
+        candidates: how many, where that is given.
+
+    Raises:
+        ConfigError: too little even for the smallest; the message says how much that takes.
+    """
+    sizes = SIZES if candidates is None else (candidates,)
+    least = pace.fewest_epochs
+    size = next((each for each in sizes if pace.seconds(rungs_of(each, least)) <= seconds), None)
+    if size is None:
+        needed = pace.seconds(rungs_of(sizes[-1], least))
+        raise ConfigError(
+            f"search.race.time: {show_seconds(max(seconds, 0.0))} are too few for {sizes[-1]} candidates and {least} "
+            f"epochs, which take about {show_seconds(needed)}; allow as much with --time, or make trainings cheaper "
+            "(--train.channels, --train.cells, --max-macs)"
+        )
+    epochs = least
+    while pace.seconds(rungs_of(size, epochs + 1)) <= seconds:
+        epochs += 1
+    rungs = rungs_of(size, epochs)
+    return Plan(rungs, pace.seconds(rungs))
+
+
+def measure_pace(
+    candidates: Sequence[Candidate], config: Config, task: Task[Any], device: torch.device, workers: int, load: float
+) -> Pace:
+    """Time a few steps of some of the candidates, and the start of a process.
+
+    Args:
+        config: of their training.
+        load: seconds that reading the data took.
+    """
+    every = max(1, len(candidates) // _MEASURED)
+    found = []
+    for candidate in candidates[::every][:_MEASURED]:
+        sized = with_width(candidate.architecture, config, task)
+        job = TrainJob(sized, candidate.architecture, task, device)
+        found.append(measure_job(job, device))
+    step, rest = (sum(part) / len(found) for part in zip(*found, strict=True))
+    return Pace(job.steps_per_epoch, step, _start_seconds() + load + rest, workers)
+
+
+def _start_seconds() -> float:
+    """Seconds until a process has begun to read its data."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", _BEGINNING], check=False, capture_output=True)
+    return time.perf_counter() - began

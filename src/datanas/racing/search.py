@@ -1,0 +1,64 @@
+"""A search that ends with a race where its recipe asks for one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from datanas.distributed import is_first
+from datanas.engine.config import Config, resolve
+from datanas.engine.run import load_run_config
+from datanas.engine.search import SearchResult
+from datanas.engine.search import search as search_alone
+from datanas.engine.setup import load_table
+from datanas.errors import ConfigError
+from datanas.racing.race import race
+
+RACE_FOLDER, DERIVED_FILE = "race", "derived.json"
+
+
+def search(
+    config: Config | Mapping[str, Any] | str | Path | None = None,
+    *,
+    resume: str | Path | None = None,
+    quiet: bool = False,
+    allow_topology_change: bool = False,
+) -> SearchResult:
+    """Search an architecture and write the run folder; where a run of that name stands, go on with it.
+
+    With `search.choice: race` candidates are then trained from scratch in the folder `race` inside it, and the best of
+    them is what is kept; what would have been derived stays as derived.json.
+
+    Args:
+        config: a recipe's path, a mapping of sections, or a Config; may be left out when resuming.
+        resume: a run folder to go on with.
+        quiet: no progress on stderr.
+        allow_topology_change: go on with another device or number of processes, though not bit for bit.
+
+    Raises:
+        ConfigError, DataError: before anything is written.
+        NonFiniteError, OutOfMemoryError, StorageError, RunInUseError, CheckpointError, ProcessLostError, Interrupted:
+            as they say.
+    """
+    settings = load_run_config(resume) if config is None and resume is not None else resolve(config or {})
+    if settings.search.choice == "race":
+        if settings.devices * settings.num_nodes > 1:
+            raise ConfigError("search.choice: a race follows a search of one process; leave devices at 1")
+        if settings.search.judge == 0:
+            raise ConfigError("search.judge: a race needs examples to judge by; leave it out, or give a share above 0")
+    found = search_alone(
+        None if config is None else settings, resume=resume, quiet=quiet, allow_topology_change=allow_topology_change
+    )
+    if settings.search.choice != "race" or not is_first():
+        return found
+    derived = found.path / DERIVED_FILE
+    if not derived.is_file():
+        found.architecture.save(derived)
+    place = {"root": str(found.path), "name": RACE_FOLDER, "keep": 1}
+    result = race(found.path, settings={"run": place}, quiet=quiet)
+    result.architecture.save(found.path / "architecture.json")
+    table = load_table(settings)
+    truth = None if table is None else table.truth(result.architecture, metric=settings.truth.metric)
+    return replace(found, architecture=result.architecture, truth=truth, race=result)

@@ -1,0 +1,96 @@
+"""What a race says: order, guarantee and comparison, against figures worked out by hand and by simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from datanas.published import architecture
+from datanas.racing.candidates import Candidate
+from datanas.racing.outcome import Trained, guarantee, order, searched_against_random, table
+from datanas.tasks.classification import Classification
+from datanas.tasks.language import Language
+
+
+def trained(score: float, macs: int = 1, preference: float | None = None) -> Trained:
+    return Trained(score, score if preference is None else preference, 10, macs, 4)
+
+
+def test_the_best_comes_first_and_of_equals_the_cheaper() -> None:
+    assert order({0: trained(0.5, 9), 1: trained(0.7), 2: trained(0.5, 3), 3: trained(0.5, 9)}) == [1, 2, 0, 3]
+    assert order({0: trained(90.0, preference=-90.0), 1: trained(80.0, preference=-80.0)}) == [1, 0]
+
+
+def test_the_bound_is_the_upper_end_of_the_difference_to_the_others() -> None:
+    bound, text = guarantee({0: trained(0.8), 1: trained(0.79), 2: trained(0.6)}, Classification, 1000)
+    z = stats.norm.ppf(1 - 0.05 / 2)
+    assert bound == pytest.approx(-0.01 + z * np.sqrt((0.8 * 0.2 + 0.79 * 0.21) / 1000))
+    assert "within 2.5 points" in text
+
+
+def test_a_clear_winner_is_within_nothing() -> None:
+    assert guarantee({0: trained(0.9), 1: trained(0.2)}, Classification, 1000)[0] == 0.0
+
+
+def test_the_bound_holds_as_often_as_it_says() -> None:
+    """Finalists of nearly the same truth, judged on 400 examples: the winner is within the bound 95 times of 100."""
+    rng, truths, held = np.random.default_rng(0), [0.7, 0.72, 0.74], 0
+    for _ in range(400):
+        scores = rng.binomial(400, truths) / 400
+        rung = {number: trained(score) for number, score in enumerate(scores)}
+        bound, _ = guarantee(rung, Classification, 400)
+        assert bound is not None
+        held += max(truths) - truths[order(rung)[0]] <= bound
+    assert held >= 0.95 * 400
+
+
+def test_a_score_that_counts_nothing_has_no_bound_and_says_why() -> None:
+    bound, text = guarantee({0: trained(80.0), 1: trained(90.0)}, Language, 1000)
+    assert bound is None
+    assert "perplexity" in text
+
+
+def candidates(count: int) -> list[Candidate]:
+    return [Candidate(architecture("gdas"), "searched", is_searched=number < 3) for number in range(count)]
+
+
+def test_searched_and_other_candidates_are_compared_by_welch() -> None:
+    scores = [0.8, 0.82, 0.81, 0.7, 0.75, 0.72]
+    rung = {number: trained(score) for number, score in enumerate(scores)}
+    found, text = searched_against_random(rung, candidates(6), Classification)
+    assert found is not None
+    expected = stats.ttest_ind(scores[:3], scores[3:], equal_var=False).confidence_interval(0.95)
+    assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
+    assert found["verdict"] == "better"
+    assert text.endswith("better")
+
+
+def test_an_interval_with_zero_shows_nothing() -> None:
+    rung = {number: trained(score) for number, score in enumerate([0.8, 0.7, 0.6, 0.8, 0.7, 0.61])}
+    found, text = searched_against_random(rung, candidates(6), Classification)
+    assert found is not None
+    assert found["verdict"] == "no difference shown"
+    assert "no difference shown" in text
+
+
+def test_where_lower_is_better_a_lower_mean_is_better() -> None:
+    rung = {
+        number: trained(score, preference=-score) for number, score in enumerate([80.0, 81.0, 82.0, 95.0, 96.0, 97.0])
+    }
+    found, _ = searched_against_random(rung, candidates(6), Language)
+    assert found is not None
+    assert found["verdict"] == "better"
+
+
+def test_one_of_a_kind_says_nothing() -> None:
+    rung = {0: trained(0.8), 3: trained(0.7), 4: trained(0.6)}
+    assert searched_against_random(rung, candidates(6), Classification)[0] is None
+
+
+def test_the_table_begins_with_the_winner_and_shows_every_rung() -> None:
+    rungs = [{0: trained(0.5), 1: trained(0.6), 2: trained(0.7)}, {1: trained(0.9), 2: trained(0.8)}]
+    rows = table(candidates(3), rungs, Classification)
+    assert [row[0] for row in rows] == ["", "1", "2", "0"]
+    assert rows[1][-2:] == ["60.0%", "90.0%"]
+    assert rows[3][-1] == ""

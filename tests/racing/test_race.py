@@ -1,0 +1,206 @@
+"""A whole race on tiny images: what takes part, what is kept, going on, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datanas import Architecture, race
+from datanas.cli import main
+from datanas.comparison import pool
+from datanas.engine.cell_warnings import is_collapsed
+from datanas.engine.config import resolve
+from datanas.engine.search import search as search_alone
+from datanas.engine.setup import build_space, load_task, select_device
+from datanas.errors import ConfigError
+from datanas.racing import race as race_module
+from datanas.racing.candidates import gather, network_key
+from datanas.racing.search import search
+
+SHORT = {"search.race.time": 3600.0, "search.race.candidates": 6, "search.race.processes": 2}
+
+
+def recipe(images: Path, root: Path, name: str, **search_settings: Any) -> dict[str, Any]:
+    return {
+        "data": {"name": "npz", "root": str(images)},
+        "task": {"stem": "cifar"},
+        "space": {"name": "conv_cell", "cells": 3, "channels": 2},
+        "search": {
+            "epochs": 2,
+            "batch_size": 6,
+            "judge": 0.25,
+            "gap": {"children": 2, "examples": 6, "statistics_batches": 1},
+            **search_settings,
+        },
+        "train": {"channels": 2, "cells": 3, "batch_size": 6, "auxiliary": False, "drop_path": 0.0},
+        "run": {"root": str(root), "name": name},
+        "threads": 1,
+        "device": "cpu",
+    }
+
+
+@pytest.fixture(scope="module")
+def searched(tiny_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return search_alone(recipe(tiny_images, tmp_path_factory.mktemp("runs"), "searched"), quiet=True).path
+
+
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rungs of tiny data would take their hundred steps; two epochs will do here."""
+    monkeypatch.setattr("datanas.racing.plan.FEWEST_STEPS", 1)
+    monkeypatch.setattr(race_module, "make_plan", _two_rungs)
+
+
+def _two_rungs(*_: Any) -> Any:
+    from datanas.racing.plan import Plan, rungs_of
+
+    return Plan(rungs_of(6, 2), 1.0)
+
+
+def test_the_pool_is_half_searched_half_random_live_and_without_twins(searched: Path) -> None:
+    config = resolve(json.loads(json.dumps(_config(searched))))
+    task = load_task(config, select_device(config))
+    found = gather([searched], config, task, 12)
+    assert len(found) == 12
+    assert sum(candidate.is_searched for candidate in found) == 6
+    assert found[0].origin == "searched: likeliest"
+    assert {candidate.origin for candidate in found[6:]} == {"random", "random, prefiltered"}
+    assert len({network_key(candidate.architecture) for candidate in found}) == 12
+    assert not any(is_collapsed(candidate.architecture, build_space(config)) for candidate in found)
+
+
+def test_without_searched_cells_it_is_a_control_and_published_ones_come_on_request(searched: Path) -> None:
+    config = resolve(_config(searched), [("search.race.searched", False), ("search.race.published", True)])
+    found = gather([searched], config, load_task(config, select_device(config)), 8)
+    assert not any(candidate.is_searched for candidate in found)
+    assert sum(candidate.origin.startswith("published: ") for candidate in found) == 2
+
+
+def _config(run: Path) -> dict[str, Any]:
+    from datanas.engine.run import load_run_config
+
+    return load_run_config(run).model_dump(mode="json")
+
+
+def test_a_race_keeps_the_best_of_its_last_rung_and_says_what_that_means(
+    searched: Path, tmp_path: Path, few_steps: None
+) -> None:
+    place = [("run.root", str(tmp_path)), ("run.name", "race")]
+    result = race(searched, settings=[*SHORT.items(), *place], quiet=True)
+    data = json.loads((result.path / "race.json").read_text())
+    assert [len(rung) for rung in data["rungs"]] == [6, 2]
+    last = {int(number): row["preference"] for number, row in data["rungs"][1].items()}
+    assert last[data["winner"]] == max(last.values())
+    first = {int(number): row["preference"] for number, row in data["rungs"][0].items()}
+    assert sorted(first, key=lambda number: -first[number])[0] in last
+    assert Architecture.load(result.path / "architecture.json") == result.architecture
+    assert (result.architecture.source or {})["origin"] == data["origin"]
+    assert "examples such as the judge's" in result.sentences[0]
+    again = race(searched, settings=[*SHORT.items(), *place], quiet=True)
+    assert again.data == result.data
+
+
+def test_a_race_that_was_stopped_goes_on_with_what_was_trained(
+    searched: Path, tmp_path: Path, few_steps: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = [("run.root", str(tmp_path)), ("run.name", "race")]
+    whole = race(searched, settings=[*SHORT.items(), *place[:1], ("run.name", "whole")], quiet=True)
+    original, started = pool._start, []
+
+    def stops(command: pool.Command, threads: int) -> Any:
+        if len(started) == 3:
+            raise KeyboardInterrupt
+        started.append(command)
+        return original(command, threads)
+
+    monkeypatch.setattr(pool, "_start", stops)
+    with pytest.raises(KeyboardInterrupt):
+        race(searched, settings=[*SHORT.items(), *place], quiet=True)
+    monkeypatch.setattr(pool, "_start", original)
+    result = race(resume=tmp_path / "race", quiet=True)
+    assert result.data == whole.data
+    assert result.architecture == whole.architecture
+
+
+def test_a_search_that_chooses_by_race_keeps_the_winner_and_what_was_derived(
+    tiny_images: Path, tmp_path: Path, few_steps: None
+) -> None:
+    settings = recipe(tiny_images, tmp_path, "chosen", choice="race", race={"candidates": 6, "time": 3600.0})
+    found = search(settings, quiet=True)
+    assert found.race is not None
+    assert Architecture.load(found.path / "architecture.json") == found.race.architecture == found.architecture
+    derived = Architecture.load(found.path / "derived.json")
+    shutil.copy(found.path / "derived.json", found.path / "architecture.json")  # as after a kill in between
+    again = search(settings, quiet=True)
+    assert again.architecture == found.architecture
+    assert Architecture.load(found.path / "derived.json") == derived
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"judge": 0.0}, "so none are left to judge by; search again with --search.choice race"),
+        ({"judge": 0.05}, "are too few to judge by; at least 1,000 or a fifth are needed"),
+    ],
+)
+def test_a_search_that_left_too_little_is_refused(
+    settings: dict[str, Any], message: str, tiny_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = search_alone(recipe(tiny_images, tmp_path, "all", **{**settings, "epochs": 1}), quiet=True).path
+    assert main(["race", str(run), "--time", "1h", "--run.name", "race"]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "race").exists()
+
+
+def test_runs_that_do_not_fit_each_other_or_are_none_are_refused(
+    searched: Path, tmp_path: Path, tiny_images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = recipe(tiny_images, tmp_path, "other", epochs=1)
+    other["space"]["channels"] = 4
+    path = search_alone(other, quiet=True).path
+    for runs, message in [
+        ([searched, path], "another space than"),
+        ([tmp_path], "not a run folder"),
+        ([], "a race needs the run folder of a search"),
+    ]:
+        assert main(["race", *map(str, runs)]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_an_unfinished_search_is_refused_with_how_to_go_on(
+    searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    half = tmp_path / "half"
+    shutil.copytree(searched, half)
+    (half / "result.json").unlink()
+    assert main(["race", str(half)]) == 2
+    assert f"datanas search --resume {half}" in capsys.readouterr().err
+
+
+def test_a_search_without_anything_on_the_way_is_refused(searched: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(searched, bare)
+    (bare / "modes.json").unlink()
+    shutil.rmtree(bare / "genotypes")
+    with pytest.raises(ConfigError, match="nothing from the way of the search"):
+        race(bare, settings=[*SHORT.items(), ("run.root", str(tmp_path))], quiet=True)
+
+
+def test_too_short_a_time_is_refused_and_leaves_nothing(
+    searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["race", str(searched), "--time", "1s", "--run.root", str(tmp_path), "--run.name", "race"]) == 2
+    assert "allow as much with --time" in capsys.readouterr().err
+    assert not (tmp_path / "race").exists()
+
+
+@pytest.mark.parametrize("time", ["5", "0s", "-1m", "soon"])
+def test_a_time_without_sense_is_refused_with_its_form(
+    searched: Path, time: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["race", str(searched), f"--time={time}"]) == 2
+    assert "such as 90s, 20m or 1.5h" in capsys.readouterr().err
