@@ -27,7 +27,7 @@ SHORT = {"search.race.time": 3600.0, "search.race.candidates": 6, "search.race.p
 def recipe(images: Path, root: Path, name: str, **search_settings: Any) -> dict[str, Any]:
     return {
         "data": {"name": "npz", "root": str(images)},
-        "task": {"stem": "cifar"},
+        "task": {"stem": "cifar", "train_augment": {"cutout": 2}},
         "space": {"name": "conv_cell", "cells": 3, "channels": 2},
         "search": {
             "epochs": 2,
