@@ -6,7 +6,7 @@ size of a network: what the input does not reach is constant, and what does not 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,6 +136,21 @@ def lets_through(cell: Cell) -> bool:
     reader to read, through cells that all have something to read, to the first cell's inputs.
     """
     return bool(live_cell(cell).outputs)
+
+
+def cells_read(reads: Sequence[Sequence[bool]], taps: Collection[int]) -> list[bool]:
+    """For each cell in a row whether another one that counts reads it.
+
+    Args:
+        reads: for each cell which of the values before it it reads, the last one last.
+        taps: the cells that are read from outside, and so count.
+    """
+    read = [index in taps for index in range(len(reads))]
+    for index in reversed(range(len(reads))):
+        for distance, is_read in enumerate(reversed(reads[index]), start=1):
+            if read[index] and is_read and index >= distance:
+                read[index - distance] = True
+    return read
 
 
 def live_stack(cells: Sequence[Cell]) -> LiveStack:

@@ -31,7 +31,7 @@ from datanas.egs import check_samples, full_precision
 # Stands for log 0: the gradients of a true -inf are NaN. Sums of some thousand of them stay finite in float32.
 _LOG_ZERO = -1e30
 # Log-probabilities that agree to within this are ties. Rounding errors are far smaller.
-_TIE = 2.0**-34
+TIE = 2.0**-34
 
 
 def inclusion_probs(probs: Float[Tensor, "*batch ops"], samples: int) -> Float[Tensor, "*batch ops"]:
@@ -308,7 +308,7 @@ def _log(probs: Tensor) -> Tensor:
 
 
 def _round_to_ties(log_probs: Tensor) -> Tensor:
-    return (log_probs / _TIE).round() * _TIE
+    return (log_probs / TIE).round() * TIE
 
 
 def _arrange(

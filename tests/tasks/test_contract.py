@@ -328,6 +328,43 @@ def test_the_held_out_share_is_measured(task: Task[Any], network: nn.Module) -> 
     assert task.score in task.evaluate(network.eval(), "validation")
 
 
+def leave_to_judge(task: Task[Any], share: float | None) -> None:
+    try:
+        task.set_aside(share)
+    except ConfigError:
+        pytest.skip("it leaves nothing to a judge, and says so")
+
+
+def test_what_is_left_to_a_judge_is_in_no_other_part_and_the_same_for_all_seeds(
+    task: Task[Any], request: pytest.FixtureRequest
+) -> None:
+    if task.has_validation:
+        task.set_aside(None)  # the judge's part is the one that the data bring
+        task.split_search("1:1", BATCH, None)
+        return
+    left = []
+    for seed in (0, 1):
+        made = make(name_of(request), seed)
+        leave_to_judge(made, 0.25)
+        left.append(made.chosen()["validation"].tolist())
+        made.split_search("1:1", BATCH, None)
+        made.split_train(0.0, BATCH)
+        parts = [set(made.chosen()[part].tolist()) for part in ("weights", "alpha", "train")]
+        assert left[-1]
+        assert not set(left[-1]) & (parts[0] | parts[1] | parts[2])
+        assert parts[0] | parts[1] == parts[2]
+    assert left[0] == left[1]
+
+
+def test_a_judge_has_a_fifth_of_few_examples(task: Task[Any]) -> None:
+    if task.has_validation:
+        return
+    task.split_train(0.0, BATCH)
+    everything = len(task.chosen()["train"])
+    leave_to_judge(task, None)
+    assert len(task.chosen()["validation"]) == pytest.approx(everything / 5, abs=2)
+
+
 @pytest.mark.parametrize("name", sorted(tasks))
 def test_a_network_is_built_for_it_by_name(name: str) -> None:
     task = make(name)

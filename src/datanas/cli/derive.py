@@ -42,7 +42,7 @@ def run(
         Parameter(
             name=["--output", "-o"],
             help="File to write, pictures beside it; by default RUN/architecture.json, or RUN/derived.json where an "
-            "option asks for something else than the search keeps.",
+            "option asks for something else than the search keeps or a race has chosen.",
         ),
     ] = None,
     genotype: Annotated[Flag, Parameter(help="Print DARTS' text form and nothing else.")] = False,
@@ -83,7 +83,7 @@ def run(
         return
     if output is not None:
         target, picture = output, output.with_suffix(".svg")
-    elif otherwise or epoch is not None:
+    elif otherwise or epoch is not None or (path / "likeliest.json").is_file():
         target, picture = path / "derived.json", path / "derived.svg"
     else:
         target, picture = path / "architecture.json", path / "cells.svg"

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from datanas.cli.options import Overrides
-from datanas.config import parse_overrides
+from datanas.cli.options import Overrides, paths_and_overrides
 
 if TYPE_CHECKING:
     from datanas.engine.evaluation import Evaluation
@@ -32,16 +31,15 @@ def run(
     from datanas.engine.run import load_run_config
     from datanas.tasks import tasks
 
-    count = next((place for place, token in enumerate(overrides) if token.startswith("-")), len(overrides))
-    if count > 0:
+    others, settings = paths_and_overrides(overrides)
+    if others:
         from datanas.engine.evaluation import compare_trained
         from datanas.report.evaluations import Measured, evaluation_table
 
-        paths = [path, *map(Path, overrides[:count])]
-        rows, score = compare_trained(paths, parse_overrides(overrides[count:]), checkpoint=checkpoint)
+        rows, score = compare_trained([path, *others], settings, checkpoint=checkpoint)
         print(evaluation_table([Measured(**row) for row in rows], score))
         return
-    found = evaluate_parts(path, parse_overrides(overrides), checkpoint=checkpoint)
+    found = evaluate_parts(path, settings, checkpoint=checkpoint)
     print(figures(tasks[load_run_config(path).task.name], *found))
 
 

@@ -7,8 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from datanas.cli.options import Flag, MaxMacs, Overrides, Quiet
-from datanas.config import parse_overrides
+from datanas.cli.options import Flag, MaxMacs, Overrides, Quiet, paths_and_overrides
 
 
 def run(
@@ -33,7 +32,7 @@ def run(
     RUN... are folders of finished searches. Settings of the trainings can follow as --train.KEY VALUE, the race's
     own folder as --run.name.
     """
-    count = next((place for place, token in enumerate(runs) if token.startswith("-")), len(runs))
+    paths, others = paths_and_overrides(runs)
     given = {
         "time": time,
         "candidates": candidates,
@@ -48,10 +47,10 @@ def run(
     from datanas.racing.race import race
     from datanas.report.cells import cell_text, draw_cells
 
-    result = race(*runs[:count], settings=[*parse_overrides(runs[count:]), *settings], resume=resume, quiet=quiet)
+    result = race(*paths, settings=[*others, *settings], resume=resume, quiet=quiet)
     with telling(f"the race is complete in {result.path}"):
-        drawn, failed = draw_cells(result.architecture, result.path / "cells.svg")
         print(plain_table(result.rows))
+        drawn, failed = draw_cells(result.architecture, result.path / "cells.svg")
         print(cell_text(result.architecture))
         for sentence in result.sentences:
             print(sentence)

@@ -10,6 +10,7 @@ from typing import Any
 from datanas import seeding
 from datanas.comparison.config import CompareConfig
 from datanas.config import merge
+from datanas.durations import show_seconds
 from datanas.engine.cells import random_cells
 from datanas.engine.config import Config, resolve
 from datanas.engine.dry_run import measure_job
@@ -83,7 +84,7 @@ class Plan:
             )
             known += count * (length.seconds or 0.0)
         if known:
-            lines.append(f"about {_duration(known / config.workers)} with {config.workers} runs at a time")
+            lines.append(f"about {show_seconds(known / config.workers)} with {config.workers} runs at a time")
         return "\n".join(lines)
 
     @classmethod
@@ -188,11 +189,6 @@ def _timed_training(settings: Config) -> tuple[int, float, float]:
         measured.append(measure_job(job, device))
     step, rest = (sum(part) / len(measured) for part in zip(*measured, strict=True))
     return job.steps_per_epoch, step, rest
-
-
-def _duration(seconds: float) -> str:
-    """Seconds or minutes, whichever is told in two digits or more."""
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
 def searching(config: CompareConfig, name: str, seed: int, length: Length, *, shuffled: bool = False) -> Config:

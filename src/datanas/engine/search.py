@@ -61,19 +61,7 @@ def search(
     quiet: bool = False,
     allow_topology_change: bool = False,
 ) -> SearchResult:
-    """Search an architecture and write the run folder; where a run of that name stands, go on with it.
-
-    Args:
-        config: a recipe's path, a mapping of sections, or a Config; may be left out when resuming.
-        resume: a run folder to go on with.
-        quiet: no progress on stderr.
-        allow_topology_change: go on with another device or number of processes, though not bit for bit.
-
-    Raises:
-        ConfigError, DataError: before anything is written.
-        NonFiniteError, OutOfMemoryError, StorageError, RunInUseError, CheckpointError, ProcessLostError, Interrupted:
-            as they say.
-    """
+    """The search alone, whatever `search.choice` says; for the rest see `datanas.racing.search.search`."""
     with begin_run(config, "search", resume, allow_topology_change=allow_topology_change) as run:
         with memory_errors(), run.processes.together():
             table = load_table(run.config)

@@ -16,7 +16,7 @@ from datanas.engine.setup import load_table
 from datanas.errors import ConfigError
 from datanas.racing.race import race
 
-RACE_FOLDER, DERIVED_FILE = "race", "derived.json"
+RACE_FOLDER, DERIVED_FILE = "race", "likeliest.json"
 
 
 def search(
@@ -29,7 +29,7 @@ def search(
     """Search an architecture and write the run folder; where a run of that name stands, go on with it.
 
     With `search.choice: race` candidates are then trained from scratch in the folder `race` inside it, and the best of
-    them is what is kept; what would have been derived stays as derived.json.
+    them is what is kept; what would have been derived stays as likeliest.json.
 
     Args:
         config: a recipe's path, a mapping of sections, or a Config; may be left out when resuming.

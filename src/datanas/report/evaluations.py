@@ -70,10 +70,11 @@ def evaluation_table(rows: Sequence[Measured], score_name: str) -> str:
 
 def _line(row: Measured, first: Measured, *, counted: bool) -> list[str]:
     costs = [f"{row.parameters:,}", f"{row.macs / 1e6:,.1f} M"]
-    if not counted or row.interval is None:
+    own, to_first = row.interval, difference(first, row)
+    if not counted or own is None or to_first is None:
         return [row.name, row.score, *costs]
-    gap = "" if row is first else "{:+.1f}..{:+.1f}".format(*(100 * end for end in difference(first, row) or (0, 0)))
-    return [row.name, row.score, "{:.1f}..{:.1f}".format(*(100 * end for end in row.interval)), gap, *costs]
+    gap = "" if row is first else f"{100 * to_first[0]:+.1f}..{100 * to_first[1]:+.1f}"
+    return [row.name, row.score, f"{100 * own[0]:.1f}..{100 * own[1]:.1f}", gap, *costs]
 
 
 def _verdict(rows: Sequence[Measured]) -> str:

@@ -18,6 +18,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -25,7 +26,6 @@ from torch import Tensor
 from datanas import posterior
 from datanas.samplers.vectors import Vectors
 
-_TIE = 2.0**-34
 Code = tuple[int, ...]
 """The entries of a vector that are chosen, in rising order."""
 Choice = tuple[float, Code]
@@ -58,11 +58,11 @@ def live_log_share(probs: Float[Tensor, "vectors entries"], layout: Vectors, sam
             halves = {False: log_share, True: -math.inf}
             for row in rows:
                 opened, closed = shares(row, reached & layout.sources(row))
-                both = _add(opened, closed)
-                halves = {False: halves[False] + closed, True: _add(halves[False] + opened, halves[True] + both)}
+                begun, later = halves[False] + opened, halves[True] + float(np.logaddexp(opened, closed))
+                halves = {False: halves[False] + closed, True: float(np.logaddexp(begun, later))}
             for is_open, value in halves.items():
                 after.setdefault(_state(reached, layout.target(rows[0]), is_open, layout), []).append(value)
-        states = {reached: _add(*values) for reached, values in after.items()}
+        states = {reached: float(np.logaddexp.reduce(values)) for reached, values in after.items()}
     return min(states[LIVE], 0.0)
 
 
@@ -111,7 +111,7 @@ def best_paths(paths: Iterable[Path], n: int) -> list[Path]:
 
 def _order(path: Path) -> tuple[float, list[tuple[int, Code]]]:
     log_prob, codes = path
-    return -round(log_prob / _TIE), [(len(code), code) for code in codes]
+    return -round(log_prob / posterior.TIE), [(len(code), code) for code in codes]
 
 
 def _joined(paths: list[Path], choices: list[Choice]) -> Iterator[Path]:
@@ -163,14 +163,6 @@ def likeliest_single(probs: Float[Tensor, " entries"], samples: int, n: int) -> 
     codes = torch.zeros(len(order), len(probs))
     codes[torch.arange(len(order)), order] = 1.0
     return codes, samples * probs[order].log()
-
-
-def _add(*log_values: float) -> float:
-    """The logarithm of a sum of exponentials."""
-    most = max(log_values, default=-math.inf)
-    if most == -math.inf:
-        return most
-    return most + math.log(sum(math.exp(value - most) for value in log_values))
 
 
 def is_live(tables: Mapping[str, Tensor], vectors: Mapping[str, Vectors]) -> bool:

@@ -73,11 +73,6 @@ class ChoiceGroup:
         """Whether what a table, shape (edges, ops), runs leads from an input to an output."""
         return bool(live_edges(self.edges, self.is_open(table), self.outputs, self.inputs).outputs)
 
-    def live_part(self, table: Tensor) -> Tensor:
-        """A table of gates, shape (edges, ops), with 0 for what no path from an input to an output leads through."""
-        live = live_edges(self.edges, self.is_open(table), self.outputs, self.inputs).edges
-        return table if all(live) else table * torch.tensor(live, device=table.device)[:, None]
-
 
 @dataclass(frozen=True)
 class StemShape:

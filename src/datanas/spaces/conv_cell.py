@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from datanas.architecture import CONV_PRIMITIVES, Architecture
 from datanas.config import ComponentConfig
 from datanas.errors import ArchitectureError, ConfigError, nearest
-from datanas.liveness import LiveCount, LiveStack, live_stack
+from datanas.liveness import LiveCount, LiveStack, cells_read, live_stack
 from datanas.ops import OpSettings, operations
 from datanas.ops.conv import FactorizedReduce, ReLUConvBN
 from datanas.ops.gates import Gates
@@ -183,13 +183,7 @@ class ConvBody(Body):
         for cell, kind in zip(self.cells, self._kinds, strict=True):
             if isinstance(cell, ConvCell) and kind not in reads:
                 reads[kind] = cell.reads(gates[kind])
-        needed = [index in self._taps for index in range(len(self.cells))]
-        for index in reversed(range(len(self.cells))):
-            first, second = reads[self._kinds[index]]
-            for before, is_read in ((index - 2, first), (index - 1, second)):
-                if before >= 0 and is_read and needed[index]:
-                    needed[before] = True
-        return needed
+        return cells_read([reads[kind] for kind in self._kinds], self._taps)
 
     def forward(self, stem: tuple[Tensor, Tensor], gates: Mapping[str, Gates] | None = None) -> tuple[Tensor, ...]:
         """(batch, channels, height, width) feature maps, one an entry of `out_channels`."""
