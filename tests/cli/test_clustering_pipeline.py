@@ -132,7 +132,7 @@ def test_train_and_test_images_together(clustered: Clustered, cli: Callable[...,
     assert cli("train", clustered.search, *clustered.settings, *own).code == 0
     source = json.loads((tmp_path / "joined" / "evaluation.json").read_text())
     assert source["figures"]["pixels/accuracy"] == 1.0
-    assert source["score"] != json.loads((clustered.train / "evaluation.json").read_text())["score"]
+    assert source["loss"] != json.loads((clustered.train / "evaluation.json").read_text())["loss"]
 
 
 @pytest.fixture

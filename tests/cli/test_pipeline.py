@@ -50,6 +50,7 @@ class TestSearch:
             "genotypes/epoch-0002.json",
             "lock",
             "metrics.jsonl",
+            "modes.json",
             "result.json",
         }
         assert steps <= found
