@@ -51,7 +51,8 @@ def make_textbook(supernet: Supernet) -> textbook.Network:
 
 def make_sampler(samples: int, scope: str) -> Sampler:
     make = samplers["egs"]
-    config = validate(make.Config, {"name": "egs", "samples": samples, "scope": scope, "init_std": 0.5}, "sampler")
+    given = {"name": "egs", "preset": "entropy", "samples": samples, "scope": scope, "init_std": 0.5}
+    config = validate(make.Config, given, "sampler")
     torch.manual_seed(1)
     sampler: Sampler = make(config, space.groups(), "conv_cell")
     return sampler.double()

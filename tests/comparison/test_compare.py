@@ -505,13 +505,13 @@ def test_a_folder_that_is_no_comparison_is_refused(finished: Finished, tmp_path:
 def test_a_method_that_fails_is_told_and_the_others_go_on(
     recipe: dict[str, Any], inside: Inside, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its learning rate makes the loss not a number."""
+    """The weight of its constraint makes the loss infinite."""
     inside.started.clear()
     settings = {
         **recipe,
         "methods": {
             "random": recipe["methods"]["random"],
-            "bad": {"sampler": {"name": "egs", "preset": "entropy"}, "search": {"alpha": {"lr": 1e38}}},
+            "bad": {"sampler": {"name": "egs", "preset": "entropy", "constraint": {"gamma": 3e38}}},
         },
         "controls": {"random_cells": 30, "same_size": 10, "shuffled_labels": False},
         "run": {"root": str(tmp_path), "name": "failing"},

@@ -91,15 +91,18 @@ def test_what_batch_norm_changes(two: Two, command: Command, tiny: Callable[...,
 def test_a_training_by_two_is_that_by_one(
     two: Two, command: Command, reference: Mapping[str, Path], tiny: Callable[..., list[str]], tmp_path: Path
 ) -> None:
-    """With synchronised statistics, and without dropped paths, which each process draws for itself."""
-    more = ["--sync_batch_norm", "true", "--train.drop_path", 0]
+    """With synchronised statistics, and without dropped paths, which each process draws for itself.
+
+    Two epochs: later a tie of a maximum pooling, broken otherwise, shows in all weights.
+    """
+    more = ["--sync_batch_norm", "true", "--train.drop_path", 0, "--train.epochs", 2]
     given = ["train", reference["search"]]
     assert command(*given, *tiny(tmp_path, "one"), *more).code == 0
     outcomes = two(*given, *tiny(tmp_path, "two"), *more)
     assert [each.code for each in outcomes] == [0, 0], outcomes
     states = [load_checkpoint(tmp_path / name)[1]["job"]["network"] for name in ("one", "two")]
     for name, value in states[0].items():
-        torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(states[1][name], value, rtol=1e-4, atol=1e-5)
     first, second = (json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("one", "two"))
     assert first["loss"] == pytest.approx(second["loss"], abs=1e-3)
 
