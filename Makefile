@@ -1,10 +1,12 @@
-# make demo   search, derive, train and evaluate on embedded photographs
+# make demo   search, race, train and compare on embedded photographs: the cell that is kept, a random one, ResNet-18
 # make test   lint, types, tests
 # make faults every fault of docs/runs.md at every point; make test tries some of each
 # Both create .venv and install what they need. A CPU build of torch that is already in .venv is kept.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+PHOTOS := recipes/small/photos.yaml
+SEED := 0
 
 .PHONY: demo test faults lint clean
 
@@ -20,10 +22,12 @@ BIN := .venv/bin
 
 demo: .venv/demo
 	rm -rf demo
-	$(BIN)/datanas search -c recipes/small/photos.yaml --run.root demo --run.name search
-	$(BIN)/datanas derive demo/search --top 3
-	$(BIN)/datanas train demo/search -c recipes/small/photos.yaml --run.root demo --run.name train
-	$(BIN)/datanas evaluate demo/train
+	$(BIN)/datanas search -c $(PHOTOS) --seed $(SEED) --run.root demo --run.name search
+	$(BIN)/datanas sample -c $(PHOTOS) --seed $(SEED) -o demo/random.json
+	$(BIN)/datanas train demo/search -c $(PHOTOS) --seed $(SEED) --run.root demo --run.name kept
+	$(BIN)/datanas train demo/random.json -c $(PHOTOS) --seed $(SEED) --run.root demo --run.name random
+	$(BIN)/datanas train resnet18 -c $(PHOTOS) --seed $(SEED) --run.root demo --run.name resnet18
+	$(BIN)/datanas evaluate demo/kept demo/random demo/resnet18
 	@echo "The cells as pictures: demo/search/cells.svg and demo/search/cells.png"
 
 lint: .venv/dev

@@ -72,6 +72,30 @@ def resolve_options(
     return resolve(raw, settings)
 
 
+def planned_options(
+    recipe: Path | None,
+    overrides: tuple[str, ...],
+    seed: int | None = None,
+    plugin: tuple[Path, ...] = (),
+    resume: Path | None = None,
+    budget: str | None = None,
+    *,
+    quiet: bool = False,
+) -> Config:
+    """As `resolve_options` of a search, with what was left open chosen for data and time (`datanas.racing.planning`).
+
+    Raises:
+        ConfigError: and as `datanas.racing.planning.planned`.
+        CheckpointError: `resume` is no run folder.
+    """
+    if budget is not None and resume is not None:
+        raise ConfigError("--budget: what a run that goes on may take is settled; leave it out beside --resume")
+    raw, settings = _given(recipe, overrides, seed, plugin, resume, None)
+    from datanas.racing.planning import planned
+
+    return planned(raw, settings, budget=budget, has_recipe=recipe is not None or resume is not None, quiet=quiet)
+
+
 def print_options(
     recipe: Path | None,
     overrides: tuple[str, ...],

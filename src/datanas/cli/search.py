@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from datanas.cli.options import (
     Devices,
@@ -20,8 +22,8 @@ from datanas.cli.options import (
     Strategy,
     TopologyChange,
     place_options,
+    planned_options,
     print_options,
-    resolve_options,
 )
 from datanas.errors import ConfigError
 
@@ -34,6 +36,10 @@ def run(
     config: Recipe = None,
     seed: Seed = None,
     resume: Resume = None,
+    budget: Annotated[
+        str | None,
+        Parameter(help="What search and race may take, such as 20m; the settings that are left open are then chosen."),
+    ] = None,
     devices: Devices = None,
     num_nodes: NumNodes = None,
     strategy: Strategy = None,
@@ -49,10 +55,13 @@ def run(
     Any setting of a recipe can follow as --SECTION.KEY VALUE, such as --data.name cifar10 --sampler.samples 7.
     """
     overrides = place_options(overrides, "search", devices, num_nodes, strategy, precision)
-    if print_config:
+    if print_config and budget is None:
         print_options(config, overrides, seed, plugin, resume)
         return
-    settings = resolve_options(config, overrides, seed, plugin, resume)
+    settings = planned_options(config, overrides, seed, plugin, resume, budget, quiet=quiet)
+    if print_config:
+        print(settings.to_yaml(), end="")
+        return
     if dry_run:
         if resume is not None:
             raise ConfigError("--dry-run and --resume exclude each other")

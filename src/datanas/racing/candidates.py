@@ -66,10 +66,10 @@ def gather(runs: Sequence[Path], config: Config, task: Task[Any], count: int) ->
         chosen.add(chain.from_iterable(zip_longest(*sources)), count - count // 2)
     if settings.published:
         chosen.add(_published(config, task), count // 4)
-    chosen.add(_random(config, "race/random", "random"), (count - len(chosen.candidates)) // 2)
+    chosen.add(random_candidates(config), (count - len(chosen.candidates)) // 2)
     left = count - len(chosen.candidates)
     chosen.add(_best_scored(config, task, SCORED * left, space), left)
-    chosen.add(_random(config, "race/more random", "random"), count - len(chosen.candidates))
+    chosen.add(random_candidates(config, "race/more random"), count - len(chosen.candidates))
     return chosen.candidates
 
 
@@ -141,7 +141,8 @@ def network_key(found: Architecture) -> tuple[Any, ...]:
     return tuple(parts)
 
 
-def _random(config: Config, stream: str, origin: str) -> Iterator[Candidate]:
+def random_candidates(config: Config, stream: str = "race/random", origin: str = "random") -> Iterator[Candidate]:
+    """Random cells without end, each of which lets something through."""
     generator = seeding.generator(config.seed, stream)
     while True:
         (cell,) = random_cells(config, 1, generator)
@@ -175,7 +176,7 @@ def _best_scored(config: Config, task: Task[Any], count: int, space: Space) -> l
         x = torch.randn(_SCORED_EXAMPLES, example.shape[1], *side)
     narrow = {"channels": min(8, config.train.channels), "auxiliary": False}
     small = config.model_copy(update={"train": config.train.model_copy(update=narrow)})
-    offered = _random(config, "race/scored", "random, prefiltered")
+    offered = random_candidates(config, "race/scored", "random, prefiltered")
     cells = list(islice((each for each in offered if not is_collapsed(each.architecture, space)), count))
     by_proxy: list[list[float]] = [[], []]
     for each in cells:

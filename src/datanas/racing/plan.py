@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 import time
@@ -121,6 +122,14 @@ def make_plan(pace: Pace, seconds: float, candidates: int | None = None) -> Plan
         epochs += 1
     rungs = rungs_of(size, epochs)
     return Plan(rungs, pace.seconds(rungs))
+
+
+def trainings_at_a_time(config: Config) -> tuple[int, int]:
+    """How many trainings of a race go on side by side, and the threads of each."""
+    cores = os.cpu_count() or 1
+    on_gpus = torch.cuda.is_available() and config.device.startswith(("auto", "cuda"))
+    workers = config.search.race.processes or (torch.cuda.device_count() if on_gpus else cores)
+    return workers, config.threads or max(1, cores // workers)
 
 
 def measure_pace(

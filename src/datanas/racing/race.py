@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from datanas.architecture import Architecture
 from datanas.atomic import write_atomic
@@ -27,7 +24,7 @@ from datanas.errors import CheckpointError, ConfigError, Interrupted
 from datanas.paths import is_file, shown
 from datanas.racing.candidates import Candidate, gather
 from datanas.racing.outcome import Results, Trained, guarantee, markdown_table, order, searched_against_random, table
-from datanas.racing.plan import SIZES, Plan, make_plan, measure_pace
+from datanas.racing.plan import SIZES, Plan, make_plan, measure_pace, trainings_at_a_time
 from datanas.runs.folder import RunFolder
 from datanas.tasks import tasks
 from datanas.tasks.base import Task
@@ -154,10 +151,7 @@ class _Race:
 
     def __init__(self, folder: RunFolder, config: Config, runs: Sequence[Path], *, quiet: bool) -> None:
         self._folder, self._config, self._runs, self._quiet = folder, config, runs, quiet
-        cores = os.cpu_count() or 1
-        on_gpus = torch.cuda.is_available() and config.device.startswith(("auto", "cuda"))
-        self._workers = config.search.race.processes or (torch.cuda.device_count() if on_gpus else cores)
-        self._threads = config.threads or max(1, cores // self._workers)
+        self._workers, self._threads = trainings_at_a_time(config)
 
     def run(self) -> RaceResult:
         """From where an earlier attempt stopped to the winner."""
@@ -200,7 +194,7 @@ class _Race:
             task.set_aside(config.search.judge or None)
             examples = self._require_judge(task)
             candidates = gather(self._runs, config, task, config.search.race.candidates or SIZES[0])
-            pace = measure_pace(candidates, _training(config, 1), task, device, self._workers, load)
+            pace = measure_pace(candidates, training_of(config, 1), task, device, self._workers, load)
             seconds = config.search.race.time or self._search_seconds()
             plan = make_plan(pace, seconds - (time.monotonic() - began), config.search.race.candidates)
             if (size := plan.rungs[0].candidates) < len(candidates):
@@ -237,7 +231,7 @@ class _Race:
 
     def _train(self, place: int, epochs: int, candidates: Mapping[int, Candidate]) -> dict[int, Trained]:
         """Train the candidates of a rung, as far as that has not been done, and read what they reach."""
-        path, training = self._folder.path, _training(self._config, epochs)
+        path, training = self._folder.path, training_of(self._config, epochs)
         commands, folders = [], {}
         for number, candidate in candidates.items():
             run = path / f"rung-{place + 1}" / f"candidate-{number:02d}"
@@ -290,7 +284,7 @@ class _Race:
         return RaceResult(path, winner, rows, (promise, comparison), data)
 
 
-def _training(config: Config, epochs: int) -> Config:
+def training_of(config: Config, epochs: int) -> Config:
     """The training of a candidate: from scratch, with a schedule of its own, judged at its end."""
     train = config.train
     weights = train.weights.model_copy(update={"warm_up_epochs": min(train.weights.warm_up_epochs, epochs / 4)})

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from datanas.config import read_yaml
 from datanas.distributed import is_first
 from datanas.engine.config import Config, resolve
 from datanas.engine.run import load_run_config
@@ -14,6 +15,7 @@ from datanas.engine.search import SearchResult
 from datanas.engine.search import search as search_alone
 from datanas.engine.setup import load_table
 from datanas.errors import ConfigError
+from datanas.racing.planning import planned
 from datanas.racing.race import race
 
 RACE_FOLDER, DERIVED_FILE = "race", "likeliest.json"
@@ -22,6 +24,7 @@ RACE_FOLDER, DERIVED_FILE = "race", "likeliest.json"
 def search(
     config: Config | Mapping[str, Any] | str | Path | None = None,
     *,
+    budget: str | float | None = None,
     resume: str | Path | None = None,
     quiet: bool = False,
     allow_topology_change: bool = False,
@@ -33,6 +36,8 @@ def search(
 
     Args:
         config: a recipe's path, a mapping of sections, or a Config; may be left out when resuming.
+        budget: what search and race may take, such as "20m" or seconds. With it, and of a mapping that does not say how
+            long the search is, the settings that are left open are chosen (`datanas.racing.planning`).
         resume: a run folder to go on with.
         quiet: no progress on stderr.
         allow_topology_change: go on with another device or number of processes, though not bit for bit.
@@ -42,7 +47,7 @@ def search(
         NonFiniteError, OutOfMemoryError, StorageError, RunInUseError, CheckpointError, ProcessLostError, Interrupted:
             as they say.
     """
-    settings = load_run_config(resume) if config is None and resume is not None else resolve(config or {})
+    settings = _settings(config, budget, resume, quiet=quiet)
     if settings.search.choice == "race":
         if settings.devices * settings.num_nodes > 1:
             raise ConfigError("search.choice: a race follows a search of one process; leave devices at 1")
@@ -62,3 +67,22 @@ def search(
     table = load_table(settings)
     truth = None if table is None else table.truth(result.architecture, metric=settings.truth.metric)
     return replace(found, architecture=result.architecture, truth=truth, race=result)
+
+
+def _settings(
+    config: Config | Mapping[str, Any] | str | Path | None,
+    budget: str | float | None,
+    resume: str | Path | None,
+    *,
+    quiet: bool,
+) -> Config:
+    if resume is not None:
+        if budget is not None:
+            raise ConfigError("budget: what a run that goes on may take is settled; leave it out beside resume")
+        return load_run_config(resume) if config is None else resolve(config)
+    if isinstance(config, Config) and budget is None:
+        return config
+    is_complete = isinstance(config, Config | str | Path)
+    raw = config.model_dump(mode="json") if isinstance(config, Config) else config or {}
+    raw = read_yaml(raw) if isinstance(raw, str | Path) else raw
+    return planned(raw, budget=budget, has_recipe=is_complete, quiet=quiet)

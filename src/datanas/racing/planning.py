@@ -1,0 +1,298 @@
+"""The settings of a search that nobody gave, from its data and from the time that it may take."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datanas.config import merge
+from datanas.console import say
+from datanas.data.image_sides import some_sizes
+from datanas.distributed import is_first
+from datanas.durations import read_seconds, show_seconds
+from datanas.engine.config import Config, resolve, with_overrides
+from datanas.engine.dry_run import measure_job
+from datanas.engine.process import process_kept
+from datanas.engine.run import load_run_config
+from datanas.engine.search_job import SearchJob
+from datanas.engine.setup import load_task, memory_errors, select_device
+from datanas.errors import ConfigError
+from datanas.racing.candidates import random_candidates
+from datanas.racing.plan import SIZES, Pace, make_plan, measure_pace, trainings_at_a_time
+from datanas.racing.race import training_of
+from datanas.tasks.base import Task
+
+DEFAULT_BUDGET = "20m"
+"""What a search may take of which nothing but the data is given."""
+FEWEST_STEPS, MOST_EPOCHS = 200, 50
+"""Of a search: fewer steps tell nothing, and more passes only learn the images by heart (docs/default.md)."""
+_LARGE = 10_000  # images, from which on networks are twice as wide
+_TRAVEL = 8.0  # alpha.lr times alpha steps, as in recipes/small/nasbench201.yaml
+_FOR_STEPS = 0.85  # of a search's time: the rest is for what a machine does besides
+_MEASURED = 3  # gaps of a search
+_TRIED = 3  # cells whose training is timed
+_LEAST_TRAINING, _MOST_TRAINING = 10, 100  # epochs of the training of what was found; half of the time between them
+_SIDES = (64, 32)
+_BATCHES = ((2500, 64), (1000, 32), (300, 16), (0, 8))
+"""Images of a search, and the largest batch of which they make some twenty steps an epoch."""
+_SPACES: Mapping[str, Mapping[str, int]] = {"conv_cell": {"cells": 5}, "nasbench201": {"cells_per_stage": 1}}
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """Seconds: of a step and of a measurement of the gap, how long both were measured, and steps of an epoch."""
+
+    step: float
+    measure: float
+    load: float
+    steps: int
+
+    def epochs_in(self, seconds: float) -> int:
+        free = seconds * _FOR_STEPS - (_MEASURED + 1) * self.measure - self.load
+        return min(max(MOST_EPOCHS, self.fewest_epochs), max(0, int(free / (self.steps * self.step))))
+
+    def seconds_of(self, epochs: int) -> float:
+        steps = epochs * self.steps * self.step
+        return (steps + (_MEASURED + 1) * self.measure + self.load) / _FOR_STEPS
+
+    @property
+    def fewest_epochs(self) -> int:
+        return max(1, math.ceil(FEWEST_STEPS / self.steps))
+
+
+def is_plain(given: Mapping[str, Any]) -> bool:
+    """Whether a recipe leaves to the data how long and how large a search is."""
+    search, config = given.get("search") or {}, resolve(given)
+    is_told = isinstance(search, Mapping) and bool({"epochs", "steps"} & search.keys())
+    return not is_told and config.task.name == "classification" and config.devices * config.num_nodes == 1
+
+
+@process_kept()
+def planned(
+    raw: Mapping[str, Any],
+    overrides: Sequence[tuple[str, object]] = (),
+    *,
+    budget: object = None,
+    has_recipe: bool = False,
+    quiet: bool = False,
+) -> Config:
+    """A configuration in which what nobody gave fits the data, their task and the time.
+
+    Of images that are classified it chooses: to what side they are scaled, where that was left open and their sizes
+    differ or are large; stem, width and batch; alpha's rate. Of every task: the epochs, from the time of measured
+    steps; and of a classification whether a race follows, which then has half of the time. A run of that name that
+    stands already keeps what was chosen for it.
+
+    Args:
+        raw, overrides: as `resolve` takes them.
+        budget: what search and race may take together, such as "20m"; None: of a recipe that says itself how long it
+            is nothing is changed, and anything else has `DEFAULT_BUDGET`.
+        has_recipe: whether `raw` was written to be complete.
+        quiet: do not say what was chosen.
+
+    Raises:
+        ConfigError: faults of the settings, or too little time; the message says how much would do.
+        DataError: as from loading.
+    """
+    given = with_overrides(raw, overrides)
+    config = resolve(given)
+    if budget is None and (has_recipe or not is_plain(given)):
+        return config
+    seconds = _seconds(DEFAULT_BUDGET if budget is None else budget)
+    if config.devices * config.num_nodes > 1:
+        raise ConfigError("budget: steps are measured in one process; leave devices at 1, or set search.epochs")
+    if any(name == "search.epochs" for name, _ in overrides):
+        raise ConfigError("budget: and search.epochs both say how long the search is; give one of them")
+    if budget is not None and isinstance(search := given.get("search"), dict):
+        search.pop("epochs", None)  # of the recipe
+        if isinstance(search.get("race"), dict) and not any(name == "search.race.time" for name, _ in overrides):
+            search["race"].pop("time", None)
+    chosen = _of_earlier_run(config)
+    if chosen is None:
+        with memory_errors():
+            chosen, line = _Planner(given, seconds).plan()
+        if not quiet and is_first():
+            say(line)
+    return resolve(merge(chosen, given))
+
+
+def _seconds(budget: object) -> float:
+    try:
+        return read_seconds(budget)
+    except ValueError as error:
+        raise ConfigError(f"budget: {error}") from None
+
+
+def _of_earlier_run(config: Config) -> dict[str, Any] | None:
+    """What stands in the recipe of a run of that name."""
+    if config.run.name is None or not (config.run.root / config.run.name / "config.yaml").is_file():
+        return None
+    found = load_run_config(config.run.root / config.run.name).model_dump(mode="json")
+    return {section: found[section] for section in ("data", "task", "space", "search", "train")}
+
+
+class _Planner:
+    """Lays choices under what was given, until the search fits into its time."""
+
+    def __init__(self, given: Mapping[str, Any], seconds: float) -> None:
+        self._given, self._seconds = given, seconds
+        self._chosen: dict[str, Any] = {}
+        self._began = time.monotonic()
+        self._device = select_device(resolve(given))
+        self._notes: list[str] = []
+
+    @property
+    def _config(self) -> Config:
+        return resolve(merge(self._chosen, self._given))
+
+    def _choose(self, choices: Mapping[str, Any]) -> None:
+        self._chosen = merge(self._chosen, choices)
+
+    def _is_given(self, section: str, name: str) -> bool:
+        found = self._given.get(section)
+        return isinstance(found, Mapping) and found.get(name) is not None
+
+    def plan(self) -> tuple[dict[str, Any], str]:
+        """The choices, and what they are in a line for people."""
+        classifies = self._config.task.name == "classification"
+        races = self._config.search.choice == "race" or (classifies and not self._is_given("search", "choice"))
+        if races:
+            self._choose({"search": {"choice": "race"}})
+        for side in self._sides() if classifies else [None]:
+            task, costs = self._measure(side, classifies=classifies)
+            pace = self._training_pace(task, costs.load) if classifies or races else None
+            fault = self._race_fault(pace, costs.load) if pace is not None and races else None
+            if fault is None and costs.epochs_in(self._left(races=races)) >= costs.fewest_epochs:
+                break
+        if fault is not None:
+            if self._is_given("search", "choice"):
+                raise ConfigError(fault)
+            self._notes.append("no race, for which this is too short")
+            self._choose({"search": {"choice": "derive"}})
+            races = False
+            task, costs = self._measure(side, classifies=classifies)
+        line = self._fix(task, costs, races=races)
+        return self._chosen, line
+
+    def _left(self, *, races: bool) -> float:
+        """Seconds for the search."""
+        return (0.5 if races else 1.0) * self._seconds - (time.monotonic() - self._began)
+
+    def _sides(self) -> list[int | None]:
+        """To what images may be scaled, in order of preference; None is as they are."""
+        data = self._config.data
+        if getattr(data, "resize", 0) is not None:
+            return [None]
+        sizes = some_sizes(Path(data.root))  # type: ignore[attr-defined]  # what can be resized has a root
+        if not sizes:
+            return [None]
+        shorter = int(statistics.median(min(size) for size in sizes))
+        smaller = [side for side in _SIDES if side <= shorter] or [max(8, shorter // 8 * 8)]
+        as_they_are = len(set(sizes)) == 1 and shorter <= _SIDES[0]
+        return [None, *(side for side in smaller if side < shorter)] if as_they_are else list(smaller)
+
+    def _measure(self, side: int | None, *, classifies: bool) -> tuple[Task[Any], _Costs]:
+        """Choose what follows from the data, and time a step of the search."""
+        began = time.monotonic()
+        if side is not None:
+            self._choose({"data": {"resize": side}})
+        task = load_task(self._config, self._device)
+        load = time.monotonic() - began
+        if classifies:
+            self._choose(self._by_data(task))
+            task = type(task)(self._config.task, task.data, self._device, self._config.seed)  # type: ignore[attr-defined]
+        job = SearchJob(self._config, task, self._device)
+        step, measure = measure_job(job, self._device)
+        return task, _Costs(step, measure, load, job.steps_per_epoch)
+
+    def _by_data(self, task: Task[Any]) -> dict[str, Any]:
+        """What number and size of the images ask for."""
+        count = len(task.data.train)  # type: ignore[attr-defined]  # of a task on images
+        side = min(task.data.image_shape[1:])  # type: ignore[attr-defined]
+        space = self._config.space.name
+        batch = next(size for least, size in _BATCHES if count >= least)
+        channels = 16 if count >= _LARGE and space == "conv_cell" else 8
+        kind = "plain" if space == "nasbench201" else "cifar"
+        stem = kind if side <= 20 else f"{kind}_half" if side <= 80 else "imagenet"
+        return {
+            "task": {"stem": stem, "train_augment": {"cutout": side // 4}},
+            "space": {"channels": channels, **_SPACES[space]} if space in _SPACES else {},
+            "search": {
+                "batch_size": batch,
+                "alpha_start": 0.1,
+                "weights": {"lr": 0.05 if batch >= 32 else 0.025},
+                "gap": {"examples": 500},
+            },
+            "train": {
+                "channels": 2 * channels,
+                "cells": 5,
+                "batch_size": min(96, 2 * batch),
+                "auxiliary": False,
+                "drop_path": 0.0,
+                "weights": {"lr": 0.1 if batch >= 64 else 0.05, "weight_decay": 5e-4, "warm_up_epochs": 1.0}
+                | {"nesterov": True},
+            },
+        }
+
+    def _training_pace(self, task: Task[Any], load: float) -> Pace:
+        """Time the training of some cells, and choose how long that of what is found will be."""
+        config = self._config
+        task.set_aside(config.search.judge or None)
+        candidates = list(islice(random_candidates(config), _TRIED))
+        workers, threads = trainings_at_a_time(config)
+        torch.set_num_threads(threads)
+        pace = measure_pace(candidates, training_of(config, 1), task, self._device, workers, load)
+        select_device(config)
+        epochs = int(0.5 * self._seconds / (pace.step * pace.steps))
+        self._choose({"train": {"epochs": min(_MOST_TRAINING, max(_LEAST_TRAINING, epochs))}})
+        return pace
+
+    def _race_fault(self, pace: Pace, load: float) -> str | None:
+        """Why half of the time is too short for a race; None where it is not."""
+        try:
+            make_plan(pace, 0.5 * self._seconds - 2 * load, SIZES[-1])
+        except ConfigError as error:
+            return str(error)
+        return None
+
+    def _fix(self, task: Task[Any], costs: _Costs, *, races: bool) -> str:
+        """Choose the epochs and what hangs on them; returns the line that tells of it all.
+
+        Raises:
+            ConfigError: the time is too short for the fewest that tell anything.
+        """
+        epochs, fewest = costs.epochs_in(self._left(races=races)), costs.fewest_epochs
+        if epochs < fewest:
+            needed = costs.seconds_of(fewest) * (2 if races else 1) * 1.1 + time.monotonic() - self._began
+            raise ConfigError(
+                f"budget: {show_seconds(self._seconds)} are too few: {fewest} epochs of {costs.steps} steps, the "
+                f"fewest that tell operations apart, and what goes with them take about {show_seconds(needed)}; allow "
+                "as much, or take a smaller supernet (--space.channels, --space.cells, --data.resize)"
+            )
+        steps = epochs * costs.steps
+        rate = min(0.05, max(0.003, _TRAVEL / (0.9 * steps)))
+        gap = {"every": max(1, -(-epochs // _MEASURED))}
+        search: dict[str, Any] = {"epochs": epochs, "alpha": {"lr": float(f"{rate:.2g}")}, "gap": gap}
+        expected = costs.seconds_of(epochs)
+        if races:
+            search["race"] = {"time": self._seconds - min(expected, 0.5 * self._seconds)}
+        self._choose({"search": search})
+        config = self._config
+        count, size = len(task.chosen()["weights"]) + len(task.chosen()["alpha"]), ""
+        if hasattr(task, "data") and hasattr(task.data, "image_shape"):
+            size = f" of {task.data.image_shape[2]}x{task.data.image_shape[1]}"
+        race = f", then a race of {show_seconds(search['race']['time'])}" if races else ""
+        notes = "".join(f"; {note}" for note in self._notes)
+        return (
+            f"planned for {show_seconds(self._seconds)}: {count} {task.unit}s{size} to search with, batch "
+            f"{config.search.batch_size}, {epochs} epochs of {costs.steps} steps in about {show_seconds(expected)}"
+            f"{race}{notes}; --print-config shows every number"
+        )
