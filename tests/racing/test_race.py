@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from datanas import Architecture, RaceResult, race
 from datanas.cli import main
@@ -216,3 +218,39 @@ def test_a_time_without_sense_is_refused_with_its_form(
 ) -> None:
     assert main(["race", str(searched), f"--time={time}"]) == 2
     assert "such as 90s, 20m or 1.5h" in capsys.readouterr().err
+
+
+def test_random_cells_race_without_a_search(
+    tiny_images: Path, tmp_path: Path, few_steps: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = recipe(tiny_images, tmp_path, "alone", judge=None)
+    own["search"]["race"] = {"candidates": 6, "time": "1h", "searched": False}
+    found = race(settings=own, quiet=True)
+    assert found.data["origin"].startswith("random")
+    assert not any("searched" in row[1] for row in found.rows[1:])
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(own))
+    assert main(["race", "-c", str(file), "--no-searched", "--quiet"]) == 0  # goes on with it, which is complete
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "a race needs the run folder of a search"),
+        (["--no-searched"], r"search\.race\.time: is required"),
+        (["--no-searched", "--time", "5m", "--search.judge", "0"], "a race needs examples to judge by"),
+    ],
+)
+def test_what_a_race_without_a_search_needs(
+    given: list[str], message: str, tiny_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(recipe(tiny_images, tmp_path, "none", judge=None)))
+    assert main(["race", "-c", str(file), "--quiet", *given]) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_recipe_belongs_to_a_race_without_runs(searched: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["race", str(searched), "-c", str(searched / "config.yaml")]) == 2
+    assert "belongs to a race without runs" in capsys.readouterr().err

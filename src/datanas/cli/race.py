@@ -8,10 +8,15 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from datanas.cli.options import Flag, MaxMacs, Overrides, Quiet, paths_and_overrides
+from datanas.config import read_yaml
+from datanas.errors import ConfigError
 
 
 def run(
     *runs: Overrides,
+    config: Annotated[
+        Path | None, Parameter(name=["--config", "-c"], help="Recipe of a race without runs, of random cells alone.")
+    ] = None,
     resume: Annotated[Path | None, Parameter(help="Folder of a race to go on with.")] = None,
     time: Annotated[
         str | None, Parameter(help="What all of it may take, such as 20m; by default as long as the search took.")
@@ -33,6 +38,8 @@ def run(
     own folder as --run.name.
     """
     paths, others = paths_and_overrides(runs)
+    if config is not None and paths:
+        raise ConfigError("--config: belongs to a race without runs; that of a run is known: leave one of them out")
     given = {
         "time": time,
         "candidates": candidates,
@@ -41,13 +48,15 @@ def run(
         "searched": None if searched else False,
         "processes": processes,
     }
-    settings = [(f"search.race.{name}", value) for name, value in given.items() if value is not None]
+    pairs = [*others, *((f"search.race.{name}", value) for name, value in given.items() if value is not None)]
     from datanas.console import telling
+    from datanas.engine.config import with_overrides
     from datanas.racing.outcome import plain_table
     from datanas.racing.race import race
     from datanas.report.cells import cell_text, draw_cells
 
-    result = race(*paths, settings=[*others, *settings], resume=resume, quiet=quiet)
+    settings = pairs if config is None else with_overrides(read_yaml(config), pairs)
+    result = race(*paths, settings=settings, resume=resume, quiet=quiet)
     with telling(f"the race is complete in {result.path}"):
         print(plain_table(result.rows))
         drawn, failed = draw_cells(result.architecture, result.path / "cells.svg")

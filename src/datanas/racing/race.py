@@ -65,7 +65,8 @@ def race(
     Successive halving on examples that no search has seen; docs/race.md says what comes of it.
 
     Args:
-        runs: run folders of finished searches, of one space, task and data.
+        runs: run folders of finished searches, of one space, task and data. None, with `search.race.searched` false and
+            a recipe as `settings`: random cells alone.
         settings: what differs from the recipe of the first search, nested, or as pairs of dotted name and value:
             `search.race.*` for the race, `train.*` for the trainings, `run.root` and `run.name` for its folder.
         resume: the folder of a race to go on with; one of that name likewise.
@@ -89,7 +90,7 @@ def race(
 def _config(runs: Sequence[Path], settings: Settings) -> Config:
     """The recipe of the first search, with what was asked for on top."""
     if not runs:
-        raise ConfigError("a race needs the run folder of a search: datanas race RUN")
+        return _without_search(settings)
     found = [_finished(run) for run in runs]
     for run, other in zip(runs[1:], found[1:], strict=True):
         for section in ("space", "task", "data"):
@@ -111,6 +112,22 @@ def _config(runs: Sequence[Path], settings: Settings) -> Config:
             raise ConfigError(f"{run}: search.judge is not that of {runs[0]}; what one left the other has used")
     if config.devices * config.num_nodes > 1:
         raise ConfigError("devices: a race runs its trainings side by side; say how many with search.race.processes")
+    return config
+
+
+def _without_search(settings: Settings) -> Config:
+    """A recipe whose race is one of random and published cells."""
+    raw, pairs = (settings, []) if isinstance(settings, Mapping) else ({}, list(settings))
+    config = resolve(raw, [*pairs, ("search.choice", "race")])
+    if config.search.race.searched:
+        raise ConfigError(
+            "a race needs the run folder of a search: datanas race RUN; one of random cells alone is "
+            "datanas race -c RECIPE --no-searched --time 20m"
+        )
+    if config.search.race.time is None:
+        raise ConfigError("search.race.time: is required, since no search says how long; such as --time 20m")
+    if config.search.judge == 0:
+        raise ConfigError("search.judge: a race needs examples to judge by; leave it out, or give a share above 0")
     return config
 
 
@@ -183,7 +200,7 @@ class _Race:
         """Gather the candidates and fix the rungs, where an earlier attempt has not."""
         if (self._folder.path / PLAN_FILE).is_file():
             return
-        if not self._runs:
+        if not self._runs and self._config.search.race.searched:
             raise CheckpointError(f"{self._folder.path}: was stopped before its candidates were known; begin it anew")
         try:
             began = time.monotonic()
