@@ -2,10 +2,10 @@
 
     python -m benchmarks.anytime --root cifar10.npz --table nasbench201.npz --minutes 1 4 16 --out anytime
 
-Rows are a search with the default and a race, a race of random cells alone, the default's search alone, and any of the other
-methods (`--rows`). Every run has the whole time, all that it does included, and one core; two run side by side. What has
-been run stays in OUT and is not run again; at the end a table and a picture of all that is there are written to it. The table of
-accuracies tells how good a cell is, and chooses nothing.
+Rows are a search with the default and a race, a race of random cells alone, the default's search alone, and any of the
+other methods (`--rows`). Every run has the whole time, all that it does included, and one core; two run side by side.
+What has been run stays in OUT and is not run again; at the end a table and a picture of all that is there are written
+to it. The table of accuracies tells how good a cell is, and chooses nothing.
 """
 
 from __future__ import annotations
