@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
@@ -21,6 +20,7 @@ import numpy as np
 import pytest
 import yaml
 from tests import perplexing
+from tests.inside import Inside
 from tests.made_up_table import BEST, worth, write_table
 
 from datanas.architecture import Architecture
@@ -46,39 +46,6 @@ STEP, REST = 0.01, 0.01
 METHODS, SEEDS = ("egs", "random"), (0, 1)
 SEARCHES = 2 * len(METHODS) * len(SEEDS)
 CANDIDATES = 2 * len(SEEDS)
-
-
-class Ended:
-    """A run that is over as soon as it is started."""
-
-    def __init__(self, returncode: int) -> None:
-        self.returncode = returncode
-
-    def poll(self) -> int:
-        return self.returncode
-
-    def terminate(self) -> None:
-        pass
-
-    def wait(self) -> int:
-        return self.returncode
-
-
-class Inside:
-    """Makes the runs in this process, and keeps their names."""
-
-    def __init__(self) -> None:
-        self.started: list[str] = []
-        self.stop_after: int | None = None
-
-    def start(self, command: Command, threads: int) -> Any:
-        self.started.append(command.name)
-        command.log.parent.mkdir(parents=True, exist_ok=True)
-        with command.log.open("a") as log, redirect_stdout(log), redirect_stderr(log):
-            code = main(command.arguments)
-        if len(self.started) == self.stop_after:
-            signal.raise_signal(signal.SIGTERM)
-        return Ended(code)
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,13 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from tests.inside import Inside
 
 from datanas import Architecture, RaceResult, race
 from datanas.cli import main
@@ -22,6 +24,7 @@ from datanas.engine.setup import build_space, load_task, select_device
 from datanas.errors import ConfigError
 from datanas.racing import race as race_module
 from datanas.racing.candidates import gather, network_key
+from datanas.racing.plan import Pace
 from datanas.racing.search import search
 
 SHORT = {"search.race.time": 3600.0, "search.race.candidates": 6, "search.race.processes": 2}
@@ -51,17 +54,27 @@ def searched(tiny_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return search_alone(recipe(tiny_images, tmp_path_factory.mktemp("runs"), "searched"), quiet=True).path
 
 
-@pytest.fixture(scope="module")
-def few_steps() -> Iterator[None]:
-    """Two rungs of few steps: rungs of tiny data would have to make their hundred."""
+@contextmanager
+def quick() -> Iterator[None]:
+    """Two rungs of few steps: rungs of tiny data would have to make their hundred. Trainings run in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(race_module, "make_plan", _two_rungs)
+        patch.setattr(race_module, "measure_pace", lambda *_: Pace(6, 0.1, 1.0, 2))
+        patch.setattr(pool, "_start", Inside().start)
+        patch.setattr(pool, "_POLL", 0.0)
+        yield
+
+
+@pytest.fixture
+def few_steps() -> Iterator[None]:
+    with quick():
         yield
 
 
 @pytest.fixture(scope="module")
-def raced(searched: Path, tmp_path_factory: pytest.TempPathFactory, few_steps: None) -> RaceResult:
-    return race(searched, settings=[*SHORT.items(), *place(tmp_path_factory.mktemp("raced"))], quiet=True)
+def raced(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> RaceResult:
+    with quick():
+        return race(searched, settings=[*SHORT.items(), *place(tmp_path_factory.mktemp("raced"))], quiet=True)
 
 
 def place(root: Path) -> list[tuple[str, object]]:
