@@ -233,8 +233,15 @@ def test_two_are_the_same_two_again(
     assert differences(tmp_path / "run", pair[kind]) == []
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("signum", "rank"),
+    [
+        (signal.SIGTERM, 1),
+        (signal.SIGINT, 0),
+        pytest.param(signal.SIGTERM, 0, marks=pytest.mark.complete),
+        pytest.param(signal.SIGINT, 1, marks=pytest.mark.complete),
+    ],
+)
 def test_a_signal_to_one_stops_both(
     rank: int, signum: int, two: Two, arguments: list[str], pair: Mapping[str, Path], tmp_path: Path, tally: Tally
 ) -> None:
@@ -246,8 +253,15 @@ def test_a_signal_to_one_stops_both(
     tally("3. a signal to one of two processes", [each.code for each in again] == [0, 0] and not found, found)
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-@pytest.mark.parametrize("kind", ["search", "train"])
+@pytest.mark.parametrize(
+    ("kind", "rank"),
+    [
+        ("search", 1),
+        ("train", 0),
+        pytest.param("search", 0, marks=pytest.mark.complete),
+        pytest.param("train", 1, marks=pytest.mark.complete),
+    ],
+)
 def test_one_is_killed(
     rank: int, kind: str, two: Two, arguments: list[str], pair: Mapping[str, Path], tmp_path: Path, tally: Tally
 ) -> None:

@@ -25,6 +25,7 @@ from datanas.engine.loop import EpochReport, Job
 from datanas.engine.schedules import build_sgd, learning_rate, set_learning_rate
 from datanas.engine.selection import rank
 from datanas.engine.setup import build_sampler, build_space
+from datanas.engine.sound import derive_sound
 from datanas.engine.steps import Averaging, autocast, frozen, update, update_alpha
 from datanas.hardware import place
 from datanas.liveness import live_cell
@@ -244,6 +245,8 @@ class SearchJob(Job):
         decides = self.sampler.learns and self.sampler.differentiable
         warnings = inspect(kept, self._space, flatness if decides else {}, self.config.train.cells)
         fallen = collapse(kept, self._space, _REMEDY) if is_last else None
+        if fallen is None and (passed := found.get("passed_over")):
+            fallen = f"collapsed: the {passed} likeliest, which were passed over. {_REMEDY}"
         self.warnings = warnings if fallen is None else [*warnings, fallen]
         return EpochReport(
             figures,
@@ -256,7 +259,7 @@ class SearchJob(Job):
     def choose(self, n: int = 1) -> Derivation:
         """What the sampler's rule keeps, and the `n` best or likeliest; `best_sample` asks the supernet."""
         if self.sampler.rule != "best_sample":
-            return self.sampler.derive(n)
+            return derive_sound(self.sampler, self._space, n)
         count, seed = self.sampler.derivation.candidates, self.config.seed
         found = self.sampler.candidates(count, seeding.generator(seed, "candidates"))
         settings = self.config.search.gap

@@ -294,5 +294,5 @@ class _Planner:
         return (
             f"planned for {show_seconds(self._seconds)}: {count} {task.unit}s{size} to search with, batch "
             f"{config.search.batch_size}, {epochs} epochs of {costs.steps} steps in about {show_seconds(expected)}"
-            f"{race}{notes}; --print-config shows every number"
+            f"{race}{notes}; every number is in the config.yaml of the run"
         )

@@ -1,0 +1,42 @@
+"""What a search keeps of what its posterior ranks: the likeliest that has not collapsed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from datanas.engine.cell_warnings import is_collapsed
+from datanas.samplers.base import Sampler
+from datanas.samplers.derivation import LOG_P, Derivation
+from datanas.spaces.base import Space
+
+LOOKED_AT = 200
+"""How many of the likeliest architectures are looked at for one that has not collapsed."""
+_NEAR = math.log(1000)  # how much less likely it may be: beyond that P has decided to collapse
+
+
+def derive_sound(sampler: Sampler, space: Space, n: int = 1) -> Derivation:
+    """As `Sampler.derive`, without the architectures that have collapsed (`is_collapsed`) among the likeliest.
+
+    The kept architecture notes as `passed_over` how many likelier ones were left out. Where the ranking is not one of
+    P, is to be taken `raw`, or has nothing else among the `LOOKED_AT` likeliest that is at least a thousandth as likely,
+    all stays as derived.
+    """
+    found = sampler.derive(n)
+    if found.measure != LOG_P or sampler.derivation.raw:
+        return found
+    if not any(is_collapsed(each, space) for each, _ in found.ranking):
+        return found
+    ranking = sampler.derive(LOOKED_AT).ranking
+    least = ranking[0][1] - _NEAR
+    sound = [
+        place for place, (each, log_prob) in enumerate(ranking) if log_prob >= least and not is_collapsed(each, space)
+    ]
+    if not sound:
+        return found
+    if sound[0] == 0:
+        return replace(found, ranking=tuple(ranking[place] for place in sound[:n]))
+    kept, number = ranking[sound[0]]
+    notes = {name: value for name, value in (found.architecture.posterior or {}).items() if name != "margin"}
+    kept = replace(kept, posterior={**notes, "log_prob": number, "passed_over": sound[0]})
+    return replace(found, architecture=kept, ranking=((kept, number), *(ranking[place] for place in sound[1:n])))
