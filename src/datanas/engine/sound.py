@@ -19,8 +19,8 @@ def derive_sound(sampler: Sampler, space: Space, n: int = 1) -> Derivation:
     """As `Sampler.derive`, without the architectures that have collapsed (`is_collapsed`) among the likeliest.
 
     The kept architecture notes as `passed_over` how many likelier ones were left out. Where the ranking is not one of
-    P, is to be taken `raw`, or has nothing else among the `LOOKED_AT` likeliest that is at least a thousandth as likely,
-    all stays as derived.
+    P, is to be taken `raw`, or has nothing else among the `LOOKED_AT` likeliest that is at least a thousandth as
+    likely, all stays as derived.
     """
     found = sampler.derive(n)
     if found.measure != LOG_P or sampler.derivation.raw:
@@ -28,11 +28,8 @@ def derive_sound(sampler: Sampler, space: Space, n: int = 1) -> Derivation:
     if not any(is_collapsed(each, space) for each, _ in found.ranking):
         return found
     ranking = sampler.derive(LOOKED_AT).ranking
-    least = ranking[0][1] - _NEAR
-    sound = [
-        place for place, (each, log_prob) in enumerate(ranking) if log_prob >= least and not is_collapsed(each, space)
-    ]
-    if not sound:
+    sound = [place for place, (each, _) in enumerate(ranking) if not is_collapsed(each, space)]
+    if not sound or ranking[sound[0]][1] < ranking[0][1] - _NEAR:
         return found
     if sound[0] == 0:
         return replace(found, ranking=tuple(ranking[place] for place in sound[:n]))
