@@ -227,7 +227,7 @@ class _Planner:
             "space": {"channels": channels, **_SPACES[space]} if space in _SPACES else {},
             "search": {
                 "batch_size": batch,
-                "alpha_start": 0.1,
+                "alpha_start": 0.3,
                 "weights": {"lr": 0.05 if batch >= 32 else 0.025},
                 "gap": {"examples": 500},
             },
@@ -278,7 +278,7 @@ class _Planner:
                 "as much, or take a smaller supernet (--space.channels, --space.cells, --data.resize)"
             )
         steps = epochs * costs.steps
-        rate = min(0.05, max(0.003, _TRAVEL / (0.9 * steps)))
+        rate = min(0.05, max(0.003, _TRAVEL / (0.7 * steps)))
         gap = {"every": max(1, -(-epochs // _MEASURED))}
         search: dict[str, Any] = {"epochs": epochs, "alpha": {"lr": float(f"{rate:.2g}")}, "gap": gap}
         expected = costs.seconds_of(epochs)

@@ -24,6 +24,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "probs": "softmax",
         "tau": {"start": 1.0, "end": 1.0},
         "constraint": {"kind": "l1", "gamma": 1e-3, "reduction": "sum", "target": "code", "warm_up": 0.0},
+        "estimator": "shared_ties",
         "init_std": 0.0,
     },
     "official": {
@@ -33,6 +34,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "probs": "relu",
         "tau": {"start": 5.0, "end": 1.0},
         "constraint": {"kind": "l1", "gamma": 0.1, "reduction": "mean", "target": "normalised", "warm_up": 0.0},
+        "estimator": "shared_ties",
         "init_std": 1e-3,
     },
     "entropy": {
@@ -41,13 +43,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "probs": "softmax",
         "tau": {"start": 1.0, "end": 1.0},
         "constraint": {"kind": "entropy", "gamma": 1e-2, "reduction": "sum", "target": "code", "warm_up": 0.0},
+        "estimator": "shared_ties",
         "init_std": 0.0,
     },
 }
 """What each preset lays over the defaults. `paper` is the text, `official` the authors' program while searching.
 
-The defaults are that program's settings at the scope that it derives with (docs/default.md). `entropy` are the earlier
-defaults.
+The defaults are the text's sum and softmax with the slope of the inclusion probability, which has no favourite, and the
+constraint of the authors' program (docs/default.md). `entropy` are the first defaults.
 """
 
 
@@ -59,7 +62,7 @@ class ConstraintConfig(Section):
     power: float = Field(1.0, gt=0, description="t of Eq. 12, for kind `power`")
     warm_up: float = Field(0.0, ge=0, le=1, description="share of the search over which gamma rises from 0")
     reduction: Literal["sum", "mean"] = "mean"
-    target: Literal["code", "normalised"] = "normalised"
+    target: Literal["code", "normalised"] = "code"
     through_gates: bool = Field(False, description="let the gradient also flow through f(P)")
 
     @model_validator(mode="after")
@@ -79,12 +82,12 @@ class EGS(Sampler):
         samples: int = Field(4, ge=1, le=64, description="M, draws for each probability vector")
         scope: Scope = "node"
         merged_none: Merge = Field("mean", description="how the `none` of a node's edges become one, at scope node")
-        normalise: Literal["sum", "mean"] = "mean"
-        probs: Literal["softmax", "relu"] = "relu"
-        tau: Tau = Tau(start=5.0, end=1.0)
+        normalise: Literal["sum", "mean"] = "sum"
+        probs: Literal["softmax", "relu"] = "softmax"
+        tau: Tau = Tau()
         constraint: ConstraintConfig = ConstraintConfig()
-        estimator: Estimator = Field("shared_ties", description="of the gradient of a code; see docs/speed.md")
-        init_std: float = Field(1e-3, ge=0, description="deviation of alpha at the start")
+        estimator: Estimator = Field("inclusion", description="of the gradient of a code; see docs/speed.md")
+        init_std: float = Field(0.0, ge=0, description="deviation of alpha at the start")
 
         @model_validator(mode="before")
         @classmethod
