@@ -139,7 +139,7 @@ def test_a_wrong_type_is_named_with_what_was_given(raw: dict[str, Any], field: s
         ({"sampler": {"samples": 65}}, "sampler.samples: must be at most 64, got 65"),
         ({"train": {"drop_path": 1}}, "train.drop_path: must be less than 1.0, got 1"),
         ({"search": {"execution": "spars"}}, "search.execution: must be 'sparse' or 'dense', got 'spars'"),
-        ({"sampler": {"preset": "papr"}}, "'default', 'paper', 'official' or 'entropy', got 'papr'"),
+        ({"sampler": {"preset": "papr"}}, "'default', 'paper', 'official' or 'inclusion', got 'papr'"),
         ({"search": {"alpha": {"betas": [0.5, 1]}}}, "search.alpha.betas: must both be in [0, 1), got [0.5, 1]"),
         ({"sampler": {"constraint": {"kind": "l2", "power": 2}}}, "power belongs to kind `power`, not to `l2`"),
         ({"data": {"name": "npz"}}, "data.root: is required"),

@@ -21,7 +21,7 @@ SKIP, CONV = 1, 3
 def sampler(shares: list[list[float]], **derivation: Any) -> Sampler:
     """With these shares (edges, ops) of P."""
     made = samplers["egs"]
-    config = validate(made.Config, {"name": "egs", "preset": "entropy", "derivation": derivation}, "sampler")
+    config = validate(made.Config, {"name": "egs", "preset": "default", "derivation": derivation}, "sampler")
     found: Sampler = made(config, SPACE.groups(), "nasbench201")
     with torch.no_grad():
         found.alpha["cell"].copy_(torch.tensor(shares).log())

@@ -137,7 +137,7 @@ SINGLE = {
 }
 
 
-PLAIN = {"name": "egs", "preset": "entropy", "derivation": {"raw": True}}
+PLAIN = {"name": "egs", "preset": "default", "derivation": {"raw": True}}
 
 
 @pytest.mark.parametrize("scope", ["edge", "node"])
