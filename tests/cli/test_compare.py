@@ -95,7 +95,7 @@ def test_a_dry_run_times_the_trainings_too(
     # Two epochs of three steps: those of two methods, on shuffled labels as well, and of one random cell a seed.
     assert lines[2:] == [
         "retrained 10 trainings of 2 epochs, 6 steps, about 360 s",
-        f"about {round((8 * 360 + 10 * 360) / 2 / 60)} minutes with 2 runs at a time",
+        f"about {round((8 * 360 + 10 * 360) / 2 / 60)} min with 2 runs at a time",
     ]
     assert not runs.exists()
 

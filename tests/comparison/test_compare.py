@@ -33,6 +33,7 @@ from datanas.comparison.plan import Plan
 from datanas.comparison.pool import Command
 from datanas.comparison.stages import Stages
 from datanas.config import merge, read_yaml
+from datanas.durations import show_seconds
 from datanas.engine.cells import all_cells
 from datanas.engine.config import resolve
 from datanas.engine.search_job import SearchJob
@@ -398,7 +399,7 @@ def test_trainings_from_scratch_are_timed_for_a_dry_run(
     lines = [" ".join(line.split()) for line in found.text(config).splitlines()]
     assert lines[2:] == [
         f"retrained up to 24 trainings of 5 epochs, 15 steps, about {seconds:.0f} s",
-        f"about {total / 2 / 60:.0f} minutes with 2 runs at a time",
+        f"about {show_seconds(total / 2)} with 2 runs at a time",
     ]
     assert plan.make_plan(config).retrained is None
     assert Plan.from_json(found.to_json()).retrained is None

@@ -18,13 +18,15 @@ from datanas.console import say
 from datanas.data.image_sides import some_sizes
 from datanas.distributed import is_first
 from datanas.durations import read_seconds, show_seconds
-from datanas.engine.config import Config, resolve, with_overrides
+from datanas.engine.config import Config, resolve, typed_recipe, with_overrides
 from datanas.engine.dry_run import measure_job
+from datanas.engine.fit import require_search
 from datanas.engine.process import process_kept
 from datanas.engine.run import load_run_config
 from datanas.engine.search_job import SearchJob
-from datanas.engine.setup import load_task, memory_errors, select_device
-from datanas.errors import ConfigError
+from datanas.engine.setup import load_table, load_task, memory_errors, select_device
+from datanas.errors import ConfigError, StorageError
+from datanas.paths import path_errors
 from datanas.racing.candidates import random_candidates
 from datanas.racing.plan import SIZES, Pace, make_plan, measure_pace, trainings_at_a_time
 from datanas.racing.race import training_of
@@ -43,7 +45,11 @@ _LEAST_TRAINING, _MOST_TRAINING = 10, 100  # epochs of the training of what was 
 _SIDES = (64, 32)
 _BATCHES = ((2500, 64), (1000, 32), (300, 16), (0, 8))
 """Images of a search, and the largest batch of which they make some twenty steps an epoch."""
-_SPACES: Mapping[str, Mapping[str, int]] = {"conv_cell": {"cells": 5}, "nasbench201": {"cells_per_stage": 1}}
+_SPACES: Mapping[str, tuple[Mapping[str, int], int]] = {
+    "conv_cell": ({"cells": 5}, 5),
+    "nasbench201": ({"cells_per_stage": 1}, 3),
+}
+"""By space, what makes it small, and the cells of the network that is trained."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +108,8 @@ def planned(
         ConfigError: faults of the settings, or too little time; the message says how much would do.
         DataError: as from loading.
     """
-    given = with_overrides(raw, overrides)
-    config = resolve(given)
+    config = resolve(raw, overrides)
+    given = typed_recipe(with_overrides(raw, overrides))
     if budget is None and (has_recipe or not is_plain(given)):
         return config
     seconds = _seconds(DEFAULT_BUDGET if budget is None else budget)
@@ -117,6 +123,7 @@ def planned(
             search["race"].pop("time", None)
     chosen = _of_earlier_run(config)
     if chosen is None:
+        _require_soundness(config)
         with memory_errors():
             chosen, line = _Planner(given, seconds).plan()
         if not quiet and is_first():
@@ -129,6 +136,19 @@ def _seconds(budget: object) -> float:
         return read_seconds(budget)
     except ValueError as error:
         raise ConfigError(f"budget: {error}") from None
+
+
+def _require_soundness(config: Config) -> None:
+    """Refuse before anything is measured what the run would refuse.
+
+    Raises:
+        ConfigError, DataError: as `require_search` and `load_table`.
+        StorageError: the folder of the run cannot be one.
+    """
+    require_search(config)
+    load_table(config)
+    with path_errors(config.run.root, StorageError):
+        config.run.root.is_dir()
 
 
 def _of_earlier_run(config: Config) -> dict[str, Any] | None:
@@ -218,13 +238,14 @@ class _Planner:
         count = len(task.data.train)  # type: ignore[attr-defined]  # of a task on images
         side = min(task.data.image_shape[1:])  # type: ignore[attr-defined]
         space = self._config.space.name
+        depth, cells = _SPACES.get(space, ({}, self._config.train.cells))
         batch = next(size for least, size in _BATCHES if count >= least)
         channels = 16 if count >= _LARGE and space == "conv_cell" else 8
         kind = "plain" if space == "nasbench201" else "cifar"
         stem = kind if side <= 20 else f"{kind}_half" if side <= 80 else "imagenet"
         return {
             "task": {"stem": stem, "train_augment": {"cutout": side // 4}},
-            "space": {"channels": channels, **_SPACES[space]} if space in _SPACES else {},
+            "space": {"channels": channels, **depth} if depth else {},
             "search": {
                 "batch_size": batch,
                 "alpha_start": 0.3,
@@ -233,7 +254,7 @@ class _Planner:
             },
             "train": {
                 "channels": 2 * channels,
-                "cells": 5,
+                "cells": cells,
                 "batch_size": min(96, 2 * batch),
                 "auxiliary": False,
                 "drop_path": 0.0,
