@@ -27,6 +27,6 @@ def read_seconds(value: object) -> float:
 
 def show_seconds(seconds: float) -> str:
     """Seconds, minutes or hours, in two or three digits."""
-    if seconds < 100:
+    if seconds < 300:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"

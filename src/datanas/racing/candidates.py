@@ -51,10 +51,15 @@ class Candidate:
         return cls(Architecture.from_json(data["architecture"]), data["origin"], data["is_searched"])
 
 
-def gather(runs: Sequence[Path], config: Config, task: Task[Any], count: int) -> list[Candidate]:
+def gather(
+    runs: Sequence[Path], config: Config, task: Task[Any], count: int, *, scored: bool = True
+) -> list[Candidate]:
     """So many candidates: about half from the searches, half random, of which half were scored before training.
 
     None has collapsed or is dead, and no two are the same network.
+
+    Args:
+        scored: whether to score, which takes a while; all random candidates are otherwise as they come.
 
     Raises:
         ConfigError: a search has noted nothing on the way.
@@ -67,8 +72,8 @@ def gather(runs: Sequence[Path], config: Config, task: Task[Any], count: int) ->
     if settings.published:
         chosen.add(_published(config, task), count // 4)
     chosen.add(random_candidates(config), (count - len(chosen.candidates)) // 2)
-    left = count - len(chosen.candidates)
-    chosen.add(_best_scored(config, task, SCORED * left, space), left)
+    if scored and (left := count - len(chosen.candidates)):
+        chosen.add(_best_scored(config, task, SCORED * left, space), left)
     chosen.add(random_candidates(config, "race/more random"), count - len(chosen.candidates))
     return chosen.candidates
 

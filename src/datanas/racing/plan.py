@@ -26,8 +26,8 @@ ETA = 3
 """Of the candidates of a rung one in so many goes on, to train so many times as long."""
 SIZES = (27, 18, 12, 9, 6)
 FEWEST_EPOCHS, FEWEST_STEPS = 2, 100
-_MEASURED = 5  # candidates whose steps are timed
-_MARGIN = 1.15  # of the time of steps: processes that run together slow each other
+_MEASURED = 3  # candidates whose steps are timed
+_MARGIN = 1.3  # of the time of steps: trainings that run together slow each other, and the slowest decides
 _BEGINNING = "from datanas.engine.config import resolve; import datanas.engine.train; resolve({})"
 
 
@@ -96,13 +96,14 @@ def rungs_of(candidates: int, epochs: int) -> tuple[Rung, ...]:
     return tuple(rungs)
 
 
-def make_plan(pace: Pace, seconds: float, candidates: int | None = None) -> Plan:
+def make_plan(pace: Pace, seconds: float, candidates: int | None = None, *, spent: float = 0.0) -> Plan:
     """The largest race that fits, as long as it may be.
 
     Args:
         pace: what trainings cost.
         seconds: that all of it may take.
         candidates: how many, where that is given.
+        spent: seconds that have gone before, for the message.
 
     Raises:
         ConfigError: too little even for the smallest; the message says how much that takes.
@@ -111,9 +112,9 @@ def make_plan(pace: Pace, seconds: float, candidates: int | None = None) -> Plan
     least = pace.fewest_epochs
     size = next((each for each in sizes if pace.seconds(rungs_of(each, least)) <= seconds), None)
     if size is None:
-        needed = pace.seconds(rungs_of(sizes[-1], least))
+        needed = spent + pace.seconds(rungs_of(sizes[-1], least))
         raise ConfigError(
-            f"search.race.time: {show_seconds(max(seconds, 0.0))} are too few for {sizes[-1]} candidates and {least} "
+            f"search.race.time: {show_seconds(max(seconds + spent, 0.0))} are too few for {sizes[-1]} candidates and {least} "
             f"epochs, which take about {show_seconds(needed)}; allow as much with --time, or make trainings cheaper "
             "(--train.channels, --train.cells, --max-macs)"
         )

@@ -210,12 +210,12 @@ class _Race:
             load = time.monotonic() - began
             task.set_aside(config.search.judge or None)
             examples = self._require_judge(task)
-            candidates = gather(self._runs, config, task, config.search.race.candidates or SIZES[0])
-            pace = measure_pace(candidates, training_of(config, 1), task, device, self._workers, load)
+            timed = gather(self._runs, config, task, SIZES[-1], scored=False)
+            pace = measure_pace(timed, training_of(config, 1), task, device, self._workers, load)
             seconds = config.search.race.time or self._search_seconds()
-            plan = make_plan(pace, seconds - (time.monotonic() - began), config.search.race.candidates)
-            if (size := plan.rungs[0].candidates) < len(candidates):
-                candidates = gather(self._runs, config, task, size)
+            spent = time.monotonic() - began
+            plan = make_plan(pace, seconds - spent, config.search.race.candidates, spent=spent)
+            candidates = gather(self._runs, config, task, plan.rungs[0].candidates)
         except BaseException:
             self._folder.discard()
             raise
