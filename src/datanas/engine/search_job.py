@@ -243,7 +243,8 @@ class SearchJob(Job):
             figures[f"expected/{name}"] = cost
         document = architecture_with_source(kept, self.config, self.task, searched)
         decides = self.sampler.learns and self.sampler.differentiable
-        warnings = inspect(kept, self._space, flatness if decides else {}, self.config.train.cells)
+        begun = is_last or self._alpha_steps > 0 or not decides  # of alpha at rest nothing can be said
+        warnings = inspect(kept, self._space, flatness if decides else {}, self.config.train.cells) if begun else []
         fallen = collapse(kept, self._space, _REMEDY) if is_last else None
         if fallen is None and (passed := found.get("passed_over")):
             fallen = f"collapsed: the {passed} likeliest, which were passed over. {_REMEDY}"
