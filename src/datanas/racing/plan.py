@@ -113,9 +113,9 @@ def make_plan(pace: Pace, seconds: float, candidates: int | None = None, *, spen
     size = next((each for each in sizes if pace.seconds(rungs_of(each, least)) <= seconds), None)
     if size is None:
         needed = spent + pace.seconds(rungs_of(sizes[-1], least))
+        given = show_seconds(max(seconds + spent, 0.0))
         raise ConfigError(
-            f"search.race.time: {show_seconds(max(seconds + spent, 0.0))} are too few for {sizes[-1]} candidates and {least} "
-            f"epochs, which take about {show_seconds(needed)}; allow as much with --time, or make trainings cheaper "
+            f"search.race.time: {given} are too few for {sizes[-1]} candidates and {least} epochs, which take about {show_seconds(needed)}; allow as much with --time, or make trainings cheaper "
             "(--train.channels, --train.cells, --max-macs)"
         )
     epochs = least
