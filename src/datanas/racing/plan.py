@@ -115,7 +115,8 @@ def make_plan(pace: Pace, seconds: float, candidates: int | None = None, *, spen
         needed = spent + pace.seconds(rungs_of(sizes[-1], least))
         given = show_seconds(max(seconds + spent, 0.0))
         raise ConfigError(
-            f"search.race.time: {given} are too few for {sizes[-1]} candidates and {least} epochs, which take about {show_seconds(needed)}; allow as much with --time, or make trainings cheaper "
+            f"search.race.time: {given} are too few for {sizes[-1]} candidates and {least} epochs, which take about "
+            f"{show_seconds(needed)}; allow as much with --time, or make trainings cheaper "
             "(--train.channels, --train.cells, --max-macs)"
         )
     epochs = least
