@@ -28,6 +28,13 @@ def test_a_first_rung_has_two_epochs_and_a_hundred_steps(steps: int, epochs: int
     assert Pace(steps, 0.1, 2.0, 1).fewest_epochs == epochs
 
 
+def test_candidates_and_epochs_that_are_given_leave_nothing_to_the_time() -> None:
+    assert make_plan(PACE, 1.0, 6, 3).rungs == rungs_of(6, 3)
+    assert make_plan(PACE, 5000.0, None, 3).rungs[0].epochs == 3
+    with pytest.raises(ConfigError, match="are too few"):
+        make_plan(PACE, 1.0, None, 3)
+
+
 @pytest.mark.parametrize("seconds", [200, 400, 1000, 5000])
 def test_a_plan_fits_its_time_and_neither_more_epochs_nor_candidates_would(seconds: float) -> None:
     plan = make_plan(PACE, seconds)

@@ -120,6 +120,9 @@ class RaceConfig(Section):
         None, gt=0, description='that all of it takes, such as "20m"; null: as long as the search did'
     )
     candidates: int | None = Field(None, ge=6, le=27, description="null: as many as the time allows, 6 to 27")
+    epochs: int | None = Field(
+        None, ge=1, description="of the first rung; null: as many as the time allows. With candidates the time is open"
+    )
     searched: bool = Field(True, description="whether cells of the search take part; without them it is a control")
     published: bool = Field(False, description="whether published cells of the space take part")
     max_macs: int | None = Field(None, description="multiply-adds; every candidate gets the width that meets it")

@@ -96,20 +96,25 @@ def rungs_of(candidates: int, epochs: int) -> tuple[Rung, ...]:
     return tuple(rungs)
 
 
-def make_plan(pace: Pace, seconds: float, candidates: int | None = None, *, spent: float = 0.0) -> Plan:
+def make_plan(
+    pace: Pace, seconds: float, candidates: int | None = None, epochs: int | None = None, *, spent: float = 0.0
+) -> Plan:
     """The largest race that fits, as long as it may be.
 
     Args:
         pace: what trainings cost.
         seconds: that all of it may take.
         candidates: how many, where that is given.
+        epochs: of the first rung, where that is given; with `candidates` nothing is left to the time.
         spent: seconds that have gone before, for the message.
 
     Raises:
         ConfigError: too little even for the smallest; the message says how much that takes.
     """
     sizes = SIZES if candidates is None else (candidates,)
-    least = pace.fewest_epochs
+    least = epochs or pace.fewest_epochs
+    if candidates is not None and epochs is not None:
+        seconds = math.inf
     size = next((each for each in sizes if pace.seconds(rungs_of(each, least)) <= seconds), None)
     if size is None:
         needed = spent + pace.seconds(rungs_of(sizes[-1], least))
@@ -119,10 +124,9 @@ def make_plan(pace: Pace, seconds: float, candidates: int | None = None, *, spen
             f"{show_seconds(needed)}; allow as much with --time, or make trainings cheaper "
             "(--train.channels, --train.cells, --max-macs)"
         )
-    epochs = least
-    while pace.seconds(rungs_of(size, epochs + 1)) <= seconds:
-        epochs += 1
-    rungs = rungs_of(size, epochs)
+    while epochs is None and pace.seconds(rungs_of(size, least + 1)) <= seconds:
+        least += 1
+    rungs = rungs_of(size, least)
     return Plan(rungs, pace.seconds(rungs))
 
 

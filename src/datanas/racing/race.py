@@ -214,7 +214,8 @@ class _Race:
             pace = measure_pace(timed, training_of(config, 1), task, device, self._workers, load)
             seconds = config.search.race.time or self._search_seconds()
             spent = time.monotonic() - began
-            plan = make_plan(pace, seconds - spent, config.search.race.candidates, spent=spent)
+            given = config.search.race
+            plan = make_plan(pace, seconds - spent, given.candidates, given.epochs, spent=spent)
             candidates = gather(self._runs, config, task, plan.rungs[0].candidates)
         except BaseException:
             self._folder.discard()
