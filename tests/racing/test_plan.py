@@ -50,7 +50,7 @@ def test_a_number_of_candidates_that_was_asked_for_is_kept() -> None:
 
 
 def test_too_short_a_time_is_refused_with_what_would_do() -> None:
-    with pytest.raises(ConfigError, match=r"10 s are too few for 6 candidates and 2 epochs, which take about 77 s"):
+    with pytest.raises(ConfigError, match=r"10 s are too few for 6 candidates and 2 epochs, which take about 86 s"):
         make_plan(PACE, 10)
 
 
