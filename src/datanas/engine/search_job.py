@@ -126,7 +126,7 @@ class SearchJob(Job):
         left = MODE_SHARES[len(self._modes) :]
         passed = sum(share <= reached + _ROUNDING for share in left)
         if passed and self.sampler.learns:
-            mode = self.sampler.derive().architecture
+            mode = derive_sound(self.sampler, self._space).architecture
             entry = {"share": reached, "architecture": json.loads(mode.to_json())}
             self._modes += [entry] * passed
 
