@@ -81,7 +81,7 @@ def place(root: Path) -> list[tuple[str, object]]:
     return [("run.root", str(root)), ("run.name", "race")]
 
 
-def _two_rungs(*_: Any) -> Any:
+def _two_rungs(*_: Any, **__: Any) -> Any:
     from datanas.racing.plan import Plan, rungs_of
 
     return Plan(rungs_of(6, 2), 1.0)
