@@ -6,6 +6,7 @@ import errno
 import io
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -51,9 +52,10 @@ class Full(io.StringIO):
 
 @pytest.mark.parametrize("fault", ["output", "pictures"])
 def test_a_finished_search_is_finished_whatever_cannot_be_shown(
-    fault: str, chain: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    fault: str, chain: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Started again, the search of the chain has nothing left to do but to tell."""
+    run = Path(shutil.copytree(chain.search, tmp_path / "run"))
 
     def fail(*given: object, **more: object) -> None:
         raise RuntimeError("no font")
@@ -63,7 +65,7 @@ def test_a_finished_search_is_finished_whatever_cannot_be_shown(
     else:
         monkeypatch.setattr("datanas.report.canvas.save_picture", fail)
         monkeypatch.setattr("datanas.report.cells.save_picture", fail)
-    code = main(["search", "--resume", str(chain.search)])
+    code = main(["search", "--resume", str(run)])
     captured = capsys.readouterr()
     assert code == 0
     if fault == "output":
