@@ -53,7 +53,7 @@ METHODS = (
     "evolution",
 )
 CONSTRAINTS: dict[str, dict[str, Any]] = {
-    kind: {"name": "egs", "preset": "default", "constraint": {"kind": kind, "gamma": gamma}}
+    kind: {"name": "egs", "constraint": {"kind": kind, "gamma": gamma}}
     for kind, gamma in (("none", 0.0), ("l1", 1e-2), ("l2", 1e-2), ("kl", 1e-2), ("entropy", 1e-2))
 }
 FIGURES = ("supernet", "children_mean", "children_variance", "child", "inherited")

@@ -184,7 +184,7 @@ def main() -> None:
         for length in lengths:
             for start in starts:
                 for name in options.variants:
-                    sampler = {"preset": "default", "samples": options.samples, **VARIANTS[name]}
+                    sampler = {"samples": options.samples, **VARIANTS[name]}
                     chosen = {"seed": seed, "sampler": sampler, "search": {"epochs": length, "alpha_start": start}}
                     keep(seed, f"{name}, {length} epochs, {start:g}", measure(base, chosen, retrained))
     print(f"\nmean over the seeds {options.seeds}")

@@ -51,8 +51,7 @@ def make_textbook(supernet: Supernet) -> textbook.Network:
 
 def make_sampler(samples: int, scope: str) -> Sampler:
     make = samplers["egs"]
-    given = {"name": "egs", "preset": "default", "samples": samples, "scope": scope, "init_std": 0.5}
-    config = validate(make.Config, given, "sampler")
+    config = validate(make.Config, {"name": "egs", "samples": samples, "scope": scope, "init_std": 0.5}, "sampler")
     torch.manual_seed(1)
     sampler: Sampler = make(config, space.groups(), "conv_cell")
     return sampler.double()

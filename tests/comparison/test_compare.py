@@ -479,7 +479,7 @@ def test_a_method_that_fails_is_told_and_the_others_go_on(
         **recipe,
         "methods": {
             "random": recipe["methods"]["random"],
-            "bad": {"sampler": {"name": "egs", "preset": "default", "constraint": {"gamma": 3e38}}},
+            "bad": {"sampler": {"name": "egs", "constraint": {"gamma": 3e38}}},
         },
         "controls": {"random_cells": 30, "same_size": 10, "shuffled_labels": False},
         "run": {"root": str(tmp_path), "name": "failing"},

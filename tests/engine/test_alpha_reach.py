@@ -31,7 +31,7 @@ def make(name: str, **options: Any) -> Sampler:
 @pytest.mark.parametrize("name", ["darts", "egs", "gdas", "pc_darts", "proxylessnas", "snas"])
 @pytest.mark.parametrize("movement", [0.0, 0.01, 0.4])
 def test_a_softmax_moves_by_twice_the_movement_of_its_logits(name: str, movement: float) -> None:
-    made = make(name, **({"preset": "default"} if name == "egs" else {}))
+    made = make(name)
     assert log_odds_within(made, movement) == pytest.approx(2 * movement, abs=1e-5)
 
 

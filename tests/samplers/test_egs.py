@@ -27,7 +27,7 @@ def sampler(groups: dict[str, ChoiceGroup] = BOTH, *, alphas: int | None = 0, **
 
     Without a preset it is M = 4, the plain sum and the L1 distance to the code, save what `settings` say.
     """
-    usual = {"preset": "default", "samples": 4, "normalise": "sum", "constraint": {"kind": "l1"}}
+    usual = {"samples": 4, "normalise": "sum", "constraint": {"kind": "l1"}}
     plain = {} if "preset" in settings else usual
     made = EGS(validate(EGS.Config, merge({"name": "egs", **plain}, settings)), groups, "conv_cell")
     if alphas is not None:

@@ -137,7 +137,7 @@ SINGLE = {
 }
 
 
-PLAIN = {"name": "egs", "preset": "default", "derivation": {"raw": True}}
+PLAIN = {"name": "egs", "derivation": {"raw": True}}
 
 
 @pytest.mark.parametrize("scope", ["edge", "node"])

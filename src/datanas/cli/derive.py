@@ -51,6 +51,7 @@ def run(
     from datanas.console import say
     from datanas.engine.search import derive
     from datanas.errors import ConfigError
+    from datanas.racing.search import DERIVED_FILE
     from datanas.report.cells import cell_text, draw_cells
 
     if top < 1:
@@ -83,7 +84,7 @@ def run(
         return
     if output is not None:
         target, picture = output, output.with_suffix(".svg")
-    elif otherwise or epoch is not None or (path / "likeliest.json").is_file():
+    elif otherwise or epoch is not None or (path / DERIVED_FILE).is_file():
         target, picture = path / "derived.json", path / "derived.svg"
     else:
         target, picture = path / "architecture.json", path / "cells.svg"

@@ -65,35 +65,11 @@ def resolve_options(
         ConfigError: as `datanas.engine.config.resolve`.
         CheckpointError: `resume` is no run folder.
     """
-    raw, settings = _given(recipe, overrides, seed, plugin, resume, source)
+    raw, settings = given_options(recipe, overrides, seed, plugin, resume, source)
     # Only now: it imports torch, and a slip of the fingers should be told at once.
     from datanas.engine.config import resolve
 
     return resolve(raw, settings)
-
-
-def planned_options(
-    recipe: Path | None,
-    overrides: tuple[str, ...],
-    seed: int | None = None,
-    plugin: tuple[Path, ...] = (),
-    resume: Path | None = None,
-    budget: str | None = None,
-    *,
-    quiet: bool = False,
-) -> Config:
-    """As `resolve_options` of a search, with what was left open chosen for data and time (`datanas.racing.planning`).
-
-    Raises:
-        ConfigError: and as `datanas.racing.planning.planned`.
-        CheckpointError: `resume` is no run folder.
-    """
-    if budget is not None and resume is not None:
-        raise ConfigError("--budget: what a run that goes on may take is settled; leave it out beside --resume")
-    raw, settings = _given(recipe, overrides, seed, plugin, resume, None)
-    from datanas.racing.planning import planned
-
-    return planned(raw, settings, budget=budget, has_recipe=recipe is not None or resume is not None, quiet=quiet)
 
 
 def print_options(
@@ -105,7 +81,7 @@ def print_options(
     source: str | None = None,
 ) -> None:
     """Print the configuration that `resolve_options` makes of the same; what is still to be given is told on stderr."""
-    raw, settings = _given(recipe, overrides, seed, plugin, resume, source)
+    raw, settings = given_options(recipe, overrides, seed, plugin, resume, source)
     from datanas.engine.config import resolved_yaml
 
     text, missing = resolved_yaml(raw, settings)
@@ -114,13 +90,13 @@ def print_options(
         say(f"{name}: is required, and still to be given: --{name} VALUE")
 
 
-def _given(
+def given_options(
     recipe: Path | None,
     overrides: tuple[str, ...],
-    seed: int | None,
-    plugin: tuple[Path, ...],
-    resume: Path | None,
-    source: str | None,
+    seed: int | None = None,
+    plugin: tuple[Path, ...] = (),
+    resume: Path | None = None,
+    source: str | None = None,
 ) -> tuple[dict[str, Any], list[tuple[str, object]]]:
     """A recipe as plain data, and the settings to lay on top."""
     if recipe is None and resume is not None:

@@ -21,8 +21,8 @@ from datanas.cli.options import (
     Seed,
     Strategy,
     TopologyChange,
+    given_options,
     place_options,
-    planned_options,
     print_options,
 )
 from datanas.errors import ConfigError
@@ -58,7 +58,11 @@ def run(
     if print_config and budget is None:
         print_options(config, overrides, seed, plugin, resume)
         return
-    settings = planned_options(config, overrides, seed, plugin, resume, budget, quiet=quiet)
+    raw, given = given_options(config, overrides, seed, plugin, resume)
+    from datanas.racing.planning import planned
+
+    is_complete, goes_on = config is not None, resume is not None
+    settings = planned(raw, given, budget=budget, has_recipe=is_complete, goes_on=goes_on, quiet=quiet)
     if print_config:
         print(settings.to_yaml(), end="")
         return

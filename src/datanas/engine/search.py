@@ -17,7 +17,7 @@ from datanas.engine.run import Run, begin_run, load_chosen_state, load_run_confi
 from datanas.engine.search_job import SearchJob as SearchJob
 from datanas.engine.search_job import architecture_with_source, genotype_file
 from datanas.engine.setup import build_sampler, build_space, load_table, load_task, memory_errors, select_device
-from datanas.engine.sound import derive_sound
+from datanas.engine.uncollapsed import derive_uncollapsed
 from datanas.hardware import count_parameters, peak_memory
 from datanas.runs.metrics import read_metrics
 from datanas.samplers.base import Derivation
@@ -166,7 +166,7 @@ def derive(
     _, state = load_chosen_state(Path(run), "search", checkpoint)
     if sampler.rule != "best_sample":
         sampler.load_state_dict(state["job"]["sampler"])
-        return derive_sound(sampler, space, n)
+        return derive_uncollapsed(sampler, space, n)
     with memory_errors():
         device = select_device(config)
         job = SearchJob(config, load_task(config, device), device)

@@ -25,8 +25,8 @@ from datanas.engine.loop import EpochReport, Job
 from datanas.engine.schedules import build_sgd, learning_rate, set_learning_rate
 from datanas.engine.selection import rank
 from datanas.engine.setup import build_sampler, build_space
-from datanas.engine.sound import derive_sound
 from datanas.engine.steps import Averaging, autocast, frozen, update, update_alpha
+from datanas.engine.uncollapsed import derive_uncollapsed
 from datanas.hardware import place
 from datanas.liveness import live_cell
 from datanas.ops.gates import Gates, host_gates
@@ -126,7 +126,7 @@ class SearchJob(Job):
         left = MODE_SHARES[len(self._modes) :]
         passed = sum(share <= reached + _ROUNDING for share in left)
         if passed and self.sampler.learns:
-            mode = derive_sound(self.sampler, self._space).architecture
+            mode = derive_uncollapsed(self.sampler, self._space).architecture
             entry = {"share": reached, "architecture": json.loads(mode.to_json())}
             self._modes += [entry] * passed
 
@@ -260,7 +260,7 @@ class SearchJob(Job):
     def choose(self, n: int = 1) -> Derivation:
         """What the sampler's rule keeps, and the `n` best or likeliest; `best_sample` asks the supernet."""
         if self.sampler.rule != "best_sample":
-            return derive_sound(self.sampler, self._space, n)
+            return derive_uncollapsed(self.sampler, self._space, n)
         count, seed = self.sampler.derivation.candidates, self.config.seed
         found = self.sampler.candidates(count, seeding.generator(seed, "candidates"))
         settings = self.config.search.gap

@@ -31,6 +31,7 @@ from datanas.racing.candidates import random_candidates
 from datanas.racing.plan import SIZES, Pace, make_plan, measure_pace, trainings_at_a_time
 from datanas.racing.race import training_of
 from datanas.tasks.base import Task
+from datanas.tasks.image_task import ImageTask
 
 DEFAULT_BUDGET = "20m"
 """What a search may take of which nothing but the data is given."""
@@ -77,7 +78,7 @@ class _Costs:
 def is_plain(given: Mapping[str, Any]) -> bool:
     """Whether a recipe leaves to the data how long and how large a search is."""
     search, config = given.get("search") or {}, resolve(given)
-    is_told = isinstance(search, Mapping) and bool({"epochs", "steps"} & search.keys())
+    is_told = isinstance(search, Mapping) and "epochs" in search
     return not is_told and config.task.name == "classification" and config.devices * config.num_nodes == 1
 
 
@@ -88,6 +89,7 @@ def planned(
     *,
     budget: object = None,
     has_recipe: bool = False,
+    goes_on: bool = False,
     quiet: bool = False,
 ) -> Config:
     """A configuration in which what nobody gave fits the data, their task and the time.
@@ -102,15 +104,18 @@ def planned(
         budget: what search and race may take together, such as "20m"; None: of a recipe that says itself how long it
             is nothing is changed, and anything else has `DEFAULT_BUDGET`.
         has_recipe: whether `raw` was written to be complete.
+        goes_on: whether it is of a run that is resumed, which takes no budget.
         quiet: do not say what was chosen.
 
     Raises:
         ConfigError: faults of the settings, or too little time; the message says how much would do.
         DataError: as from loading.
     """
+    if goes_on and budget is not None:
+        raise ConfigError("budget: what a run that goes on may take is settled; leave it out when resuming")
     config = resolve(raw, overrides)
     given = typed_recipe(with_overrides(raw, overrides))
-    if budget is None and (has_recipe or not is_plain(given)):
+    if budget is None and (has_recipe or goes_on or not is_plain(given)):
         return config
     seconds = _seconds(DEFAULT_BUDGET if budget is None else budget)
     if config.devices * config.num_nodes > 1:
@@ -123,7 +128,7 @@ def planned(
             search["race"].pop("time", None)
     chosen = _of_earlier_run(config)
     if chosen is None:
-        _require_soundness(config)
+        _require_startable(config)
         with memory_errors():
             chosen, line = _Planner(given, seconds).plan()
         if not quiet and is_first():
@@ -138,7 +143,7 @@ def _seconds(budget: object) -> float:
         raise ConfigError(f"budget: {error}") from None
 
 
-def _require_soundness(config: Config) -> None:
+def _require_startable(config: Config) -> None:
     """Refuse before anything is measured what the run would refuse.
 
     Raises:
@@ -226,17 +231,16 @@ class _Planner:
             self._choose({"data": {"resize": side}})
         task = load_task(self._config, self._device)
         load = time.monotonic() - began
-        if classifies:
+        if classifies and isinstance(task, ImageTask):
             self._choose(self._by_data(task))
-            task = type(task)(self._config.task, task.data, self._device, self._config.seed)  # type: ignore[attr-defined]
+            task = type(task)(self._config.task, task.data, self._device, self._config.seed)
         job = SearchJob(self._config, task, self._device)
         step, measure = measure_job(job, self._device)
         return task, _Costs(step, measure, load, job.steps_per_epoch)
 
-    def _by_data(self, task: Task[Any]) -> dict[str, Any]:
+    def _by_data(self, task: ImageTask[Any]) -> dict[str, Any]:
         """What number and size of the images ask for."""
-        count = len(task.data.train)  # type: ignore[attr-defined]  # of a task on images
-        side = min(task.data.image_shape[1:])  # type: ignore[attr-defined]
+        count, side = len(task.data.train), min(task.data.image_shape[1:])
         space = self._config.space.name
         depth, cells = _SPACES.get(space, ({}, self._config.train.cells))
         batch = next(size for least, size in _BATCHES if count >= least)
@@ -248,7 +252,7 @@ class _Planner:
             "space": {"channels": channels, **depth} if depth else {},
             "search": {
                 "batch_size": batch,
-                "alpha_start": 0.3,
+                "alpha_start": 0.1,
                 "weights": {"lr": 0.05 if batch >= 32 else 0.025},
                 "gap": {"examples": 500},
             },
@@ -299,7 +303,7 @@ class _Planner:
                 "as much, or take a smaller supernet (--space.channels, --space.cells, --data.resize)"
             )
         steps = epochs * costs.steps
-        rate = min(0.05, max(0.003, _TRAVEL / (0.7 * steps)))
+        rate = min(0.05, max(0.003, _TRAVEL / (0.9 * steps)))
         gap = {"every": max(1, -(-epochs // _MEASURED))}
         search: dict[str, Any] = {"epochs": epochs, "alpha": {"lr": float(f"{rate:.2g}")}, "gap": gap}
         expected = costs.seconds_of(epochs)
@@ -308,7 +312,7 @@ class _Planner:
         self._choose({"search": search})
         config = self._config
         count, size = len(task.chosen()["weights"]) + len(task.chosen()["alpha"]), ""
-        if hasattr(task, "data") and hasattr(task.data, "image_shape"):
+        if isinstance(task, ImageTask):
             size = f" of {task.data.image_shape[2]}x{task.data.image_shape[1]}"
         race = f", then a race of {show_seconds(search['race']['time'])}" if races else ""
         notes = "".join(f"; {note}" for note in self._notes)

@@ -9,7 +9,7 @@ from typing import Any
 
 from datanas.config import read_yaml
 from datanas.distributed import is_first
-from datanas.engine.config import Config, resolve
+from datanas.engine.config import Config
 from datanas.engine.run import load_run_config
 from datanas.engine.search import SearchResult
 from datanas.engine.search import search as search_alone
@@ -76,13 +76,10 @@ def _settings(
     *,
     quiet: bool,
 ) -> Config:
-    if resume is not None:
-        if budget is not None:
-            raise ConfigError("budget: what a run that goes on may take is settled; leave it out beside resume")
-        return load_run_config(resume) if config is None else resolve(config)
-    if isinstance(config, Config) and budget is None:
-        return config
-    is_complete = isinstance(config, Config | str | Path)
-    raw = config.model_dump(mode="json") if isinstance(config, Config) else config or {}
+    found = load_run_config(resume) if config is None and resume is not None else config or {}
+    if isinstance(found, Config) and budget is None:
+        return found
+    is_complete = isinstance(found, Config | str | Path)
+    raw = found.model_dump(mode="json") if isinstance(found, Config) else found
     raw = read_yaml(raw) if isinstance(raw, str | Path) else raw
-    return planned(raw, budget=budget, has_recipe=is_complete, quiet=quiet)
+    return planned(raw, budget=budget, has_recipe=is_complete, goes_on=resume is not None, quiet=quiet)

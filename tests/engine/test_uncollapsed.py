@@ -9,7 +9,7 @@ import torch
 
 from datanas.config import validate
 from datanas.engine.cell_warnings import is_collapsed
-from datanas.engine.sound import LOOKED_AT, derive_sound
+from datanas.engine.uncollapsed import LOOKED_AT, derive_uncollapsed
 from datanas.samplers import samplers
 from datanas.samplers.base import Sampler
 from datanas.spaces import spaces
@@ -21,7 +21,7 @@ SKIP, CONV = 1, 3
 def sampler(shares: list[list[float]], **derivation: Any) -> Sampler:
     """With these shares (edges, ops) of P."""
     made = samplers["egs"]
-    config = validate(made.Config, {"name": "egs", "preset": "default", "derivation": derivation}, "sampler")
+    config = validate(made.Config, {"name": "egs", "derivation": derivation}, "sampler")
     found: Sampler = made(config, SPACE.groups(), "nasbench201")
     with torch.no_grad():
         found.alpha["cell"].copy_(torch.tensor(shares).log())
@@ -38,7 +38,7 @@ def leaning(edge: int, share: float) -> list[list[float]]:
 @pytest.mark.parametrize("edge", range(6))
 def test_the_first_of_the_ranking_that_has_not_collapsed_is_kept(edge: int) -> None:
     made = sampler(leaning(edge, 0.4))
-    plain, found = made.derive(LOOKED_AT), derive_sound(made, SPACE, 3)
+    plain, found = made.derive(LOOKED_AT), derive_uncollapsed(made, SPACE, 3)
     assert is_collapsed(plain.architecture, SPACE)
     sound = [pair for pair in plain.ranking if not is_collapsed(pair[0], SPACE)]
     assert found.ranking == tuple(sound[:3])
@@ -52,23 +52,23 @@ def test_the_first_of_the_ranking_that_has_not_collapsed_is_kept(edge: int) -> N
 def test_what_has_not_collapsed_is_kept_as_it_was_derived() -> None:
     rows = [[0.02, 0.1, 0.02, 0.84, 0.02] for _ in range(6)]
     made = sampler(rows)
-    assert derive_sound(made, SPACE) == made.derive()
-    assert derive_sound(made, SPACE).architecture.posterior == made.derive().architecture.posterior
+    assert derive_uncollapsed(made, SPACE) == made.derive()
+    assert derive_uncollapsed(made, SPACE).architecture.posterior == made.derive().architecture.posterior
 
 
 def test_the_unconditional_mode_is_not_touched() -> None:
     made = sampler(leaning(0, 0.4), raw=True)
-    assert derive_sound(made, SPACE) == made.derive()
-    assert is_collapsed(derive_sound(made, SPACE).architecture, SPACE)
+    assert derive_uncollapsed(made, SPACE) == made.derive()
+    assert is_collapsed(derive_uncollapsed(made, SPACE).architecture, SPACE)
 
 
 def test_a_posterior_that_knows_nothing_else_keeps_its_mode() -> None:
     certain = [[1e-30, 1.0, 1e-30, 1e-30, 1e-30] for _ in range(6)]
     for row in certain[3:]:
         row[:] = [0.0, 1.0, 0.0, 0.0, 0.0]
-    assert is_collapsed(derive_sound(sampler(certain), SPACE).architecture, SPACE)
+    assert is_collapsed(derive_uncollapsed(sampler(certain), SPACE).architecture, SPACE)
 
 
 def test_a_rule_that_ranks_nothing_by_probability_is_left_alone() -> None:
     made = sampler(leaning(0, 0.4), rule="top_operations")
-    assert derive_sound(made, SPACE) == made.derive()
+    assert derive_uncollapsed(made, SPACE) == made.derive()

@@ -10,12 +10,12 @@ from datanas.samplers.base import Sampler
 from datanas.samplers.derivation import LOG_P, Derivation
 from datanas.spaces.base import Space
 
-LOOKED_AT = 200
-"""How many of the likeliest architectures are looked at for one that has not collapsed."""
+FEW, LOOKED_AT = 10, 200
+"""How many of the likeliest architectures are looked at for one that has not collapsed, at first and at most."""
 _NEAR = math.log(1000)  # how much less likely it may be: beyond that P has decided to collapse
 
 
-def derive_sound(sampler: Sampler, space: Space, n: int = 1) -> Derivation:
+def derive_uncollapsed(sampler: Sampler, space: Space, n: int = 1) -> Derivation:
     """As `Sampler.derive`, without the architectures that have collapsed (`is_collapsed`) among the likeliest.
 
     The kept architecture notes as `passed_over` how many likelier ones were left out. Where the ranking is not one of
@@ -27,13 +27,16 @@ def derive_sound(sampler: Sampler, space: Space, n: int = 1) -> Derivation:
         return found
     if not any(is_collapsed(each, space) for each, _ in found.ranking):
         return found
-    ranking = sampler.derive(LOOKED_AT).ranking
-    sound = [place for place, (each, _) in enumerate(ranking) if not is_collapsed(each, space)]
-    if not sound or ranking[sound[0]][1] < ranking[0][1] - _NEAR:
+    for count in (n + FEW, n + LOOKED_AT):  # a long ranking takes a second
+        ranking = sampler.derive(count).ranking
+        left = [place for place, (each, _) in enumerate(ranking) if not is_collapsed(each, space)]
+        if len(left) >= n:
+            break
+    if not left or ranking[left[0]][1] < ranking[0][1] - _NEAR:
         return found
-    if sound[0] == 0:
-        return replace(found, ranking=tuple(ranking[place] for place in sound[:n]))
-    kept, number = ranking[sound[0]]
+    if left[0] == 0:
+        return replace(found, ranking=tuple(ranking[place] for place in left[:n]))
+    kept, number = ranking[left[0]]
     notes = {name: value for name, value in (found.architecture.posterior or {}).items() if name != "margin"}
-    kept = replace(kept, posterior={**notes, "log_prob": number, "passed_over": sound[0]})
-    return replace(found, architecture=kept, ranking=((kept, number), *(ranking[place] for place in sound[1:n])))
+    kept = replace(kept, posterior={**notes, "log_prob": number, "passed_over": left[0]})
+    return replace(found, architecture=kept, ranking=((kept, number), *(ranking[place] for place in left[1:n])))
