@@ -27,6 +27,7 @@ from datanas.engine.selection import rank
 from datanas.engine.setup import build_sampler, build_space
 from datanas.engine.steps import Averaging, autocast, frozen, update, update_alpha
 from datanas.engine.uncollapsed import derive_uncollapsed
+from datanas.engine.untrained import start_alpha
 from datanas.hardware import place
 from datanas.liveness import live_cell
 from datanas.ops.gates import Gates, host_gates
@@ -113,6 +114,8 @@ class SearchJob(Job):
         return step < self.config.search.pretrain_epochs * self.steps_per_epoch
 
     def step(self, step: int) -> dict[str, float]:
+        if step == 0:
+            start_alpha(self.sampler, self.config, self.task)
         figures: dict[str, float] = {}
         if count := self.alpha_steps(step):
             figures["alpha loss"] = sum(self._alpha_step(step) for _ in range(count)) / count

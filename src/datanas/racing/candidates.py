@@ -9,9 +9,6 @@ from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from datanas import seeding
 from datanas.architecture import Architecture
 from datanas.engine.cell_warnings import is_collapsed
@@ -21,16 +18,15 @@ from datanas.engine.rebuild import network_for
 from datanas.engine.search import derive
 from datanas.engine.search_job import MODES_FILE
 from datanas.engine.setup import build_space
+from datanas.engine.untrained import scores_apply, untrained_scores
 from datanas.errors import ArchitectureError, CheckpointError, ConfigError
 from datanas.liveness import lets_through, live_cell
-from datanas.proxies import naswot, rank_sums, synflow
 from datanas.published import architecture, architectures
 from datanas.spaces.base import Space
 from datanas.tasks.base import Task
 
 SCORED = 10
 """Random cells that are scored before training for each one that takes part."""
-_SCORED_EXAMPLES, _SCORED_SIDE = 16, 32  # what they are scored on, at most
 _NEXT = 24  # of the likeliest architectures at the end, as many are looked at
 
 
@@ -168,25 +164,10 @@ def _published(config: Config, task: Task[Any]) -> Iterator[Candidate]:
 
 
 def _best_scored(config: Config, task: Task[Any], count: int, space: Space) -> list[Candidate]:
-    """Random cells in falling order of the sum of their ranks by two training-free scores.
-
-    They are scored as small networks, since the scores are to tell cells from each other. None where the scores do not
-    apply, as to what reads words.
-    """
-    example = task.example()
-    if not isinstance(example, Tensor) or not example.is_floating_point() or example.ndim != 4:
+    """Random cells in falling order of their scores before training; none where these do not apply."""
+    if not scores_apply(task):
         return []
-    side = [min(size, _SCORED_SIDE) for size in example.shape[2:]]
-    with seeding.keyed(config.seed, "race/scored"):
-        x = torch.randn(_SCORED_EXAMPLES, example.shape[1], *side)
-    narrow = {"channels": min(8, config.train.channels), "auxiliary": False}
-    small = config.model_copy(update={"train": config.train.model_copy(update=narrow)})
     offered = random_candidates(config, "race/scored", "random, prefiltered")
     cells = list(islice((each for each in offered if not is_collapsed(each.architecture, space)), count))
-    by_proxy: list[list[float]] = [[], []]
-    for each in cells:
-        network = network_for(each.architecture, small, task).cpu()
-        by_proxy[0].append(naswot(network, x))
-        by_proxy[1].append(synflow(network, x[:1]))
-    ranks = rank_sums(by_proxy) if cells else []
-    return [cells[place] for place in sorted(range(len(cells)), key=lambda place: -ranks[place])]
+    scores = untrained_scores([each.architecture for each in cells], config, task)
+    return [cells[place] for place in sorted(range(len(cells)), key=lambda place: -scores[place])]

@@ -124,7 +124,8 @@ def _without_search(settings: Settings) -> Config:
             "a race needs the run folder of a search: datanas race RUN; one of random cells alone is "
             "datanas race -c RECIPE --no-searched --time 20m"
         )
-    if config.search.race.time is None:
+    asked = config.search.race
+    if asked.time is None and None in (asked.candidates, asked.epochs):
         raise ConfigError("search.race.time: is required, since no search says how long; such as --time 20m")
     if config.search.judge == 0:
         raise ConfigError("search.judge: a race needs examples to judge by; leave it out, or give a share above 0")

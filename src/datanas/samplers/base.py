@@ -162,6 +162,14 @@ class Sampler(nn.Module, ABC):
             for alpha in self.alpha.values():
                 alpha.copy_(around + torch.randn(alpha.shape) * deviation)
 
+    def start_from(self, logits: Mapping[str, Float[Tensor, "edges ops"]]) -> None:
+        """Set alpha so that the probability vectors are the softmax of these numbers, by group.
+
+        Raises:
+            NotImplementedError: the method knows no start but its own.
+        """
+        raise NotImplementedError(f"{type(self).__name__} starts in its own way")
+
     def logits(self, name: str) -> Float[Tensor, "edges ops"]:
         """What the softmax of a group's vectors is taken of."""
         alpha: Tensor = self.alpha[name]

@@ -14,6 +14,7 @@ from datanas.constraint import constraint
 from datanas.egs import Estimator, ensemble_gumbel_softmax
 from datanas.samplers import register_sampler
 from datanas.samplers.base import Draw, Merge, Sampler, SamplerConfig, Scope, Tau
+from datanas.samplers.prior import PriorConfig
 from datanas.spaces.base import ChoiceGroup
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -26,6 +27,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "constraint": {"kind": "l1", "gamma": 1e-3, "reduction": "sum", "target": "code", "warm_up": 0.0},
         "estimator": "shared_ties",
         "init_std": 0.0,
+        "prior": {"children": 0},
     },
     "official": {
         "scope": "edge",
@@ -36,6 +38,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "constraint": {"kind": "l1", "gamma": 0.1, "reduction": "mean", "target": "normalised", "warm_up": 0.0},
         "estimator": "shared_ties",
         "init_std": 1e-3,
+        "prior": {"children": 0},
     },
     "inclusion": {
         "scope": "node",
@@ -45,6 +48,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "constraint": {"kind": "l1", "gamma": 0.1, "reduction": "mean", "target": "code", "warm_up": 0.0},
         "estimator": "inclusion",
         "init_std": 0.0,
+        "prior": {"children": 0},
     },
 }
 """What each preset lays over the defaults. `paper` is the text, `official` the authors' program while searching.
@@ -88,6 +92,7 @@ class EGS(Sampler):
         constraint: ConstraintConfig = ConstraintConfig()
         estimator: Estimator = Field("shared_ties", description="of the gradient of a code; see docs/speed.md")
         init_std: float = Field(0.0, ge=0, description="deviation of alpha at the start")
+        prior: PriorConfig = PriorConfig()
 
         @model_validator(mode="before")
         @classmethod
@@ -108,6 +113,11 @@ class EGS(Sampler):
         """Alpha, or log relu(alpha), of which the softmax is relu(alpha) / sum."""
         alpha: Tensor = self.alpha[name]
         return alpha if self.config.probs == "softmax" else (alpha.relu() + self.FLOOR).log()
+
+    def start_from(self, logits: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, alpha in self.alpha.items():
+                alpha.copy_(logits[name] if self.config.probs == "softmax" else logits[name].exp())
 
     def sample(self, log_probs: Tensor, progress: float, generator: torch.Generator) -> Tensor:
         tau, estimator = self.config.tau.at(progress), self.config.estimator
