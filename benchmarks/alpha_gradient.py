@@ -26,13 +26,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.measuring import report
-from datanas import seeding
-from datanas.config import read_yaml
+from datanas.core import seeding
+from datanas.core.settings import read_yaml
 from datanas.engine.config import resolve
 from datanas.engine.search import SearchJob
 from datanas.engine.setup import load_task, select_device
 from datanas.engine.steps import frozen
-from datanas.ops.gates import ClosedGradient, Gates, host_gates
+from datanas.kernels.gates import ClosedGradient, Gates, host_gates
 from datanas.samplers.base import Draw
 
 KINDS: tuple[tuple[ClosedGradient, float], ...] = (("subsampled", 0.5), ("subsampled", 0.25), ("sampled", 0.0))

@@ -21,11 +21,11 @@ from typing import Any
 
 import torch
 
-from datanas.architecture import Architecture
-from datanas.config import merge
+from datanas.codes.architecture import Architecture
+from datanas.core.errors import ConfigError
+from datanas.core.settings import merge
 from datanas.engine.config import resolve
 from datanas.engine.setup import load_table
-from datanas.errors import ConfigError
 from datanas.racing.race import race
 from datanas.racing.search import search
 from datanas.samplers import samplers

@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.measuring import machine
 from datanas.comparison.pool import Command, run_all
-from datanas.config import merge
+from datanas.core.settings import merge
 from datanas.engine.config import Config, resolve
 from datanas.engine.dry_run import measure_job
 from datanas.engine.search import RESULT_FILE, SearchJob

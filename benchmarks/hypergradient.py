@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.measuring import report
-from datanas import seeding
+from datanas.core import seeding
 from datanas.engine import hypergradient
 from datanas.engine.config import resolve
 from datanas.engine.search_job import SearchJob
 from datanas.engine.setup import load_task
-from datanas.hardware import keep_freed_memory
-from datanas.ops.gates import host_gates
+from datanas.kernels.gates import host_gates
+from datanas.kernels.hardware import keep_freed_memory
 
 CPU = torch.device("cpu")
 

@@ -25,7 +25,7 @@ from datanas.engine.loop import Job
 from datanas.engine.search import SearchJob
 from datanas.engine.setup import load_task, select_device
 from datanas.engine.train_job import TrainJob
-from datanas.hardware import median_seconds
+from datanas.kernels.hardware import median_seconds
 from datanas.tasks.base import Part, Task
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes" / "small"

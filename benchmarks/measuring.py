@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from datanas.hardware import peak_memory
+from datanas.kernels.hardware import peak_memory
 
 
 def alternate(calls: Mapping[str, tuple[Callable[[], object], int]], rounds: int) -> dict[str, float]:

@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.measuring import alternate, peak_gb, print_peak, report
-from datanas import seeding
-from datanas.config import validate
-from datanas.data.corpus import TextData
+from datanas.core import seeding
+from datanas.core.settings import validate
+from datanas.data.types.corpus import TextData
 from datanas.engine.steps import UNSHARED, autocast, frozen, update, update_alpha
-from datanas.hardware import keep_freed_memory
-from datanas.ops.gates import Gates, host_gates
+from datanas.kernels.gates import Gates, host_gates
+from datanas.kernels.hardware import keep_freed_memory
 from datanas.samplers import samplers
 from datanas.spaces.recurrent_cell import GROUP, RecurrentCellSpace
 from datanas.supernet import Supernet

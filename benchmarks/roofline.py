@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from benchmarks.measuring import report
 from benchmarks.search_step import CPU, SparseStep
-from datanas.hardware import keep_freed_memory, median_seconds
+from datanas.kernels.hardware import keep_freed_memory, median_seconds
 
 
 def copied(size: int) -> float:

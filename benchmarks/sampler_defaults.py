@@ -23,10 +23,10 @@ from typing import Any
 
 import torch
 
-from datanas.architecture import Architecture
-from datanas.config import merge
-from datanas.engine.cells import random_cells
+from datanas.codes.architecture import Architecture
+from datanas.core.settings import merge
 from datanas.engine.config import Config, resolve
+from datanas.engine.random_cells import random_cells
 from datanas.engine.search import search
 from datanas.engine.setup import load_task, select_device
 from datanas.engine.train_job import TrainJob

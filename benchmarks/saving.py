@@ -26,7 +26,7 @@ from datanas.engine.config import resolve
 from datanas.engine.loop import WORK
 from datanas.engine.search import SearchJob
 from datanas.engine.setup import load_task, select_device
-from datanas.hardware import median_seconds
+from datanas.kernels.hardware import median_seconds
 from datanas.runs.checkpoint import save_checkpoint
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "small" / "photos.yaml"

@@ -26,8 +26,8 @@ from torch import Tensor
 
 from benchmarks.measuring import peak_gb, print_peak, report
 from benchmarks.search_step import SparseStep
-from datanas.architecture import CONV_PRIMITIVES
-from datanas.hardware import keep_freed_memory
+from datanas.codes.architecture import CONV_PRIMITIVES
+from datanas.kernels.hardware import keep_freed_memory
 from datanas.spaces.conv_cell import reductions
 
 WARM_UP = 2

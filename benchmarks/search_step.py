@@ -22,12 +22,12 @@ from torch.nn import functional as F
 
 from benchmarks import textbook
 from benchmarks.measuring import alternate, peak_gb, print_peak, report
-from datanas import seeding
-from datanas.architecture import CONV_PRIMITIVES
-from datanas.config import validate
+from datanas.codes.architecture import CONV_PRIMITIVES
+from datanas.core import seeding
+from datanas.core.settings import validate
 from datanas.engine.steps import UNSHARED, frozen, update, update_alpha
-from datanas.hardware import keep_freed_memory, place
-from datanas.ops.gates import Gates, host_gates
+from datanas.kernels.gates import Gates, host_gates
+from datanas.kernels.hardware import keep_freed_memory, place
 from datanas.samplers import samplers
 from datanas.samplers.base import Draw
 from datanas.spaces.conv_cell import ConvCellSpace, reductions

@@ -20,9 +20,9 @@ from torch.nn import functional as F
 from benchmarks import textbook
 from benchmarks.measuring import alternate, peak_gb, print_peak, report
 from datanas import architecture, build_network
-from datanas.architecture import Architecture
+from datanas.codes.architecture import Architecture
 from datanas.engine.steps import update
-from datanas.hardware import keep_freed_memory, place
+from datanas.kernels.hardware import keep_freed_memory, place
 from datanas.spaces.conv_cell import reductions
 
 CPU = torch.device("cpu")

@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 import torch
 
+from datanas.core.registry import load_plugin
 from datanas.engine import untrained
-from datanas.registry import load_plugin
 
 torch.set_num_threads(1)
 untrained.PRIOR_CHILDREN = 2  # what a search begins with is tested by itself

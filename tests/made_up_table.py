@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datanas.architecture import Architecture
-from datanas.cellstring import BENCHMARK_PRIMITIVES, complete_edges
+from datanas.codes.architecture import Architecture
+from datanas.codes.benchmark_text import BENCHMARK_PRIMITIVES, complete_edges
 
 WORTH = np.array([0.0, 3.0, 5.0, 7.0, 2.0])
 """What each operation adds on the first edge; on each further edge a tenth more than on the one before."""

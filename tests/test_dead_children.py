@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datanas.ops.gates import Gates, host_gates
-from datanas.ops.mixed import MixedNode
-from datanas.spaces.base import ChoiceGroup, Space
+from datanas.codes.choice_group import ChoiceGroup
+from datanas.kernels.gates import Gates, host_gates
+from datanas.kernels.mixed import MixedNode
+from datanas.spaces.base import Space
 from datanas.spaces.conv_cell import ConvCell, ConvCellSpace
 from datanas.spaces.nasbench201 import NASBench201Space
 from datanas.supernet import Supernet

@@ -18,10 +18,10 @@ from torch.utils._pytree import tree_leaves
 from torchvision.models.feature_extraction import NodePathTracer, create_feature_extractor, get_graph_node_names
 
 import datanas
-from datanas.config import validate
-from datanas.errors import ConfigError
+from datanas.core.errors import ConfigError
+from datanas.core.settings import validate
+from datanas.references.base import Reference
 from datanas.spaces import spaces
-from datanas.spaces.reference import Reference
 from datanas.tasks import tasks
 
 SIZE, STEPS, CLASSES = 32, 3, 7

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 import datanas
-from datanas.architecture import Architecture, Cell
-from datanas.errors import ArchitectureError, ConfigError
-from datanas.hardware import count_macs, count_parameters
+from datanas.codes.architecture import Architecture, Cell
+from datanas.core.errors import ArchitectureError, ConfigError
+from datanas.kernels.hardware import count_macs, count_parameters
 from datanas.tasks.classification import Classification
 
 

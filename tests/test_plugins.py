@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from datanas import Architecture, registry
+from datanas import Architecture
 from datanas.cli import main
+from datanas.core import registry
 from datanas.data import datasets
 from datanas.ops import operations
 from datanas.samplers import samplers
@@ -50,7 +51,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from datanas.config import ComponentConfig
+from datanas.core.settings import ComponentConfig
 from datanas.egs import gumbel_softmax
 from datanas.samplers import register_sampler
 from datanas.samplers.base import Draw, Sampler, Vectors
@@ -122,7 +123,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from datanas.config import ComponentConfig
+from datanas.core.settings import ComponentConfig
 from datanas.data import register_dataset
 from datanas.data.base import Dataset, ImageData, ImageSet, check_images
 

@@ -14,10 +14,10 @@ from benchmarks import textbook
 from torch import Tensor
 from torch.nn import functional as F
 
-from datanas.config import validate
+from datanas.core.settings import validate
 from datanas.engine.steps import frozen
-from datanas.hardware import place
-from datanas.ops.gates import Gates, host_gates
+from datanas.kernels.gates import Gates, host_gates
+from datanas.kernels.hardware import place
 from datanas.samplers import samplers
 from datanas.samplers.base import Sampler
 from datanas.spaces.conv_cell import ConvCellSpace, reductions

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.models.feature_extraction import create_feature_extractor
 
 import datanas
-from datanas.ops.gates import Gates
+from datanas.kernels.gates import Gates
 from datanas.spaces import spaces
 from datanas.supernet import Supernet
 from datanas.tasks import tasks

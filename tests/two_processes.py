@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from datanas.distributed import Processes
+from datanas.core.processes import Processes
 
 T = TypeVar("T")
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from datanas.architecture import Architecture as Architecture
+    from importlib.machinery import ModuleSpec
+
+    from datanas.codes.architecture import Architecture as Architecture
+    from datanas.codes.published import architecture as architecture
+    from datanas.codes.published import architectures as architectures
     from datanas.comparison.compare import Comparison as Comparison
     from datanas.comparison.compare import compare as compare
+    from datanas.deploy.load import load_network as load_network
     from datanas.engine.config import Config as Config
     from datanas.engine.evaluation import evaluate as evaluate
     from datanas.engine.search import SearchResult as SearchResult
     from datanas.engine.search import derive as derive
     from datanas.engine.train import TrainResult as TrainResult
     from datanas.engine.train import train as train
-    from datanas.exported import load_network as load_network
     from datanas.network import build_network as build_network
-    from datanas.published import architecture as architecture
-    from datanas.published import architectures as architectures
     from datanas.racing.race import RaceResult as RaceResult
     from datanas.racing.race import race as race
     from datanas.racing.search import search as search
@@ -26,22 +29,22 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Architecture": "datanas.architecture",
+    "Architecture": "datanas.codes.architecture",
     "Comparison": "datanas.comparison.compare",
     "Config": "datanas.engine.config",
     "RaceResult": "datanas.racing.race",
     "SearchResult": "datanas.engine.search",
     "TrainResult": "datanas.engine.train",
     "build_network": "datanas.network",
-    "load_network": "datanas.exported",
+    "load_network": "datanas.deploy.load",
     "compare": "datanas.comparison.compare",
     "derive": "datanas.engine.search",
     "evaluate": "datanas.engine.evaluation",
     "race": "datanas.racing.race",
     "search": "datanas.racing.search",
     "train": "datanas.engine.train",
-    "architecture": "datanas.published",
-    "architectures": "datanas.published",
+    "architecture": "datanas.codes.published",
+    "architectures": "datanas.codes.published",
 }
 
 __all__ = [*_HOMES, "__version__"]
@@ -56,6 +59,21 @@ def __getattr__(name: str) -> Any:
         if error.name != f"datanas.{name}":
             raise
         raise AttributeError(f"module 'datanas' has no attribute {name!r}") from None
+
+
+class _OlderNames:
+    """Asked for modules that nobody else knows."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        if not name.startswith("datanas.") or name == "datanas.core.moved":
+            return None
+        from datanas.core.moved import find_moved
+
+        return find_moved(name)
+
+
+sys.meta_path.append(_OlderNames)
 
 
 def __dir__() -> list[str]:

@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import nn
 
-from datanas.architecture import Architecture
-from datanas.config import ComponentConfig, validate
-from datanas.errors import ArchitectureError, ConfigError
-from datanas.published import find_architecture
+from datanas.codes.architecture import Architecture
+from datanas.codes.published import find_architecture
+from datanas.core.errors import ArchitectureError, ConfigError
+from datanas.core.settings import ComponentConfig, validate
 from datanas.spaces import spaces
 from datanas.spaces.base import Space, read_out
 from datanas.tasks import tasks

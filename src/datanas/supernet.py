@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from datanas.liveness import live_edges
-from datanas.ops.gates import Gates
+from datanas.codes.liveness import live_edges
+from datanas.kernels.gates import Gates
 from datanas.spaces.base import Space, read_out
 
 

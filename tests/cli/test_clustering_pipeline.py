@@ -14,10 +14,10 @@ import pytest
 from tests.cli.conftest import Outcome, flatten
 
 from datanas import Architecture
-from datanas.config import merge
+from datanas.core.errors import Interrupted
+from datanas.core.settings import merge
 from datanas.engine.config import resolve
 from datanas.engine.train_job import TrainJob
-from datanas.errors import Interrupted
 from datanas.runs import read_metrics
 
 TASK = {

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from datanas import Architecture
-from datanas.config import parse_yaml
+from datanas.core.settings import parse_yaml
 from datanas.runs import read_metrics
 
 FIGURES = re.compile(r"valid error (\S+)% .*, test error (\S+)% \(score \S+%, loss \S+\), [\d,]+ parameters, ")

@@ -12,7 +12,7 @@ import pytest
 
 import datanas
 from datanas.cli import COMMANDS
-from datanas.published import architectures, references
+from datanas.codes.published import architectures, references
 
 
 def test_help_names_every_command_with_its_purpose(cli: Callable[..., Any]) -> None:
@@ -127,7 +127,7 @@ def test_as_a_process_it_exits_with_the_code_and_keeps_stdout_clean(tmp_path: Pa
 
 
 def test_debug_shows_where_an_error_came_from(cli: Callable[..., Any], tmp_path: Path) -> None:
-    with pytest.raises(datanas.errors.CheckpointError, match="not a run folder"):
+    with pytest.raises(datanas.core.errors.CheckpointError, match="not a run folder"):
         cli("evaluate", tmp_path, "--debug")
 
 

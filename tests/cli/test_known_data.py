@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import datanas
-from datanas.config import parse_yaml
+from datanas.core.settings import parse_yaml
 
 CLASSES = ("ant", "bee", "cow")
 SMALL = (

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from datanas.config import parse_yaml
+from datanas.core.settings import parse_yaml
 from datanas.engine.config import resolve
 from datanas.runs import read_metrics
 

@@ -86,8 +86,8 @@ def test_an_internal_error_can_be_told_to_nobody(monkeypatch: pytest.MonkeyPatch
 def test_a_notice_is_said_once_a_command(cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     def run(*given: object, **more: object) -> None:
         for _ in range(3):
-            logging.getLogger("datanas.data.decode").warning("%s: left out %d", "photos", 3)
+            logging.getLogger("datanas.data.decode.images").warning("%s: left out %d", "photos", 3)
 
-    monkeypatch.setattr("datanas.registry.load_plugin", run)
+    monkeypatch.setattr("datanas.core.registry.load_plugin", run)
     outcome = cli("list", "operations", "--plugin", "a.py", "--plugin", "b.py")
     assert outcome.err == "warning: photos: left out 3\n"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from datanas.architecture import Architecture
+from datanas.codes.architecture import Architecture
 
 Cli = Callable[..., Any]
 

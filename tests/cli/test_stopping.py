@@ -287,7 +287,7 @@ class TestDisk:
         def full(path: Path, data: bytes) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr("datanas.atomic.write_synced", full)
+        monkeypatch.setattr("datanas.core.atomic.write_synced", full)
         code, out, err = cli("search", *settings)
         assert (code, out) == (6, "")
         assert err == (
@@ -351,7 +351,7 @@ class TestDisk:
     def test_full_for_the_pictures(
         self, chain: Any, tmp_path: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from datanas import atomic
+        from datanas.core import atomic
 
         write = atomic.write_synced
 

@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 
 import datanas
-import datanas.timm_models  # registers the models
+import datanas.deploy.timm_models  # registers the models
 
 CLASSES, BOUND = 7, 400_000
 

@@ -23,8 +23,9 @@ from tests import perplexing
 from tests.inside import Inside
 from tests.made_up_table import BEST, worth, write_table
 
-from datanas.architecture import Architecture
 from datanas.cli import main
+from datanas.codes.architecture import Architecture
+from datanas.codes.liveness import live_cell
 from datanas.comparison import plan, pool
 from datanas.comparison.compare import Comparison, compare
 from datanas.comparison.config import resolve_comparison
@@ -32,13 +33,12 @@ from datanas.comparison.outcomes import Outcomes
 from datanas.comparison.plan import Plan
 from datanas.comparison.pool import Command
 from datanas.comparison.stages import Stages
-from datanas.config import merge, read_yaml
-from datanas.durations import show_seconds
-from datanas.engine.cells import all_cells
+from datanas.core.durations import show_seconds
+from datanas.core.errors import CheckpointError, ConfigError, Interrupted, RunInUseError
+from datanas.core.settings import merge, read_yaml
 from datanas.engine.config import resolve
+from datanas.engine.random_cells import all_cells
 from datanas.engine.search_job import SearchJob
-from datanas.errors import CheckpointError, ConfigError, Interrupted, RunInUseError
-from datanas.liveness import live_cell
 from datanas.report.comparison import comparison_markdown, comparison_text
 from datanas.runs import RunFolder
 

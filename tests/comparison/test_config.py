@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from datanas.comparison.config import CompareConfig, resolve_comparison
-from datanas.config import parse_yaml
+from datanas.core.errors import ConfigError
+from datanas.core.settings import parse_yaml
 from datanas.engine.config import resolve
-from datanas.errors import ConfigError
 
 
 def recipe(**over: Any) -> dict[str, Any]:

@@ -161,7 +161,7 @@ while True:
 import os, sys
 from pathlib import Path
 from datanas.comparison.pool import Command, run_all
-from datanas.errors import Interrupted
+from datanas.core.errors import Interrupted
 os.environ["PYTHONPATH"] = {str(stand_in)!r}
 folder = Path({str(tmp_path)!r})
 commands = [Command(f"run{{n}}", ({child!r},), folder / f"done{{n}}", folder / f"{{n}}.log") for n in range(3)]

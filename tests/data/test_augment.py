@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms.functional import adjust_brightness, adjust_contrast, adjust_saturation
 
-from datanas.config import validate
+from datanas.core.errors import ConfigError
+from datanas.core.settings import validate
 from datanas.data.augment import Augment, Moves, augment, change_colours, draw_moves, normalise
-from datanas.errors import ConfigError
 
 MEAN, STD = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.25, 0.2, 0.1])
 CPU = torch.device("cpu")

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from datanas.config import validate
+from datanas.core.errors import ConfigError
+from datanas.core.settings import validate
 from datanas.data.augment_masks import MaskAugment, Window, cut_image, cut_mask, draw_windows
-from datanas.data.masks import VOID
-from datanas.errors import ConfigError
+from datanas.data.types.masks import VOID
 
 MEAN, STD = torch.zeros(3), torch.full((3,), 1 / 255)
 """With which pixels stay as they are."""

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from datanas.config import ComponentConfig
+from datanas.core.errors import DataError, StorageError
+from datanas.core.settings import ComponentConfig
 from datanas.data.base import Dataset, ImageData, ImageSet, check_images
-from datanas.errors import DataError, StorageError
 
 
 def image_set(labels: list[int], dtype: torch.dtype = torch.uint8) -> ImageSet:

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from datanas.core.errors import DataError
 from datanas.data.base import ImageSet
 from datanas.data.batches import Stream, held_out, parse_ratio, sequential, split, stratified, unlabelled
-from datanas.errors import DataError
 
 labels_of = st.lists(st.integers(0, 4), min_size=2, max_size=60).map(torch.tensor)
 few = settings(max_examples=60, deadline=None)

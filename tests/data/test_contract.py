@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 import torch
 
-from datanas.config import ComponentConfig, validate
+from datanas.core.errors import ConfigError, DataError
+from datanas.core.settings import ComponentConfig, validate
 from datanas.data import datasets
 from datanas.data.base import Dataset, ImageData, check_images
-from datanas.data.class_splits import ClassSplitData, check_class_splits
-from datanas.data.corpus import EOS, TextData
-from datanas.data.file_set import ImageFileData
-from datanas.data.masks import SegmentationData, check_masks
-from datanas.errors import ConfigError, DataError
+from datanas.data.types.class_splits import ClassSplitData, check_class_splits
+from datanas.data.types.corpus import EOS, TextData
+from datanas.data.types.file_set import ImageFileData
+from datanas.data.types.masks import SegmentationData, check_masks
 
 RANDOM = np.random.default_rng(0)
 

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datanas.core.errors import DataError
+from datanas.core.seeding import generator
 from datanas.data.episodes import EpisodeSampler, EpisodeShape
-from datanas.errors import DataError
-from datanas.seeding import generator
 
 
 def sampler(

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from datanas.data.ptb import Ptb
-from datanas.data.text import Text
-from datanas.data.wikitext2 import WikiText2
+from datanas.data.sets.ptb import Ptb
+from datanas.data.sets.text import Text
+from datanas.data.sets.wikitext2 import WikiText2
 
 Shared = Callable[[str], Path]
 PUBLISHED = pytest.mark.parametrize(

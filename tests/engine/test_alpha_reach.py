@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from datanas.config import validate
+from datanas.codes.choice_group import ChoiceGroup
+from datanas.core.settings import validate
 from datanas.engine.alpha_reach import FLAT, flat_warning, log_odds_within
 from datanas.engine.search import SearchJob, search
 from datanas.samplers import samplers
 from datanas.samplers.base import Sampler
-from datanas.spaces.base import ChoiceGroup
 
 GROUP = ChoiceGroup(
     "normal", ((0, 2), (1, 2)), ("none", "skip_connect", "max_pool_3x3", "sep_conv_3x3"), outputs=(2,), inputs=2

@@ -9,11 +9,11 @@ import pytest
 from tests import perplexing
 from tests.perplexing import Perplexing
 
-from datanas.config import MissingSettings, parse_yaml
+from datanas.codes.published import architecture
+from datanas.core.errors import ConfigError
+from datanas.core.settings import MissingSettings, parse_yaml
 from datanas.engine.config import Config, as_trained, lay_over, resolve, resolved_yaml
 from datanas.engine.sections import GapConfig, SearchConfig, SGDConfig
-from datanas.errors import ConfigError
-from datanas.published import architecture
 from datanas.samplers import samplers
 from datanas.spaces import spaces
 from datanas.spaces.conv_cell import ConvCellSpace

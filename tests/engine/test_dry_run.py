@@ -13,14 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
+from datanas.codes.published import architecture
+from datanas.core.errors import DataError, NonFiniteError, OutOfMemoryError
 from datanas.engine import dry_run
 from datanas.engine.config import resolve
 from datanas.engine.dry_run import estimate_search, estimate_train
 from datanas.engine.search import SearchJob
 from datanas.engine.train_job import TrainJob
-from datanas.errors import DataError, NonFiniteError, OutOfMemoryError
-from datanas.hardware import count_macs, count_parameters
-from datanas.published import architecture
+from datanas.kernels.hardware import count_macs, count_parameters
 from datanas.tasks.classification import Classification
 
 CPU = torch.device("cpu")

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 
-from datanas.architecture import Architecture
+from datanas.codes.architecture import Architecture
+from datanas.codes.published import architecture, references
+from datanas.core.errors import ArchitectureError, CheckpointError, ConfigError, DataError
 from datanas.engine.config import resolve
 from datanas.engine.dry_run import estimate_search, estimate_train
 from datanas.engine.fit import require_search, require_training
 from datanas.engine.search import search
 from datanas.engine.train import train
-from datanas.errors import ArchitectureError, CheckpointError, ConfigError, DataError
-from datanas.published import architecture, references
 from datanas.samplers import samplers
 from datanas.spaces import spaces
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datanas import seeding
-from datanas.architecture import Architecture
-from datanas.distributed import ALONE, Processes
+from datanas.codes.architecture import Architecture
+from datanas.core import seeding
+from datanas.core.processes import ALONE, Processes
 from datanas.engine.gap import Gap, architecture_gates, batch_statistics, measure_gap, re_estimated
 from datanas.engine.search import SearchJob
+from datanas.kernels.gates import host_gates
 from datanas.network import build_network
-from datanas.ops.gates import host_gates
 
 CPU = torch.device("cpu")
 Copy = Callable[[nn.Module], dict[str, Tensor]]

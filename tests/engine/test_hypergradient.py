@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from datanas.distributed import Processes
+from datanas.core.errors import ConfigError
+from datanas.core.processes import Processes
 from datanas.engine import hypergradient
 from datanas.engine.hypergradient import Bilevel, Gradient, Product, sgd_step, unrolled, unrolled_loss
-from datanas.errors import ConfigError
-from datanas.hardware import place
-from datanas.ops.gates import Gates
-from datanas.ops.kernels import plain_kernels
-from datanas.ops.norm import synchronise
+from datanas.kernels.gates import Gates
+from datanas.kernels.hardware import place
+from datanas.kernels.norm import synchronise
+from datanas.kernels.switch import plain_kernels
 from datanas.spaces.conv_cell import ConvCellSpace
 from datanas.supernet import Supernet
 from datanas.tasks import tasks

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from datanas import seeding
+from datanas.core import seeding
 from datanas.engine.search import SearchJob
 from datanas.ops import OpSettings, operations
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from datanas.data.corpus import TextData
+from datanas.data.types.corpus import TextData
 from datanas.engine.config import resolve
 from datanas.engine.search_job import SearchJob
 from datanas.engine.train_job import TrainJob

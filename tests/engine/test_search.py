@@ -13,14 +13,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from datanas.architecture import Architecture
-from datanas.config import read_yaml
+from datanas.codes.architecture import Architecture
+from datanas.core.errors import CheckpointError, ConfigError, DataError, Interrupted, NonFiniteError
+from datanas.core.settings import read_yaml
 from datanas.engine.config import resolve
 from datanas.engine.run import load_run_config
 from datanas.engine.search import SearchJob, SearchResult, derive, search
-from datanas.errors import CheckpointError, ConfigError, DataError, Interrupted, NonFiniteError
-from datanas.hardware import count_parameters
-from datanas.ops.gates import Gates
+from datanas.kernels.gates import Gates
+from datanas.kernels.hardware import count_parameters
 from datanas.runs import RunFolder
 from datanas.samplers.egs import EGS
 

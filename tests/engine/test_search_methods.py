@@ -14,17 +14,17 @@ import torch
 from tests.made_up_table import BEST, worth, write_table
 from torch import Tensor
 
-from datanas.architecture import Architecture
-from datanas.config import merge
+from datanas.codes.architecture import Architecture
+from datanas.codes.published import architecture
+from datanas.core.errors import ConfigError, DataError, Interrupted
+from datanas.core.settings import merge
 from datanas.engine import loop
 from datanas.engine.config import resolve
 from datanas.engine.search import SearchJob, derive, search
 from datanas.engine.setup import load_task
 from datanas.engine.train import train
 from datanas.engine.train_job import TrainJob
-from datanas.errors import ConfigError, DataError, Interrupted
-from datanas.hardware import count_parameters
-from datanas.published import architecture
+from datanas.kernels.hardware import count_parameters
 from datanas.samplers import samplers
 from datanas.tasks.classification import Classification
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from datanas import seeding
-from datanas.architecture import Architecture
+from datanas.codes.architecture import Architecture
+from datanas.core import seeding
 from datanas.engine import selection
 from datanas.engine.gap import measure_gap
 from datanas.engine.search import SearchJob

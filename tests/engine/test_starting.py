@@ -10,14 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from datanas.codes.published import architecture
+from datanas.core.errors import CheckpointError, Interrupted
 from datanas.engine.config import resolve
 from datanas.engine.dry_run import estimate_train
 from datanas.engine.evaluation import NETWORK_FILE
 from datanas.engine.starting import load_weights
 from datanas.engine.train import TrainResult, train
 from datanas.engine.train_job import TrainJob
-from datanas.errors import CheckpointError, Interrupted
-from datanas.published import architecture
 
 Make = Callable[..., dict[str, Any]]
 CELL = architecture("darts_v2")

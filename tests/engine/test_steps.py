@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from datanas.core.errors import NonFiniteError
 from datanas.engine.steps import UNSHARED, autocast, frozen, update, update_alpha
-from datanas.errors import NonFiniteError
 
 LARGE = 1e9
 

@@ -15,15 +15,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, fx
 
 import datanas.engine.train_job as module
-from datanas import seeding
-from datanas.architecture import Architecture
+from datanas.codes.architecture import Architecture
+from datanas.codes.published import architecture
+from datanas.core import seeding
+from datanas.core.errors import ArchitectureError, CheckpointError, ConfigError, Interrupted, NonFiniteError
 from datanas.engine.evaluation import NETWORK_FILE, Evaluation, evaluate, score
 from datanas.engine.train import TrainResult, train
 from datanas.engine.train_job import TrainJob
-from datanas.errors import ArchitectureError, CheckpointError, ConfigError, Interrupted, NonFiniteError
-from datanas.hardware import count_macs, count_parameters
+from datanas.kernels.hardware import count_macs, count_parameters
 from datanas.network import build_network
-from datanas.published import architecture
 
 Make = Callable[..., dict[str, Any]]
 Read = Callable[[Path], dict[str, Tensor]]

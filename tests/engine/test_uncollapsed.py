@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from datanas.config import validate
-from datanas.engine.cell_warnings import is_collapsed
+from datanas.core.settings import validate
+from datanas.engine.collapse import is_collapsed
 from datanas.engine.uncollapsed import LOOKED_AT, derive_uncollapsed
 from datanas.samplers import samplers
 from datanas.samplers.base import Sampler

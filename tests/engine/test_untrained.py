@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from datanas.architecture import Architecture
+from datanas.codes.architecture import Architecture
 from datanas.engine import untrained
 from datanas.engine.config import resolve
 from datanas.engine.search import SearchJob

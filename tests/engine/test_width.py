@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import datanas
-from datanas.config import merge
+from datanas.core.errors import ConfigError
+from datanas.core.settings import merge
 from datanas.engine.config import Config, resolve
 from datanas.engine.rebuild import network_for
 from datanas.engine.setup import load_task
 from datanas.engine.width import keep_width, on_meta, widest, with_width
-from datanas.errors import ConfigError
-from datanas.hardware import count_macs
+from datanas.kernels.hardware import count_macs
 from datanas.tasks.base import Task
 
 CELL = datanas.architecture("darts_v2")

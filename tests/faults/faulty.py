@@ -23,17 +23,17 @@ from typing import Any
 import torch
 import torch._dynamo
 
-import datanas.data.npz
+import datanas.data.sets.npz
 import datanas.engine.search
 import datanas.engine.train
 import datanas.report.cells
 import datanas.runs.events
-from datanas import atomic, seeding
 from datanas.cli import main
+from datanas.core import atomic, seeding
+from datanas.core.errors import ConfigError, DataError
 from datanas.engine import run, steps
 from datanas.engine.search import SearchJob
 from datanas.engine.train_job import TrainJob
-from datanas.errors import ConfigError, DataError
 from datanas.runs import metrics
 from datanas.tasks.classification import Classification
 
@@ -394,7 +394,7 @@ def only_in(given: list[Any]) -> None:
 
 def run_in_group(scenario: str, output: str, environment: Mapping[str, str]) -> None:
     """Join the others and let something happen in one of them; writes what this one sees."""
-    from datanas.distributed import join
+    from datanas.core.processes import join
 
     os.environ.update(environment)
     processes = join("cpu", 1, 1, 60.0)
@@ -440,13 +440,13 @@ def exchanges(processes: Any) -> list[Any]:
 
 
 def joins_again(processes: Any) -> list[Any]:
-    from datanas.distributed import join
+    from datanas.core.processes import join
 
     return [join("cpu", 2, 1, 60.0) is processes, joined_as("cuda", 2), joined_as("cpu", 1), joined_as("cpu", 3)]
 
 
 def joined_as(kind: str, devices: int) -> str:
-    from datanas.distributed import join
+    from datanas.core.processes import join
 
     try:
         return str(join(kind, devices, 1, 60.0).size)

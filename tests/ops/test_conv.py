@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from datanas.kernels.depthwise import DepthwiseConv
+from datanas.kernels.switch import plain_kernels
 from datanas.ops import OpSettings, operations
 from datanas.ops.conv import FactorizedReduce, PointwiseConv, ReLUConvBN
-from datanas.ops.depthwise import DepthwiseConv
-from datanas.ops.kernels import plain_kernels
 
 
 def test_separable_convolution_is_applied_twice_and_dilated_once() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from datanas.errors import ConfigError
+from datanas.core.errors import ConfigError
 from datanas.racing.plan import Pace, Plan, Rung, make_plan, rungs_of
 
 PACE = Pace(steps=50, step=0.1, rest=2.0, workers=2)

@@ -12,8 +12,8 @@ from PIL import Image
 
 from datanas import search
 from datanas.cli import main
+from datanas.core.errors import ConfigError
 from datanas.engine.config import Config, resolve
-from datanas.errors import ConfigError
 from datanas.racing import planning
 from datanas.racing import search as search_module
 from datanas.racing.plan import Pace

@@ -17,11 +17,11 @@ from tests.inside import Inside
 from datanas import Architecture, RaceResult, race
 from datanas.cli import main
 from datanas.comparison import pool
-from datanas.engine.cell_warnings import is_collapsed
+from datanas.core.errors import ConfigError
+from datanas.engine.collapse import is_collapsed
 from datanas.engine.config import resolve
 from datanas.engine.search import search as search_alone
 from datanas.engine.setup import build_space, load_task, select_device
-from datanas.errors import ConfigError
 from datanas.racing import race as race_module
 from datanas.racing.candidates import gather, network_key
 from datanas.racing.plan import Pace

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from datanas.comparison.statistics import summarise
-from datanas.errors import StorageError
+from datanas.core.errors import StorageError
 from datanas.report.comparison import comparison_csv, comparison_markdown, comparison_text, draw_comparison
 
 LONG = "egs with a name of many words: temperature 0.5, seven samples a step, cosine schedule"

@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from datanas.errors import CheckpointError, StorageError
+from datanas.core.errors import CheckpointError, StorageError
 from datanas.runs import checkpoint as checkpoint_module
 from datanas.runs.checkpoint import (
     decode_checkpoint,

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from datanas import atomic
-from datanas.errors import CheckpointError, ConfigError, RunInUseError, StorageError
+from datanas.core import atomic
+from datanas.core.errors import CheckpointError, ConfigError, RunInUseError, StorageError
 from datanas.runs import RunFolder
 from datanas.runs import folder as folder_module
 from datanas.runs import lock as lock_module

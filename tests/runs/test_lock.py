@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from datanas.errors import RunInUseError
+from datanas.core.errors import RunInUseError
 from datanas.runs import RunFolder
 from datanas.runs import lock as lock_module
 from datanas.runs.lock import Lock

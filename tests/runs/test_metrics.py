@@ -13,7 +13,7 @@ import warnings
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from datanas.errors import CheckpointError, StorageError
+from datanas.core.errors import CheckpointError, StorageError
 from datanas.runs import Metrics, read_metrics
 from datanas.runs import events as events_module
 from datanas.runs import metrics as metrics_module

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import datanas
-from datanas.architecture import Architecture
-from datanas.config import ComponentConfig, validate
-from datanas.errors import ConfigError
-from datanas.ops.gates import Gates
+from datanas.codes.architecture import Architecture
+from datanas.core.errors import ConfigError
+from datanas.core.settings import ComponentConfig, validate
+from datanas.kernels.gates import Gates
 from datanas.samplers import samplers
 from datanas.samplers.base import Draw, Sampler, Update
 from datanas.samplers.derivation import LOG_P

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from datanas.architecture import Architecture
+from datanas.codes.architecture import Architecture
+from datanas.codes.choice_group import ChoiceGroup
 from datanas.samplers.base import Derivation, Scope, Vectors
 from datanas.samplers.derivation import derive_likeliest
-from datanas.spaces.base import ChoiceGroup
 
 OPS = ("none", "skip_connect", "sep_conv_3x3", "dil_conv_3x3")
 Table = tuple[tuple[int, ...], ...]

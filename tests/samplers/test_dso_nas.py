@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from datanas.config import validate
+from datanas.codes.choice_group import ChoiceGroup
+from datanas.core.settings import validate
 from datanas.samplers.base import Draw, Update
 from datanas.samplers.dso_nas import DSONAS
-from datanas.spaces.base import ChoiceGroup
 
 EDGES = ((0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (1, 4), (2, 4))
 NORMAL = ChoiceGroup("normal", EDGES, ("skip_connect", "none", "sep_conv_3x3"), outputs=(2, 3, 4), inputs=2)

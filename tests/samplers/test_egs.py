@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from datanas.config import merge, validate
+from datanas.codes.choice_group import ChoiceGroup
 from datanas.constraint import constraint
+from datanas.core.settings import merge, validate
 from datanas.posterior import inclusion_probs
 from datanas.samplers.base import Draw
 from datanas.samplers.egs import EGS, Tau
-from datanas.spaces.base import ChoiceGroup
 
 OPS = ("none", "skip_connect", "sep_conv_3x3")
 NORMAL = ChoiceGroup("normal", ((0, 2), (1, 2), (0, 3)), OPS, outputs=(2, 3), inputs=2)

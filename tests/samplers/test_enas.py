@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from datanas.architecture import Architecture
-from datanas.config import validate
+from datanas.codes.architecture import Architecture
+from datanas.codes.choice_group import ChoiceGroup
+from datanas.core.settings import validate
 from datanas.samplers.base import Update
 from datanas.samplers.enas import ENAS, Walk
-from datanas.spaces.base import ChoiceGroup
 
 Ops = tuple[int, ...]
 TINY = {

@@ -12,13 +12,13 @@ import torch
 from tests.samplers.test_derivation import OPS, enumerate_networks, key_of
 from torch import Tensor
 
-from datanas import seeding
+from datanas.codes.choice_group import ChoiceGroup
+from datanas.core import seeding
 from datanas.engine.config import resolve
 from datanas.engine.setup import build_sampler, build_space
 from datanas.samplers.base import Derivation, Scope, Vectors
 from datanas.samplers.derivation import derive_likeliest
 from datanas.samplers.live import live_log_share, live_paths
-from datanas.spaces.base import ChoiceGroup
 
 CHAIN = ((0, 1), (0, 2), (1, 2))
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from datanas.config import validate
+from datanas.codes.choice_group import ChoiceGroup
+from datanas.core.settings import validate
 from datanas.samplers import samplers
 from datanas.samplers.base import Draw, Sampler, SamplerConfig
 from datanas.samplers.darts import DARTS
@@ -20,7 +21,7 @@ from datanas.samplers.drnas import DrNAS
 from datanas.samplers.gdas import GDAS
 from datanas.samplers.pc_darts import PCDARTS
 from datanas.samplers.snas import SNAS
-from datanas.spaces.base import ChoiceGroup, Costs
+from datanas.spaces.base import Costs
 
 # The edges into a node do not stand together, and no swap of two puts them so.
 EDGES = ((0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (1, 4), (2, 4))

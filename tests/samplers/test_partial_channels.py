@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from datanas.config import validate
-from datanas.ops.gates import host_gates
-from datanas.ops.kernels import plain_kernels
-from datanas.ops.partial import PartialNode
+from datanas.core.settings import validate
+from datanas.kernels.gates import host_gates
+from datanas.kernels.partial import PartialNode
+from datanas.kernels.switch import plain_kernels
 from datanas.samplers import samplers
 from datanas.samplers.base import Sampler
 from datanas.spaces.base import StemShape

@@ -7,13 +7,13 @@ import torch
 from sklearn.linear_model import Ridge
 from torch import Tensor
 
-from datanas.config import validate
+from datanas.codes.choice_group import ChoiceGroup
+from datanas.core.settings import validate
 from datanas.samplers.darts import DARTS
 from datanas.samplers.egs import EGS
 from datanas.samplers.prior import prior_logits
 from datanas.samplers.uniform import random_codes
 from datanas.samplers.vectors import Vectors
-from datanas.spaces.base import ChoiceGroup
 
 OPS = ("none", "skip_connect", "sep_conv_3x3")
 CELL = ChoiceGroup("normal", ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3)), OPS, outputs=(2, 3), inputs=2)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from datanas.codes.choice_group import ChoiceGroup
 from datanas.samplers.base import Update
 from datanas.samplers.proxylessnas import Pairs, ProxylessNAS
-from datanas.spaces.base import ChoiceGroup
 
 OPS = ("none", "skip_connect", "sep_conv_3x3", "dil_conv_3x3")
 GROUPS = {

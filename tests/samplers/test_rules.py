@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from datanas import published
-from datanas.config import validate
+from datanas.codes import published
+from datanas.codes.choice_group import ChoiceGroup
+from datanas.core.settings import validate
 from datanas.samplers.base import Scope, Vectors
 from datanas.samplers.darts import DARTS
 from datanas.samplers.derivation import derive_likeliest, top_operations, two_inputs
 from datanas.samplers.egs import EGS
 from datanas.spaces import spaces
-from datanas.spaces.base import ChoiceGroup
 
 EDGES = ((0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (1, 4), (2, 4), (3, 4))
 """Nodes 2, 3 and 4 have 2, 2 and 4 incoming edges, which do not stand together."""

@@ -12,12 +12,12 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor
 
-from datanas.config import validate
+from datanas.codes.choice_group import ChoiceGroup
+from datanas.core.settings import validate
 from datanas.samplers.base import Draw, Update
 from datanas.samplers.evolution import Evolution
 from datanas.samplers.random import RandomSearch
 from datanas.samplers.uniform import mutated, random_codes
-from datanas.spaces.base import ChoiceGroup
 
 EDGES = ((0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
 OPS = ("skip_connect", "none", "sep_conv_3x3")

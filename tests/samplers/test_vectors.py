@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
+from datanas.codes.choice_group import ChoiceGroup
 from datanas.samplers.base import Vectors
-from datanas.spaces.base import ChoiceGroup
 
 EDGES = ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 OPS = ("none", "skip_connect", "sep_conv_3x3")

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datanas.architecture import Architecture
-from datanas.cell import Cell
-from datanas.config import validate
-from datanas.errors import ConfigError
-from datanas.ops.gates import Gates
+from datanas.codes.architecture import Architecture
+from datanas.codes.cell import Cell
+from datanas.core.errors import ConfigError
+from datanas.core.settings import validate
+from datanas.kernels.gates import Gates
 from datanas.spaces import spaces
 from datanas.spaces.base import Body, Space
 from datanas.spaces.sequence import Carried

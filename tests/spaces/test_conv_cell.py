@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from datanas.architecture import Architecture, Cell
-from datanas.config import validate
-from datanas.errors import ArchitectureError, ConfigError
-from datanas.liveness import LiveCount, live_stack
+from datanas.codes.architecture import Architecture, Cell
+from datanas.codes.liveness import LiveCount, live_stack
+from datanas.core.errors import ArchitectureError, ConfigError
+from datanas.core.settings import validate
+from datanas.kernels.gates import Gates
 from datanas.ops import OpSettings
-from datanas.ops.gates import Gates
 from datanas.spaces.base import StemShape
 from datanas.spaces.conv_cell import ConvBody, ConvCellSpace, cell_kinds, network_plan, reductions, supernet_plan
 

@@ -10,18 +10,18 @@ import torch
 from torch import nn
 
 import datanas
-from datanas.architecture import Architecture
-from datanas.cell import Cell
-from datanas.config import validate
-from datanas.errors import ArchitectureError, ConfigError
-from datanas.hardware import count_macs, count_parameters
+from datanas.codes.accuracy_table import AccuracyTable
+from datanas.codes.architecture import Architecture
+from datanas.codes.cell import Cell
+from datanas.core.errors import ArchitectureError, ConfigError
+from datanas.core.settings import validate
+from datanas.kernels.gates import Gates
+from datanas.kernels.hardware import count_macs, count_parameters
 from datanas.network import build_network
 from datanas.ops import OpSettings
-from datanas.ops.gates import Gates
 from datanas.spaces.base import StemShape
 from datanas.spaces.nasbench201 import BenchmarkBody, NASBench201Space, ResidualBlock
 from datanas.spaces.plans import network_plan
-from datanas.tables import AccuracyTable
 
 TABLE = Path(datanas.__file__).resolve().parents[3] / "shared" / "data" / "nasbench201.npz"
 BEST = "|nor_conv_3x3~0|+|nor_conv_1x1~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"

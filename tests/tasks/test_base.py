@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from datanas.config import ComponentConfig
+from datanas.core.settings import ComponentConfig
 from datanas.tasks.classification import Classification
 
 

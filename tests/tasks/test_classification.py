@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import datanas
-from datanas.config import merge, validate
+from datanas.core.errors import ConfigError, DataError
+from datanas.core.settings import merge, validate
 from datanas.data.augment import normalise
 from datanas.data.base import ImageData, ImageSet
-from datanas.errors import ConfigError, DataError
 from datanas.tasks.classification import AuxiliaryTower, Classification, ClassifierHead, ImageBatch
 
 CPU = torch.device("cpu")

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from datanas.config import merge, validate
+from datanas.core.processes import Processes
+from datanas.core.settings import merge, validate
 from datanas.data.augment import normalise
-from datanas.data.file_set import ImageFileData
-from datanas.data.image_files import ImageFiles
-from datanas.distributed import Processes
+from datanas.data.sets.image_files import ImageFiles
+from datanas.data.types.file_set import ImageFileData
 from datanas.tasks.classification import Classification
 
 CPU = torch.device("cpu")

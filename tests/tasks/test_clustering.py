@@ -12,10 +12,10 @@ from tests.two_processes import together
 from torch import Tensor
 
 import datanas
-from datanas.config import validate
+from datanas.core.errors import ConfigError, DataError
+from datanas.core.processes import Processes
+from datanas.core.settings import validate
 from datanas.data.base import ImageData, ImageSet
-from datanas.distributed import Processes
-from datanas.errors import ConfigError, DataError
 from datanas.tasks.adaptive_pairs import (
     MEETING,
     label_features,

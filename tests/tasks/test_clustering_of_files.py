@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datanas.config import validate
-from datanas.data.image_files import ImageFiles
-from datanas.errors import ConfigError
+from datanas.core.errors import ConfigError
+from datanas.core.settings import validate
+from datanas.data.sets.image_files import ImageFiles
 from datanas.tasks.adaptive_pairs import label_features
 from datanas.tasks.cluster_head import Assignment
 from datanas.tasks.clustering import Clustering

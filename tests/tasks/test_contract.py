@@ -14,17 +14,17 @@ import torch
 from tests.two_processes import together
 from torch import nn
 
-from datanas import seeding
-from datanas.config import ComponentConfig, validate
+from datanas.codes.published import architecture
+from datanas.core import seeding
+from datanas.core.errors import ConfigError
+from datanas.core.processes import Processes
+from datanas.core.settings import ComponentConfig, validate
 from datanas.data.base import ImageData, ImageSet
-from datanas.data.class_splits import ClassSet, ClassSplitData
-from datanas.data.corpus import TextData
-from datanas.data.masks import VOID, SegmentationData, SegmentationSet
-from datanas.distributed import Processes
-from datanas.errors import ConfigError
+from datanas.data.types.class_splits import ClassSet, ClassSplitData
+from datanas.data.types.corpus import TextData
+from datanas.data.types.masks import VOID, SegmentationData, SegmentationSet
+from datanas.kernels.mixed import set_drop_path
 from datanas.network import Network, build_network
-from datanas.ops.mixed import set_drop_path
-from datanas.published import architecture
 from datanas.runs.state import decode_state, encode_state
 from datanas.spaces.base import StemShape
 from datanas.spaces.sequence import SequenceShape

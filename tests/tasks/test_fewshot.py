@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 import datanas
-from datanas.config import validate
+from datanas.core.errors import ConfigError, DataError
+from datanas.core.processes import Processes
+from datanas.core.settings import validate
 from datanas.data.base import ImageData, ImageSet
-from datanas.data.class_splits import ClassSet, ClassSplitData
-from datanas.distributed import Processes
-from datanas.errors import ConfigError, DataError
+from datanas.data.types.class_splits import ClassSet, ClassSplitData
 from datanas.tasks.fewshot import FewShot
 from datanas.tasks.prototypes import log_probs
 

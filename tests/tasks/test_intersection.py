@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datanas.data.masks import VOID
+from datanas.data.types.masks import VOID
 from datanas.tasks.intersection import confusion_matrix, intersection_over_union, pixel_accuracy
 
 CLASSES = 4

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import datanas
-from datanas.config import validate
-from datanas.data.corpus import TextData
-from datanas.distributed import Processes
+from datanas.core.errors import ConfigError, DataError
+from datanas.core.processes import Processes
+from datanas.core.settings import validate
+from datanas.data.types.corpus import TextData
 from datanas.engine.config import resolve
-from datanas.errors import ConfigError, DataError
 from datanas.network import Network
 from datanas.tasks.language import Language, perplexity
 from datanas.tasks.word_model import Predictions, WordStem

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from datanas.data.masks import VOID
-from datanas.distributed import ALONE
-from datanas.errors import ConfigError
+from datanas.core.errors import ConfigError
+from datanas.core.processes import ALONE
+from datanas.data.types.masks import VOID
 from datanas.tasks.region_tally import RegionTally, ScoredClasses
 
 CLASSES = ("ant", "bee", "cow")

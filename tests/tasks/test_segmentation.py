@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datanas.config import merge, validate
-from datanas.data.masks import VOID, SegmentationData, SegmentationSet
-from datanas.distributed import Processes
-from datanas.errors import ConfigError, DataError
+from datanas.core.errors import ConfigError, DataError
+from datanas.core.processes import Processes
+from datanas.core.settings import merge, validate
+from datanas.data.types.masks import VOID, SegmentationData, SegmentationSet
 from datanas.tasks.segmentation import Segmentation, SegmentationBatch, output_strides
 
 CPU = torch.device("cpu")

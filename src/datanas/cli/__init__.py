@@ -11,8 +11,8 @@ from importlib import import_module
 from cyclopts import App, CycloptsError
 
 from datanas import __version__
-from datanas.console import answering, mute, notices, say
-from datanas.errors import DatanasError, EndedElsewhere, Interrupted
+from datanas.core.console import answering, mute, notices, say
+from datanas.core.errors import DatanasError, EndedElsewhere, Interrupted
 
 COMMANDS = ("search", "race", "derive", "sample", "train", "evaluate", "profile", "export", "compare", "list")
 
@@ -60,18 +60,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _is_first() -> bool:
-    distributed = sys.modules.get("datanas.distributed")
+    distributed = sys.modules.get("datanas.core.processes")
     return distributed is None or bool(distributed.is_first())
 
 
 def _quiet_code(code: int) -> int:
     """The exit code of a process whose first one tells what has happened: Fabric kills all where one that it started
     does not end with 0."""
-    return 0 if import_module("datanas.distributed").was_started_here() else code
+    return 0 if import_module("datanas.core.processes").was_started_here() else code
 
 
 def _report(message: str, code: int) -> int:
-    speaker = "" if _is_first() else f"process {sys.modules['datanas.distributed'].rank()}: "
+    speaker = "" if _is_first() else f"process {sys.modules['datanas.core.processes'].rank()}: "
     for line in message.splitlines():
         say(f"{speaker}error: {line}")
     return code

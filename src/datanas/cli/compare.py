@@ -9,9 +9,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from datanas.cli.options import Flag, Overrides, PrintConfig, Quiet, Recipe
-from datanas.config import parse_overrides
-from datanas.errors import CheckpointError, ConfigError
-from datanas.paths import is_file, shown
+from datanas.core.errors import CheckpointError, ConfigError
+from datanas.core.paths import is_file, shown
+from datanas.core.settings import parse_overrides
 
 
 def run(
@@ -49,9 +49,9 @@ def run(
 
         print(make_plan(recipe, timed=True).text(recipe))
         return
-    from datanas.atomic import write_atomic
     from datanas.comparison.compare import compare
-    from datanas.console import telling
+    from datanas.core.atomic import write_atomic
+    from datanas.core.console import telling
     from datanas.report.canvas import draw_all
     from datanas.report.comparison import comparison_csv, comparison_markdown, comparison_text, draw_comparison
 

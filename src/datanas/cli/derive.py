@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from datanas.cli.options import Flag
 
 if TYPE_CHECKING:
-    from datanas.architecture import Architecture
+    from datanas.codes.architecture import Architecture
 
 
 def run(
@@ -48,9 +48,9 @@ def run(
     genotype: Annotated[Flag, Parameter(help="Print DARTS' text form and nothing else.")] = False,
 ) -> None:
     """Derive the most probable architecture of a search, with its probability and margin."""
-    from datanas.console import say
+    from datanas.core.console import say
+    from datanas.core.errors import ConfigError
     from datanas.engine.search import derive
-    from datanas.errors import ConfigError
     from datanas.racing.search import DERIVED_FILE
     from datanas.report.cells import cell_text, draw_cells
 
@@ -100,8 +100,8 @@ def run(
 
 
 def _kept_after(path: Path, epoch: int) -> Architecture:
-    from datanas.architecture import Architecture
-    from datanas.errors import CheckpointError
+    from datanas.codes.architecture import Architecture
+    from datanas.core.errors import CheckpointError
 
     file = path / "genotypes" / f"epoch-{epoch:04d}.json"
     if not file.is_file():
@@ -111,7 +111,7 @@ def _kept_after(path: Path, epoch: int) -> Architecture:
 
 def _source(path: Path) -> Mapping[str, Any] | None:
     """The note of where it comes from, which the search has written with what it kept last."""
-    from datanas.architecture import Architecture
+    from datanas.codes.architecture import Architecture
 
     files = sorted((path / "genotypes").glob("epoch-*.json"))
     return Architecture.load(files[-1]).source if files else None

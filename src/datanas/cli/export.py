@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from datanas.cli.options import Overrides
-from datanas.config import parse_overrides
+from datanas.core.settings import parse_overrides
 
 
 def run(
@@ -18,8 +18,8 @@ def run(
     *overrides: Overrides,
 ) -> None:
     """Write a trained network with its model card into a folder that datanas and timm load."""
-    from datanas.engine.export import export
-    from datanas.exported import CONFIG_FILE, WEIGHTS_FILE
+    from datanas.deploy.export import export
+    from datanas.deploy.load import CONFIG_FILE, WEIGHTS_FILE
 
     export(path, folder, parse_overrides(overrides))
     print(f"written to {folder}: {WEIGHTS_FILE}, {CONFIG_FILE}, README.md")

@@ -27,7 +27,7 @@ def run(
     plugin: Plugin = (),
 ) -> None:
     """List what can be chosen by name: components, published architectures, networks to compare them with."""
-    from datanas.registry import load_plugin
+    from datanas.core.registry import load_plugin
 
     for file in plugin:
         load_plugin(file)
@@ -40,7 +40,7 @@ def run(
 
 
 def _print_papers(kind: str) -> None:
-    from datanas import published
+    from datanas.codes import published
 
     print(f"{kind}:")
     for name in getattr(published, kind)():

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from datanas.config import parse_overrides, read_yaml
-from datanas.console import say
-from datanas.errors import CheckpointError, ConfigError
-from datanas.paths import is_file, path_errors, shown
+from datanas.core.console import say
+from datanas.core.errors import CheckpointError, ConfigError
+from datanas.core.paths import is_file, path_errors, shown
+from datanas.core.settings import parse_overrides, read_yaml
 
 if TYPE_CHECKING:
     from datanas.engine.config import Config

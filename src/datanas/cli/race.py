@@ -8,8 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from datanas.cli.options import Flag, MaxMacs, Overrides, Quiet, paths_and_overrides
-from datanas.config import read_yaml
-from datanas.errors import ConfigError
+from datanas.core.errors import ConfigError
+from datanas.core.settings import read_yaml
 
 
 def run(
@@ -49,7 +49,7 @@ def run(
         "processes": processes,
     }
     pairs = [*others, *((f"search.race.{name}", value) for name, value in given.items() if value is not None)]
-    from datanas.console import telling
+    from datanas.core.console import telling
     from datanas.engine.config import with_overrides
     from datanas.racing.outcome import plain_table
     from datanas.racing.race import race

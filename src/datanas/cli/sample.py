@@ -25,8 +25,8 @@ def run(
     datanas sample -c recipe.yaml --seed 1 -o random.json && datanas train random.json -c recipe.yaml
     """
     settings = resolve_options(config, overrides, seed, plugin)
-    from datanas.engine.cells import random_cells
-    from datanas.seeding import generator
+    from datanas.core.seeding import generator
+    from datanas.engine.random_cells import random_cells
 
     (cell,) = random_cells(settings, 1, generator(settings.seed, "random cell"))
     cell = replace(cell, source={"method": "uniformly random", "seed": settings.seed})

@@ -25,10 +25,10 @@ from datanas.cli.options import (
     place_options,
     print_options,
 )
-from datanas.errors import ConfigError
+from datanas.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from datanas.tables import Truth
+    from datanas.codes.accuracy_table import Truth
 
 
 def run(
@@ -73,8 +73,8 @@ def run(
 
         print(estimate_search(settings))
         return
-    from datanas.console import telling
-    from datanas.distributed import is_first
+    from datanas.core.console import telling
+    from datanas.core.processes import is_first
     from datanas.engine.data_record import DATA_FILE
     from datanas.racing.outcome import plain_table
     from datanas.racing.search import search

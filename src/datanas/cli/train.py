@@ -26,7 +26,7 @@ from datanas.cli.options import (
     print_options,
     resolve_options,
 )
-from datanas.errors import ConfigError
+from datanas.core.errors import ConfigError
 
 
 def run(
@@ -66,7 +66,7 @@ def run(
     settings = resolve_options(config, overrides, seed, plugin, resume, architecture)
     if architecture is None and resume is None:
         raise ConfigError("train needs an architecture: a file, a search's run folder or a published name")
-    from datanas.published import find_architecture
+    from datanas.codes.published import find_architecture
 
     chosen = None if architecture is None else find_architecture(architecture)
     if dry_run:
@@ -76,8 +76,8 @@ def run(
 
         print(estimate_train(settings, chosen))
         return
-    from datanas.console import telling
-    from datanas.distributed import is_first
+    from datanas.core.console import telling
+    from datanas.core.processes import is_first
     from datanas.engine.train import train
     from datanas.tasks import tasks
 

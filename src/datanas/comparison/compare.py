@@ -13,9 +13,9 @@ from datanas.comparison.outcomes import Outcomes
 from datanas.comparison.plan import Plan, make_plan
 from datanas.comparison.pool import Command, run_all
 from datanas.comparison.stages import Stages
-from datanas.console import say as say_to_people
+from datanas.core.console import say as say_to_people
+from datanas.core.errors import CheckpointError, ConfigError, Interrupted
 from datanas.engine.changes import differing
-from datanas.errors import CheckpointError, ConfigError, Interrupted
 from datanas.runs.folder import RunFolder
 
 PLAN_FILE, DATA_FILE = "plan.json", "comparison.json"

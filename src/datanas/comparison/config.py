@@ -12,11 +12,11 @@ from typing import Any
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from datanas.config import Section, apply_overrides, merge, read_yaml, validate
+from datanas.core.errors import ConfigError, nearest
+from datanas.core.settings import Section, apply_overrides, merge, read_yaml, validate
 from datanas.engine.changes import flat
 from datanas.engine.config import Config, resolve, typed_recipe, with_overrides
 from datanas.engine.sections import RunConfig
-from datanas.errors import ConfigError, nearest
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _ROWS = ("same-size", "shuffled")

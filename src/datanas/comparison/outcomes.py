@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from datanas.architecture import Architecture
+from datanas.codes.architecture import Architecture
 from datanas.comparison.config import CompareConfig
 from datanas.comparison.plan import Plan
 from datanas.comparison.stages import Stages, read_json
 from datanas.comparison.statistics import summarise
+from datanas.core.errors import ArchitectureError
 from datanas.engine.search import RESULT_FILE
 from datanas.engine.setup import load_table
-from datanas.errors import ArchitectureError
 
 REFERENCE, BEST_OF = "random cells", "best of random"
 Figures = dict[str, Any]

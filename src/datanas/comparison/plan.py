@@ -7,19 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from datanas import seeding
 from datanas.comparison.config import CompareConfig
-from datanas.config import merge
-from datanas.durations import show_seconds
-from datanas.engine.cells import random_cells
+from datanas.core import seeding
+from datanas.core.durations import show_seconds
+from datanas.core.errors import ConfigError
+from datanas.core.settings import merge
 from datanas.engine.config import Config, resolve
 from datanas.engine.dry_run import measure_job
 from datanas.engine.fit import require_search
 from datanas.engine.process import process_kept
+from datanas.engine.random_cells import random_cells
 from datanas.engine.search import SearchJob
 from datanas.engine.setup import load_table, load_task, select_device
 from datanas.engine.train_job import TrainJob
-from datanas.errors import ConfigError
 
 TIMED_CELLS = 5
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from datanas.errors import Interrupted
+from datanas.core.errors import Interrupted
 from datanas.runs.signals import StopRequest
 
 _POLL = 0.1  # seconds

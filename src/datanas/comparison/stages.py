@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from datanas import seeding
-from datanas.architecture import Architecture
-from datanas.atomic import write_atomic
+from datanas.codes.architecture import Architecture
+from datanas.codes.liveness import live_cell
 from datanas.comparison.config import CompareConfig
 from datanas.comparison.plan import Plan, searching, training
 from datanas.comparison.pool import Command
-from datanas.engine.cells import all_cells, random_cells
+from datanas.core import seeding
+from datanas.core.atomic import write_atomic
 from datanas.engine.config import Config
 from datanas.engine.data_record import DATA_FILE
+from datanas.engine.random_cells import all_cells, random_cells
 from datanas.engine.search import RESULT_FILE
 from datanas.engine.sections import RunConfig
-from datanas.liveness import live_cell
 from datanas.runs.metrics import decode
 from datanas.tasks import tasks
 from datanas.tasks.base import Task

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from datanas.errors import nearest
+from datanas.core.errors import nearest
 
 NOT_SHOWN = "no difference shown"
 _ROUNDING = 1e-9  # relative; differences of scores vary by so much from rounding alone

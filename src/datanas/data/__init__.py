@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from datanas.registry import Registry
+from datanas.core.registry import Registry
 
 if TYPE_CHECKING:
     from datanas.data.base import Dataset
 
-datasets: Registry[type[Dataset[Any]]] = Registry("data set", "datanas.data")
+datasets: Registry[type[Dataset[Any]]] = Registry("data set", "datanas.data.sets")
 register_dataset = datasets.register

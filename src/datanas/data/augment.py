@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from datanas.config import Section
+from datanas.core.settings import Section
 
 GREY = (0.299, 0.587, 0.114)
 Batch = UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"]

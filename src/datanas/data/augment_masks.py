@@ -14,9 +14,9 @@ from pydantic import Field, field_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from datanas.config import Section
+from datanas.core.settings import Section
 from datanas.data.augment import normalise
-from datanas.data.masks import VOID, Image, Mask
+from datanas.data.types.masks import VOID, Image, Mask
 
 
 class MaskAugment(Section):

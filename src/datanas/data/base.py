@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
-from datanas.config import ComponentConfig
-from datanas.errors import DataError, DatanasError
-from datanas.paths import shown
+from datanas.core.errors import DataError, DatanasError
+from datanas.core.paths import shown
+from datanas.core.settings import ComponentConfig
 
 DataT = TypeVar("DataT", covariant=True)
 Images = UInt8[Tensor, "n c h w"] | Float32[Tensor, "n c h w"]

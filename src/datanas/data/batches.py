@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from datanas.core.errors import DataError
+from datanas.core.seeding import generator
 from datanas.data.base import Images, Labels
-from datanas.data.source import ImageSource, Take
-from datanas.errors import DataError
-from datanas.seeding import generator
+from datanas.data.types.source import ImageSource, Take
 
 Indices = Int64[Tensor, " m"]
 Parts = tuple[Int64[Tensor, " first"], Int64[Tensor, " second"]]

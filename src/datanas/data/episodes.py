@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from datanas.core.errors import DataError
 from datanas.data.base import Labels
-from datanas.errors import DataError
 
 
 @dataclass(frozen=True)

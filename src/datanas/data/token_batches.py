@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from datanas import seeding
+from datanas.core import seeding
 
 HALVES, SPREAD, SHORTEST = 0.05, 5.0, 5.0
 """Of varied lengths (Merity, Keskar and Socher, ICLR 2018, Section 5): the share of half ones, the standard deviation

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from datanas.distributed import Processes
+from datanas.core.errors import ConfigError, DataError
+from datanas.core.processes import Processes
 from datanas.engine.config import Config
-from datanas.errors import ConfigError, DataError
 from datanas.runs.environment import cpu_model
 from datanas.tasks.base import Task
 

@@ -9,8 +9,10 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, SerializeAsAny, field_validator
 
-from datanas.architecture import Architecture
-from datanas.config import (
+from datanas.codes.architecture import Architecture
+from datanas.core.errors import ConfigError
+from datanas.core.registry import Registry, load_plugin
+from datanas.core.settings import (
     ComponentConfig,
     MissingSettings,
     Section,
@@ -24,8 +26,6 @@ from datanas.config import (
 )
 from datanas.data import datasets
 from datanas.engine.sections import RunConfig, SearchConfig, TrainConfig, TruthConfig
-from datanas.errors import ConfigError
-from datanas.registry import Registry, load_plugin
 from datanas.samplers import samplers
 from datanas.spaces import spaces
 from datanas.tasks import tasks
@@ -217,7 +217,7 @@ def _load_plugins(data: dict[str, Any]) -> None:
 
 
 def typed_recipe(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe, or a part of one, in which all that is written is read as its field has it (`datanas.config.typed`)."""
+    """A recipe, or a part of one, in which all that is written is read as its field has it (`settings.typed`)."""
     data = dict(raw)
     _load_plugins(data)
     names = _chosen(data)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from datanas.core.errors import DataError
 from datanas.engine.config import Config
-from datanas.errors import DataError
 from datanas.tasks.base import Task
 
 DATA_FILE = "data.json"

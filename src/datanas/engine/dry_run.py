@@ -10,8 +10,8 @@ from itertools import count
 
 import torch
 
-from datanas import seeding
-from datanas.architecture import Architecture
+from datanas.codes.architecture import Architecture
+from datanas.core import seeding
 from datanas.engine.alpha_reach import flat_warning
 from datanas.engine.config import Config, as_trained
 from datanas.engine.fit import require_search, require_training
@@ -24,8 +24,8 @@ from datanas.engine.setup import load_table, load_task, memory_errors, select_de
 from datanas.engine.starting import starting_weights
 from datanas.engine.train_job import TrainJob
 from datanas.engine.width import with_width
-from datanas.hardware import count_macs, count_parameters, median_seconds, peak_memory, synchronize
-from datanas.ops.gates import host_gates
+from datanas.kernels.gates import host_gates
+from datanas.kernels.hardware import count_macs, count_parameters, median_seconds, peak_memory, synchronize
 from datanas.tasks.base import Part
 
 WARM_UP, REPEATS = 2, 3

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from datanas.config import SectionT, merge
+from datanas.core.settings import SectionT, merge
 from datanas.engine.config import Config
 
 _UNSAID: dict[str, dict[str, Any]] = {"train": {"prune": False}, "task": {"auxiliary_norms": 2}}

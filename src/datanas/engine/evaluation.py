@@ -12,17 +12,17 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from datanas.architecture import Architecture
+from datanas.codes.architecture import Architecture
+from datanas.core.errors import CheckpointError, ConfigError
+from datanas.core.paths import is_file, is_folder
 from datanas.engine.config import Config, resolve
 from datanas.engine.data_record import require_known_data
 from datanas.engine.process import process_kept
 from datanas.engine.rebuild import network_for
 from datanas.engine.run import load_chosen_state, load_run_config
 from datanas.engine.setup import load_task, select_device
-from datanas.errors import CheckpointError, ConfigError
-from datanas.hardware import count_macs, count_parameters, place
+from datanas.kernels.hardware import count_macs, count_parameters, place
 from datanas.network import Network
-from datanas.paths import is_file, is_folder
 from datanas.tasks.base import Part, Task
 
 NETWORK_FILE = "network.safetensors"

@@ -7,14 +7,14 @@ from typing import Any
 
 from torch import nn
 
-from datanas import seeding
-from datanas.architecture import Architecture
-from datanas.config import ComponentConfig
+from datanas.codes.architecture import Architecture
+from datanas.core import seeding
+from datanas.core.errors import ConfigError
+from datanas.core.settings import ComponentConfig
 from datanas.engine.config import Config
 from datanas.engine.rebuild import network_around
 from datanas.engine.setup import build_sampler, build_space
 from datanas.engine.width import on_meta
-from datanas.errors import ConfigError
 from datanas.spaces import spaces
 from datanas.spaces.base import Space
 from datanas.supernet import Supernet

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from datanas import seeding
-from datanas.architecture import Architecture
+from datanas.codes.architecture import Architecture
+from datanas.core import seeding
 from datanas.engine.sections import GapConfig
-from datanas.ops.gates import Gates, host_gates
-from datanas.ops.norm import each_alone, foreign_norms, statistics_kept
+from datanas.kernels.gates import Gates, host_gates
+from datanas.kernels.norm import each_alone, foreign_norms, statistics_kept
 from datanas.samplers.base import Sampler
 from datanas.supernet import Supernet
 from datanas.tasks.base import Model, Task

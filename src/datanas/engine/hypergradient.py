@@ -23,12 +23,12 @@ from torch.backends import cudnn
 from torch.func import functional_call, grad
 from torch.optim import Optimizer
 
-from datanas import seeding
+from datanas.core import seeding
+from datanas.core.errors import ConfigError
 from datanas.engine.steps import autocast, frozen
-from datanas.errors import ConfigError
-from datanas.ops.gates import Gates
-from datanas.ops.kernels import plain_kernels
-from datanas.ops.norm import BatchNorm2d
+from datanas.kernels.gates import Gates
+from datanas.kernels.norm import BatchNorm2d
+from datanas.kernels.switch import plain_kernels
 from datanas.supernet import Supernet
 from datanas.tasks.base import Task
 

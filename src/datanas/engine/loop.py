@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 
 import torch
 
+from datanas.core.errors import CheckpointError, EndedElsewhere, Interrupted, NonFiniteError
 from datanas.engine.run import Run
 from datanas.engine.setup import memory_errors
-from datanas.errors import CheckpointError, EndedElsewhere, Interrupted, NonFiniteError
 from datanas.runs.metrics import Metrics
 from datanas.runs.progress import Progress
 from datanas.runs.signals import StopRequest

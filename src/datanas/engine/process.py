@@ -17,8 +17,8 @@ from typing import TextIO
 
 import torch
 
-from datanas.console import Silence, is_usable
-from datanas.hardware import keep_freed_memory, return_freed_memory
+from datanas.core.console import Silence, is_usable
+from datanas.kernels.hardware import keep_freed_memory, return_freed_memory
 
 _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
-from datanas.architecture import Architecture
+from datanas.codes.architecture import Architecture
+from datanas.codes.published import find_architecture
+from datanas.core.errors import ConfigError
 from datanas.engine.config import as_trained, resolve
 from datanas.engine.data_record import recorded_sizes
 from datanas.engine.evaluation import NETWORK_FILE
@@ -16,10 +18,8 @@ from datanas.engine.process import process_kept
 from datanas.engine.run import load_run_config
 from datanas.engine.setup import memory_errors, select_device
 from datanas.engine.width import on_meta, widest
-from datanas.errors import ConfigError
-from datanas.hardware import count_macs, count_parameters, median_seconds, peak_memory, place, read_macs
+from datanas.kernels.hardware import count_macs, count_parameters, median_seconds, peak_memory, place, read_macs
 from datanas.network import Network, build_network, space_of, task_settings
-from datanas.published import find_architecture
 from datanas.tasks import tasks
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import nn
 
-from datanas import seeding
-from datanas.architecture import Architecture
+from datanas.codes.architecture import Architecture
+from datanas.core import seeding
+from datanas.core.errors import ConfigError
 from datanas.engine.config import Config, require_cells
-from datanas.errors import ConfigError
 from datanas.network import Network, space_of
 from datanas.spaces import spaces
 from datanas.tasks import tasks

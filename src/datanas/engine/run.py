@@ -11,9 +11,12 @@ from typing import Any, Literal
 
 import torch
 
-from datanas.architecture import Architecture
-from datanas.config import parse_yaml, read_yaml
-from datanas.distributed import Processes
+from datanas.codes.architecture import Architecture
+from datanas.codes.published import run_folder
+from datanas.core.errors import CheckpointError, ConfigError, DataError, StorageError
+from datanas.core.paths import is_file, is_folder, shown
+from datanas.core.processes import Processes
+from datanas.core.settings import parse_yaml, read_yaml
 from datanas.engine.changes import changed_facts, changed_settings, facts
 from datanas.engine.config import Config, as_trained, lay_over, resolve
 from datanas.engine.data_record import DATA_FILE, data_line, data_record
@@ -21,9 +24,6 @@ from datanas.engine.earlier import keep_unsaid, with_unsaid
 from datanas.engine.fit import require_search, require_training
 from datanas.engine.setup import start
 from datanas.engine.width import keep_width
-from datanas.errors import CheckpointError, ConfigError, DataError, StorageError
-from datanas.paths import is_file, is_folder, shown
-from datanas.published import run_folder
 from datanas.runs.checkpoint import (
     decode_checkpoint,
     encode_checkpoint,

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from datanas.architecture import Architecture
+from datanas.codes.accuracy_table import AccuracyTable, Truth
+from datanas.codes.architecture import Architecture
 from datanas.engine.config import Config, resolve
 from datanas.engine.gap import Gap
 from datanas.engine.loop import run_job
@@ -18,11 +19,10 @@ from datanas.engine.search_job import SearchJob as SearchJob
 from datanas.engine.search_job import architecture_with_source, genotype_file
 from datanas.engine.setup import build_sampler, build_space, load_table, load_task, memory_errors, select_device
 from datanas.engine.uncollapsed import derive_uncollapsed
-from datanas.hardware import count_parameters, peak_memory
+from datanas.kernels.hardware import count_parameters, peak_memory
 from datanas.runs.metrics import read_metrics
 from datanas.samplers.base import Derivation
 from datanas.samplers.derivation import Rule
-from datanas.tables import AccuracyTable, Truth
 
 RESULT_FILE = "result.json"
 

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datanas import seeding
-from datanas.architecture import Architecture
+from datanas.codes.architecture import Architecture
+from datanas.codes.liveness import live_cell
+from datanas.core import seeding
+from datanas.core.processes import ALONE, Processes
 from datanas.data.batches import parse_ratio
-from datanas.distributed import ALONE, Processes
 from datanas.engine.alpha_reach import flat_warning
-from datanas.engine.cell_warnings import collapse, inspect, is_collapsed
+from datanas.engine.collapse import collapse, inspect, is_collapsed
 from datanas.engine.config import Config
 from datanas.engine.gap import Gap, measure_gap
 from datanas.engine.hypergradient import unrolled_loss
@@ -28,10 +29,9 @@ from datanas.engine.setup import build_sampler, build_space
 from datanas.engine.steps import Averaging, autocast, frozen, update, update_alpha
 from datanas.engine.uncollapsed import derive_uncollapsed
 from datanas.engine.untrained import start_alpha
-from datanas.hardware import place
-from datanas.liveness import live_cell
-from datanas.ops.gates import Gates, host_gates
-from datanas.ops.norm import synchronise
+from datanas.kernels.gates import Gates, host_gates
+from datanas.kernels.hardware import place
+from datanas.kernels.norm import synchronise
 from datanas.samplers import samplers
 from datanas.samplers.base import Derivation, Draw, Sampler, Update
 from datanas.spaces.base import Costs

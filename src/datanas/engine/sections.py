@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from datanas.config import Section
+from datanas.core.durations import read_seconds
+from datanas.core.settings import Section
 from datanas.data.batches import parse_ratio
-from datanas.durations import read_seconds
-from datanas.hardware import read_macs
-from datanas.ops.gates import ClosedGradient
+from datanas.kernels.gates import ClosedGradient
+from datanas.kernels.hardware import read_macs
 
 
 class SGDConfig(Section):

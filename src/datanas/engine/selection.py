@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from datanas import seeding
-from datanas.architecture import Architecture
+from datanas.codes.architecture import Architecture
+from datanas.core import seeding
 from datanas.engine.gap import architecture_gates, batch_statistics, re_estimated
 from datanas.engine.sections import GapConfig
 from datanas.supernet import Supernet

@@ -8,18 +8,18 @@ from typing import Any
 
 import torch
 
-from datanas import seeding
+from datanas.codes.accuracy_table import AccuracyTable
+from datanas.core import seeding
+from datanas.core.errors import ConfigError, OutOfMemoryError, nearest
+from datanas.core.processes import ALONE, Processes, ProcessGroup, join
 from datanas.data import datasets
-from datanas.distributed import ALONE, Processes, ProcessGroup, join
 from datanas.engine.config import Config
 from datanas.engine.process import configure_process
-from datanas.errors import ConfigError, OutOfMemoryError, nearest
-from datanas.hardware import unusable_because
+from datanas.kernels.hardware import unusable_because
 from datanas.samplers import samplers
 from datanas.samplers.base import Sampler
 from datanas.spaces import spaces
 from datanas.spaces.base import Space
-from datanas.tables import AccuracyTable
 from datanas.tasks import tasks
 from datanas.tasks.base import Task
 

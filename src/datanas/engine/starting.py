@@ -8,10 +8,10 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from datanas.core.errors import CheckpointError
+from datanas.core.paths import is_file, is_folder, shown
 from datanas.engine.config import Config
 from datanas.engine.evaluation import NETWORK_FILE
-from datanas.errors import CheckpointError
-from datanas.paths import is_file, is_folder, shown
 
 TRANSFERRED = ("stem.", "body.")
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from datanas.distributed import ALONE, Processes
-from datanas.errors import NonFiniteError
+from datanas.core.errors import NonFiniteError
+from datanas.core.processes import ALONE, Processes
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from datanas.architecture import Architecture
+from datanas.codes.architecture import Architecture
+from datanas.codes.published import find_architecture
 from datanas.engine.config import Config
 from datanas.engine.evaluation import NETWORK_FILE, Evaluation, measure
 from datanas.engine.loop import run_job
@@ -21,7 +22,6 @@ from datanas.engine.setup import load_task, memory_errors
 from datanas.engine.starting import starting_weights
 from datanas.engine.train_job import TrainJob
 from datanas.engine.width import with_width
-from datanas.published import find_architecture
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from datanas import seeding
-from datanas.architecture import Architecture
-from datanas.distributed import ALONE, Processes
+from datanas.codes.architecture import Architecture
+from datanas.core import seeding
+from datanas.core.processes import ALONE, Processes
 from datanas.engine.config import Config, require_held_out
 from datanas.engine.evaluation import evaluating
 from datanas.engine.loop import EpochReport, Job
@@ -19,9 +19,9 @@ from datanas.engine.rebuild import network_for
 from datanas.engine.schedules import build_sgd, learning_rate, set_learning_rate
 from datanas.engine.starting import start_from
 from datanas.engine.steps import Averaging, autocast, update
-from datanas.hardware import place
-from datanas.ops.mixed import set_drop_path
-from datanas.ops.norm import synchronise
+from datanas.kernels.hardware import place
+from datanas.kernels.mixed import set_drop_path
+from datanas.kernels.norm import synchronise
 from datanas.tasks.base import Part, Task
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from datanas.engine.cell_warnings import is_collapsed
+from datanas.engine.collapse import is_collapsed
 from datanas.samplers.base import Sampler
 from datanas.samplers.derivation import LOG_P, Derivation
 from datanas.spaces.base import Space

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datanas import seeding
-from datanas.architecture import Architecture
+from datanas.codes.architecture import Architecture
+from datanas.codes.liveness import lets_through
+from datanas.core import seeding
 from datanas.engine.config import Config
+from datanas.engine.proxies import naswot, rank_sums, synflow
 from datanas.engine.rebuild import network_for
-from datanas.liveness import lets_through
-from datanas.proxies import naswot, rank_sums, synflow
 from datanas.samplers.base import Sampler
 from datanas.samplers.prior import PriorConfig, prior_logits
 from datanas.samplers.uniform import random_codes

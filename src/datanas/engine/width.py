@@ -12,11 +12,11 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
-from datanas.architecture import Architecture
+from datanas.codes.architecture import Architecture
+from datanas.core.errors import ConfigError
 from datanas.engine.config import Config
 from datanas.engine.rebuild import network_for
-from datanas.errors import ConfigError
-from datanas.hardware import count_macs
+from datanas.kernels.hardware import count_macs
 from datanas.tasks.base import Task
 
 

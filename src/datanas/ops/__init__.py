@@ -6,13 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from datanas.registry import Registry
+from datanas.codes.choice_group import NONE as NONE
+from datanas.core.registry import Registry
 
 if TYPE_CHECKING:
     from torch import nn
-
-NONE = "none"
-"""The primitive that stands for "no operation"; its gate is never seen in the network."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datanas.registry import Registry
+from datanas.core.registry import Registry
 
 
 @dataclass(frozen=True)

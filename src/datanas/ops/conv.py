@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from datanas.kernels.bare import geometry
+from datanas.kernels.layout import join_channels, layout_of
+from datanas.kernels.norm import BatchNorm2d, EndsInNorm
+from datanas.kernels.switch import first_order, runs_by_rows
 from datanas.ops import OpSettings, register_op
-from datanas.ops.bare import geometry
-from datanas.ops.kernels import first_order, runs_by_rows
-from datanas.ops.layout import join_channels, layout_of
-from datanas.ops.norm import BatchNorm2d, EndsInNorm
 from datanas.ops.separable import DepthwiseSeparable, SeparableTwice
 
 

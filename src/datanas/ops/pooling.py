@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from datanas.kernels.fx_leaf import fx_leaf
+from datanas.kernels.layout import layout_of
+from datanas.kernels.norm import BatchNorm2d
+from datanas.kernels.switch import runs_by_rows
 from datanas.ops import OpSettings, register_op
-from datanas.ops.fx_leaf import fx_leaf
-from datanas.ops.kernels import runs_by_rows
-from datanas.ops.layout import layout_of
-from datanas.ops.norm import BatchNorm2d
 
 
 @fx_leaf

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from datanas.kernels import norm as bn
+from datanas.kernels.bare import Geometry, geometry
+from datanas.kernels.depthwise import DepthwiseConv, convolve, gradients_of
+from datanas.kernels.norm import BatchNorm2d, EndsInNorm
+from datanas.kernels.switch import first_order, runs_by_rows
 from datanas.ops import OpSettings
-from datanas.ops import norm as bn
-from datanas.ops.bare import Geometry, geometry
-from datanas.ops.depthwise import DepthwiseConv, convolve, gradients_of
-from datanas.ops.kernels import first_order, runs_by_rows
-from datanas.ops.norm import BatchNorm2d, EndsInNorm
 
 
 class DepthwiseSeparable(EndsInNorm, nn.Sequential):

@@ -9,19 +9,19 @@ from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
-from datanas import seeding
-from datanas.architecture import Architecture
-from datanas.engine.cell_warnings import is_collapsed
-from datanas.engine.cells import random_cells
+from datanas.codes.architecture import Architecture
+from datanas.codes.liveness import lets_through, live_cell
+from datanas.codes.published import architecture, architectures
+from datanas.core import seeding
+from datanas.core.errors import ArchitectureError, CheckpointError, ConfigError
+from datanas.engine.collapse import is_collapsed
 from datanas.engine.config import Config
+from datanas.engine.random_cells import random_cells
 from datanas.engine.rebuild import network_for
 from datanas.engine.search import derive
 from datanas.engine.search_job import MODES_FILE
 from datanas.engine.setup import build_space
 from datanas.engine.untrained import scores_apply, untrained_scores
-from datanas.errors import ArchitectureError, CheckpointError, ConfigError
-from datanas.liveness import lets_through, live_cell
-from datanas.published import architecture, architectures
 from datanas.spaces.base import Space
 from datanas.tasks.base import Task
 

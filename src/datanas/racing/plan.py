@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from datanas.durations import show_seconds
+from datanas.core.durations import show_seconds
+from datanas.core.errors import ConfigError
 from datanas.engine.config import Config
 from datanas.engine.dry_run import measure_job
 from datanas.engine.train_job import TrainJob
 from datanas.engine.width import with_width
-from datanas.errors import ConfigError
 from datanas.racing.candidates import Candidate
 from datanas.tasks.base import Task
 

@@ -13,11 +13,13 @@ from typing import Any
 
 import torch
 
-from datanas.config import merge
-from datanas.console import say
-from datanas.data.image_sides import some_sizes
-from datanas.distributed import is_first
-from datanas.durations import read_seconds, show_seconds
+from datanas.core.console import say
+from datanas.core.durations import read_seconds, show_seconds
+from datanas.core.errors import ConfigError, StorageError
+from datanas.core.paths import path_errors
+from datanas.core.processes import is_first
+from datanas.core.settings import merge
+from datanas.data.decode.image_sides import some_sizes
 from datanas.engine.config import Config, resolve, typed_recipe, with_overrides
 from datanas.engine.dry_run import measure_job
 from datanas.engine.fit import require_search
@@ -25,8 +27,6 @@ from datanas.engine.process import process_kept
 from datanas.engine.run import load_run_config
 from datanas.engine.search_job import SearchJob
 from datanas.engine.setup import load_table, load_task, memory_errors, select_device
-from datanas.errors import ConfigError, StorageError
-from datanas.paths import path_errors
 from datanas.racing.candidates import random_candidates
 from datanas.racing.plan import SIZES, Pace, make_plan, measure_pace, trainings_at_a_time
 from datanas.racing.race import training_of

@@ -9,19 +9,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from datanas.architecture import Architecture
-from datanas.atomic import write_atomic
+from datanas.codes.architecture import Architecture
 from datanas.comparison.pool import Command, run_all
-from datanas.config import merge
-from datanas.console import say as say_to_people
+from datanas.core.atomic import write_atomic
+from datanas.core.console import say as say_to_people
+from datanas.core.errors import CheckpointError, ConfigError, Interrupted
+from datanas.core.paths import is_file, shown
+from datanas.core.settings import merge
 from datanas.engine.config import Config, resolve
 from datanas.engine.data_record import DATA_FILE
 from datanas.engine.process import process_kept
 from datanas.engine.run import load_run_config
 from datanas.engine.search import RESULT_FILE
 from datanas.engine.setup import load_task, memory_errors, select_device
-from datanas.errors import CheckpointError, ConfigError, Interrupted
-from datanas.paths import is_file, shown
 from datanas.racing.candidates import Candidate, gather
 from datanas.racing.outcome import Results, Trained, guarantee, markdown_table, order, searched_against_random, table
 from datanas.racing.plan import SIZES, Plan, make_plan, measure_pace, trainings_at_a_time

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datanas.config import read_yaml
-from datanas.distributed import is_first
+from datanas.core.errors import ConfigError
+from datanas.core.processes import is_first
+from datanas.core.settings import read_yaml
 from datanas.engine.config import Config
 from datanas.engine.run import load_run_config
 from datanas.engine.search import SearchResult
 from datanas.engine.search import search as search_alone
 from datanas.engine.setup import load_table
-from datanas.errors import ConfigError
 from datanas.racing.planning import planned
 from datanas.racing.race import race
 

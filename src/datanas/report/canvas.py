@@ -11,8 +11,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datanas.atomic import write_atomic
-from datanas.errors import StorageError
+from datanas.core.atomic import write_atomic
+from datanas.core.errors import StorageError
 from datanas.report.layout import STYLE
 
 if TYPE_CHECKING:

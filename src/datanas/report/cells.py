@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from datanas.architecture import Architecture
+from datanas.codes.architecture import Architecture
 from datanas.report.canvas import draw_all, save_picture
 from datanas.report.layout import (
     FAINT,

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from datanas.architecture import Cell
+from datanas.codes.architecture import Cell
 from datanas.report.text import cell_title, input_name
 
 # A family of operations, its colour and how the names of its primitives begin.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 
-from datanas.architecture import Architecture, Cell
+from datanas.codes.architecture import Architecture, Cell
 
 _WIDTH = 100
 

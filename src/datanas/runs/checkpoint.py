@@ -19,8 +19,8 @@ from typing import Any
 import safetensors.torch
 from safetensors import SafetensorError
 
-from datanas.atomic import storage_errors, sync_folder, write_synced
-from datanas.errors import CheckpointError
+from datanas.core.atomic import storage_errors, sync_folder, write_synced
+from datanas.core.errors import CheckpointError
 from datanas.runs.state import decode_state, encode_state
 
 FORMAT = 2

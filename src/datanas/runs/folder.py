@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from datanas.atomic import remove_leftovers, storage_errors, write_atomic
-from datanas.errors import CheckpointError, ConfigError
+from datanas.core.atomic import remove_leftovers, storage_errors, write_atomic
+from datanas.core.errors import CheckpointError, ConfigError
 from datanas.runs.environment import environment
 from datanas.runs.lock import Lock
 from datanas.runs.metrics import encode

@@ -10,8 +10,8 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
-from datanas.atomic import storage_errors
-from datanas.errors import RunInUseError
+from datanas.core.atomic import storage_errors
+from datanas.core.errors import RunInUseError
 
 _held: set[int] = set()
 _LOCKED_BYTE = 1 << 20

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from datanas.atomic import storage_errors, write_atomic
-from datanas.errors import CheckpointError
+from datanas.core.atomic import storage_errors, write_atomic
+from datanas.core.errors import CheckpointError
 
 if TYPE_CHECKING:
     from datanas.runs.events import EventFile

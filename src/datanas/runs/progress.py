@@ -11,7 +11,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO, cast
 
-from datanas.console import Forgiving, Silence, is_terminal, say
+from datanas.core.console import Forgiving, Silence, is_terminal, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

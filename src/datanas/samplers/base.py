@@ -13,9 +13,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from datanas import posterior
-from datanas.architecture import Architecture
-from datanas.config import ComponentConfig, Section
-from datanas.errors import ConfigError
+from datanas.codes.architecture import Architecture
+from datanas.codes.choice_group import ChoiceGroup
+from datanas.core.errors import ConfigError
+from datanas.core.settings import ComponentConfig, Section
 from datanas.samplers.derivation import (
     LOG_P,
     DerivationConfig,
@@ -30,7 +31,7 @@ from datanas.samplers.live import is_live
 from datanas.samplers.vectors import Merge as Merge
 from datanas.samplers.vectors import Scope as Scope
 from datanas.samplers.vectors import Vectors as Vectors
-from datanas.spaces.base import ChoiceGroup, Costs
+from datanas.spaces.base import Costs
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from datanas.codes.choice_group import ChoiceGroup
 from datanas.samplers import register_sampler
 from datanas.samplers.base import Sampler, SamplerConfig
 from datanas.samplers.derivation import Rule
-from datanas.spaces.base import ChoiceGroup
 
 
 @register_sampler("darts")

@@ -16,11 +16,11 @@ from pydantic import Field
 from torch import Tensor
 
 from datanas import posterior
-from datanas.architecture import Architecture, Cell
-from datanas.config import Section
+from datanas.codes.architecture import Architecture, Cell
+from datanas.codes.choice_group import ChoiceGroup
+from datanas.core.settings import Section
 from datanas.samplers.live import Code, best_paths, is_live, likeliest_single, live_log_share, live_paths
 from datanas.samplers.vectors import Scope, Vectors
-from datanas.spaces.base import ChoiceGroup
 
 LOG_P = "log P"
 """The measure of a ranking by probability: the logarithm of the kept network's probability under P, at most 0."""

@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.distributions import Dirichlet, kl_divergence
 from torch.nn import functional as F
 
-from datanas import seeding
-from datanas.config import Section
+from datanas.codes.choice_group import ChoiceGroup
+from datanas.core import seeding
+from datanas.core.settings import Section
 from datanas.samplers import register_sampler
 from datanas.samplers.base import Draw, Sampler, SamplerConfig
 from datanas.samplers.derivation import Rule
-from datanas.spaces.base import ChoiceGroup
 
 
 class Anchor(Section):

@@ -9,9 +9,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from datanas.codes.choice_group import ChoiceGroup
 from datanas.samplers import register_sampler
 from datanas.samplers.base import Derivation, Draw, Sampler, SamplerConfig, Update
-from datanas.spaces.base import ChoiceGroup
 
 
 @register_sampler("dso_nas")

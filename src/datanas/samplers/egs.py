@@ -9,13 +9,13 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from datanas.config import Section, merge
+from datanas.codes.choice_group import ChoiceGroup
 from datanas.constraint import constraint
+from datanas.core.settings import Section, merge
 from datanas.egs import Estimator, ensemble_gumbel_softmax
 from datanas.samplers import register_sampler
 from datanas.samplers.base import Draw, Merge, Sampler, SamplerConfig, Scope, Tau
 from datanas.samplers.prior import PriorConfig
-from datanas.spaces.base import ChoiceGroup
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},

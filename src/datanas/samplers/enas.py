@@ -11,11 +11,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from datanas.architecture import Architecture
+from datanas.codes.architecture import Architecture
+from datanas.codes.choice_group import ChoiceGroup
 from datanas.samplers import register_sampler
 from datanas.samplers.base import Derivation, Draw, Sampler, SamplerConfig, Update
 from datanas.samplers.derivation import Rule
-from datanas.spaces.base import ChoiceGroup
 
 BEAM = 16
 

@@ -9,11 +9,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from datanas.codes.choice_group import ChoiceGroup
 from datanas.egs import gumbel_softmax
 from datanas.samplers import register_sampler
 from datanas.samplers.base import Sampler, SamplerConfig, Tau
 from datanas.samplers.derivation import Rule
-from datanas.spaces.base import ChoiceGroup
 
 
 @register_sampler("gdas")

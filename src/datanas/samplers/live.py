@@ -1,8 +1,8 @@
 """The likeliest codes of a choice group among those that let its input through to its output, exactly.
 
 A group is live where a path of open edges leads from an input to an output; a stack of cells whose groups are all live
-is live whatever its depth (`datanas.liveness.lets_through`). So liveness is a matter of each group alone, and P of
-several groups conditional on it is the product of their own.
+is live whatever its depth (`datanas.codes.liveness.lets_through`). So liveness is a matter of each group alone, and P
+of several groups conditional on it is the product of their own.
 
 The search goes through the nodes in order. All that the rest of a cell has to know of its first part is whether the
 input has reached an output and, before that, which nodes it reaches; for each such state the n likeliest beginnings are

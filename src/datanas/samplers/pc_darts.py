@@ -10,10 +10,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from datanas.codes.choice_group import ChoiceGroup
 from datanas.samplers import register_sampler
 from datanas.samplers.base import Draw, Sampler, SamplerConfig
 from datanas.samplers.derivation import Rule
-from datanas.spaces.base import ChoiceGroup
 
 
 @register_sampler("pc_darts")

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from datanas.config import Section
+from datanas.core.settings import Section
 from datanas.samplers.vectors import Vectors
 
 Code = Float[Tensor, "edges ops"]

@@ -9,13 +9,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from datanas.architecture import Architecture
-from datanas.errors import ConfigError
+from datanas.codes.architecture import Architecture
+from datanas.codes.choice_group import ChoiceGroup
+from datanas.core.errors import ConfigError
 from datanas.samplers import register_sampler
 from datanas.samplers.base import Derivation, Draw, Sampler, SamplerConfig
 from datanas.samplers.derivation import Rule
 from datanas.samplers.uniform import random_codes, random_probs
-from datanas.spaces.base import ChoiceGroup
 
 
 @register_sampler("random")

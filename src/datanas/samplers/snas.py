@@ -9,12 +9,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from datanas.config import Section
+from datanas.codes.choice_group import ChoiceGroup
+from datanas.core.settings import Section
 from datanas.egs import gumbel_softmax
 from datanas.posterior import expected_cost
 from datanas.samplers import register_sampler
 from datanas.samplers.base import Draw, Sampler, SamplerConfig, Tau
-from datanas.spaces.base import ChoiceGroup
 
 
 class Resource(Section):

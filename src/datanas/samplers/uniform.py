@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from datanas.spaces.base import ChoiceGroup
+from datanas.codes.choice_group import ChoiceGroup
 
 Code = Float[Tensor, "edges ops"]
 

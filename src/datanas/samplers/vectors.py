@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from datanas.spaces.base import ChoiceGroup
+from datanas.codes.choice_group import ChoiceGroup
 
 Scope = Literal["edge", "node"]
 Merge = Literal["mean", "sum"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from datanas.registry import Registry
+from datanas.core.registry import Registry
 
 if TYPE_CHECKING:
     from datanas.spaces.base import Space
 
-spaces: Registry[type[Space]] = Registry("space", "datanas.spaces")
+spaces: Registry[type[Space]] = Registry("space", "datanas.spaces", "datanas.references")
 register_space = spaces.register

@@ -8,70 +8,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from datanas.architecture import Architecture
-from datanas.config import ComponentConfig
-from datanas.errors import ConfigError
-from datanas.liveness import LiveCount, live_edges
-from datanas.ops import NONE
-
-
-@dataclass(frozen=True)
-class ChoiceGroup:
-    """Edges that choose among the same primitives, and are chosen once for every cell of their kind.
-
-    Attributes:
-        name: "normal", "reduce", ...
-        edges: (source, target) nodes of each edge.
-        primitives: the candidate operations, in the order of the gates' columns.
-        outputs: the nodes whose values make up the group's output.
-        inputs: number of input nodes, which come first.
-        single: whether an edge of an architecture holds exactly one operation (`none` is one), as in tables of known
-            accuracies. While searching it may hold several.
-        fan_in: how many edges into each node DARTS' rule keeps.
-    """
-
-    name: str
-    edges: tuple[tuple[int, int], ...]
-    primitives: tuple[str, ...]
-    outputs: tuple[int, ...]
-    inputs: int
-    single: bool = False
-    fan_in: int = 2
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(edges, primitives)."""
-        return len(self.edges), len(self.primitives)
-
-    @property
-    def null(self) -> int | None:
-        """The column of `none`, where the group offers it."""
-        return self.primitives.index(NONE) if NONE in self.primitives else None
-
-    @property
-    def partition(self) -> tuple[tuple[int, ...], ...]:
-        """The edges that a node-scope distribution pools: those into a node, or each alone if it holds just one."""
-        return tuple((edge,) for edge in range(len(self.edges))) if self.single else self.by_target
-
-    @property
-    def by_target(self) -> tuple[tuple[int, ...], ...]:
-        """The edges into each node, in the order of the nodes."""
-        targets = dict.fromkeys(target for _, target in self.edges)
-        return tuple(tuple(i for i, (_, t) in enumerate(self.edges) if t == target) for target in targets)
-
-    def is_open(self, table: Tensor) -> list[bool]:
-        """For each edge whether a table, shape (edges, ops), runs anything on it; `none` is nothing."""
-        opened = table.detach() != 0
-        if self.null is not None:
-            opened = opened & (torch.arange(table.shape[1], device=table.device) != self.null)
-        return [bool(row) for row in opened.any(dim=1).tolist()]
-
-    def lets_through(self, table: Tensor) -> bool:
-        """Whether what a table, shape (edges, ops), runs leads from an input to an output."""
-        return bool(live_edges(self.edges, self.is_open(table), self.outputs, self.inputs).outputs)
+from datanas.codes.architecture import Architecture
+from datanas.codes.choice_group import ChoiceGroup
+from datanas.codes.liveness import LiveCount
+from datanas.core.errors import ConfigError
+from datanas.core.settings import ComponentConfig
 
 
 @dataclass(frozen=True)
@@ -183,7 +126,7 @@ class Space(ABC):
             channels, cells: the network's width (of its first cell) and depth.
             auxiliary: also return the features that an auxiliary head reads, before the last ones.
             pooling_norm: batch norm without scale and shift after pooling, as while searching.
-            prune: leave out what is not live (`datanas.liveness`); otherwise it is built, and learns nothing.
+            prune: leave out what is not live (`datanas.codes.liveness`); otherwise it is built, and learns nothing.
 
         Raises:
             ArchitectureError: the architecture holds an operation that is not known.

@@ -11,17 +11,18 @@ import numpy as np
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from datanas.architecture import CONV_PRIMITIVES, Architecture
-from datanas.config import ComponentConfig
-from datanas.errors import ArchitectureError, ConfigError, nearest
-from datanas.liveness import LiveCount, LiveStack, cells_read, live_stack
+from datanas.codes.architecture import CONV_PRIMITIVES, Architecture
+from datanas.codes.choice_group import ChoiceGroup
+from datanas.codes.liveness import LiveCount, LiveStack, cells_read, live_stack
+from datanas.core.errors import ArchitectureError, ConfigError, nearest
+from datanas.core.settings import ComponentConfig
+from datanas.kernels.gates import Gates
+from datanas.kernels.layout import join_channels
+from datanas.kernels.shifts import interleaved, shifted
 from datanas.ops import OpSettings, operations
 from datanas.ops.conv import FactorizedReduce, ReLUConvBN
-from datanas.ops.gates import Gates
-from datanas.ops.layout import join_channels
-from datanas.ops.shifts import interleaved, shifted
 from datanas.spaces import register_space
-from datanas.spaces.base import Body, ChoiceGroup, Costs, Space, StemShape
+from datanas.spaces.base import Body, Costs, Space, StemShape
 from datanas.spaces.plans import (
     CellNodes,
     CellPlan,

@@ -10,17 +10,18 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor, nn
 
-from datanas.architecture import Architecture
-from datanas.cellstring import BENCHMARK_PRIMITIVES
-from datanas.config import ComponentConfig
-from datanas.errors import ArchitectureError, ConfigError
-from datanas.liveness import LiveCount, live_cell, live_stack
+from datanas.codes.architecture import Architecture
+from datanas.codes.benchmark_text import BENCHMARK_PRIMITIVES
+from datanas.codes.choice_group import ChoiceGroup
+from datanas.codes.liveness import LiveCount, live_cell, live_stack
+from datanas.core.errors import ArchitectureError, ConfigError
+from datanas.core.settings import ComponentConfig
+from datanas.kernels.gates import Gates
+from datanas.kernels.norm import BatchNorm2d
 from datanas.ops import OpSettings
 from datanas.ops.conv import ReLUConvBN
-from datanas.ops.gates import Gates
-from datanas.ops.norm import BatchNorm2d
 from datanas.spaces import register_space
-from datanas.spaces.base import Body, ChoiceGroup, Costs, Space, StemShape
+from datanas.spaces.base import Body, Costs, Space, StemShape
 from datanas.spaces.plans import (
     CellNodes,
     CellPlan,

@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datanas.architecture import Architecture
-from datanas.errors import ArchitectureError, ConfigError, nearest
-from datanas.hardware import count_macs, count_parameters
-from datanas.liveness import LiveCell
+from datanas.codes.architecture import Architecture
+from datanas.codes.choice_group import ChoiceGroup
+from datanas.codes.liveness import LiveCell
+from datanas.core.errors import ArchitectureError, ConfigError, nearest
+from datanas.kernels.gates import Gates
+from datanas.kernels.hardware import count_macs, count_parameters
+from datanas.kernels.mixed import Candidate, MixedNode
+from datanas.kernels.node_sum import Shared
+from datanas.kernels.partial import PartialNode, Split, split_state
 from datanas.ops import NONE, OpSettings, operations
-from datanas.ops.gates import Gates
 from datanas.ops.identity import Zero
-from datanas.ops.mixed import Candidate, MixedNode
-from datanas.ops.node_sum import Shared
-from datanas.ops.partial import PartialNode, Split, split_state
-from datanas.spaces.base import ChoiceGroup
 
 
 @dataclass(frozen=True)

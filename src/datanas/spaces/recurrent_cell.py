@@ -9,17 +9,18 @@ import numpy as np
 from pydantic import Field, field_validator
 from torch import nn
 
-from datanas.architecture import RECURRENT_PRIMITIVES, Architecture
-from datanas.config import ComponentConfig
-from datanas.errors import ArchitectureError, nearest
-from datanas.liveness import LiveCount, live_cell, live_stack
+from datanas.codes.architecture import RECURRENT_PRIMITIVES, Architecture
+from datanas.codes.choice_group import ChoiceGroup
+from datanas.codes.liveness import LiveCount, live_cell, live_stack
+from datanas.core.errors import ArchitectureError, nearest
+from datanas.core.settings import ComponentConfig
+from datanas.kernels.gates import Gates
+from datanas.kernels.program import Choice
+from datanas.kernels.recurrence import RecurrentSteps
 from datanas.ops import NONE
 from datanas.ops.activations import activations
-from datanas.ops.gates import Gates
-from datanas.ops.program import Choice
-from datanas.ops.recurrence import RecurrentSteps
 from datanas.spaces import register_space
-from datanas.spaces.base import Body, ChoiceGroup, Costs, Space
+from datanas.spaces.base import Body, Costs, Space
 from datanas.spaces.sequence import DEFAULTS, SIZE, Carried, Sequences, check_size, sequence_shape
 
 GROUP = "recurrent"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from datanas.errors import ConfigError
+from datanas.core.errors import ConfigError
 
 SIZE = (850, 1)
 """Hidden units and layers of a rebuilt network where nothing is said (Section 5.7)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from datanas.registry import Registry
+from datanas.core.registry import Registry
 
 if TYPE_CHECKING:
     from datanas.tasks.base import Task

@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from datanas.config import ComponentConfig
-from datanas.distributed import ALONE, Processes
-from datanas.errors import ConfigError
+from datanas.core.errors import ConfigError
+from datanas.core.processes import ALONE, Processes
+from datanas.core.settings import ComponentConfig
 
 Model = Callable[[Any], Any]
 """A network, or a child bound to its gates: a function of the input alone."""

@@ -12,14 +12,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datanas import seeding
-from datanas.config import ComponentConfig
+from datanas.core import seeding
+from datanas.core.errors import ConfigError, DataError
+from datanas.core.settings import ComponentConfig
 from datanas.data.augment import Augment, normalise
 from datanas.data.batches import stratified
-from datanas.errors import ConfigError, DataError
-from datanas.hardware import widest_float
-from datanas.ops.fx_leaf import fx_leaf
-from datanas.ops.norm import BatchNorm2d
+from datanas.kernels.fx_leaf import fx_leaf
+from datanas.kernels.hardware import widest_float
+from datanas.kernels.norm import BatchNorm2d
 from datanas.tasks import register_task
 from datanas.tasks.base import Model, Part
 from datanas.tasks.image_task import ImageTask

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils._pytree import _register_namedtuple
 
-from datanas.ops.norm import BatchNorm2d
+from datanas.kernels.norm import BatchNorm2d
 from datanas.tasks.adaptive_pairs import LabelFeatures, label_features
 
 LAYERS = 2

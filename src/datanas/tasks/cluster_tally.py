@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from datanas.distributed import Processes
-from datanas.hardware import widest_float
+from datanas.core.processes import Processes
+from datanas.kernels.hardware import widest_float
 from datanas.tasks.adaptive_pairs import MEETING, cluster_shares, pair_losses, relations, similarities, thresholds
 from datanas.tasks.cluster_head import Assignment
 from datanas.tasks.matching import joint_shares, view_information

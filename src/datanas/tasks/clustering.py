@@ -17,14 +17,14 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from datanas import seeding
-from datanas.config import ComponentConfig
+from datanas.core import seeding
+from datanas.core.errors import ConfigError, DataError
+from datanas.core.settings import ComponentConfig
 from datanas.data.augment import augment, normalise
 from datanas.data.base import ImageData, Images, ImageSet, Labels
 from datanas.data.batches import unlabelled
-from datanas.data.file_set import ImageFileData
-from datanas.data.source import ImageSource
-from datanas.errors import ConfigError, DataError
+from datanas.data.types.file_set import ImageFileData
+from datanas.data.types.source import ImageSource
 from datanas.tasks import register_task
 from datanas.tasks.adaptive_pairs import LabelFeatures, pair_loss, raised, relations, similarities, thresholds
 from datanas.tasks.base import Model, Part, Task

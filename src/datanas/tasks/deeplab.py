@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torchvision.models.segmentation.deeplabv3 import ASPP
 from torchvision.models.segmentation.fcn import FCNHead
 
-from datanas.ops.norm import BatchNorm2d
+from datanas.kernels.norm import BatchNorm2d
 
 Logits = Float[Tensor, "batch classes height width"]
 

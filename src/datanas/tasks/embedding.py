@@ -7,7 +7,7 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datanas.ops.fx_leaf import fx_leaf
+from datanas.kernels.fx_leaf import fx_leaf
 from datanas.spaces.base import StemShape
 
 

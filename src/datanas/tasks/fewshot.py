@@ -13,15 +13,15 @@ from jaxtyping import Float, Float32, Int64
 from pydantic import Field
 from torch import Tensor, nn
 
-from datanas import seeding
-from datanas.config import ComponentConfig, Section
+from datanas.core import seeding
+from datanas.core.errors import ConfigError, DataError
+from datanas.core.settings import ComponentConfig, Section
 from datanas.data.augment import Augment, augment, normalisation, normalise
 from datanas.data.base import ImageData, Images
 from datanas.data.batches import held_out, judge_share, left_to_judge, parse_ratio, unlabelled
-from datanas.data.class_splits import ClassSplitData, choose_classes, regroup
 from datanas.data.episodes import EpisodeSampler, EpisodeShape
-from datanas.errors import ConfigError, DataError
-from datanas.hardware import widest_float
+from datanas.data.types.class_splits import ClassSplitData, choose_classes, regroup
+from datanas.kernels.hardware import widest_float
 from datanas.tasks import register_task
 from datanas.tasks.base import Model, Part, Task
 from datanas.tasks.embedding import EmbeddingHead, FlatHead, ImageItself

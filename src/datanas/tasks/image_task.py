@@ -11,14 +11,14 @@ from jaxtyping import Float32, Int64
 from pydantic import Field
 from torch import Tensor, nn
 
-from datanas import seeding
-from datanas.config import ComponentConfig
+from datanas.core import seeding
+from datanas.core.errors import ConfigError, DataError
+from datanas.core.settings import ComponentConfig
 from datanas.data.augment import Augment, augment, normalisation
 from datanas.data.base import UNLABELLED, ImageData, Images, Labels
 from datanas.data.batches import Stream, held_out, left_to_judge, sequential, split, stratified
-from datanas.data.file_set import ImageFileData
-from datanas.data.source import ImageSource
-from datanas.errors import ConfigError, DataError
+from datanas.data.types.file_set import ImageFileData
+from datanas.data.types.source import ImageSource
 from datanas.tasks.base import BatchT, Part, Task
 from datanas.tasks.stems import CONVOLUTIONAL, STEM_KINDS, StemKind, image_stem, require_size
 

@@ -12,12 +12,12 @@ from jaxtyping import Int64
 from pydantic import Field
 from torch import Tensor, nn
 
-from datanas.config import ComponentConfig
+from datanas.core.errors import ConfigError, DataError
+from datanas.core.settings import ComponentConfig
 from datanas.data.batches import parse_ratio
-from datanas.data.corpus import TextData
 from datanas.data.token_batches import TokenBatch, TokenStream
-from datanas.errors import ConfigError, DataError
-from datanas.hardware import widest_float
+from datanas.data.types.corpus import TextData
+from datanas.kernels.hardware import widest_float
 from datanas.tasks import register_task
 from datanas.tasks.base import Model, Part, Task
 from datanas.tasks.word_model import Dropout, Predictions, WordHead, WordStem, log_frequencies

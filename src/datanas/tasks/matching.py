@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datanas.hardware import widest_float
+from datanas.kernels.hardware import widest_float
 
 Clusters = Int64[Tensor, " n"]
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from datanas.hardware import widest_float
+from datanas.kernels.hardware import widest_float
 
 NORMAL_95 = 1.959963984540054
 """The quantile of the normal distribution that leaves 2.5 % above it."""

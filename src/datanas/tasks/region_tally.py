@@ -10,10 +10,10 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from datanas.data.masks import VOID
-from datanas.distributed import Processes
-from datanas.errors import ConfigError, nearest
-from datanas.hardware import widest_float
+from datanas.core.errors import ConfigError, nearest
+from datanas.core.processes import Processes
+from datanas.data.types.masks import VOID
+from datanas.kernels.hardware import widest_float
 from datanas.tasks.intersection import confusion_matrix, intersection_over_union, pixel_accuracy
 
 

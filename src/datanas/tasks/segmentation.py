@@ -13,13 +13,13 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datanas import seeding
-from datanas.config import ComponentConfig
+from datanas.core import seeding
+from datanas.core.errors import ConfigError, DataError
+from datanas.core.settings import ComponentConfig
 from datanas.data.augment import normalisation, normalise
 from datanas.data.augment_masks import MaskAugment, cut_image, cut_mask, draw_windows
 from datanas.data.batches import Order, held_out, left_to_judge, split, unlabelled
-from datanas.data.masks import VOID, SegmentationData, SegmentationSet
-from datanas.errors import ConfigError, DataError
+from datanas.data.types.masks import VOID, SegmentationData, SegmentationSet
 from datanas.tasks import register_task
 from datanas.tasks.base import Model, Part, Task
 from datanas.tasks.deeplab import SegmentationHead

@@ -6,8 +6,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from datanas.errors import ConfigError
-from datanas.ops.norm import BatchNorm2d
+from datanas.core.errors import ConfigError
+from datanas.kernels.norm import BatchNorm2d
 from datanas.spaces.base import StemShape
 
 CONVOLUTIONAL = "convolutional cells, such as darts_v2"

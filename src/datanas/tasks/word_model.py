@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import _register_namedtuple
 
-from datanas import seeding
-from datanas.config import Section
-from datanas.ops.kernels import own_kernels
-from datanas.ops.linear_cross_entropy import linear_cross_entropy
+from datanas.core import seeding
+from datanas.core.settings import Section
+from datanas.kernels.linear_cross_entropy import linear_cross_entropy
+from datanas.kernels.switch import own_kernels
 from datanas.spaces.sequence import Carried, Sequences, SequenceShape
 
 EMBEDDING_DEVIATION = 0.1

@@ -1,0 +1,119 @@
+"""What can be chosen by name: operations, spaces, samplers, tasks and data sets.
+
+A registry fills itself on first use: every module of its package is imported, then the entry points of the group
+`datanas.plugins`. So a new component is one new file, inside the package or outside it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from datanas.core.errors import ConfigError, nearest
+from datanas.core.paths import path_errors, shown
+
+T = TypeVar("T")
+_plugins_loaded = False
+
+
+class Registry(Generic[T]):
+    """Names of one kind of component and what they stand for.
+
+    Args:
+        kind: the kind in messages, singular ("sampler").
+        packages: those whose modules register the built-in ones ("datanas.samplers").
+    """
+
+    def __init__(self, kind: str, *packages: str) -> None:
+        self.kind = kind
+        self._packages = packages
+        self._entries: dict[str, T] = {}
+        self._filled = False
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """A decorator that enters its object under `name`.
+
+        Raises:
+            ConfigError: another object has that name.
+        """
+
+        def enter(entry: T) -> T:
+            known = self._entries.get(name)
+            if known is not None and _origin(known) != _origin(entry):
+                raise ConfigError(f"{self.kind} {name!r} is registered twice: {_origin(known)} and {_origin(entry)}")
+            self._entries[name] = entry
+            return entry
+
+        return enter
+
+    def __getitem__(self, name: str) -> T:
+        self._fill()
+        if name not in self._entries:
+            raise ConfigError(f"unknown {self.kind} {name!r}; {nearest(name, self._entries)}")
+        return self._entries[name]
+
+    def __contains__(self, name: object) -> bool:
+        self._fill()
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        self._fill()
+        return iter(sorted(self._entries))
+
+    def _fill(self) -> None:
+        if self._filled:
+            return
+        for name in self._packages:
+            for module in pkgutil.iter_modules(importlib.import_module(name).__path__):
+                importlib.import_module(f"{name}.{module.name}")
+        load_entry_points()
+        self._filled = True
+
+
+def _origin(entry: object) -> str:
+    return f"{getattr(entry, '__module__', '?')}.{getattr(entry, '__qualname__', repr(entry))}"
+
+
+def load_entry_points() -> None:
+    """Import every installed plugin (entry point group `datanas.plugins`), once."""
+    global _plugins_loaded
+    if not _plugins_loaded:
+        _plugins_loaded = True
+        for point in entry_points(group="datanas.plugins"):
+            try:
+                point.load()
+            except Exception as error:
+                _plugins_loaded = False
+                raise ConfigError(f"plugin {point.value}: {type(error).__name__}: {error}") from error
+
+
+def load_plugin(path: str | Path) -> None:
+    """Import one Python file so that its decorators register what it holds.
+
+    Raises:
+        ConfigError: the file does not exist or fails to import.
+    """
+    with path_errors(path, ConfigError):
+        if not Path(path).is_file():
+            raise ConfigError(f"plugin {shown(path)}: no such file")
+        file = Path(path).resolve()
+    name = f"datanas_plugin_{file.stem}_{blake2b(str(file).encode(), digest_size=4).hexdigest()}"
+    if name in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"plugin {path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise ConfigError(f"plugin {path}: {type(error).__name__}: {error}") from error

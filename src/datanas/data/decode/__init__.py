@@ -1,0 +1,1 @@
+"""From files to tensors: what a folder holds, how an image is opened, and what is suspicious about it."""

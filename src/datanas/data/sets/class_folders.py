@@ -1,0 +1,95 @@
+"""Any folder of class folders of images, parted by class: whole classes are for testing."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field
+
+from datanas.core.errors import DataError
+from datanas.core.paths import require_folder, shown
+from datanas.data import register_dataset
+from datanas.data.base import Dataset, ImageSet
+from datanas.data.decode.depth import settle_white
+from datanas.data.decode.image_list import ImageList, class_folders
+from datanas.data.decode.images import PixelConfig, decode
+from datanas.data.decode.open_image import PixelForm
+from datanas.data.decode.suspect import Examined, examine_set, tell_suspects
+from datanas.data.sets.folder import parts_of
+from datanas.data.types.class_splits import ClassSet, ClassSplitData, check_class_splits, split_classes
+
+
+@register_dataset("class_folders")
+class ClassFolders(Dataset[ClassSplitData]):
+    """`root/train/CLASS/*`, `root/test/CLASS/*` and, if wanted, `root/val/CLASS/*`, or `root/CLASS/*` to be parted.
+
+    A class is the name of its folder, and is in one part only; images may lie deeper in it. Names that tools keep to
+    themselves are passed over (`is_hidden`), and parts may be called otherwise (`part_of`).
+    """
+
+    class Config(PixelConfig):
+        name: Literal["class_folders"] = "class_folders"
+        root: Path = Field(description="the folder")
+        resize: int | None = Field(
+            default=None,
+            ge=1,
+            description="scale the shorter side to this and cut the centre square; unset: as they are",
+        )
+        channels: Literal[1, 3] = Field(default=3, description="3 turns grey images to colour, 1 turns colour to grey")
+        test_share: float = Field(
+            default=0.2, gt=0, lt=1, description="share of the classes for testing, without a test folder"
+        )
+        split_seed: int = Field(default=0, description="seed of that choice")
+        skip_broken: bool = Field(default=False, description="leave out images that cannot be read, with a warning")
+
+    config: Config
+
+    def load(self) -> ClassSplitData:
+        root = self.config.root
+        where = f"class_folders {shown(root)}"
+        require_folder(root, DataError, where)
+        parts = parts_of(root, where)
+        if parts and "test" not in parts:
+            raise DataError(f"{where}: there is {parts['train']} but no class folder in {root / 'test'}")
+        if parts and not class_folders(parts["test"]):
+            raise DataError(f"{where}: there is {parts['train']} but no class folder in {parts['test']}")
+        folders = {name: folder for name, folder in parts.items() if class_folders(folder)} or {"train": root}
+        images = ImageList(where)
+        if parts:
+            for folder in class_folders(root):
+                if folder not in folders.values():
+                    images.leave_out_below("beside the parts", folder)
+        listed = {
+            name: (_names(folder), *images.of_classes(folder, _names(folder))) for name, folder in folders.items()
+        }
+        images.tell()
+        form = self.config.form(self.config.channels)
+        form = settle_white([file for _, files, _ in listed.values() for file in files], form, where)
+        found = {name: self._read(*each, form, where) for name, each in listed.items()}
+        sets, names = {name: each[0] for name, each in found.items()}, {name: each[1] for name, each in found.items()}
+        if parts:
+            data = ClassSplitData(sets["train"], sets.get("validation"), sets["test"])
+        else:
+            share = Fraction(str(self.config.test_share))
+            train, test = split_classes(sets["train"], share, self.config.split_seed)
+            data = ClassSplitData(train, None, test)
+        check_class_splits(data, where)
+        examined: dict[str, Examined] = {
+            name: examine_set(part.images, part.classes, names[name].__getitem__) for name, part in sets.items()
+        }
+        tell_suspects(examined, where)
+        return data
+
+    def _read(
+        self, classes: tuple[str, ...], files: list[Path], labels: list[int], form: PixelForm, where: str
+    ) -> tuple[ClassSet, list[str]]:
+        """The images that can be read, and what each is called."""
+        images, kept = decode(files, where, form=form, resize=self.config.resize, skip_broken=self.config.skip_broken)
+        return ClassSet(ImageSet(images, torch.tensor(labels)[kept]), classes), [str(files[place]) for place in kept]
+
+
+def _names(folder: Path) -> tuple[str, ...]:
+    return tuple(each.name for each in class_folders(folder))

@@ -1,0 +1,267 @@
+"""A user's own arrays: `train_x`, `train_y`, `test_x`, `test_y`, or `x` and `y`, in one .npz file."""
+
+from __future__ import annotations
+
+import logging
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from datanas.core.errors import DataError
+from datanas.core.paths import require_file, shown
+from datanas.core.settings import ComponentConfig
+from datanas.data import register_dataset
+from datanas.data.base import UNLABELLED, Dataset, ImageData, ImageSet, check_images, check_set
+from datanas.data.batches import stratified
+from datanas.data.decode.depth import white_of_arrays
+from datanas.data.decode.memory import require_memory
+from datanas.data.decode.open_image import to_bytes
+from datanas.data.decode.parts import Part, part_of, words_of
+from datanas.data.decode.suspect import examine_set, tell_suspects
+
+_log = logging.getLogger(__name__)
+_ROLES = {"x": "x", "image": "x", "images": "x", "y": "y", "label": "y", "labels": "y", "target": "y", "targets": "y"}
+"""What an array holds, by a word of its name."""
+_HELD: tuple[Part, ...] = ("test", "validation")
+Place = Part | Literal["whole"]
+Layout = Literal["auto", "channels_last", "channels_first"]
+
+
+class Archive:
+    """The arrays of an .npz file, read one by one and never unpickled.
+
+    Raises:
+        DataError: there is no such file, or it is no .npz archive.
+    """
+
+    def __init__(self, path: Path, where: str) -> None:
+        require_file(path, DataError, where)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                self._bytes = {
+                    entry.filename.removesuffix(".npy"): entry.file_size
+                    for entry in archive.infolist()
+                    if entry.filename.endswith(".npy")
+                }
+        except (zipfile.BadZipFile, OSError) as error:
+            raise DataError(f"{where}: not an .npz archive ({error})") from None
+        self._path, self._where = path, where
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._bytes
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The arrays that there are."""
+        return tuple(self._bytes)
+
+    def __getitem__(self, key: str) -> NDArray[Any]:
+        """One array.
+
+        Raises:
+            DataError: it is not there, is pickled, or cannot be read.
+        """
+        if key not in self:
+            raise DataError(
+                f"{self._where}: no array {key!r}; the file holds {', '.join(sorted(self._bytes)) or 'none'}"
+            )
+        require_memory(self._bytes[key], f"{self._where}: {key}", "store fewer or smaller images, or uint8")
+        try:
+            with np.load(self._path, allow_pickle=False) as arrays:
+                array: NDArray[Any] = arrays[key]
+        except Exception as error:  # a damaged archive can fail in any layer: zip, zlib, the header, the shape
+            if "allow_pickle" in str(error):
+                raise DataError(f"{self._where}: {key} holds pickled objects; store plain arrays") from None
+            raise DataError(f"{self._where}: {key} cannot be read ({error})") from None
+        return array
+
+
+@register_dataset("npz")
+class Npz(Dataset[ImageData]):
+    """Arrays `train_x`, `train_y`, `test_x`, `test_y`, or `x`, `y` to be split; `classes` may name the classes.
+
+    They may be called otherwise (`find_arrays`). Images are (n, h, w), (n, h, w, c) or (n, c, h, w) with c 1 or 3,
+    whole numbers from 0 or floating in 0..1; labels are whole numbers from 0. Where both orders are possible, the last
+    axis is taken for the channels unless `layout` says otherwise. Images without labels are unlabelled.
+    """
+
+    class Config(ComponentConfig):
+        name: Literal["npz"] = "npz"
+        root: Path = Field(description="the .npz file")
+        layout: Layout = Field(default="auto", description="where the channels stand in images of four axes")
+        white_level: float | None = Field(
+            default=None,
+            gt=0,
+            description="the value that is white; null: 255 of uint8, 1 of floating numbers, and of other whole "
+            "numbers the largest that as many bits hold as the largest value takes",
+        )
+        test_share: float = Field(default=0.2, gt=0, lt=1, description="share of x, y that becomes the test set")
+        split_seed: int = Field(default=0, description="seed of that choice")
+
+    config: Config
+
+    def load(self) -> ImageData:
+        where = f"npz {shown(self.config.root)}"
+        archive = Archive(self.config.root, where)
+        arrays = find_arrays(archive.names, where)
+        if "whole" in arrays and "train" not in arrays:
+            both = self._sets(archive, {"whole": arrays["whole"]}, where)["whole"]
+            classes = _classes(archive, both.labels, where, is_labelled=arrays["whole"].labels is not None)
+            check_set(both, len(classes), f"{where}: {arrays['whole'].images}")
+            train, test = self._split(both)
+        else:
+            chosen = _train_and_test(arrays, archive.names, where)
+            train, test = self._sets(archive, chosen, where).values()
+            is_labelled = any(each.labels is not None for each in chosen.values())
+            classes = _classes(archive, torch.cat([train.labels, test.labels]), where, is_labelled=is_labelled)
+        check_images(train, test, classes, where, fewest_classes=1 if classes == (UNLABELLED,) else 2)
+        tell_suspects({"train": examine_set(train, classes), "test": examine_set(test, classes)}, where)
+        return ImageData(train, test, classes)
+
+    def _sets(self, archive: Archive, arrays: Mapping[Place, Arrays], where: str) -> dict[Place, ImageSet]:
+        """The images and labels of parts, whose pixels have one white."""
+        pixels = {part: archive[names.images] for part, names in arrays.items()}
+        white = self.config.white_level
+        if white is None and all(array.dtype.kind in "iu" and array.dtype != np.uint8 for array in pixels.values()):
+            white = white_of_arrays(pixels.values(), where)
+        found: dict[Place, ImageSet] = {}
+        for part, names in arrays.items():
+            x = to_images(pixels.pop(part), self.config.layout, f"{where}: {names.images}", white=white)
+            y = torch.zeros(len(x), dtype=torch.int64)
+            if names.labels is not None:
+                y = to_labels(archive[names.labels], f"{where}: {names.labels}")
+                if len(x) != len(y):
+                    raise DataError(f"{where}: {names.images} holds {len(x)} images but {names.labels} {len(y)} labels")
+            found[part] = ImageSet(x, y)
+        return found
+
+    def _split(self, both: ImageSet) -> tuple[ImageSet, ImageSet]:
+        share = 1 - Fraction(str(self.config.test_share))
+        first, second = stratified(both.labels, share, self.config.split_seed, "test split")
+        return both.select(first), both.select(second)
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What the arrays of a part are called; no labels where there are none."""
+
+    images: str
+    labels: str | None
+
+
+def find_arrays(names: Iterable[str], where: str) -> dict[Place, Arrays]:
+    """The arrays of each part by their names, in any case: `train_x` and `train_y`, `X_train`, `test_images`, `x`, `y`.
+
+    Args:
+        where: the data set and its file, to begin a message with.
+
+    Raises:
+        DataError: two arrays for the same, or labels without images.
+    """
+    found: dict[tuple[Place, str], str] = {}
+    for name in names:
+        words = words_of(name)
+        roles = {_ROLES[word] for word in words if word in _ROLES}
+        rest = "_".join(word for word in words if word not in _ROLES)
+        part = part_of(rest)
+        if len(roles) != 1 or (rest and part is None):
+            continue
+        place: tuple[Place, str] = (part or "whole", roles.pop())
+        if place in found:
+            raise DataError(f"{where}: {found[place]} and {name} both look like the same; keep one of them")
+        found[place] = name
+    parts = dict.fromkeys(part for part, _ in found)
+    if lone := [found[part, "y"] for part in parts if (part, "x") not in found]:
+        raise DataError(f"{where}: {lone[0]} are labels without images; the file holds {', '.join(sorted(names))}")
+    return {part: Arrays(found[part, "x"], found.get((part, "y"))) for part in parts}
+
+
+def _train_and_test(arrays: Mapping[Place, Arrays], names: Iterable[str], where: str) -> dict[Place, Arrays]:
+    """What is trained and what is tested on; the rest is told."""
+    tested = next((part for part in _HELD if part in arrays), None)
+    chosen = {"train": arrays.get("train"), "test": None if tested is None else arrays[tested]}
+    is_labelled = any(each is not None and each.labels is not None for each in chosen.values())
+    for part, each in chosen.items():
+        missing = f"{part}_x" if each is None else f"{part}_y" if is_labelled and each.labels is None else None
+        if missing is not None:
+            known = ", ".join(sorted(names)) or "none"
+            raise DataError(f"{where}: no array {missing!r}; the file holds {known}")
+    assert tested is not None
+    for place, unused in arrays.items():
+        if place not in ("train", tested):
+            _log.warning("%s: %s is not used: %s is tested on", where, unused.images, arrays[tested].images)
+    return {"train": arrays["train"], tested: arrays[tested]}
+
+
+def to_images(array: NDArray[Any], layout: Layout, where: str, *, white: float | None = None) -> Tensor:
+    """Bring an array of images into the form (n, c, h, w), uint8 or float32.
+
+    Args:
+        white: the value that becomes white; None takes uint8 in 0..255 and floating numbers in 0..1 as they are, and no
+            others.
+
+    Raises:
+        DataError: another type of number, number of axes or channels.
+    """
+    is_whole = array.dtype.kind in "iu"
+    if array.dtype not in (np.uint8, np.float16, np.float32, np.float64) and not (is_whole and white is not None):
+        raise DataError(f"{where} must be uint8 in 0..255 or floating in 0..1, got {array.dtype}")
+    if array.ndim == 3:
+        array = array[:, None]
+    elif array.ndim != 4:
+        raise DataError(f"{where} must have the shape (n, h, w), (n, h, w, c) or (n, c, h, w), got {array.shape}")
+    else:
+        axes = {"channels_last": (3,), "channels_first": (1,), "auto": (3, 1)}[layout]
+        possible = [axis for axis in axes if array.shape[axis] in (1, 3)]
+        if not possible:
+            raise DataError(f"{where} must have 1 or 3 channels, got the shape {array.shape} (layout {layout})")
+        if len(possible) > 1:
+            _log.warning(
+                "%s has the shape %s; the last axis is taken for the channels, and data.layout says otherwise",
+                *(where, array.shape),
+            )
+        array = np.moveaxis(array, possible[0], 1)
+    if white is not None:
+        array = to_bytes(array, white) if is_whole else array.astype(np.float32) / np.float32(white)
+    wanted = np.uint8 if array.dtype == np.uint8 else np.float32
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=wanted))
+
+
+def to_labels(array: NDArray[Any], where: str) -> Tensor:
+    """Bring an array of labels into the form (n,), int64.
+
+    Raises:
+        DataError: not whole numbers, or not one axis.
+    """
+    if array.dtype.kind not in "iu":
+        raise DataError(f"{where} must be whole numbers, got {array.dtype}")
+    if array.ndim != 1:
+        raise DataError(f"{where} must have the shape (n,), got {array.shape}")
+    return torch.from_numpy(array.astype(np.int64))
+
+
+def _classes(archive: Archive, labels: Tensor, where: str, *, is_labelled: bool) -> tuple[str, ...]:
+    if not is_labelled:
+        return (UNLABELLED,)
+    if "classes" in archive:
+        listed = archive["classes"]
+        if listed.ndim != 1:
+            raise DataError(f"{where}: classes must have the shape (c,), got {listed.shape}")
+        names = [name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in listed.tolist()]
+        names = [name.removeprefix("\ufeff").strip() for name in names]
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise DataError(f"{where}: classes names {repeated[0]!r} twice")
+        return tuple(names)
+    largest = int(labels.max()) if len(labels) else 0
+    if largest >= len(labels) > 0:
+        raise DataError(f"{where}: a label is {largest} but there are only {len(labels)} images; count classes from 0")
+    return tuple(map(str, range(largest + 1)))

@@ -1,0 +1,122 @@
+"""From the run folder of a training to a folder that holds the network alone, for datanas and for timm to load."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from datanas import __version__
+from datanas.codes.architecture import Architecture
+from datanas.core.atomic import write_atomic
+from datanas.core.errors import CheckpointError, ConfigError, StorageError
+from datanas.core.paths import is_file, is_folder, path_errors, shown
+from datanas.deploy.card import model_card
+from datanas.deploy.load import CONFIG_FILE, WEIGHTS_FILE, Description, rebuild
+from datanas.engine.evaluation import NETWORK_FILE, restore
+from datanas.engine.process import process_kept
+from datanas.tasks.base import Task
+
+CARD_FILE = "README.md"
+AUXILIARY = "head.auxiliary."
+
+
+@process_kept()
+def export(run: str | Path, folder: str | Path, overrides: list[tuple[str, object]] | None = None) -> Path:
+    """Write the trained network of a run, what rebuilds it and a model card; an auxiliary tower is left out.
+
+    Args:
+        run: the run folder of a finished training.
+        folder: where to; it must not exist, or be empty.
+        overrides: settings that differ here, such as ("data.root", path).
+
+    Raises:
+        ConfigError: the folder is in use.
+        CheckpointError: no finished training there, or a network that cannot be rebuilt without its run.
+        StorageError: the folder cannot be written.
+    """
+    run, folder = Path(run), Path(folder)
+    with path_errors(folder, StorageError):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ConfigError(f"{shown(folder)}: exists and is not empty; choose another folder")
+    figures = _figures(run)
+    network, task, config = restore(run, overrides)
+    architecture = Architecture.load(run / "architecture.json")
+    description = Description(
+        architecture=json.loads(architecture.to_json()),
+        task=config.task.model_dump(mode="json"),
+        num_classes=task.num_classes,
+        in_channels=task.example_shape[0] if task.default_size is not None else task.inputs(task.num_classes),
+        channels=config.train.channels,
+        cells=config.train.cells,
+        pooling_norm=config.train.pooling_norm,
+        prune=config.train.prune,
+    )
+    weights = _weights(network)
+    try:
+        rebuild(description, weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{run}: its network cannot be rebuilt without its run: {reason}") from None
+    document = {**_for_timm(architecture, task, description), "datanas": description.model_dump(mode="json")}
+    document["datanas_version"] = __version__
+    # The configuration last: without it the folder is no exported network.
+    write_atomic(folder / WEIGHTS_FILE, save(weights, {"format": "pt"}))
+    write_atomic(folder / CARD_FILE, model_card(config, architecture, task, figures, folder.name).encode())
+    write_atomic(folder / CONFIG_FILE, (json.dumps(document, indent=2) + "\n").encode())
+    return folder
+
+
+def _figures(run: Path) -> Mapping[str, Any]:
+    """What the training measured at its end."""
+    if not is_file(run / NETWORK_FILE, CheckpointError) and is_folder(run / "genotypes", CheckpointError):
+        raise CheckpointError(f"{run}: a search has no network to export; train its cell: datanas train {run}")
+    file = run / "evaluation.json"
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        raise CheckpointError(
+            f"no finished training in {run}: {file.name} is missing or damaged; finish it with train --resume"
+        ) from None
+    if not isinstance(found, dict) or not {"score", "score_name", "parameters", "macs"} <= found.keys():
+        raise CheckpointError(f"{file}: holds no evaluation of a training")
+    return found
+
+
+def _weights(network: torch.nn.Module) -> dict[str, Tensor]:
+    """The state without an auxiliary tower, which only training uses, in plain layout."""
+    return {
+        name: value.cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in network.state_dict().items()
+        if not name.startswith(AUXILIARY)
+    }
+
+
+def _for_timm(architecture: Architecture, task: Task[Any], description: Description) -> dict[str, Any]:
+    """The configuration by which timm rebuilds the network; nothing for what timm has no place for."""
+    if architecture.space != "conv_cell" or description.task["name"] != "classification":
+        return {"preprocessing": task.preprocessing()}
+    from datanas.deploy.timm_models import CELL_MODEL, timm_config
+
+    stem = description.task["stem"]
+    settings = {**task.preprocessing(), "num_classes": description.num_classes, "input_size": list(task.example_shape)}
+    return {
+        "architecture": CELL_MODEL,
+        "num_classes": description.num_classes,
+        "label_names": task.describe()["classes"],
+        "model_args": {
+            "architecture": description.architecture,
+            "in_chans": description.in_channels,
+            "channels": description.channels,
+            "cells": description.cells,
+            "stem": stem,
+            "pooling_norm": description.pooling_norm,
+            "prune": description.prune,
+        },
+        "pretrained_cfg": timm_config(stem, **{"pool_size": None, **settings}),
+    }

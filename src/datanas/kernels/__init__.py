@@ -1,0 +1,1 @@
+"""The fast execution of cells: which gates run, batch norm taken apart, sums of nodes, recurrent steps."""

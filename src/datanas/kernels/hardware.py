@@ -1,0 +1,197 @@
+"""What a network costs: parameters, multiply-adds, latency, memory."""
+
+from __future__ import annotations
+
+import ctypes
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from datanas.kernels.switch import plain_kernels
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+"""Of glibc's malloc.h."""
+
+MOST_MACS = 10**15
+UNITS = {"k": 10**3, "m": 10**6, "g": 10**9}
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Learned numbers."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def count_macs(module: nn.Module, x: Any) -> int:
+    """Multiply-adds of the convolutions and matrix products of one forward pass of `x`.
+
+    Costs nothing where the module and `x` lie on the meta device.
+    """
+    training = module.training
+    module.eval()
+    with torch.no_grad(), plain_kernels(), FlopCounterMode(display=False) as counter:
+        module(x)
+    module.train(training)
+    return int(counter.get_total_flops()) // 2
+
+
+def read_macs(value: object) -> int:
+    """A number of multiply-adds from 600000000, "600M", "0.6G" or "600k".
+
+    Raises:
+        ValueError: it is none, or not in 1..10^15.
+    """
+    text = str(value).strip()
+    number, unit = (text[:-1], text[-1].lower()) if text[-1:].lower() in UNITS else (text, "")
+    try:
+        count = int(Decimal(number) * UNITS.get(unit, 1))
+    except (ArithmeticError, ValueError):  # not a number, infinite or NaN
+        count = 0
+    if isinstance(value, bool) or not 1 <= count <= MOST_MACS:
+        raise ValueError(f"must be a number of multiply-adds such as 600M or 1.2G, from 1 to 1000000G, got {value!r}")
+    return count
+
+
+def place(module: ModuleT, device: torch.device) -> ModuleT:
+    """Move a module to the device, the weights of its convolutions, if there are any, in channels-last layout."""
+    module.to(device)
+    module.to(memory_format=torch.channels_last)
+    return module
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """What sums over a whole data set are kept in: float64, or float32 on Apple's GPUs, which have nothing wider."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed for the next step, where it would hand it back to the system each time.
+
+    Fetching a step's memory anew costs a page fault for every 4 KiB. Does nothing but on Linux with glibc.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(M_MMAP_THRESHOLD, 32 * 2**20)  # the largest that glibc takes
+        mallopt(M_TOP_PAD, 256 * 2**20)
+
+
+def return_freed_memory() -> None:
+    """End what `keep_freed_memory` began: hand back what is free, and keep no more than glibc does by itself.
+
+    glibc tells nobody what its settings were. These are what it comes to in a process that frees large blocks.
+    """
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None)
+    mallopt, trim = getattr(libc, "mallopt", None), getattr(libc, "malloc_trim", None)
+    if mallopt is not None and trim is not None:
+        mallopt(M_TOP_PAD, 128 * 2**10)
+        mallopt(M_MMAP_THRESHOLD, 32 * 2**20)
+        mallopt(M_TRIM_THRESHOLD, 64 * 2**20)
+        trim(0)
+
+
+def unusable_because(name: str, error: BaseException) -> str:
+    """Why a device cannot be used here, in a line, and what can be.
+
+    Args:
+        name: of the device ("cuda:1").
+        error: what torch said; of the kinds known here it is not repeated.
+    """
+    kind, usable = name.partition(":")[0], ["cpu"]
+    if count := torch.cuda.device_count() if torch.cuda.is_available() else 0:
+        usable += ["cuda", *(f"cuda:{index}" for index in range(count) if count > 1)]
+    if torch.backends.mps.is_available():
+        usable.append("mps")
+    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+    if kind == "cuda" and torch.version.cuda is None and torch.version.hip is None:
+        reason = "this build of torch has no CUDA"
+    elif kind == "cuda":
+        reason = f"there is no such GPU ({count} found)" if count else "no GPU that torch can use was found"
+    elif kind == "mps":
+        built = torch.backends.mps.is_built()
+        reason = "no GPU of Apple that torch can use was found" if built else "this build of torch has no MPS"
+    elif kind not in ("cpu", "cuda", "mps"):
+        reason = "torch has no such device here"
+    return f"{reason}; available: {', '.join(usable)}"
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until everything that was asked of the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def median_seconds(call: Callable[[], object], device: torch.device, *, warm_up: int = 3, repeats: int = 10) -> float:
+    """The median wall-clock time of `call`, in seconds, after warm-up."""
+    for _ in range(warm_up):
+        call()
+    seconds = []
+    for _ in range(repeats):
+        synchronize(device)
+        start = time.perf_counter()
+        call()
+        synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes at the highest point so far: of the device's allocator, or of this process on the CPU; 0 where the system
+    does not tell.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    status = Path("/proc/self/status")
+    if status.is_file():  # getrusage would count what the process was forked from
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    if sys.platform == "win32":
+        return _peak_memory_of_windows()
+    try:
+        import resource  # which Windows does not have
+    except ImportError:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+class _MemoryCounters(ctypes.Structure):
+    """PROCESS_MEMORY_COUNTERS of Windows' psapi.h."""
+
+    _fields_ = (
+        ("size", ctypes.c_ulong),
+        ("page_faults", ctypes.c_ulong),
+        ("peak_working_set", ctypes.c_size_t),
+        *((f"other_{number}", ctypes.c_size_t) for number in range(7)),
+    )
+
+
+def _peak_memory_of_windows() -> int:
+    """The largest working set of this process, in bytes; 0 where Windows does not tell."""
+    counters = _MemoryCounters(size=ctypes.sizeof(_MemoryCounters))
+    try:
+        libraries: Any = ctypes.windll  # type: ignore[attr-defined, unused-ignore]
+        this = libraries.kernel32.GetCurrentProcess
+        this.restype = ctypes.c_void_p
+        ask = libraries.psapi.GetProcessMemoryInfo
+        ask.argtypes = (ctypes.c_void_p, ctypes.POINTER(_MemoryCounters), ctypes.c_ulong)
+        told = ask(this(), ctypes.byref(counters), counters.size)
+    except (AttributeError, OSError):
+        return 0
+    return int(counters.peak_working_set) if told else 0

@@ -1,0 +1,277 @@
+"""The weighted sum of a node's operations, with the exact gradient of open and closed gates alike.
+
+The gradient of a gate is the inner product of the sum's gradient with that operation's output, whatever the gate's
+value. A closed operation does not run forward: its output is computed in backward, without a graph, and dropped. Where
+an operation ends in batch norm, neither the sum nor the inner product needs the normalised output
+(`datanas.kernels.norm`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from datanas.kernels import norm as bn
+from datanas.kernels.bare import Weight, is_bare, weights_held
+from datanas.kernels.gates import Table
+from datanas.kernels.norm import EndsInNorm, Statistics, before_norm, statistics_kept
+from datanas.kernels.switch import first_order, runs_by_rows
+
+Place = tuple[int, int]
+"""Edge and operation: where a gate stands in its group's table."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What an operation gives: `z`, or the batch norm of `z` with these statistics where `norm` is given."""
+
+    z: Tensor
+    norm: nn.BatchNorm2d | None = None
+    statistics: Statistics | None = None
+
+    @classmethod
+    def of(cls, module: nn.Module, x: Tensor, rectified: Tensor | None = None) -> Output:
+        """Run an operation, but leave its last batch norm to the sum; `rectified` as for `EndsInNorm.features`."""
+        z, norm = before_norm(module, x, rectified)
+        return cls(z, norm, None if norm is None else bn.statistics(z.detach(), norm))
+
+
+@dataclass
+class Shared:
+    """What the nodes of a cell need not compute twice for their closed gates.
+
+    Attributes:
+        outputs: by source and operation, those of operations that learn nothing: they are the same on every edge.
+        waiting: nodes whose backward is still to come; with the last one the outputs are dropped.
+    """
+
+    outputs: dict[Place, Output] = field(default_factory=dict)
+    waiting: int = 0
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An operation that runs: its gate's place, its factor in the sum, and its output."""
+
+    place: Place
+    factor: float
+    output: Output
+
+
+@dataclass(frozen=True)
+class Closed:
+    """An operation that does not run, whose gate wants a gradient.
+
+    Attributes:
+        place: of its gate.
+        module: the operation.
+        source: the state that it would read.
+        alike: whether its output is the same on every edge from there.
+    """
+
+    place: Place
+    module: nn.Module
+    source: int
+    alike: bool
+
+
+@dataclass(frozen=True)
+class ClosedGates:
+    """The closed gates of a node.
+
+    Attributes:
+        items: those whose gradient is wanted.
+        states: what their operations read, without a graph.
+        shared: what the nodes of the cell share.
+        weights: of their operations, in the forward pass.
+        foreign: batch norms in the node's operations whose running statistics are to be kept by hand.
+        autocast: as it was in the forward pass.
+    """
+
+    items: Sequence[Closed]
+    states: Sequence[Tensor]
+    shared: Shared
+    weights: Sequence[Weight]
+    foreign: Sequence[_BatchNorm]
+    autocast: torch.autocast
+
+    def inner_products(self, gradient: Tensor) -> dict[Place, Tensor]:
+        """<gradient, output> of each; nothing is kept but what nodes share."""
+        found: dict[Place, Tensor] = {}
+        rectified: dict[int, Tensor] = {}
+        outputs = self.shared.outputs
+        with torch.no_grad(), statistics_kept(self.foreign), weights_held(self.weights), self.autocast:
+            for item in self.items:
+                key, x = (item.source, item.place[1]), self.states[item.source]
+                # Running statistics are each operation's own, whatever it has learned, and so are hooks.
+                shared = item.alike and item.module.training and is_bare(item.module)
+                output = outputs.get(key) if shared else None
+                if output is None:
+                    if item.source not in rectified and isinstance(item.module, EndsInNorm):
+                        rectified[item.source] = x.relu()
+                    output = Output.of(item.module, x, rectified.get(item.source))
+                    if shared:
+                        outputs[key] = output
+                found[item.place] = _inner_product(gradient, output)
+        self.shared.waiting -= 1
+        if self.shared.waiting <= 0:
+            outputs.clear()
+        return found
+
+
+def node_sum(
+    opened: Sequence[Opened],
+    blank: Tensor | None,
+    values: Tensor | None = None,
+    closed: ClosedGates | None = None,
+    asked: Table | None = None,
+) -> Tensor:
+    """sum_k factor_k * output_k.
+
+    Args:
+        opened: the operations that ran.
+        blank: the sum's value where there are none.
+        values: the gates, shape (edges, ops); those of `opened` and `closed` get their gradient.
+        closed: the closed gates.
+        asked: factors of the gates' gradients.
+    """
+    outputs = [part.output for part in opened]
+    norms = [output.norm for output in outputs]
+    total: Tensor = _NodeSum.apply(
+        opened,
+        blank,
+        closed,
+        asked,
+        values,
+        *(output.z for output in outputs),
+        *(None if norm is None else norm.weight for norm in norms),
+        *(None if norm is None else norm.bias for norm in norms),
+    )
+    return total
+
+
+class _NodeSum(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        opened: Sequence[Opened],
+        blank: Tensor | None,
+        closed: ClosedGates | None,
+        asked: Table | None,
+        values: Tensor | None,
+        *tensors: Tensor | None,
+    ) -> Tensor:
+        # Saved by autograd, which drops them after use: the graph itself lives until the whole backward pass is done.
+        ctx.save_for_backward(*tensors, *(() if closed is None else closed.states))
+        if closed is not None:
+            closed.shared.waiting += 1
+            closed = replace(closed, states=())
+        ctx.parts = [(part.place, part.factor, part.output.norm, part.output.statistics) for part in opened]
+        ctx.closed, ctx.asked = closed, asked
+        ctx.gates = None if values is None else (values.shape, values.dtype)
+        return _weighted_sum(opened) if blank is None else blank.clone()
+
+    @staticmethod
+    @first_order
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
+        gradient = gradients[0]
+        count = len(ctx.parts)
+        saved = ctx.saved_tensors  # once: what recomputes them does so at each reading
+        tensors, states = saved[: 3 * count], saved[3 * count :]
+        into_z: list[Tensor | None] = []
+        into_weights: list[Tensor | None] = []
+        into_biases: list[Tensor | None] = []
+        products: dict[Place, Tensor] = {}
+        wanted = ctx.needs_input_grad
+        first = len(wanted) - 3 * count
+        wants_gates = wanted[first - 1]
+        for index, (place, factor, norm, found) in enumerate(ctx.parts):
+            z, weight, bias = tensors[index::count]
+            wants_z = wanted[first + index]
+            if norm is None:
+                if wants_gates:
+                    products[place] = _inner(gradient, z)
+                into_z.append(_times(gradient.to(z.dtype), factor) if wants_z else None)
+                into_weights.append(None)
+                into_biases.append(None)
+                continue
+            gradient = gradient.contiguous(memory_format=torch.channels_last)
+            dot, total = bn.products(gradient, z, found)
+            if wants_gates:
+                products[place] = _recombined(weight, bias, dot, total)
+            scale = bn.scale(found, weight, factor)
+            into_z.append(bn.into_input(gradient, z, found, scale, dot, total) if wants_z else None)
+            into_weights.append(_times(dot, factor) if weight is not None else None)
+            into_biases.append(_times(total, factor) if weight is not None else None)
+        into_values = None
+        if wants_gates:
+            if ctx.closed is not None:
+                products |= replace(ctx.closed, states=states).inner_products(gradient)
+            into_values = _table_of(products, ctx.asked, gradient.new_zeros(ctx.gates[0], dtype=ctx.gates[1]))
+        return (None, None, None, None, into_values, *into_z, *into_weights, *into_biases)
+
+
+def _weighted_sum(opened: Sequence[Opened]) -> Tensor:
+    normed = [(part, part.output.norm, part.output.statistics) for part in opened if part.output.norm is not None]
+    plain = [part for part in opened if part.output.norm is None]
+    if not normed:
+        first, *rest = plain
+        total = first.output.z * first.factor
+        for part in rest:
+            total = torch.add(total, part.output.z, alpha=part.factor)
+        return total
+    scales: list[Tensor] = []
+    shifts: list[Tensor] = []
+    for part, norm, found in normed:
+        assert norm is not None
+        assert found is not None
+        scales.append(bn.scale(found, norm.weight, part.factor))
+        shifts.append(bn.shift(found, scales[-1], norm.bias, part.factor))
+    total = bn.apply_rows(normed[0][0].output.z, scales[0], sum(shifts[1:], shifts[0]))
+    for (part, _, _), scale in zip(normed[1:], scales[1:], strict=True):
+        bn.add_rows(total, part.output.z, scale)
+    for part in plain:
+        total.add_(part.output.z, alpha=part.factor)
+    return total
+
+
+def _inner_product(gradient: Tensor, output: Output) -> Tensor:
+    """<gradient, output> in at least float32."""
+    if output.norm is None or output.statistics is None:
+        return _inner(gradient, output.z)
+    gradient = gradient.contiguous(memory_format=torch.channels_last)
+    weight, bias = output.norm.weight, output.norm.bias
+    return _recombined(weight, bias, *bn.products(gradient, output.z, output.statistics))
+
+
+def _recombined(weight: Tensor | None, bias: Tensor | None, dot: Tensor, total: Tensor) -> Tensor:
+    """<g, w zhat + b> from D and S."""
+    return dot.sum() if weight is None or bias is None else torch.dot(weight, dot) + torch.dot(bias, total)
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    if runs_by_rows(a) and runs_by_rows(b) and a.dtype == b.dtype:
+        return torch.dot(bn.rows(a).view(-1), bn.rows(b).view(-1))
+    dtype = torch.promote_types(a.dtype, torch.float32)
+    return (a.to(dtype) * b.to(dtype)).sum()
+
+
+def _times(x: Tensor, factor: float) -> Tensor:
+    return x if factor == 1.0 else x * factor
+
+
+def _table_of(products: Mapping[Place, Tensor], asked: Table | None, table: Tensor) -> Tensor:
+    """The products in their places, times what was asked; zero elsewhere."""
+    if not products:
+        return table
+    rows, columns = zip(*products, strict=True)
+    found = torch.stack(list(products.values())).to(table.dtype)
+    if asked is not None:
+        found = found * found.new_tensor([asked[row][column] for row, column in products])
+    table[list(rows), list(columns)] = found
+    return table

@@ -1,0 +1,1 @@
+"""Networks in which nothing is chosen, to compare searched ones with. One file a network."""

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from datanas.core.errors import DataError
+from datanas.data.base import ImageData
+from datanas.data.sets.npz import Npz
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.integers(0, 256, (6, 8, 7, 3), dtype=np.uint8)
+Y = np.array([0, 1, 2, 0, 1, 2])
+SOUND = {"train_x": X, "train_y": Y, "test_x": X[:3], "test_y": Y[:3]}
+Save = Callable[..., Path]
+
+
+def load(root: Path, **settings: Any) -> ImageData:
+    return Npz(Npz.Config(root=root, **settings)).load()
+
+
+def test_four_arrays_are_read_as_they_are(save_npz: Save) -> None:
+    data = load(save_npz(**SOUND))
+    assert torch.equal(data.train.images, torch.from_numpy(X).permute(0, 3, 1, 2))
+    assert torch.equal(data.test.labels, torch.tensor([0, 1, 2]))
+    assert data.classes == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    ("array", "channels"),
+    [
+        (X, 3),
+        (X.transpose(0, 3, 1, 2), 3),
+        (X[..., 0], 1),
+        (X[..., :1], 1),
+        (X[:, None, :, :, 0], 1),
+    ],
+)
+def test_every_order_of_axes_gives_the_same_pixels(save_npz: Save, array: np.ndarray, channels: int) -> None:
+    data = load(save_npz(**SOUND | {"train_x": array, "test_x": array[:3]}))
+    assert torch.equal(data.train.images, torch.from_numpy(X).permute(0, 3, 1, 2)[:, :channels])
+
+
+def test_where_both_orders_are_possible_the_last_axis_or_layout_decides(save_npz: Save) -> None:
+    both = RANDOM.integers(0, 256, (6, 3, 8, 3), dtype=np.uint8)
+    root = save_npz(**SOUND | {"train_x": both, "test_x": both})
+    with pytest.raises(DataError, match="test_x holds 6 images but test_y 3 labels"):
+        load(root)
+    root = save_npz(train_x=both, train_y=Y, test_x=both, test_y=Y)
+    assert torch.equal(load(root).train.images, torch.from_numpy(both).permute(0, 3, 1, 2))
+    assert torch.equal(load(root, layout="channels_first").train.images, torch.from_numpy(both))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_floating_images_become_float32(save_npz: Save, dtype: type) -> None:
+    x = (X / 255).astype(dtype)
+    data = load(save_npz(**SOUND | {"train_x": x, "test_x": x[:3]}))
+    assert data.train.images.dtype == torch.float32
+    np.testing.assert_array_equal(data.train.images.numpy(), x.transpose(0, 3, 1, 2).astype(np.float32))
+
+
+def test_classes_are_named_by_the_file(save_npz: Save) -> None:
+    assert load(save_npz(**SOUND, classes=np.array(["a", "b", "c"]))).classes == ("a", "b", "c")
+    assert load(save_npz(**SOUND, classes=np.array([b"a", b"b", b"c"]))).classes == ("a", "b", "c")
+
+
+def test_x_and_y_are_split_by_class_and_seed(save_npz: Save) -> None:
+    x, y = np.arange(200, dtype=np.uint8).reshape(200, 1, 1), np.arange(200) % 4
+    root = save_npz(x=x, y=y)
+    data = load(root, test_share=0.1)
+    assert torch.bincount(data.test.labels).tolist() == [5, 5, 5, 5]
+    pixels = torch.cat([data.train.images, data.test.images]).flatten()
+    assert pixels.sort().values.tolist() == list(range(200))
+    assert torch.equal(data.test.images, load(root, test_share=0.1).test.images)
+    assert not torch.equal(data.test.images, load(root, test_share=0.1, split_seed=1).test.images)
+
+
+NAN = np.full((6, 8, 7), 0.5, np.float32)
+NAN[4, 0, 0] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train_y": None}, r"no array 'train_y'; the file holds test_x, test_y, train_x$"),
+        ({"train_x": X.astype(np.int64)}, r"train_x must be uint8 in 0\.\.255 or floating in 0\.\.1, got int64"),
+        ({"train_x": X[0]}, r"train_x holds 8 images but train_y 6 labels"),
+        ({"train_x": X[0, 0]}, r"train_x must have the shape \(n, h, w\), .*, got \(7, 3\)"),
+        ({"train_x": X[..., :2]}, r"train_x must have 1 or 3 channels, got the shape \(6, 8, 7, 2\)"),
+        ({"train_y": Y[:5]}, "train_x holds 6 images but train_y 5 labels"),
+        ({"train_y": Y.astype(float)}, "train_y must be whole numbers, got float64"),
+        ({"train_y": Y[:, None]}, r"train_y must have the shape \(n,\), got \(6, 1\)"),
+        ({"train_y": Y - 1}, "train image 0 has the label -1"),
+        ({"train_y": Y * 10**9}, "a label is 2000000000 but there are only 9 images"),
+        ({"train_y": Y * 2}, "class '1' has no training image"),
+        ({"train_y": Y * 0, "test_y": Y[:3] * 0}, "only one class"),
+        ({"classes": np.array(["a", "b"])}, "train image 2 has the label 2"),
+        ({"classes": np.array([["a", "b"]])}, r"classes must have the shape \(c,\)"),
+        ({"train_x": NAN}, "train image 4 has NaN"),
+        ({"train_x": X * 1.0}, r"train image 0 has pixels outside 0\.\.1; scale them, or store uint8"),
+        ({"test_x": X[:3, :5]}, "train and test images differ"),
+        ({"test_x": X[:0], "test_y": Y[:0]}, "test holds no images"),
+        ({"train_x": np.array([{}, []], dtype=object)}, "train_x holds pickled objects"),
+    ],
+)
+def test_each_fault_is_named(save_npz: Save, change: dict[str, Any], message: str) -> None:
+    root = save_npz(**SOUND | change)
+    with pytest.raises(DataError, match=message) as caught:
+        load(root)
+    assert str(caught.value).startswith(f"npz {root}")
+
+
+def test_a_fault_in_x_has_its_index_in_the_file(save_npz: Save) -> None:
+    with pytest.raises(DataError, match="x image 4 has NaN"):
+        load(save_npz(x=NAN, y=Y))
+
+
+def test_an_empty_x_is_named(save_npz: Save) -> None:
+    with pytest.raises(DataError, match="x holds no images"):
+        load(save_npz(x=X[:0], y=Y[:0]))
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", RANDOM.bytes(1000), b"PK\x03\x04" + RANDOM.bytes(1000)])
+def test_random_bytes_are_no_archive(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "data.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"not an \.npz archive"):
+        load(tmp_path / "data.npz")
+
+
+def test_a_damaged_archive_names_the_array(save_npz: Save) -> None:
+    root = save_npz(**SOUND)
+    content = bytearray(root.read_bytes())
+    content[300:400] = bytes(100)
+    root.write_bytes(content)
+    with pytest.raises(DataError, match="train_x cannot be read"):
+        load(root)
+
+
+def test_a_missing_file_and_a_folder_are_no_file(tmp_path: Path) -> None:
+    for root in (tmp_path / "absent.npz", tmp_path):
+        with pytest.raises(DataError, match="no such file"):
+            load(root)
+
+
+def test_an_archive_that_does_not_fit_is_refused(save_npz: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datanas.data.decode.memory.available_memory", lambda: 100)
+    with pytest.raises(MemoryError, match="train_x need"):
+        load(save_npz(**SOUND))
+
+
+def test_the_pixels_of_the_real_pack_are_kept(shared: Callable[[str], Path]) -> None:
+    root = shared("cifar10_mini.npz")
+    data = load(root)
+    with np.load(root) as arrays:
+        assert np.array_equal(data.train.images.permute(0, 2, 3, 1).numpy(), arrays["train_x"])
+        assert np.array_equal(data.test.labels.numpy(), arrays["test_y"])
+    assert data.classes[0] == "airplane"
+    assert (len(data.train), len(data.test)) == (1000, 500)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("x_train y_train", "x_test y_test"),
+        ("X_train Y_train", "X_val Y_val"),
+        ("trainX trainY", "testX testY"),
+        ("train_images train_labels", "test_images test_labels"),
+        ("Training_x Training_y", "Testing_x Testing_y"),
+    ],
+)
+def test_arrays_may_be_called_otherwise(save_npz: Save, train: str, test: str) -> None:
+    names = dict(zip(f"{train} {test}".split(), SOUND.values(), strict=True))
+    data, usual = load(save_npz(**names)), load(save_npz(**SOUND))
+    assert torch.equal(data.train.images, usual.train.images)
+    assert torch.equal(data.test.labels, usual.test.labels)
+
+
+def test_two_arrays_for_the_same_are_refused(save_npz: Save) -> None:
+    with pytest.raises(DataError, match="train_x and X_train both look like the same"):
+        load(save_npz(**SOUND, X_train=X))
+
+
+def test_arrays_that_are_not_used_are_told(save_npz: Save, caplog: pytest.LogCaptureFixture) -> None:
+    load(save_npz(**SOUND, val_x=X, val_y=Y))
+    assert "val_x is not used: test_x is tested on" in caplog.text
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [(np.uint16, 12), (np.uint16, 8), (np.int32, 8), (np.int64, 16)])
+def test_whole_numbers_of_more_bits_have_one_white(
+    save_npz: Save, dtype: type, bits: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = RANDOM.integers(0, 2**bits, (6, 8, 7), dtype=np.int64)
+    values[0, 0, 0] = 2**bits - 1
+    data = load(save_npz(**SOUND | {"train_x": values.astype(dtype), "test_x": values[:3].astype(dtype)}))
+    assert np.array_equal(data.train.images[:, 0].numpy(), values >> (bits - 8))
+    assert f"({bits} bits)" in caplog.text
+
+
+def test_white_may_be_set_for_floating_numbers(save_npz: Save) -> None:
+    data = load(save_npz(**SOUND | {"train_x": X * 1.0, "test_x": X[:3] * 1.0}), white_level=255)
+    torch.testing.assert_close(data.train.images, torch.from_numpy(X).permute(0, 3, 1, 2) / 255)
+
+
+def test_values_below_black_are_refused(save_npz: Save) -> None:
+    with pytest.raises(DataError, match="values below 0"):
+        load(save_npz(**SOUND | {"train_x": X.astype(np.int32) - 1, "test_x": X[:3].astype(np.int32)}))
+
+
+def test_images_without_labels_are_unlabelled(save_npz: Save) -> None:
+    assert load(save_npz(x=X)).classes == ("unlabelled",)
+    assert load(save_npz(train_x=X, test_x=X[:3])).classes == ("unlabelled",)
+
+
+def test_an_order_of_axes_that_is_a_guess_is_told(save_npz: Save, caplog: pytest.LogCaptureFixture) -> None:
+    load(save_npz(**SOUND | {"train_x": X[:, :3], "test_x": X[:3, :3]}))
+    assert "the last axis is taken for the channels, and data.layout says otherwise" in caplog.text
+
+
+def test_a_class_that_is_named_twice_is_refused(save_npz: Save) -> None:
+    with pytest.raises(DataError, match="classes names 'a' twice"):
+        load(save_npz(**SOUND, classes=np.array(["a", "b", "a"])))
