@@ -20,17 +20,17 @@ from torchvision.models.feature_extraction import NodePathTracer, create_feature
 import datanas
 from datanas.core.errors import ConfigError
 from datanas.core.settings import validate
+from datanas.network import builder_of
+from datanas.references import references
 from datanas.references.base import Reference
-from datanas.spaces import spaces
 from datanas.tasks import tasks
 
 SIZE, STEPS, CLASSES = 32, 3, 7
 SETTINGS: dict[str, dict[str, Any]] = {"segmentation": {"stem": "cifar_half", "output_stride": 4, "head_channels": 4}}
 """Settings that make a task's network small, in a form that has all that it can have."""
-REFERENCES = sorted(name for name in spaces if issubclass(spaces[name], Reference))
 BENCHMARK = "|nor_conv_3x3~0|+|nor_conv_1x1~0|avg_pool_3x3~1|+|none~0|skip_connect~1|none~2|"
 NETWORKS = [
-    *((name, "") for name in (*datanas.architectures(), *REFERENCES, BENCHMARK)),
+    *((name, "") for name in (*datanas.architectures(), *references, BENCHMARK)),
     *(("", task) for task in sorted(tasks) if task not in ("classification", "language")),
 ]
 """Architectures for the task of their space, and the other tasks with a cell that they take."""
@@ -50,8 +50,9 @@ def build(name: str, task: str) -> nn.Module:
                 continue
         pytest.skip(f"{task} takes none of the published cells")
     architecture = datanas.Architecture.from_genotype(name) if name.startswith("|") else datanas.architecture(name)
-    space = spaces[architecture.space]
-    cells = space.network_size[1] if issubclass(space, Reference) or space.network_size[1] < 3 else 3
+    builder = builder_of(architecture)
+    usual = builder.network_size[1]
+    cells = usual if issubclass(builder, Reference) or usual < 3 else 3
     options = SETTINGS.get(task, {})
     network = datanas.build_network(architecture, task or None, CLASSES, 2, cells, **options)
     norms = [part for part in network.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
@@ -67,8 +68,10 @@ def build(name: str, task: str) -> nn.Module:
 
 def example(name: str, task: str, batch: int) -> Tensor:
     """Random inputs: images, or some steps of text."""
-    chosen = datanas.Architecture.from_genotype(name) if name.startswith("|") else None
-    entry = tasks[task or spaces[chosen.space if chosen else datanas.architecture(name).space].task]
+    if not task:
+        is_text = name.startswith("|")
+        task = builder_of(datanas.Architecture.from_genotype(name) if is_text else datanas.architecture(name)).task
+    entry = tasks[task]
     config = validate(entry.Config, {"name": entry.Config().name, **SETTINGS.get(task, {})}, "task")
     size = 1 if entry.default_size is None else SIZE
     like: Tensor = entry.example_input(config, entry.inputs(CLASSES), size, batch, torch.device("cpu"))

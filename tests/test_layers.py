@@ -25,6 +25,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
             {"ops"},
             {"spaces"},
             {"references"},
+            {"lookup"},
             {"samplers", "data"},
             {"tasks"},
             {"supernet", "network"},
@@ -40,7 +41,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
 )
 """Lowest first. A part imports from its own layer and from those below, save what APART forbids."""
 
-MODEL_CODE = frozenset().union(*LAYERS[2:9])
+MODEL_CODE = frozenset().union(*LAYERS[2:10])
 APART: dict[str, frozenset[str]] = {
     "samplers": frozenset({"data"}),
     "data": frozenset({"samplers", "spaces", "ops"}),

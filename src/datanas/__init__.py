@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
     from datanas.codes.architecture import Architecture as Architecture
-    from datanas.codes.published import architecture as architecture
-    from datanas.codes.published import architectures as architectures
     from datanas.comparison.compare import Comparison as Comparison
     from datanas.comparison.compare import compare as compare
     from datanas.deploy.load import load_network as load_network
@@ -21,6 +19,8 @@ if TYPE_CHECKING:
     from datanas.engine.search import derive as derive
     from datanas.engine.train import TrainResult as TrainResult
     from datanas.engine.train import train as train
+    from datanas.lookup import architecture as architecture
+    from datanas.lookup import architectures as architectures
     from datanas.network import build_network as build_network
     from datanas.racing.race import RaceResult as RaceResult
     from datanas.racing.race import race as race
@@ -43,8 +43,8 @@ _HOMES = {
     "race": "datanas.racing.race",
     "search": "datanas.racing.search",
     "train": "datanas.engine.train",
-    "architecture": "datanas.codes.published",
-    "architectures": "datanas.codes.published",
+    "architecture": "datanas.lookup",
+    "architectures": "datanas.lookup",
 }
 
 __all__ = [*_HOMES, "__version__"]

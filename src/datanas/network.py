@@ -10,11 +10,12 @@ from typing import Any
 from torch import nn
 
 from datanas.codes.architecture import Architecture
-from datanas.codes.published import find_architecture
 from datanas.core.errors import ArchitectureError, ConfigError
 from datanas.core.settings import ComponentConfig, validate
+from datanas.lookup import find_architecture
+from datanas.references import references
 from datanas.spaces import spaces
-from datanas.spaces.base import Space, read_out
+from datanas.spaces.base import NetworkBuilder, read_out
 from datanas.tasks import tasks
 
 
@@ -43,11 +44,11 @@ class Network(nn.Module):
         prune: bool = True,
     ) -> None:
         super().__init__()
-        space = space_of(architecture)
+        builder = builder_of(architecture)
         self.stem = stem
         # A plugin's space may be of a time before there was pruning.
-        options = {"prune": prune} if "prune" in signature(space.network_body).parameters else {}
-        body = space.network_body(
+        options = {"prune": prune} if "prune" in signature(builder.network_body).parameters else {}
+        body = builder.network_body(
             architecture,
             stem,
             channels=channels,
@@ -103,16 +104,16 @@ def build_network(
         ConfigError: unknown task or option.
     """
     architecture = find_architecture(architecture)
-    space = space_of(architecture)
-    task = space.task if task is None else task
+    builder = builder_of(architecture)
+    task = builder.task if task is None else task
     entry = tasks[task]
     num_classes = entry.default_classes if num_classes is None else num_classes
-    channels = space.network_size[0] if channels is None else channels
-    cells = space.network_size[1] if cells is None else cells
+    channels = builder.network_size[0] if channels is None else channels
+    cells = builder.network_size[1] if cells is None else cells
     for label, count in (("num_classes", num_classes), ("channels", channels), ("cells", cells)):
         if count < 1:
             raise ConfigError(f"{label} must be at least 1, got {count}")
-    config = task_settings(space, task, task_options)
+    config = task_settings(builder, task, task_options)
     stem = entry.stem(config, entry.inputs(num_classes) if in_channels is None else in_channels, channels)
     return Network(
         architecture,
@@ -126,23 +127,26 @@ def build_network(
     )
 
 
-def task_settings(space: type[Space], task: str, options: Mapping[str, Any]) -> ComponentConfig:
-    """The settings of a task around networks of a space, whose defaults stand where `options` say nothing.
+def task_settings(builder: type[NetworkBuilder], task: str, options: Mapping[str, Any]) -> ComponentConfig:
+    """The settings of a task around networks of this kind, whose defaults stand where `options` say nothing.
 
     Raises:
         ConfigError: unknown task or option.
     """
-    suited = space.defaults.get("task", {})
+    suited = builder.defaults.get("task", {})
     under = suited if suited.get("name") == task else {}
     return validate(tasks[task].Config, {**under, "name": task, **options}, "task")
 
 
-def space_of(architecture: Architecture) -> type[Space]:
-    """The space that an architecture belongs to.
+def builder_of(architecture: Architecture) -> type[NetworkBuilder]:
+    """What builds networks of an architecture: its space, or the reference that it stands for.
 
     Raises:
         ArchitectureError: it is not known here.
     """
-    if architecture.space not in spaces:
-        raise ArchitectureError(f"space: no space {architecture.space!r} is known here; known: {', '.join(spaces)}")
-    return spaces[architecture.space]
+    name = architecture.space
+    if name in spaces:
+        return spaces[name]
+    if name in references:
+        return references[name]
+    raise ArchitectureError(f"space: no space {name!r} is known here; known: {', '.join(spaces)}")

@@ -12,7 +12,8 @@ import pytest
 
 import datanas
 from datanas.cli import COMMANDS
-from datanas.codes.published import architectures, references
+from datanas.lookup import architectures
+from datanas.references import references
 
 
 def test_help_names_every_command_with_its_purpose(cli: Callable[..., Any]) -> None:
@@ -107,7 +108,7 @@ def test_list_prints_published_architectures_with_their_papers(cli: Callable[...
 def test_list_prints_what_to_compare_with(cli: Callable[..., Any]) -> None:
     title, *lines = cli("list", "references").out.splitlines()
     assert title == "references:"
-    assert [line.split()[0] for line in lines] == references()
+    assert [line.split()[0] for line in lines] == list(references)
 
 
 def test_list_prints_everything_where_no_kind_is_named(cli: Callable[..., Any]) -> None:

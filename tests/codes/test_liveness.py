@@ -7,7 +7,7 @@ import pytest
 
 from datanas.codes.cell import Cell
 from datanas.codes.liveness import live_cell, live_stack
-from datanas.codes.published import architecture, architectures
+from datanas.lookup import architecture, architectures
 
 EDGES = ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3), (0, 4), (1, 4), (2, 4), (3, 4))
 

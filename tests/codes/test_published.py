@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from datanas.codes.architecture import Architecture
-from datanas.codes.published import architecture, architectures, find_architecture, references
 from datanas.core.errors import ArchitectureError, ConfigError
+from datanas.lookup import architecture, architectures, find_architecture
+from datanas.references import references
 
 # Operations of each node, the first after the inputs first.
 COUNTS = {
@@ -55,7 +56,7 @@ def test_says_where_it_comes_from(name: str) -> None:
     assert all(source[key] for key in ("paper", "table", "origin", "note"))
 
 
-@pytest.mark.parametrize("name", references())
+@pytest.mark.parametrize("name", list(references))
 def test_what_to_compare_with_is_known_by_name_but_not_listed(name: str) -> None:
     found = architecture(name.upper())
     assert (found.source or {})["name"] == name

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from datanas.codes.published import architecture
 from datanas.core.settings import merge
 from datanas.engine.config import resolve
 from datanas.engine.loop import Job
 from datanas.engine.search import SearchJob, SearchResult, search
 from datanas.engine.setup import load_task
 from datanas.engine.train_job import TrainJob
+from datanas.lookup import architecture
 from datanas.runs.checkpoint import load_checkpoint
 from datanas.runs.metrics import read_metrics
 

@@ -14,7 +14,6 @@ from tests import perplexing
 from tests.perplexing import Perplexing
 from torch import Tensor
 
-from datanas.codes.published import architecture
 from datanas.core.errors import Interrupted
 from datanas.engine import search_job
 from datanas.engine.config import resolve
@@ -23,6 +22,7 @@ from datanas.engine.search import SearchJob
 from datanas.engine.setup import load_task
 from datanas.engine.train import TrainResult, train
 from datanas.engine.train_job import TrainJob
+from datanas.lookup import architecture
 from datanas.runs.checkpoint import load_checkpoint
 
 Make = Callable[..., dict[str, Any]]

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from datanas.codes.published import architecture
 from datanas.core.errors import Interrupted
 from datanas.core.settings import merge
 from datanas.engine.loop import Job
 from datanas.engine.search import SearchJob, search
 from datanas.engine.train import train
 from datanas.engine.train_job import TrainJob
+from datanas.lookup import architecture
 
 CELL = architecture("darts_v2")
 CLUSTERING = {"task": {"name": "clustering", "train_augment": {"cutout": 0}, "eta": 0.1}, "train": {"validation": 0.25}}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from datanas.codes.architecture import Architecture, Cell
-from datanas.codes.published import architecture
 from datanas.engine.collapse import collapse, inspect, is_collapsed
+from datanas.lookup import architecture
 from datanas.spaces import spaces
 
 OPS = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3")

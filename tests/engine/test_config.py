@@ -9,11 +9,11 @@ import pytest
 from tests import perplexing
 from tests.perplexing import Perplexing
 
-from datanas.codes.published import architecture
 from datanas.core.errors import ConfigError
 from datanas.core.settings import MissingSettings, parse_yaml
-from datanas.engine.config import Config, as_trained, lay_over, resolve, resolved_yaml
+from datanas.engine.config import Config, lay_over, resolve, resolved_yaml, with_reference_settings
 from datanas.engine.sections import GapConfig, SearchConfig, SGDConfig
+from datanas.lookup import architecture
 from datanas.samplers import samplers
 from datanas.spaces import spaces
 from datanas.spaces.conv_cell import ConvCellSpace
@@ -144,17 +144,17 @@ def test_a_batch_holds_what_batch_norm_needs(section: str) -> None:
 
 def test_what_a_reference_cannot_do_without_stands_above_the_recipe() -> None:
     config = resolve({"task": {"name": "fewshot", "stem": "cifar"}, "train": {"cells": 5, "channels": 16}})
-    found = as_trained(config, architecture("conv4"))
+    found = with_reference_settings(config, architecture("conv4"))
     assert (found.train.cells, found.train.auxiliary, found.train.channels) == (4, False, 16)
     assert found.task.model_dump()["stem"] == "none"
-    assert as_trained(found, architecture("conv4")) == found
+    assert with_reference_settings(found, architecture("conv4")) == found
 
 
 def test_it_leaves_another_task_and_a_searched_cell_alone() -> None:
     config = resolve({"train": {"cells": 5}})
-    assert as_trained(config, architecture("conv4")).task == config.task
-    assert as_trained(config, architecture("data_m7")) is config
-    assert as_trained(config, architecture("resnet18")).train.cells == 8
+    assert with_reference_settings(config, architecture("conv4")).task == config.task
+    assert with_reference_settings(config, architecture("data_m7")) is config
+    assert with_reference_settings(config, architecture("resnet18")).train.cells == 8
 
 
 EGS = {"samples": 7, "preset": "paper", "constraint": {"gamma": 0.5}, "derivation": {"rule": "two_inputs"}}

@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from datanas.codes.published import architecture
 from datanas.core.errors import DataError, NonFiniteError, OutOfMemoryError
 from datanas.engine import dry_run
 from datanas.engine.config import resolve
@@ -21,6 +20,7 @@ from datanas.engine.dry_run import estimate_search, estimate_train
 from datanas.engine.search import SearchJob
 from datanas.engine.train_job import TrainJob
 from datanas.kernels.hardware import count_macs, count_parameters
+from datanas.lookup import architecture
 from datanas.tasks.classification import Classification
 
 CPU = torch.device("cpu")

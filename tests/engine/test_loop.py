@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from datanas.codes.published import architecture
 from datanas.engine import loop, run
 from datanas.engine.loop import WORK, EpochReport, _Course, _SaveClock
 from datanas.engine.search import search
 from datanas.engine.train import train
 from datanas.engine.train_job import TrainJob
+from datanas.lookup import architecture
 from datanas.runs.checkpoint import load_checkpoint
 from datanas.runs.metrics import Metrics
 

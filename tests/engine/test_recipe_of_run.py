@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from datanas.codes.published import architecture
 from datanas.core.settings import Written
 from datanas.engine.config import resolve
 from datanas.engine.run import with_recipe_of
+from datanas.lookup import architecture
 
 RECIPE: dict[str, Any] = {
     "seed": 3,

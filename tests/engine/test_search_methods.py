@@ -15,7 +15,6 @@ from tests.made_up_table import BEST, worth, write_table
 from torch import Tensor
 
 from datanas.codes.architecture import Architecture
-from datanas.codes.published import architecture
 from datanas.core.errors import ConfigError, DataError, Interrupted
 from datanas.core.settings import merge
 from datanas.engine import loop
@@ -25,6 +24,7 @@ from datanas.engine.setup import load_task
 from datanas.engine.train import train
 from datanas.engine.train_job import TrainJob
 from datanas.kernels.hardware import count_parameters
+from datanas.lookup import architecture
 from datanas.samplers import samplers
 from datanas.tasks.classification import Classification
 

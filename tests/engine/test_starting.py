@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from datanas.codes.published import architecture
 from datanas.core.errors import CheckpointError, Interrupted
 from datanas.engine.config import resolve
 from datanas.engine.dry_run import estimate_train
@@ -18,6 +17,7 @@ from datanas.engine.evaluation import NETWORK_FILE
 from datanas.engine.starting import load_weights
 from datanas.engine.train import TrainResult, train
 from datanas.engine.train_job import TrainJob
+from datanas.lookup import architecture
 
 Make = Callable[..., dict[str, Any]]
 CELL = architecture("darts_v2")

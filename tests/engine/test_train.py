@@ -16,13 +16,13 @@ from torch import Tensor, fx
 
 import datanas.engine.train_job as module
 from datanas.codes.architecture import Architecture
-from datanas.codes.published import architecture
 from datanas.core import seeding
 from datanas.core.errors import ArchitectureError, CheckpointError, ConfigError, Interrupted, NonFiniteError
 from datanas.engine.evaluation import NETWORK_FILE, Evaluation, evaluate, score
 from datanas.engine.train import TrainResult, train
 from datanas.engine.train_job import TrainJob
 from datanas.kernels.hardware import count_macs, count_parameters
+from datanas.lookup import architecture
 from datanas.network import build_network
 
 Make = Callable[..., dict[str, Any]]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from datanas.codes.published import architecture
+from datanas.lookup import architecture
 from datanas.racing.candidates import Candidate
 from datanas.racing.outcome import Trained, guarantee, order, searched_against_random, table
 from datanas.tasks.classification import Classification

@@ -9,8 +9,8 @@ import torch
 
 import datanas
 from datanas.core.errors import ConfigError
+from datanas.engine.config import resolve
 from datanas.kernels.hardware import count_parameters
-from datanas.references.conv4 import Conv4Space
 
 
 def network(**options: Any) -> torch.nn.Module:
@@ -58,4 +58,4 @@ def test_what_it_has_not_is_refused(options: dict[str, Any], message: str) -> No
 
 def test_there_is_nothing_to_search() -> None:
     with pytest.raises(ConfigError, match=r"in conv4 there is nothing to choose; train it by `datanas train conv4`"):
-        Conv4Space(Conv4Space.Config())
+        resolve({"space": {"name": "conv4"}})

@@ -11,8 +11,8 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-from datanas.codes.published import architecture
 from datanas.core.errors import StorageError
+from datanas.lookup import architecture
 from datanas.report.canvas import draw_all, save_picture
 from datanas.report.cells import draw_cells, draw_svg
 
@@ -22,7 +22,7 @@ CELL = architecture("darts_v2")
 @pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense"])
 def test_a_backend_that_is_not_installed_does_not_count(backend: str, tmp_path: Path) -> None:
     script = (
-        "import os\nfrom pathlib import Path\nfrom datanas.codes.published import architecture\n"
+        "import os\nfrom pathlib import Path\nfrom datanas.lookup import architecture\n"
         "from datanas.report.cells import draw_cells\n"
         f"assert draw_cells(architecture('darts_v2'), Path({str(tmp_path / 'cells.svg')!r})) == "
         "(['cells.svg', 'cells.png'], [])\nprint(os.environ['MPLBACKEND'])"

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from datanas.codes.architecture import Architecture, Cell
-from datanas.codes.published import architecture, architectures
 from datanas.core.errors import StorageError
+from datanas.lookup import architecture, architectures
 from datanas.report.cells import cell_text, draw_png, draw_svg
 
 SPARSE = Architecture.from_genotype(
@@ -133,7 +133,7 @@ class TestPicture:
     def test_svg_is_the_same_in_another_process(self, tmp_path: Path) -> None:
         draw_svg(architecture("darts"), tmp_path / "a.svg")
         program = (
-            "import sys; from datanas.codes.published import architecture; from datanas.report.cells import draw_svg;"
+            "import sys; from datanas.lookup import architecture; from datanas.report.cells import draw_svg;"
             "draw_svg(architecture('darts'), sys.argv[1])"
         )
         subprocess.run(
@@ -187,7 +187,7 @@ class TestPicture:
 
 def test_imports_neither_torch_nor_matplotlib() -> None:
     program = (
-        "import sys; import datanas.codes.published, datanas.report.cells;"
+        "import sys; import datanas.lookup, datanas.report.cells;"
         "sys.exit(not {'torch', 'matplotlib'}.isdisjoint(sys.modules))"
     )
     subprocess.run([sys.executable, "-c", program], check=True, env={"PYTHONPATH": ":".join(sys.path)})

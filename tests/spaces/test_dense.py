@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datanas.codes.published import architecture
 from datanas.core.errors import ConfigError
 from datanas.kernels.gates import host_gates
+from datanas.lookup import architecture
 from datanas.spaces.base import StemShape
 from datanas.spaces.conv_cell import ConvCellSpace, dense_reductions
 from datanas.spaces.nasbench201 import NASBench201Space

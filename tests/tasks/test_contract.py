@@ -14,7 +14,6 @@ import torch
 from tests.two_processes import together
 from torch import nn
 
-from datanas.codes.published import architecture
 from datanas.core import seeding
 from datanas.core.errors import ConfigError
 from datanas.core.processes import Processes
@@ -24,6 +23,7 @@ from datanas.data.types.class_splits import ClassSet, ClassSplitData
 from datanas.data.types.corpus import TextData
 from datanas.data.types.masks import VOID, SegmentationData, SegmentationSet
 from datanas.kernels.mixed import set_drop_path
+from datanas.lookup import architecture
 from datanas.network import Network, build_network
 from datanas.runs.state import decode_state, encode_state
 from datanas.spaces.base import StemShape

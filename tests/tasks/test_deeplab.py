@@ -9,9 +9,9 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 from torchvision.models.segmentation.fcn import FCNHead
 
 from datanas import build_network
-from datanas.codes.published import architecture
 from datanas.core.errors import ConfigError
 from datanas.kernels.norm import foreign_norms
+from datanas.lookup import architecture
 from datanas.tasks.deeplab import SegmentationHead, deeplab_head, fcn_head
 
 

@@ -40,9 +40,10 @@ def run(
 
 
 def _print_papers(kind: str) -> None:
-    from datanas.codes import published
+    from datanas.lookup import architecture, architectures
+    from datanas.references import references
 
     print(f"{kind}:")
-    for name in getattr(published, kind)():
-        source = published.architecture(name).source or {}
+    for name in architectures() if kind == "architectures" else references:
+        source = architecture(name).source or {}
         print(f"  {name:13s} {source['paper']}")

@@ -33,8 +33,8 @@ def run(
 
     Of a run folder it is the network that the run trained, or the one that its recipe would train; options change it.
     """
-    from datanas.codes.published import find_architecture, run_folder
     from datanas.engine.profile import profile, profile_run
+    from datanas.lookup import find_architecture, run_folder
 
     run = run_folder(architecture)
     found = find_architecture(architecture)

@@ -66,7 +66,7 @@ def run(
     settings = resolve_options(config, overrides, seed, plugin, resume, architecture)
     if architecture is None and resume is None:
         raise ConfigError("train needs an architecture: a file, a search's run folder or a published name")
-    from datanas.codes.published import find_architecture
+    from datanas.lookup import find_architecture
 
     chosen = None if architecture is None else find_architecture(architecture)
     if dry_run:

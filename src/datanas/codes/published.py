@@ -6,20 +6,10 @@ repository that publishes its genotype and what to know before citing it.
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-import numpy as np
-
-from datanas.codes.architecture import Architecture, Cell
-from datanas.codes.genotype import holds_genotype
-from datanas.core.errors import ArchitectureError, ConfigError, nearest
-from datanas.core.paths import LONGEST, is_file, shown
-
-ARCHITECTURE_FILE = "architecture.json"
-_SUFFIXES = (".json", ".txt", ".log")
+from datanas.codes.architecture import Architecture
 
 
 @dataclass(frozen=True)
@@ -50,15 +40,6 @@ _ENAS = (
     "ICML 2018"
 )
 
-_LSTM = "S. Hochreiter, J. Schmidhuber: Long Short-Term Memory. Neural Computation 9(8), 1997"
-_PROTONET = "J. Snell, K. Swersky, R. S. Zemel: Prototypical Networks for Few-shot Learning. NeurIPS 2017"
-_RESNET = "K. He, X. Zhang, S. Ren, J. Sun: Deep Residual Learning for Image Recognition. CVPR 2016"
-
-_REFERENCES = {
-    "conv4": {"paper": _PROTONET, "note": "four blocks; a network to compare few-shot cells with"},
-    "lstm": {"paper": _LSTM, "note": "one layer; a network to compare recurrent cells with"},
-    "resnet18": {"paper": _RESNET, "note": "eight blocks; a network to compare convolutional cells with"},
-}
 """Networks in which nothing is chosen. Each is a space of its own name."""
 
 _CELLS = {
@@ -302,28 +283,14 @@ def architectures() -> list[str]:
     return sorted(_CELLS)
 
 
-def references() -> list[str]:
-    """The names of networks to compare searched ones with; `architecture` knows them too."""
-    return sorted(_REFERENCES)
-
-
-def architecture(name: str) -> Architecture:
-    """The published cell `name`; case and punctuation do not matter ("DARTS-V2"), common other names are known.
-
-    Raises:
-        ConfigError: there is none of that name.
-    """
-    for known, source in _REFERENCES.items():
-        if _letters(known) == _letters(name):
-            cells = {known: Cell((known,), ((0, 1),), (1,), np.ones((1, 1), np.uint8), 1)}
-            return Architecture(cells, space=known, source={"name": known, **source})
+def published(name: str) -> Architecture | None:
+    """The published cell `name`; case and punctuation do not matter ("DARTS-V2"), common other names are known."""
     for known, spelling in _spellings():
-        if _letters(spelling) == _letters(name):
+        if letters(spelling) == letters(name):
             cell = _CELLS[known]
             source = {"name": known, "paper": cell.paper, "table": cell.table, "origin": cell.origin, "note": cell.note}
             return replace(Architecture.from_genotype(cell.genotype), source=source)
-    near = nearest(name[:LONGEST].lower(), [*_CELLS, *references()])
-    raise ConfigError(f"unknown architecture {shown(name)!r}; {near}")
+    return None
 
 
 def _spellings() -> Iterator[tuple[str, str]]:
@@ -333,55 +300,6 @@ def _spellings() -> Iterator[tuple[str, str]]:
             yield known, alias
 
 
-def _letters(name: str) -> str:
+def letters(name: str) -> str:
+    """What is left of a name where case and punctuation do not matter."""
     return "".join(letter for letter in name.lower() if letter.isalnum())
-
-
-def find_architecture(given: Architecture | str | Path) -> Architecture:
-    """The architecture of a file, of a run folder, of a text, or of the registry; one that is there already.
-
-    A file holds what `Architecture.save` wrote or a genotype, be it one line or the log of a search; a text likewise.
-
-    Raises:
-        ArchitectureError: the file cannot be read, or file or text hold no architecture.
-        ConfigError: no such file and no such name, or a folder that holds none.
-    """
-    if isinstance(given, Architecture):
-        return given
-    if isinstance(given, str) and _is_text(given):
-        return Architecture.from_text(given)
-    path = Path(given)
-    if _is_there(path, Path.is_dir):
-        path = path / ARCHITECTURE_FILE
-        if not is_file(path, ArchitectureError):
-            raise ConfigError(f"architecture {shown(given)}: a folder without {ARCHITECTURE_FILE}")
-    if isinstance(given, Path) or _is_there(path, Path.exists):
-        return Architecture.load(path)
-    if len(given) <= LONGEST and ("/" in given or path.suffix in _SUFFIXES):
-        raise ConfigError(f"architecture {given}: no such file")
-    return architecture(given)
-
-
-def run_folder(given: Architecture | str | Path) -> Path | None:
-    """The run folder that stands for an architecture; None for a file, a text, a name, or an architecture itself."""
-    if isinstance(given, Architecture) or (isinstance(given, str) and _is_text(given)):
-        return None
-    path = Path(given)
-    return path if _is_there(path / "config.yaml", Path.is_file) else None
-
-
-def _is_text(given: str) -> bool:
-    """Whether this is an architecture written out, not what it is called or where it is."""
-    return holds_genotype(given) or given.lstrip("\ufeff \t\r\n").startswith("{") or "\n" in given.strip()
-
-
-def _is_there(path: Path, check: Callable[[Path], bool]) -> bool:
-    """Whether a path leads somewhere; what can be no path does not."""
-    try:
-        return check(path)
-    except ValueError:
-        return False
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            return False
-        raise ArchitectureError(f"{shown(path)}: {error.strerror or error}") from None

@@ -12,7 +12,7 @@ from typing import Any
 
 _MOVED = {
     "core": "errors registry seeding torch_draws console atomic paths durations checks",
-    "codes": "cell genotype document liveness architecture published",
+    "codes": "cell genotype document liveness architecture",
     "kernels": "hardware ops.bare ops.depthwise ops.fx_leaf ops.gates ops.hidden_states ops.layout "
     "ops.linear_cross_entropy ops.mixed ops.node_norm ops.node_sum ops.norm ops.partial ops.products ops.program "
     "ops.recurrence ops.shifts",
@@ -30,6 +30,7 @@ _RENAMED = {
     "config": "core.settings",
     "distributed": "core.processes",
     "cellstring": "codes.benchmark_text",
+    "published": "lookup",
     "tables": "codes.accuracy_table",
     "ops.kernels": "kernels.switch",
     "spaces.reference": "references.base",
@@ -70,7 +71,7 @@ class _CallableAlias(_Alias):
     """`datanas.architecture` was a module and is a function; whoever imports it as the one still has the other."""
 
     def __call__(self, name: str) -> Any:
-        function: Callable[[str], Any] = import_module("datanas.codes.published").architecture
+        function: Callable[[str], Any] = import_module("datanas.lookup").architecture
         return function(name)
 
 

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datanas.codes.architecture import Architecture
-from datanas.codes.published import architecture as published
-from datanas.codes.published import architectures
 from datanas.core.errors import ConfigError
 from datanas.kernels.mixed import set_drop_path
+from datanas.lookup import architecture as published
+from datanas.lookup import architectures
 from datanas.network import build_network
 from datanas.spaces.base import StemShape
 from datanas.tasks.stems import StemKind, stem_stride

@@ -26,6 +26,7 @@ from datanas.core.settings import (
 )
 from datanas.data import datasets
 from datanas.engine.sections import RunConfig, SearchConfig, TrainConfig, TruthConfig
+from datanas.references import references
 from datanas.samplers import samplers
 from datanas.spaces import spaces
 from datanas.tasks import tasks
@@ -97,6 +98,7 @@ def resolve(raw: Mapping[str, Any] | Config | str | Path, overrides: Sequence[tu
     faults: list[ConfigError] = []
     for section, (registry, default) in COMPONENTS.items():
         try:
+            _refuse_reference(section, _name(data.get(section)))
             data[section] = component(registry, section, data.get(section), default)
         except ConfigError as error:
             faults.append(error)
@@ -112,6 +114,11 @@ def resolve(raw: Mapping[str, Any] | Config | str | Path, overrides: Sequence[tu
         raise ConfigError("\n".join(map(str, faults)))
     _require_fit(config)
     return config
+
+
+def _refuse_reference(section: str, name: str | None) -> None:
+    if section == "space" and name is not None and name not in spaces and name in references:
+        raise ConfigError(f"space.name: in {name} there is nothing to choose; train it by `datanas train {name}`")
 
 
 def resolved_yaml(raw: Mapping[str, Any], overrides: Sequence[tuple[str, object]] = ()) -> tuple[str, tuple[str, ...]]:
@@ -271,16 +278,18 @@ def _name(raw: object) -> str | None:
     return raw if isinstance(raw, str) else None
 
 
-def as_trained(config: Config, architecture: Architecture) -> Config:
-    """The configuration with what networks of the architecture's space are trained with whatever it says.
+def with_reference_settings(config: Config, architecture: Architecture) -> Config:
+    """The configuration with what a reference is trained with whatever it says; that of any other stays.
 
     Settings of a component hold where the configuration has that component.
     """
-    fixed = dict(spaces[architecture.space].fixed) if architecture.space in spaces else {}
-    for section in COMPONENTS.keys() & fixed.keys():
-        if fixed[section]["name"] != getattr(config, section).name:
-            del fixed[section]
-    return resolve(merge(config.model_dump(mode="json"), fixed)) if fixed else config
+    if architecture.space not in references:
+        return config
+    own = dict(references[architecture.space].settings)
+    for section in COMPONENTS.keys() & own.keys():
+        if own[section]["name"] != getattr(config, section).name:
+            del own[section]
+    return resolve(merge(config.model_dump(mode="json"), own))
 
 
 def require_cells(config: Config, space: str) -> None:

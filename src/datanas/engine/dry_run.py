@@ -13,7 +13,7 @@ import torch
 from datanas.codes.architecture import Architecture
 from datanas.core import seeding
 from datanas.engine.alpha_reach import flat_warning
-from datanas.engine.config import Config, as_trained
+from datanas.engine.config import Config, with_reference_settings
 from datanas.engine.fit import require_search, require_training
 from datanas.engine.gap import re_estimated
 from datanas.engine.loop import Job
@@ -66,7 +66,7 @@ def estimate_search(config: Config) -> str:
 @process_kept()
 def estimate_train(config: Config, architecture: Architecture) -> str:
     """Parameters, multiply-adds, memory, one measured step and the estimated time of a whole training."""
-    config = as_trained(config, architecture)
+    config = with_reference_settings(config, architecture)
     require_training(config, architecture)
     with memory_errors():
         device = select_device(config)

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 
 from datanas.codes.architecture import Architecture
-from datanas.codes.published import find_architecture
 from datanas.core.errors import ConfigError
-from datanas.engine.config import as_trained, resolve
+from datanas.engine.config import resolve, with_reference_settings
 from datanas.engine.data_record import recorded_sizes
 from datanas.engine.evaluation import NETWORK_FILE
 from datanas.engine.process import process_kept
@@ -19,7 +18,8 @@ from datanas.engine.run import load_run_config
 from datanas.engine.setup import memory_errors, select_device
 from datanas.engine.width import on_meta, widest
 from datanas.kernels.hardware import count_macs, count_parameters, median_seconds, peak_memory, place, read_macs
-from datanas.network import Network, build_network, space_of, task_settings
+from datanas.lookup import find_architecture
+from datanas.network import Network, build_network, builder_of, task_settings
 from datanas.tasks import tasks
 
 
@@ -44,7 +44,7 @@ def profile_run(
         ArchitectureError: the architecture cannot be rebuilt.
     """
     architecture = find_architecture(run)
-    config = as_trained(load_run_config(run), architecture)
+    config = with_reference_settings(load_run_config(run), architecture)
     bound = max_macs
     if bound is None and channels is None and not (run / NETWORK_FILE).is_file():
         bound = config.train.max_macs  # of a search: how wide that makes the network has not been found yet
@@ -106,7 +106,7 @@ def profile(
     for label, value in (("size", size), ("batch", batch)):
         if isinstance(value, int) and value < 1:
             raise ConfigError(f"--{label}: must be at least 1, got {value}")
-    space = space_of(architecture)
+    space = builder_of(architecture)
     task = space.task if task is None else task
     kind = tasks[task]
     if size is not None and kind.default_size is None:

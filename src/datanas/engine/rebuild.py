@@ -12,7 +12,7 @@ from datanas.codes.architecture import Architecture
 from datanas.core import seeding
 from datanas.core.errors import ConfigError
 from datanas.engine.config import Config, require_cells
-from datanas.network import Network, space_of
+from datanas.network import Network, builder_of
 from datanas.spaces import spaces
 from datanas.tasks import tasks
 from datanas.tasks.base import Task
@@ -64,7 +64,7 @@ def network_around(
 
 def dead_parts(architecture: Architecture, config: Config) -> str:
     """What of an architecture takes no part in the network of `train`, for people; empty where all of it does."""
-    text = space_of(architecture).count_live(architecture, config.train.cells).text()
+    text = builder_of(architecture).count_live(architecture, config.train.cells).text()
     if not text:
         return ""
     return f"{text}; " + ("left out" if config.train.prune else "built all the same, since train.prune is false")
@@ -76,11 +76,11 @@ def _require_task(architecture: Architecture, task: type[Task[Any]], named: str)
     Raises:
         ConfigError: the networks of the task are made of other cells than those of the architecture's space.
     """
-    cells = tasks[spaces[architecture.space].task].cells
+    cells = tasks[builder_of(architecture).task].cells
     if not cells or not task.cells or cells == task.cells:
         return
     name = (architecture.source or {}).get("name") or architecture.file or "an architecture"
     raise ConfigError(
         f"task.name: {name} of space {architecture.space} cannot be trained on task {named}, which takes "
-        f"{task.cells}; it is for tasks such as {spaces[architecture.space].task}"
+        f"{task.cells}; it is for tasks such as {builder_of(architecture).task}"
     )

@@ -12,18 +12,18 @@ from typing import Any, Literal
 import torch
 
 from datanas.codes.architecture import Architecture
-from datanas.codes.published import run_folder
 from datanas.core.errors import CheckpointError, ConfigError, DataError, StorageError
 from datanas.core.paths import is_file, is_folder, shown
 from datanas.core.processes import Processes
 from datanas.core.settings import parse_yaml, read_yaml
 from datanas.engine.changes import changed_facts, changed_settings, facts
-from datanas.engine.config import Config, as_trained, lay_over, resolve
+from datanas.engine.config import Config, lay_over, resolve, with_reference_settings
 from datanas.engine.data_record import DATA_FILE, data_line, data_record
 from datanas.engine.earlier import keep_unsaid, with_unsaid
 from datanas.engine.fit import require_search, require_training
 from datanas.engine.setup import start
 from datanas.engine.width import keep_width
+from datanas.lookup import run_folder
 from datanas.runs.checkpoint import (
     decode_checkpoint,
     encode_checkpoint,
@@ -204,7 +204,7 @@ def begin_run(
         config = {}
     settings = load_run_config(resume) if config is None and resume is not None else resolve(config or {})
     if architecture is not None:
-        settings = as_trained(settings, architecture)
+        settings = with_reference_settings(settings, architecture)
         require_training(settings, architecture)
     elif kind == "search":
         require_search(settings)

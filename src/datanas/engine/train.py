@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import save
 
 from datanas.codes.architecture import Architecture
-from datanas.codes.published import find_architecture
 from datanas.engine.config import Config
 from datanas.engine.evaluation import NETWORK_FILE, Evaluation, measure
 from datanas.engine.loop import run_job
@@ -22,6 +21,7 @@ from datanas.engine.setup import load_task, memory_errors
 from datanas.engine.starting import starting_weights
 from datanas.engine.train_job import TrainJob
 from datanas.engine.width import with_width
+from datanas.lookup import find_architecture
 
 
 @dataclass(frozen=True)

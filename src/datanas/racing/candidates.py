@@ -11,7 +11,6 @@ from typing import Any
 
 from datanas.codes.architecture import Architecture
 from datanas.codes.liveness import lets_through, live_cell
-from datanas.codes.published import architecture, architectures
 from datanas.core import seeding
 from datanas.core.errors import ArchitectureError, CheckpointError, ConfigError
 from datanas.engine.collapse import is_collapsed
@@ -22,6 +21,7 @@ from datanas.engine.search import derive
 from datanas.engine.search_job import MODES_FILE
 from datanas.engine.setup import build_space
 from datanas.engine.untrained import scores_apply, untrained_scores
+from datanas.lookup import architecture, architectures
 from datanas.spaces.base import Space
 from datanas.tasks.base import Task
 

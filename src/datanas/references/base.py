@@ -1,40 +1,29 @@
-"""Networks in which nothing is chosen, to compare searched ones with."""
+"""A network in which nothing is chosen, and its place among what can be trained by name."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from torch import nn
+import numpy as np
 
-from datanas.codes.choice_group import ChoiceGroup
-from datanas.core.errors import ConfigError
-from datanas.core.settings import ComponentConfig
-from datanas.spaces.base import Body, Costs, Space
+from datanas.codes.architecture import Architecture, Cell
+from datanas.spaces.base import NetworkBuilder
 
 
-class Reference(Space):
-    """A space of one network: `datanas train NAME` trains it under the budget and settings of a searched cell."""
+class Reference(NetworkBuilder):
+    """One network: `datanas train NAME` trains it under the budget and settings of a searched cell."""
 
-    def __init__(self, config: ComponentConfig) -> None:
-        raise ConfigError(
-            f"space.name: in {self.name} there is nothing to choose; train it by `datanas train {self.name}`"
-        )
+    paper: ClassVar[str]
+    """Who published it: authors, title, place and year."""
+    note: ClassVar[str]
+    """What it is and what it is compared with."""
+    settings: ClassVar[Mapping[str, Any]] = {}
+    """Settings of other sections, nested as in a recipe, that it is trained with whatever a recipe says."""
 
-    @property
-    def width(self) -> int:
-        raise NotImplementedError
-
-    def groups(self) -> dict[str, ChoiceGroup]:
-        return {}
-
-    def supernet_body(self, stem: nn.Module) -> Body:
-        raise NotImplementedError
-
-    def costs(self, stem: nn.Module, example: Any) -> dict[str, Costs]:
-        return {}
-
-    def identities(self, group: str) -> frozenset[str]:
-        return frozenset()
-
-    def parameter_free(self, group: str) -> frozenset[str]:
-        return frozenset()
+    @classmethod
+    def architecture(cls) -> Architecture:
+        """What stands for it where an architecture is asked for: a cell of one operation, which is all of it."""
+        cell = Cell((cls.name,), ((0, 1),), (1,), np.ones((1, 1), np.uint8), 1)
+        source = {"name": cls.name, "paper": cls.paper, "note": cls.note}
+        return Architecture({cls.name: cell}, space=cls.name, source=source)

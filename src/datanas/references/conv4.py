@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datanas.codes.architecture import Architecture
 from datanas.core.errors import ConfigError
-from datanas.core.settings import ComponentConfig
 from datanas.kernels.fx_leaf import fx_leaf
 from datanas.kernels.norm import BatchNorm2d
+from datanas.references import register_reference
 from datanas.references.base import Reference
-from datanas.spaces import register_space
 from datanas.spaces.base import Body, StemShape
 
 WIDTH, BLOCKS = 64, 4
@@ -49,21 +48,22 @@ class Conv4Body(Body):
         return (cast(Tensor, self.blocks(stem[1])),)
 
 
-@register_space("conv4")
-class Conv4Space(Reference):
+@register_reference("conv4")
+class Conv4(Reference):
     """Four blocks; the image itself goes in, and the last features are the embedding."""
 
-    class Config(ComponentConfig):
-        name: Literal["conv4"] = "conv4"
-
     name: ClassVar[str] = "conv4"
+    paper: ClassVar[str] = (
+        "J. Snell, K. Swersky, R. S. Zemel: Prototypical Networks for Few-shot Learning. NeurIPS 2017"
+    )
+    note: ClassVar[str] = "four blocks; a network to compare few-shot cells with"
     task: ClassVar[str] = "fewshot"
     network_size: ClassVar[tuple[int, int]] = (WIDTH, BLOCKS)
     defaults: ClassVar[Mapping[str, Any]] = {
         "task": {"name": "fewshot", "stem": "none"},
         "train": {"channels": WIDTH, "cells": BLOCKS, "auxiliary": False},
     }
-    fixed: ClassVar[Mapping[str, Any]] = {
+    settings: ClassVar[Mapping[str, Any]] = {
         "task": {"name": "fewshot", "stem": "none"},
         "train": {"cells": BLOCKS, "auxiliary": False},
     }
@@ -80,7 +80,7 @@ class Conv4Space(Reference):
         pooling_norm: bool = False,
         prune: bool = True,
     ) -> Conv4Body:
-        """As in `Space`; `cells` are its blocks. It reads the image itself, so it follows no stem."""
+        """As in `NetworkBuilder`; `cells` are its blocks. It reads the image itself, so it follows no stem."""
         shape = getattr(stem, "shape", None)
         if not isinstance(shape, StemShape) or any(True for _ in stem.parameters()):
             raise ConfigError("task.stem: conv4 reads the image itself; take task fewshot with --task.stem none")

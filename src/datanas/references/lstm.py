@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from datanas.codes.architecture import Architecture
-from datanas.core.settings import ComponentConfig
 from datanas.kernels.fx_leaf import fx_leaf
+from datanas.references import register_reference
 from datanas.references.base import Reference
-from datanas.spaces import register_space
 from datanas.spaces.base import Body
 from datanas.spaces.sequence import DEFAULTS, SIZE, Carried, Sequences, check_size, sequence_shape
 
@@ -51,18 +50,17 @@ class LSTMBody(Body):
         return Carried(torch.stack(outputs), torch.cat((hidden, memory), dim=1))
 
 
-@register_space("lstm")
-class LSTMSpace(Reference):
+@register_reference("lstm")
+class LSTM(Reference):
     """One layer."""
 
-    class Config(ComponentConfig):
-        name: Literal["lstm"] = "lstm"
-
     name: ClassVar[str] = "lstm"
+    paper: ClassVar[str] = "S. Hochreiter, J. Schmidhuber: Long Short-Term Memory. Neural Computation 9(8), 1997"
+    note: ClassVar[str] = "one layer; a network to compare recurrent cells with"
     task: ClassVar[str] = "language"
     network_size: ClassVar[tuple[int, int]] = SIZE
     defaults: ClassVar[Mapping[str, Any]] = DEFAULTS
-    fixed: ClassVar[Mapping[str, Any]] = {"train": {"cells": 1, "auxiliary": False}}
+    settings: ClassVar[Mapping[str, Any]] = {"train": {"cells": 1, "auxiliary": False}}
 
     @classmethod
     def network_body(
@@ -76,7 +74,7 @@ class LSTMSpace(Reference):
         pooling_norm: bool = False,
         prune: bool = True,
     ) -> LSTMBody:
-        """As in `Space`; `channels` are hidden units, and there is one layer."""
+        """As in `NetworkBuilder`; `channels` are hidden units, and there is one layer."""
         shape = sequence_shape(stem, channels, cls.name)
         check_size(cls.name, cells, auxiliary)
         return LSTMBody(shape.width, channels)

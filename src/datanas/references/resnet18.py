@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 
 from datanas.codes.architecture import Architecture
 from datanas.core.errors import ConfigError
-from datanas.core.settings import ComponentConfig
 from datanas.kernels.norm import BatchNorm2d
 from datanas.ops.conv import PointwiseConv
+from datanas.references import register_reference
 from datanas.references.base import Reference
-from datanas.spaces import register_space
 from datanas.spaces.base import Body, StemShape
 
 BLOCKS = 8
@@ -67,17 +66,16 @@ class ResNet18Body(Body):
         return (cast(Tensor, self.blocks(stem[1])),)
 
 
-@register_space("resnet18")
-class ResNet18Space(Reference):
+@register_reference("resnet18")
+class ResNet18(Reference):
     """Eight blocks in four stages."""
 
-    class Config(ComponentConfig):
-        name: Literal["resnet18"] = "resnet18"
-
     name: ClassVar[str] = "resnet18"
+    paper: ClassVar[str] = "K. He, X. Zhang, S. Ren, J. Sun: Deep Residual Learning for Image Recognition. CVPR 2016"
+    note: ClassVar[str] = "eight blocks; a network to compare convolutional cells with"
     network_size: ClassVar[tuple[int, int]] = (64, BLOCKS)
     defaults: ClassVar[Mapping[str, Any]] = {"train": {"channels": 64, "cells": BLOCKS, "auxiliary": False}}
-    fixed: ClassVar[Mapping[str, Any]] = {"train": {"cells": BLOCKS, "auxiliary": False}}
+    settings: ClassVar[Mapping[str, Any]] = {"train": {"cells": BLOCKS, "auxiliary": False}}
 
     @classmethod
     def network_body(
@@ -91,7 +89,7 @@ class ResNet18Space(Reference):
         pooling_norm: bool = False,
         prune: bool = True,
     ) -> ResNet18Body:
-        """As in `Space`; `channels` are those of the first stage, and `cells` its eight blocks."""
+        """As in `NetworkBuilder`; `channels` are those of the first stage, and `cells` its eight blocks."""
         shape = getattr(stem, "shape", None)
         if not isinstance(shape, StemShape) or shape.dense:
             raise ConfigError("space.name: resnet18 needs a task whose stem gives two feature maps, none of them dense")

@@ -9,5 +9,5 @@ from datanas.core.registry import Registry
 if TYPE_CHECKING:
     from datanas.spaces.base import Space
 
-spaces: Registry[type[Space]] = Registry("space", "datanas.spaces", "datanas.references")
+spaces: Registry[type[Space]] = Registry("space", "datanas.spaces")
 register_space = spaces.register

@@ -69,42 +69,18 @@ def read_out(head: nn.Module, features: Any, x: Any) -> Any:
     return head(features, x) if getattr(head, "reads_input", False) else head(features)
 
 
-class Space(ABC):
-    """A search space, built from its `Config`."""
+class NetworkBuilder(ABC):
+    """What builds networks of one kind: a space from its architectures, a reference (`datanas.references`) its own."""
 
-    Config: ClassVar[type[ComponentConfig]]
     name: ClassVar[str]
     task: ClassVar[str] = "classification"
     """The task that its networks serve where nothing is said."""
     network_size: ClassVar[tuple[int, int]] = (36, 20)
-    """Channels and cells of a rebuilt network where nothing is said."""
+    """Channels and cells of a network where nothing is said."""
     fewest_cells: ClassVar[int] = 1
     """Of a network that is trained (`train.cells`)."""
     defaults: ClassVar[Mapping[str, Any]] = {}
-    """Settings of other sections that suit the space, as `Task.defaults`."""
-    fixed: ClassVar[Mapping[str, Any]] = {}
-    """Settings of other sections, nested likewise, that its networks are trained with whatever a recipe says."""
-
-    @abstractmethod
-    def groups(self) -> dict[str, ChoiceGroup]:
-        """The choice groups by name."""
-
-    @property
-    @abstractmethod
-    def width(self) -> int:
-        """Width of the supernet's first cell, which the stem is built for: channels, or hidden units."""
-
-    @abstractmethod
-    def supernet_body(self, stem: nn.Module) -> Body:
-        """Every candidate on every edge: a module `(stem features, gates by group) -> features`."""
-
-    def partial_body(self, stem: nn.Module, parts: int) -> Body:
-        """The same with candidates that see one of `parts` equal parts of the channels (Xu et al., ICLR 2020).
-
-        Raises:
-            ConfigError: the space has no such body, or its width cannot be divided so.
-        """
-        raise ConfigError(f"space.name: {self.name} cannot run its operations on part of the channels")
+    """Settings of other sections that suit it, as `Task.defaults`."""
 
     @classmethod
     @abstractmethod
@@ -130,14 +106,41 @@ class Space(ABC):
 
         Raises:
             ArchitectureError: the architecture holds an operation that is not known.
-            ConfigError: the space cannot follow this stem, or has no network of this size.
+            ConfigError: it cannot follow this stem, or has no network of this size.
         """
 
     @classmethod
     def count_live(cls, architecture: Architecture, cells: int) -> LiveCount:
-        """How much of a network of so many cells is live; all of it, where the space does not know better."""
+        """How much of a network of so many cells is live; all of it, where the kind does not know better."""
         chosen = sum(int(code.sum()) for code in architecture.code.values())
         return LiveCount(chosen, chosen, cells, cells)
+
+
+class Space(NetworkBuilder):
+    """A search space, built from its `Config`."""
+
+    Config: ClassVar[type[ComponentConfig]]
+
+    @abstractmethod
+    def groups(self) -> dict[str, ChoiceGroup]:
+        """The choice groups by name."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Width of the supernet's first cell, which the stem is built for: channels, or hidden units."""
+
+    @abstractmethod
+    def supernet_body(self, stem: nn.Module) -> Body:
+        """Every candidate on every edge: a module `(stem features, gates by group) -> features`."""
+
+    def partial_body(self, stem: nn.Module, parts: int) -> Body:
+        """The same with candidates that see one of `parts` equal parts of the channels (Xu et al., ICLR 2020).
+
+        Raises:
+            ConfigError: the space has no such body, or its width cannot be divided so.
+        """
+        raise ConfigError(f"space.name: {self.name} cannot run its operations on part of the channels")
 
     @abstractmethod
     def costs(self, stem: nn.Module, example: Any) -> Mapping[str, Costs]:
