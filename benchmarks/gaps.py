@@ -25,7 +25,8 @@ from datanas.comparison.pool import Command, run_all
 from datanas.core.settings import merge
 from datanas.engine.config import Config, resolve
 from datanas.engine.dry_run import measure_job
-from datanas.engine.search import RESULT_FILE, SearchJob
+from datanas.engine.search import SearchJob
+from datanas.engine.search_result import RESULT_FILE
 from datanas.engine.setup import load_task, select_device
 
 BASE: dict[str, Any] = {

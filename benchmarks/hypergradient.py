@@ -23,7 +23,7 @@ from benchmarks.measuring import report
 from datanas.core import seeding
 from datanas.engine import hypergradient
 from datanas.engine.config import resolve
-from datanas.engine.search_job import SearchJob
+from datanas.engine.search import SearchJob
 from datanas.engine.setup import load_task
 from datanas.kernels.gates import host_gates
 from datanas.kernels.hardware import keep_freed_memory
@@ -54,7 +54,7 @@ def compare(job: SearchJob, number: int, steps: list[float], xi: float) -> dict[
     draw = job.sampler.propose(0.5, seeding.generator(number, "benchmark"))
     gates = host_gates({name: values.detach() for name, values in draw.gates.items()}, CPU)
     batches = job.task.batch("weights", number), job.task.batch("alpha", number)
-    problem = hypergradient.SupernetBilevel(job.supernet, job.task, gates, batches, job._weight_optimizer, "float32")
+    problem = hypergradient.SupernetBilevel(job.supernet, job.task, gates, batches, job.weight_optimizer, "float32")
     with seeding.keyed(number, "benchmark"):
         ahead = problem.look_ahead(problem.train_gradient(), xi)
         _, v, direct = problem.validation_gradients(ahead)

@@ -18,7 +18,7 @@ import torch
 from benchmarks.measuring import alternate, peak_gb, print_peak, report
 from datanas.data.base import ImageData, ImageSet
 from datanas.engine.config import Config, resolve
-from datanas.engine.search_job import SearchJob
+from datanas.engine.search import SearchJob
 from datanas.kernels.hardware import keep_freed_memory
 from datanas.tasks import tasks
 

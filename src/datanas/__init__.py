@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from datanas.comparison.compare import compare as compare
     from datanas.deploy.load import load_network as load_network
     from datanas.engine.config import Config as Config
+    from datanas.engine.derive import derive as derive
     from datanas.engine.evaluation import evaluate as evaluate
-    from datanas.engine.search import SearchResult as SearchResult
-    from datanas.engine.search import derive as derive
+    from datanas.engine.search_result import SearchResult as SearchResult
     from datanas.engine.train import TrainResult as TrainResult
     from datanas.engine.train import train as train
     from datanas.lookup import architecture as architecture
@@ -33,12 +33,12 @@ _HOMES = {
     "Comparison": "datanas.comparison.compare",
     "Config": "datanas.engine.config",
     "RaceResult": "datanas.racing.race",
-    "SearchResult": "datanas.engine.search",
+    "SearchResult": "datanas.engine.search_result",
     "TrainResult": "datanas.engine.train",
     "build_network": "datanas.network",
     "load_network": "datanas.deploy.load",
     "compare": "datanas.comparison.compare",
-    "derive": "datanas.engine.search",
+    "derive": "datanas.engine.derive",
     "evaluate": "datanas.engine.evaluation",
     "race": "datanas.racing.race",
     "search": "datanas.racing.search",

@@ -38,7 +38,7 @@ from datanas.core.errors import CheckpointError, ConfigError, Interrupted, RunIn
 from datanas.core.settings import merge, read_yaml
 from datanas.engine.config import resolve
 from datanas.engine.random_cells import all_cells
-from datanas.engine.search_job import SearchJob
+from datanas.engine.search import SearchJob
 from datanas.report.comparison import comparison_markdown, comparison_text
 from datanas.runs import RunFolder
 

@@ -14,7 +14,8 @@ import torch
 from datanas.core.settings import merge
 from datanas.engine.config import resolve
 from datanas.engine.loop import Job
-from datanas.engine.search import SearchJob, SearchResult, search
+from datanas.engine.search import SearchJob, search
+from datanas.engine.search_result import SearchResult
 from datanas.engine.setup import load_task
 from datanas.engine.train_job import TrainJob
 from datanas.lookup import architecture

@@ -15,7 +15,7 @@ from tests.perplexing import Perplexing
 from torch import Tensor
 
 from datanas.core.errors import Interrupted
-from datanas.engine import search_job
+from datanas.engine import alpha_step
 from datanas.engine.config import resolve
 from datanas.engine.evaluation import NETWORK_FILE, evaluate, evaluate_parts
 from datanas.engine.search import SearchJob
@@ -177,10 +177,10 @@ def test_the_task_s_factor_reaches_the_search_and_its_look_ahead(config: Make, m
     given = resolve(made)
     job = SearchJob(given, load_task(given, CPU), CPU)
     ahead: list[float] = []
-    original = search_job.unrolled_loss
+    original = alpha_step.unrolled_loss
     monkeypatch.setattr(
-        search_job, "unrolled_loss", lambda *args, xi, **more: ahead.append(xi) or original(*args, xi=xi, **more)
+        alpha_step, "unrolled_loss", lambda *args, xi, **more: ahead.append(xi) or original(*args, xi=xi, **more)
     )
     job.step(0)
-    assert job._weight_optimizer.param_groups[0]["lr"] == 0.25 * 0.1
+    assert job.weight_optimizer.param_groups[0]["lr"] == 0.25 * 0.1
     assert ahead == [0.25 * 0.1]

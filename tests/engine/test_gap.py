@@ -37,7 +37,7 @@ def measure(job: SearchJob, kept: Architecture | None = None) -> Gap:
     kept = kept or job.sampler.derive().architecture
     settings = job.config.search.gap
     return measure_gap(
-        job.supernet, job.sampler, job.task, kept, settings, device=CPU, seed=0, epoch=1, progress=job.progress(4)
+        job.supernet, job.sampler, job.task, kept, settings, device=CPU, seed=0, epoch=1, progress=job.times.progress(4)
     )
 
 
@@ -208,7 +208,7 @@ def test_children_are_drawn_with_their_own_keys_and_scored_alone(job: SearchJob)
     scores = []
     for index in range(3):
         with torch.no_grad():
-            draw = job.sampler.draw(job.progress(4), seeding.generator(0, "gap/children", 1, index))
+            draw = job.sampler.draw(job.times.progress(4), seeding.generator(0, "gap/children", 1, index))
         child = job.supernet.child(host_gates(draw.gates, CPU))
         with re_estimated(job.supernet, job.task, child, batches(job)):
             scores.append(job.task.evaluate(child, "alpha")["accuracy"])

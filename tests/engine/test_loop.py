@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from datanas.engine import loop, run
-from datanas.engine.loop import WORK, EpochReport, _Course, _SaveClock
+from datanas.engine.loop import WORK, EpochReport, Loop, _SaveClock
 from datanas.engine.search import search
 from datanas.engine.train import train
 from datanas.engine.train_job import TrainJob
@@ -110,22 +110,24 @@ def test_what_was_logged_is_on_the_device_before_the_checkpoint_that_counts_on_i
 
 
 @pytest.fixture
-def course() -> Callable[..., _Course]:
+def made_loop() -> Callable[..., Loop]:
     """Of a job that counts how often its state is asked for, in a process other than the first."""
 
-    def make(**of_run: Any) -> _Course:
+    def make(**of_run: Any) -> Loop:
         states: list[int] = []
-        job = SimpleNamespace(length=6, states=states, state=lambda: states.append(1) or {})
+        job = SimpleNamespace(
+            length=6, epochs=3, steps_per_epoch=2, states=states, state=lambda: states.append(1) or {}
+        )
         run = SimpleNamespace(saved=None, is_first=False, seconds=0.0, **of_run)
-        return _Course(job, run, quiet=True)  # type: ignore[arg-type]
+        return Loop(job, run, quiet=True)  # type: ignore[arg-type]
 
     return make
 
 
-def test_every_process_asks_for_the_state_that_the_first_saves(course: Callable[..., _Course]) -> None:
+def test_every_process_asks_for_the_state_that_the_first_saves(made_loop: Callable[..., Loop]) -> None:
     """A task may gather its own from all of them."""
-    made = course()
-    made._save(3, None)
+    made = made_loop()
+    made._save(3)
     assert made._job.states == [1]  # type: ignore[attr-defined]
 
 
@@ -134,10 +136,10 @@ def test_every_process_asks_for_the_state_that_the_first_saves(course: Callable[
     [([[0, 0], [0, 1]], (0, False)), ([[0, 1], [0, 0]], (0, True)), ([[0, 0], [15, 0]], (15, False))],
 )
 def test_all_heed_a_signal_to_any_and_save_when_the_first_does(
-    course: Callable[..., _Course], found: list[list[int]], agreed: tuple[int, bool]
+    made_loop: Callable[..., Loop], found: list[list[int]], agreed: tuple[int, bool]
 ) -> None:
     processes = SimpleNamespace(gather=lambda own: torch.tensor(found))
-    assert course(processes=processes)._agreed(None, False) == agreed
+    assert made_loop(processes=processes)._agreed(None, False) == agreed
 
 
 def test_a_score_that_is_no_number_is_never_the_best(
@@ -150,18 +152,12 @@ def test_a_score_that_is_no_number_is_never_the_best(
     assert saved["best"] == [0.2, step * 2 // 3]
 
 
-def test_a_warning_is_said_once_though_its_figures_change(course: Callable[..., _Course]) -> None:
+def test_a_warning_is_said_once_though_its_figures_change(made_loop: Callable[..., Loop]) -> None:
     said: list[str] = []
-    made = course()
-    progress: Any = SimpleNamespace(message=said.append)
-    reports = iter(
-        EpochReport({}, "", warnings=warnings)
-        for warnings in (["P is flat (entropy 0.998)"], ["P is flat (entropy 0.99)", "identities only"], [])
-    )
-    made._job.end_epoch = lambda *given: next(reports)  # type: ignore[method-assign]
-    made._job.epochs = 3
-    for epoch in (1, 2, 3):
-        made._end_epoch(epoch, epoch, None, progress)
+    made = made_loop()
+    made._progress = SimpleNamespace(message=said.append)  # type: ignore[assignment]
+    for warnings in (["P is flat (entropy 0.998)"], ["P is flat (entropy 0.99)", "identities only"], []):
+        made.report(EpochReport({}, "", warnings=warnings))
     assert [line for line in said if "warning" in line] == [
         "warning: P is flat (entropy 0.998)",
         "warning: identities only",

@@ -17,8 +17,10 @@ from datanas.codes.architecture import Architecture
 from datanas.core.errors import CheckpointError, ConfigError, DataError, Interrupted, NonFiniteError
 from datanas.core.settings import read_yaml
 from datanas.engine.config import resolve
+from datanas.engine.derive import derive
 from datanas.engine.run import load_run_config
-from datanas.engine.search import SearchJob, SearchResult, derive, search
+from datanas.engine.search import SearchJob, search
+from datanas.engine.search_result import SearchResult
 from datanas.kernels.gates import Gates
 from datanas.kernels.hardware import count_parameters
 from datanas.runs import RunFolder
@@ -119,13 +121,13 @@ def test_expected_costs_are_those_of_a_long_row_of_draws(search_job: Callable[..
             costs.append(
                 sum(
                     float((gates[n].detach() > 0).double().mul(torch.tensor(getattr(c, kind))).sum())
-                    for n, c in job._costs.items()
+                    for n, c in job.sampler.costs.items()
                 )
             )
     for kind, costs in found.items():
         sample = torch.tensor(costs)
         error = float(sample.std()) / len(costs) ** 0.5
-        assert abs(float(sample.mean()) - job.expected_costs()[kind]) < 4 * error
+        assert abs(float(sample.mean()) - job.findings.expected_costs()[kind]) < 4 * error
 
 
 def test_the_same_seed_gives_the_same_search(
@@ -319,7 +321,7 @@ def test_weight_and_alpha_steps_take_turns(
 
 
 def test_alpha_rests_until_its_start(config: Make, final_state: Read) -> None:
-    result = run(config(search={"alpha_start": 0.5}))
+    result = run(config(search={"alpha_start": 0.5}, sampler={"prior": {"children": 0}}))
     assert float(final_state(result.path)[".job.alpha_steps"]) == 3
     assert ["train/alpha loss" in line for line in result.history] == [False, True]
     assert result.history[0]["flatness/normal"] == pytest.approx(1.0)

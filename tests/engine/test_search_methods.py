@@ -19,7 +19,8 @@ from datanas.core.errors import ConfigError, DataError, Interrupted
 from datanas.core.settings import merge
 from datanas.engine import loop
 from datanas.engine.config import resolve
-from datanas.engine.search import SearchJob, derive, search
+from datanas.engine.derive import derive
+from datanas.engine.search import SearchJob, search
 from datanas.engine.setup import load_task
 from datanas.engine.train import train
 from datanas.engine.train_job import TrainJob
@@ -156,7 +157,7 @@ def test_a_search_writes_what_a_comparison_asks_for(config: Make) -> None:
     result = run(config())
     found = result_of(result.path)
     job = SearchJob(resolve(config()), load_task(resolve(config()), CPU), CPU)
-    assert found["kept"] == job.kept_costs(result.architecture)
+    assert found["kept"] == job.findings.kept_costs(result.architecture)
     assert found["steps"] == 6
     assert found["seconds"] == result.seconds > 0
     assert found["peak_memory"] > 0
@@ -268,7 +269,9 @@ def test_a_child_without_open_operations_makes_no_error(
     search_job: Callable[..., SearchJob], monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """Only `none` is drawn, so with `sampled` no alpha is in the graph of the task's loss."""
-    job = search_job(search={"gradient": {"kind": kind}}, sampler={"constraint": {"kind": "none"}})
+    job = search_job(
+        search={"gradient": {"kind": kind}}, sampler={"constraint": {"kind": "none"}, "prior": {"children": 0}}
+    )
     original = job.sampler.sample
 
     def sample(log_probs: Tensor, progress: float, generator: torch.Generator) -> Tensor:

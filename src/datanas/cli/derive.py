@@ -50,7 +50,7 @@ def run(
     """Derive the most probable architecture of a search, with its probability and margin."""
     from datanas.core.console import say
     from datanas.core.errors import ConfigError
-    from datanas.engine.search import derive
+    from datanas.engine.derive import derive
     from datanas.racing.search import DERIVED_FILE
     from datanas.report.cells import cell_text, draw_cells
 

@@ -12,7 +12,7 @@ from datanas.comparison.plan import Plan
 from datanas.comparison.stages import Stages, read_json
 from datanas.comparison.statistics import summarise
 from datanas.core.errors import ArchitectureError
-from datanas.engine.search import RESULT_FILE
+from datanas.engine.search_result import RESULT_FILE
 from datanas.engine.setup import load_table
 
 REFERENCE, BEST_OF = "random cells", "best of random"

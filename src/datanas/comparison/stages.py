@@ -22,7 +22,7 @@ from datanas.core.atomic import write_atomic
 from datanas.engine.config import Config
 from datanas.engine.data_record import DATA_FILE
 from datanas.engine.random_cells import all_cells, random_cells
-from datanas.engine.search import RESULT_FILE
+from datanas.engine.search_result import RESULT_FILE
 from datanas.engine.sections import RunConfig
 from datanas.runs.metrics import decode
 from datanas.tasks import tasks

@@ -11,7 +11,7 @@ from torch import Tensor
 from datanas.samplers.base import Sampler
 
 if TYPE_CHECKING:
-    from datanas.engine.search_job import SearchJob
+    from datanas.engine.search import SearchJob
 
 FLAT = 0.6
 """Log-odds that leave P nearly flat: of eight operations that began alike none has more than 0.21."""
@@ -55,7 +55,7 @@ def flat_warning(job: SearchJob) -> str | None:
     sampler = job.sampler
     if not (sampler.learns and sampler.uses_optimizer and list(sampler.parameters())):
         return None
-    made, rate = sum(map(job.alpha_steps, range(job.length))), job.config.search.alpha.lr
+    made, rate = sum(map(job.times.alpha_steps, range(job.length))), job.config.search.alpha.lr
     if log_odds_within(sampler, made * rate) >= FLAT:
         return None
     return (

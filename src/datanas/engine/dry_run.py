@@ -51,7 +51,7 @@ def estimate_search(config: Config) -> str:
         step, measure = measure_job(job, device)
     settings = config.search
     measured = -(-settings.epochs // settings.gap.every)
-    costs = job.expected_costs()
+    costs = job.findings.expected_costs()
     return "\n".join(
         [
             f"supernet            {count_parameters(job.supernet):,} parameters",

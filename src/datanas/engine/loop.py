@@ -82,24 +82,24 @@ class Job(ABC):
         """Put a state back."""
 
 
-def run_job(job: Job, run: Run, *, quiet: bool) -> None:
-    """Run a job to its end, from where its run is.
+class Loop:
+    """The steps of a job, from where its run is to the end, with checkpoints, progress and signals between them.
 
-    Raises:
+        with Loop(job, run, quiet=quiet) as loop:
+            for step in loop:
+                loop.add(job.step(step))
+                if loop.ends_epoch:
+                    loop.report(job.end_epoch(loop.epoch, loop.means()))
+
+    Raises, besides what the job does:
+        CheckpointError: what the run has saved does not fit the job.
         Interrupted: a signal came to one of the processes; the state is saved.
-        EndedElsewhere: in another process than the first: it ends, and says why.
-        NonFiniteError, OutOfMemoryError, StorageError, CheckpointError, ProcessLostError: as their names say.
+        EndedElsewhere: in another process than the first, what ended the step: it ends too, and says why.
+
+    Attributes:
+        epoch: how many are complete once the step is made that the loop is at.
+        ends_epoch: whether that step is the last of one.
     """
-    try:
-        _Course(job, run, quiet=quiet).follow()
-    except NonFiniteError as error:
-        if run.is_first:
-            raise
-        raise EndedElsewhere(str(error), error.exit_code) from error
-
-
-class _Course:
-    """The steps of a job in its run, and what is kept of them."""
 
     def __init__(self, job: Job, run: Run, *, quiet: bool) -> None:
         self._job, self._run = job, run
@@ -107,8 +107,12 @@ class _Course:
         self._total = job.length
         self._sums = _Sums()
         self._best: tuple[float, int] | None = None
+        self._is_best = False
         self._began = time.monotonic()
         self._warned: set[str] = set()
+        self._metrics: Metrics | None = None
+        self._stack = ExitStack()
+        self.epoch, self.ends_epoch = 0, False
         if run.saved is not None:
             self._load(run.saved)
 
@@ -121,68 +125,83 @@ class _Course:
             reason = str(error).splitlines()[0]
             raise CheckpointError(f"{self._run.path}: the checkpoint does not fit config.yaml: {reason}") from None
 
-    def follow(self) -> None:
-        job, run, settings = self._job, self._run, self._run.config.run
+    def __enter__(self) -> Loop:
+        job, run = self._job, self._run
         with ExitStack() as stack:
-            metrics: Metrics | None = None
             if run.is_first:
-                metrics = stack.enter_context(Metrics(run.path, run.step))
-            progress = stack.enter_context(Progress(job.kind, self._total, quiet=self._quiet, done=run.step))
-            progress.message(run.about)
+                self._metrics = stack.enter_context(Metrics(run.path, run.step))
+            self._progress = stack.enter_context(Progress(job.kind, self._total, quiet=self._quiet, done=run.step))
+            self._progress.message(run.about)
             for warning in job.foresee() if run.step == 0 else ():
-                progress.message(f"warning: {warning}")
-            stop = stack.enter_context(StopRequest(kills=run.processes.size > 1))
+                self._progress.message(f"warning: {warning}")
+            self._stop = stack.enter_context(StopRequest(kills=run.processes.size > 1))
             stack.enter_context(memory_errors())
-            clock = _SaveClock(settings.checkpoint_every, settings.checkpoint_minutes)
-            for step in range(run.step, self._total):
-                self._sums.add(job.step(step))
-                done = step + 1
-                epoch, place = divmod(done, job.steps_per_epoch)
-                stage = f"epoch {min(epoch + 1, job.epochs)}/{job.epochs}"
-                progress.advance(text=self._sums.text(), stage=stage)
-                is_last = done == self._total
-                is_best = place == 0 and self._end_epoch(epoch, done, metrics, progress)
-                signum, is_due = 0, True
-                if not is_last:
-                    signum, is_due = self._agreed(stop.signum, clock.is_due(epoch if place == 0 else None))
-                if is_best or signum or is_due:
-                    with clock.saving():
-                        self._save(done, metrics)
-                if signum:
-                    raise Interrupted(
-                        f"interrupted at step {done}/{self._total}; the state is saved, "
-                        f"go on with: datanas {job.kind} --resume {run.path}",
-                        signum,
-                    )
+            self._stack = stack.pop_all()
+        return self
 
-    def _end_epoch(self, epoch: int, done: int, metrics: Metrics | None, progress: Progress) -> bool:
-        """Measure and write; whether this epoch is the best so far."""
-        report = self._job.end_epoch(epoch, self._sums.means())
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        self._stack.__exit__(kind, error, trace)
+        if isinstance(error, NonFiniteError) and not self._run.is_first:
+            raise EndedElsewhere(str(error), error.exit_code) from error
+
+    def __iter__(self) -> Iterator[int]:
+        job, settings = self._job, self._run.config.run
+        clock = _SaveClock(settings.checkpoint_every, settings.checkpoint_minutes)
+        for step in range(self._run.step, self._total):
+            done = step + 1
+            self.epoch, place = divmod(done, job.steps_per_epoch)
+            self.ends_epoch, self._is_best = place == 0, False
+            yield step
+            signum, is_due = 0, True
+            if done < self._total:
+                signum, is_due = self._agreed(self._stop.signum, clock.is_due(self.epoch if self.ends_epoch else None))
+            if self._is_best or signum or is_due:
+                with clock.saving():
+                    self._save(done)
+            if signum:
+                raise Interrupted(
+                    f"interrupted at step {done}/{self._total}; the state is saved, "
+                    f"go on with: datanas {job.kind} --resume {self._run.path}",
+                    signum,
+                )
+
+    def add(self, figures: Mapping[str, float]) -> None:
+        """Take in the figures of the step that was made, and show how far the run is."""
+        self._sums.add(figures)
+        stage = f"epoch {min(self.epoch + 1, self._job.epochs)}/{self._job.epochs}"
+        self._progress.advance(text=self._sums.text(), stage=stage)
+
+    def means(self) -> dict[str, float]:
+        """The mean of each step figure over the epoch so far."""
+        return self._sums.means()
+
+    def report(self, report: EpochReport) -> None:
+        """Write what an epoch has left, say it, and note whether it is the best so far."""
         self._sums.clear()
+        done = self.epoch * self._job.steps_per_epoch
         score = None if report.score is None or math.isnan(report.score) else report.score
-        is_best = score is not None and (self._best is None or score > self._best[0])
-        if score is not None and is_best:
+        self._is_best = score is not None and (self._best is None or score > self._best[0])
+        if score is not None and self._is_best:
             self._best = score, done
-        if metrics is not None:
-            metrics.log(done, {"epoch": epoch, **report.figures})
+        if self._metrics is not None:
+            self._metrics.log(done, {"epoch": self.epoch, **report.figures})
         for path, text in report.files.items():
             self._run.write_text(path, text)
-        progress.message(f"epoch {epoch}/{self._job.epochs}  {report.summary}")
+        self._progress.message(f"epoch {self.epoch}/{self._job.epochs}  {report.summary}")
         for warning in report.warnings:
             kind = _NUMBER.sub("", warning)  # the same again where only its figures have changed
             if kind not in self._warned:
                 self._warned.add(kind)
-                progress.message(f"warning: {warning}")
-        return is_best
+                self._progress.message(f"warning: {warning}")
 
-    def _save(self, step: int, metrics: Metrics | None) -> None:
+    def _save(self, step: int) -> None:
         now = time.monotonic()
         self._run.seconds += now - self._began
         self._began = now
         of_job = self._job.state()  # by all: a task may gather its own from them
-        if metrics is None:
+        if self._metrics is None:
             return
-        metrics.sync()
+        self._metrics.sync()
         state = {
             "job": of_job,
             "sums": self._sums.totals,

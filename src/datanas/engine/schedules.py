@@ -1,15 +1,15 @@
-"""The optimiser of weights, and learning rates as functions of progress."""
+"""The optimisers of weights and alpha, and learning rates as functions of progress."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from datanas.engine.sections import SGDConfig
+from datanas.engine.sections import AdamConfig, SGDConfig
 
 
 def cosine(progress: float, start: float, end: float) -> float:
@@ -49,6 +49,20 @@ def build_sgd(parameters: Iterable[Tensor], settings: SGDConfig) -> Optimizer:
         momentum=settings.momentum,
         nesterov=settings.nesterov,
         weight_decay=settings.weight_decay,
+    )
+
+
+def build_adam(parameters: Sequence[Tensor], settings: AdamConfig, weight_decay: float) -> Optimizer:
+    """Adam as the settings describe it, also of a method without parameters.
+
+    Args:
+        weight_decay: where the settings leave it to the method.
+    """
+    return torch.optim.Adam(
+        parameters or [torch.zeros(0)],
+        settings.lr,
+        betas=settings.betas,
+        weight_decay=weight_decay if settings.weight_decay is None else settings.weight_decay,
     )
 
 

@@ -1,57 +1,43 @@
-"""A whole search: its run folder, what it finds, and what is derived from it later."""
+"""A search from its first step to its result: weights and alpha in turn, on disjoint parts of the data (Eq. 6 and 13).
+
+`search` is all of it, in the order in which things happen. A step is `SearchJob.step`, its updates `_alpha_step` and
+`_weight_step`; what follows an epoch is `end_epoch`. `timetable` says which step does what, `alpha_step` what alpha
+descends on, `steps` how an update is made and guarded, `findings` what would be kept now, `search_result` what is left
+at the end. Checkpoints, progress and signals are those of `loop`, the run folder and other processes those of `run`.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from datanas.codes.accuracy_table import AccuracyTable, Truth
-from datanas.codes.architecture import Architecture
-from datanas.engine.config import Config, resolve
-from datanas.engine.gap import Gap
-from datanas.engine.loop import run_job
+import torch
+
+from datanas.core import seeding
+from datanas.core.processes import ALONE, Processes
+from datanas.engine.alpha_reach import flat_warning
+from datanas.engine.alpha_step import alpha_gates, alpha_loss
+from datanas.engine.config import Config
+from datanas.engine.findings import MODES_FILE, Findings, genotype_file, with_source
+from datanas.engine.gap import Gap, measure_gap
+from datanas.engine.loop import EpochReport, Job, Loop
 from datanas.engine.process import process_kept
-from datanas.engine.run import Run, begin_run, load_chosen_state, load_run_config
-from datanas.engine.search_job import SearchJob as SearchJob
-from datanas.engine.search_job import architecture_with_source, genotype_file
-from datanas.engine.setup import build_sampler, build_space, load_table, load_task, memory_errors, select_device
-from datanas.engine.uncollapsed import derive_uncollapsed
-from datanas.kernels.hardware import count_parameters, peak_memory
-from datanas.runs.metrics import read_metrics
-from datanas.samplers.base import Derivation
-from datanas.samplers.derivation import Rule
-
-RESULT_FILE = "result.json"
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """What a search found.
-
-    Attributes:
-        path: the run folder.
-        architecture: the one that is kept, with its posterior probability and margin.
-        gap: the last measurement of the gap meter.
-        history: one mapping of figures an epoch, as in metrics.jsonl.
-        parameters: learned numbers of the supernet.
-        seconds: the time that the search took, in all its parts, setting up left out.
-        truth: what a table says of the architecture, where one was given.
-        warnings: what is wrong with what was derived, a line each: P still flat, identities only, a node without input.
-        race: the race that has chosen the architecture, where `search.choice` asks for one (`datanas.racing.search`).
-    """
-
-    path: Path
-    architecture: Architecture
-    gap: Gap | None
-    history: list[dict[str, Any]]
-    parameters: int
-    seconds: float
-    truth: Truth | None = None
-    warnings: tuple[str, ...] = ()
-    race: Any = None
+from datanas.engine.run import begin_run
+from datanas.engine.schedules import build_adam, build_sgd, set_learning_rate
+from datanas.engine.search_result import RESULT_FILE, SearchResult, write_result
+from datanas.engine.setup import build_sampler, build_space, load_table, load_task, memory_errors
+from datanas.engine.steps import Averaging, autocast, frozen, update, update_alpha
+from datanas.engine.timetable import Timetable
+from datanas.engine.untrained import start_alpha
+from datanas.kernels.gates import host_gates
+from datanas.kernels.hardware import place
+from datanas.kernels.norm import synchronise
+from datanas.samplers.base import Derivation, Sampler, Update
+from datanas.supernet import Supernet
+from datanas.tasks.base import Part, Task
 
 
 @process_kept()
@@ -69,106 +55,174 @@ def search(
             task = load_task(run.config, run.device, run.processes)
             job = SearchJob(run.config, task, run.device, run.processes)
         run.open(task, job.length)
-        run_job(job, run, quiet=quiet)
+        with Loop(job, run, quiet=quiet) as loop:
+            for step in loop:  # from where the run is; saves, and stops at a signal, between two steps
+                loop.add(job.step(step))
+                if loop.ends_epoch:
+                    loop.report(job.end_epoch(loop.epoch, loop.means()))
         if job.derivation is None and not run.has(RESULT_FILE):
             job.end_epoch(job.epochs, {"loss": 0.0})  # killed after its last checkpoint: the same figures again
-        found = _kept(job, run)
-        kept = architecture_with_source(found, run.config, task, run.config.search.epochs)
-        run.write_text("architecture.json", kept.to_json())
-        truth = None if table is None else _truth(table, job, kept, run.config)
-        if job.derivation is not None:
-            run.write_json(RESULT_FILE, _figures(job, run, kept, truth))
-        history = read_metrics(run.path / "metrics.jsonl") if run.is_first else []
-        result = json.loads(run.processes.first(lambda: (run.path / RESULT_FILE).read_bytes()))
-        return SearchResult(
-            path=run.path,
-            architecture=kept,
-            gap=None if result["gap"] is None else Gap(**{name: float(x) for name, x in result["gap"].items()}),
-            history=history,
-            parameters=count_parameters(job.supernet),
-            seconds=run.seconds,
-            truth=truth,
-            warnings=tuple(result["warnings"]),
+        return write_result(job, run, table)
+
+
+class SearchJob(Job):
+    """A search under way: supernet, sampler, their optimisers, and the number of alpha steps so far."""
+
+    kind = "search"
+
+    def __init__(self, config: Config, task: Task[Any], device: torch.device, processes: Processes = ALONE) -> None:
+        settings = config.search
+        self.config, self.task, self.device, self._processes = config, task, device, processes
+        if settings.shuffled_labels:
+            task.shuffle_labels()
+        if settings.leaves_aside:
+            task.set_aside(settings.judge)
+        task.split_search(settings.split, settings.batch_size, settings.examples)
+        space = build_space(config)
+        self.sampler: Sampler = build_sampler(config, space)
+        with seeding.keyed(config.seed, "supernet"):
+            stem = task.make_stem(space.width)
+            make_head = partial(task.make_head, stem=stem)
+            self.supernet = Supernet(space, stem, make_head, partial=self.sampler.partial)
+        place(self.supernet, device)
+        if config.sync_batch_norm:
+            synchronise(self.supernet, processes)
+        self.sampler.costs = space.costs(self.supernet.stem, task.example())
+        self.findings = Findings(config, space, self.sampler)
+        self.steps_per_epoch = task.steps_per_epoch("weights")
+        self.times = Timetable(settings, self.steps_per_epoch, learns=self.sampler.learns)
+        self.epochs, self.turn = self.times.epochs, self.times.turn
+        self._weights = list(self.supernet.parameters())
+        self._alphas = list(self.sampler.parameters())
+        self.weight_optimizer = build_sgd(self._weights, settings.weights)
+        self._alpha_optimizer = build_adam(self._alphas, settings.alpha, self.sampler.alpha_weight_decay)
+        self._average = Averaging(processes, self.supernet)
+        self._reach = seeding.reach_of(self.supernet, task)
+        self._alpha_steps = 0
+        self.derivation: Derivation | None = None
+        self.gap: Gap | None = None
+        self.warnings: list[str] = []
+
+    def foresee(self) -> list[str]:
+        warning = flat_warning(self)
+        return [] if warning is None else [warning]
+
+    def step(self, step: int) -> dict[str, float]:
+        """Alpha steps, as many as fall on this step, and a weight step."""
+        if step == 0:
+            start_alpha(self.sampler, self.config, self.task)
+        figures: dict[str, float] = {}
+        if count := self.times.alpha_steps(step):
+            figures["alpha loss"] = sum(self._alpha_step(step) for _ in range(count)) / count
+        figures["loss"] = self._weight_step(step, uniform=self.times.pretrains(step))
+        self.findings.note_mode(self.times.progress(step + 1))
+        return figures
+
+    def _weight_step(self, step: int, *, uniform: bool) -> float:
+        """Draw a child, and let its weights descend on their part of the data."""
+        settings = self.config.search
+        rate = settings.weights.lr if uniform else self.times.weight_rate(step)
+        with torch.no_grad():
+            generator = seeding.generator(self.config.seed, "gates/weights", step)
+            draw = self.sampler.draw(self.times.progress(step), generator, uniform=uniform)
+        gates = host_gates(draw.gates, self.device, dense=settings.execution == "dense")
+        what = f"weight step {step + 1}, {self._batch('weights', step)}"
+        own = self._processes.own_key
+        with seeding.keyed(self.config.seed, "weights", step, *own, reach=self._reach):
+            with autocast(self.device, settings.precision):
+                batch = self.task.batch("weights", step)
+                set_learning_rate(self.weight_optimizer, rate * self.task.rate(batch))
+                loss = self.task.loss(self.supernet.child(gates), batch)
+            return update(loss, self._weights, self.weight_optimizer, settings.weights.clip, what, self._average)
+
+    def _alpha_step(self, step: int) -> float:
+        """Draw a child, and let alpha descend on its part of the data, through the child's gates."""
+        settings = self.config.search
+        progress = self.times.progress(step)
+        number = self._alpha_steps
+        draw = self.sampler.propose(progress, seeding.generator(self.config.seed, "gates/alpha", number))
+        chance = seeding.generator(self.config.seed, "gates/closed", number)
+        gates = alpha_gates(draw, settings, self.device, chance)
+        what = f"alpha step {number + 1}, {self._batch('alpha', number)}"
+        before = {name: parameter.detach().clone() for name, parameter in self.sampler.named_parameters()}
+        own = self._processes.own_key
+        with seeding.keyed(self.config.seed, "alpha", number, *own, reach=self._reach):
+            task_loss = alpha_loss(self, gates, step, number)
+            loss = self.sampler.loss(task_loss, draw, progress)
+            with frozen(self._weights):  # closed operations run in backward, and may draw there
+                value = update_alpha(loss, self._alphas, self._alpha_optimizer, what, self._average, task_loss)
+        self.sampler.settle(Update(draw, value, before, settings.alpha.lr))
+        self._alpha_steps += 1
+        return value
+
+    def _batch(self, part: Part, number: int) -> str:
+        epoch, place = divmod(number, self.task.steps_per_epoch(part))
+        return f"batch {place + 1} of pass {epoch + 1} through {part!r}"
+
+    def end_epoch(self, epoch: int, means: dict[str, float]) -> EpochReport:
+        """Derive what would be kept now, measure the gap where it is due, and look for what is wrong."""
+        settings = self.config.search
+        figures: dict[str, Any] = {f"train/{name}": value for name, value in means.items()}
+        searched = epoch - settings.pretrain_epochs
+        if searched <= 0:
+            return EpochReport(figures, f"pre-training  loss {means['loss']:.3f}")
+        is_last = searched == settings.epochs
+        self.derivation = self.choose() if is_last else self.sampler.derive()
+        kept = self.derivation.architecture
+        notes = kept.posterior or {}
+        lines, score = [f"loss {means['loss']:.3f}"], None
+        if searched % settings.gap.every == 0 or is_last:
+            self.gap = self._measure_gap(epoch)
+            figures |= self.gap.figures()
+            score = self.gap.preference
+            lines.append(self.gap.text(self.task))
+        if "log_prob" in notes:
+            lines.append(f"log P {notes['log_prob']:.2f}")
+        figures |= {f"derived/{name}": value for name, value in notes.items() if isinstance(value, int | float)}
+        figures |= self.findings.figures()
+        warnings = self.findings.warnings(kept, has_begun=is_last or self._alpha_steps > 0)
+        collapse = self.findings.collapse(kept) if is_last else None
+        self.warnings = warnings if collapse is None else [*warnings, collapse]
+        files = {
+            genotype_file(searched): with_source(kept, self.config, self.task, searched).to_json(),
+            Path(MODES_FILE): json.dumps({"entries": self.findings.modes}),
+        }
+        return EpochReport(figures, "  ".join(lines), files, warnings, score)
+
+    def choose(self, n: int = 1) -> Derivation:
+        """What is kept at the end, and the `n` best or likeliest."""
+        return self.findings.choose(self.supernet, self.task, self.device, n)
+
+    def _measure_gap(self, epoch: int) -> Gap:
+        assert self.derivation is not None
+        return measure_gap(
+            self.supernet,
+            self.sampler,
+            self.task,
+            self.derivation.architecture,
+            self.config.search.gap,
+            device=self.device,
+            seed=self.config.seed,
+            epoch=epoch - self.config.search.pretrain_epochs,
+            progress=self.times.progress(epoch * self.steps_per_epoch),
         )
 
+    def state(self) -> dict[str, Any]:
+        return {
+            "supernet": self.supernet.state_dict(),
+            "sampler": self.sampler.state_dict(),
+            "weight_optimizer": self.weight_optimizer.state_dict(),
+            "alpha_optimizer": self._alpha_optimizer.state_dict(),
+            "alpha_steps": self._alpha_steps,
+            "modes": list(self.findings.modes),
+            "task": self.task.state_dict(),
+        }
 
-def _kept(job: SearchJob, run: Run) -> Architecture:
-    """What the last epoch kept; that of a run that was complete before stands in its folder."""
-    if job.derivation is not None:
-        return job.derivation.architecture
-    file = run.path / genotype_file(run.config.search.epochs)
-    return Architecture.from_json(run.processes.first(lambda: file.read_bytes()).decode())
-
-
-def _truth(table: AccuracyTable, job: SearchJob, kept: Architecture, config: Config) -> Truth:
-    (probs,) = job.sampler.probabilities().values()
-    return table.truth(kept, probs.numpy() if job.sampler.independent else None, config.truth.metric)
-
-
-def _figures(job: SearchJob, run: Run, kept: Architecture, truth: Truth | None) -> dict[str, Any]:
-    """What a comparison wants to know of a search."""
-    return {
-        "gap": None if job.gap is None else asdict(job.gap),
-        "kept": job.kept_costs(kept),
-        "posterior": dict(kept.posterior or {}),
-        "seconds": run.seconds,
-        "steps": job.length,
-        "peak_memory": peak_memory(run.device),
-        "supernet_parameters": count_parameters(job.supernet),
-        "warnings": job.warnings,
-        "collapsed": job.has_collapsed(kept),
-        "truth": None if truth is None else asdict(truth),
-    }
-
-
-@process_kept()
-def derive(
-    run: str | Path,
-    *,
-    n: int = 1,
-    samples: int | None = None,
-    checkpoint: Literal["last", "best"] = "last",
-    rule: Rule | None = None,
-    operations: int | None = None,
-    none: bool | None = None,
-    candidates: int | None = None,
-    raw: bool | None = None,
-) -> Derivation:
-    """The architectures of a search run that a rule would keep, from a checkpoint.
-
-    It needs neither data nor a device, save for the rule `best_sample`, which measures in the supernet.
-
-    Args:
-        run: a run folder of `search`.
-        n: how many, where the rule ranks them.
-        samples: M, where it should differ from the search's.
-        checkpoint: the last, or that after the epoch whose child scored best on the alpha part.
-        rule, operations, none, candidates, raw: as in `sampler.derivation`, where they should differ from the search's.
-
-    Raises:
-        CheckpointError: no usable checkpoint there.
-        ConfigError: the sampler has no such setting, or the space has no use for the rule.
-    """
-    config = load_run_config(run)
-    given = {
-        "samples": samples,
-        "derivation.rule": rule,
-        "derivation.operations": operations,
-        "derivation.none": none,
-        "derivation.candidates": candidates,
-        "derivation.raw": raw,
-    }
-    changes = [(f"sampler.{name}", value) for name, value in given.items() if value is not None]
-    if changes:
-        config = resolve(config, changes)
-    space = build_space(config)
-    sampler = build_sampler(config, space)
-    _, state = load_chosen_state(Path(run), "search", checkpoint)
-    if sampler.rule != "best_sample":
-        sampler.load_state_dict(state["job"]["sampler"])
-        return derive_uncollapsed(sampler, space, n)
-    with memory_errors():
-        device = select_device(config)
-        job = SearchJob(config, load_task(config, device), device)
-        job.load_state(state["job"])
-        return job.choose(n)
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.supernet.load_state_dict(state["supernet"])
+        self.sampler.load_state_dict(state["sampler"])
+        self.weight_optimizer.load_state_dict(state["weight_optimizer"])
+        self._alpha_optimizer.load_state_dict(state["alpha_optimizer"])
+        self._alpha_steps = int(state["alpha_steps"])
+        self.findings.modes = list(state.get("modes", []))  # runs of earlier versions have none
+        self.task.load_state_dict(state["task"])

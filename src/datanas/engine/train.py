@@ -13,7 +13,7 @@ from safetensors.torch import save
 from datanas.codes.architecture import Architecture
 from datanas.engine.config import Config
 from datanas.engine.evaluation import NETWORK_FILE, Evaluation, measure
-from datanas.engine.loop import run_job
+from datanas.engine.loop import Loop
 from datanas.engine.process import process_kept
 from datanas.engine.rebuild import dead_parts
 from datanas.engine.run import begin_run, load_run_config, with_recipe_of
@@ -91,7 +91,11 @@ def train(
             run.config = with_width(run.architecture, run.config, task)
             job = TrainJob(run.config, run.architecture, task, run.device, run.processes, start)
         run.open(task, job.length, {"architecture.json": chosen.to_json()})
-        run_job(job, run, quiet=quiet)
+        with Loop(job, run, quiet=quiet) as loop:
+            for step in loop:  # from where the run is; saves, and stops at a signal, between two steps
+                loop.add(job.step(step))
+                if loop.ends_epoch:
+                    loop.report(job.end_epoch(loop.epoch, loop.means()))
         network = job.evaluated
         # Copies: a head may share weights with its stem, and safetensors stores nothing that is shared.
         weights = {

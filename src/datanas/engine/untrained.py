@@ -57,8 +57,9 @@ def untrained_scores(cells: Sequence[Architecture], config: Config, task: Task[A
                 scores.append(-math.inf)
             continue
         network = network_for(each, small, task).cpu()
-        by_proxy[0].append(naswot(network, x))
-        by_proxy[1].append(synflow(network, x[:1]))
+        with seeding.keyed(config.seed, "untrained", reach=seeding.reach_of(network)):  # others' operations may draw
+            by_proxy[0].append(naswot(network, x))
+            by_proxy[1].append(synflow(network, x[:1]))
     return rank_sums(by_proxy) if cells else []
 
 

@@ -15,10 +15,10 @@ from datanas.core import seeding
 from datanas.core.errors import ArchitectureError, CheckpointError, ConfigError
 from datanas.engine.collapse import is_collapsed
 from datanas.engine.config import Config
+from datanas.engine.derive import derive
+from datanas.engine.findings import MODES_FILE
 from datanas.engine.random_cells import random_cells
 from datanas.engine.rebuild import network_for
-from datanas.engine.search import derive
-from datanas.engine.search_job import MODES_FILE
 from datanas.engine.setup import build_space
 from datanas.engine.untrained import scores_apply, untrained_scores
 from datanas.lookup import architecture, architectures

@@ -25,7 +25,7 @@ from datanas.engine.dry_run import measure_job
 from datanas.engine.fit import require_search
 from datanas.engine.process import process_kept
 from datanas.engine.run import load_run_config
-from datanas.engine.search_job import SearchJob
+from datanas.engine.search import SearchJob
 from datanas.engine.setup import load_table, load_task, memory_errors, select_device
 from datanas.racing.candidates import random_candidates
 from datanas.racing.plan import SIZES, Pace, make_plan, measure_pace, trainings_at_a_time

@@ -20,7 +20,7 @@ from datanas.engine.config import Config, resolve
 from datanas.engine.data_record import DATA_FILE
 from datanas.engine.process import process_kept
 from datanas.engine.run import load_run_config
-from datanas.engine.search import RESULT_FILE
+from datanas.engine.search_result import RESULT_FILE
 from datanas.engine.setup import load_task, memory_errors, select_device
 from datanas.racing.candidates import Candidate, gather
 from datanas.racing.outcome import Results, Trained, guarantee, markdown_table, order, searched_against_random, table

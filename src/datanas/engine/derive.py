@@ -1,0 +1,68 @@
+"""What a search that is over, or under way, would keep: from its checkpoint, without searching on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from datanas.engine.config import resolve
+from datanas.engine.process import process_kept
+from datanas.engine.run import load_chosen_state, load_run_config
+from datanas.engine.search import SearchJob
+from datanas.engine.setup import build_sampler, build_space, load_task, memory_errors, select_device
+from datanas.engine.uncollapsed import derive_uncollapsed
+from datanas.samplers.base import Derivation
+from datanas.samplers.derivation import Rule
+
+
+@process_kept()
+def derive(
+    run: str | Path,
+    *,
+    n: int = 1,
+    samples: int | None = None,
+    checkpoint: Literal["last", "best"] = "last",
+    rule: Rule | None = None,
+    operations: int | None = None,
+    none: bool | None = None,
+    candidates: int | None = None,
+    raw: bool | None = None,
+) -> Derivation:
+    """The architectures of a search run that a rule would keep, from a checkpoint.
+
+    It needs neither data nor a device, save for the rule `best_sample`, which measures in the supernet.
+
+    Args:
+        run: a run folder of `search`.
+        n: how many, where the rule ranks them.
+        samples: M, where it should differ from the search's.
+        checkpoint: the last, or that after the epoch whose child scored best on the alpha part.
+        rule, operations, none, candidates, raw: as in `sampler.derivation`, where they should differ from the search's.
+
+    Raises:
+        CheckpointError: no usable checkpoint there.
+        ConfigError: the sampler has no such setting, or the space has no use for the rule.
+    """
+    config = load_run_config(run)
+    given = {
+        "samples": samples,
+        "derivation.rule": rule,
+        "derivation.operations": operations,
+        "derivation.none": none,
+        "derivation.candidates": candidates,
+        "derivation.raw": raw,
+    }
+    changes = [(f"sampler.{name}", value) for name, value in given.items() if value is not None]
+    if changes:
+        config = resolve(config, changes)
+    space = build_space(config)
+    sampler = build_sampler(config, space)
+    _, state = load_chosen_state(Path(run), "search", checkpoint)
+    if sampler.rule != "best_sample":
+        sampler.load_state_dict(state["job"]["sampler"])
+        return derive_uncollapsed(sampler, space, n)
+    with memory_errors():
+        device = select_device(config)
+        job = SearchJob(config, load_task(config, device), device)
+        job.load_state(state["job"])
+        return job.choose(n)
