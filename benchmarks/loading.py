@@ -24,7 +24,7 @@ from datanas.engine.config import Config, resolve
 from datanas.engine.loop import Job
 from datanas.engine.search import SearchJob
 from datanas.engine.setup import load_task, select_device
-from datanas.engine.train_job import TrainJob
+from datanas.engine.train import TrainJob
 from datanas.kernels.hardware import median_seconds
 from datanas.tasks.base import Part, Task
 

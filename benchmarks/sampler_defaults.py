@@ -29,7 +29,7 @@ from datanas.engine.config import Config, resolve
 from datanas.engine.random_cells import random_cells
 from datanas.engine.search import search
 from datanas.engine.setup import load_task, select_device
-from datanas.engine.train_job import TrainJob
+from datanas.engine.train import TrainJob
 from datanas.runs.metrics import read_metrics
 
 L1 = {"kind": "l1", "gamma": 1e-3}

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from datanas.engine.derive import derive as derive
     from datanas.engine.evaluation import evaluate as evaluate
     from datanas.engine.search_result import SearchResult as SearchResult
-    from datanas.engine.train import TrainResult as TrainResult
     from datanas.engine.train import train as train
+    from datanas.engine.train_result import TrainResult as TrainResult
     from datanas.lookup import architecture as architecture
     from datanas.lookup import architectures as architectures
     from datanas.network import build_network as build_network
@@ -34,7 +34,7 @@ _HOMES = {
     "Config": "datanas.engine.config",
     "RaceResult": "datanas.racing.race",
     "SearchResult": "datanas.engine.search_result",
-    "TrainResult": "datanas.engine.train",
+    "TrainResult": "datanas.engine.train_result",
     "build_network": "datanas.network",
     "load_network": "datanas.deploy.load",
     "compare": "datanas.comparison.compare",

@@ -17,7 +17,7 @@ from datanas import Architecture
 from datanas.core.errors import Interrupted
 from datanas.core.settings import merge
 from datanas.engine.config import resolve
-from datanas.engine.train_job import TrainJob
+from datanas.engine.train import TrainJob
 from datanas.runs import read_metrics
 
 TASK = {

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from datanas import Architecture
-from datanas.engine.train_job import TrainJob
+from datanas.engine.train import TrainJob
 from datanas.runs import RunFolder, read_metrics
 from datanas.runs.signals import StoppedAtOnce
 

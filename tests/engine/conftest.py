@@ -17,7 +17,7 @@ from datanas.engine.loop import Job
 from datanas.engine.search import SearchJob, search
 from datanas.engine.search_result import SearchResult
 from datanas.engine.setup import load_task
-from datanas.engine.train_job import TrainJob
+from datanas.engine.train import TrainJob
 from datanas.lookup import architecture
 from datanas.runs.checkpoint import load_checkpoint
 from datanas.runs.metrics import read_metrics

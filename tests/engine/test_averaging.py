@@ -20,8 +20,8 @@ from datanas.engine.config import resolve
 from datanas.engine.evaluation import NETWORK_FILE, evaluate, evaluate_parts
 from datanas.engine.search import SearchJob
 from datanas.engine.setup import load_task
-from datanas.engine.train import TrainResult, train
-from datanas.engine.train_job import TrainJob
+from datanas.engine.train import TrainJob, train
+from datanas.engine.train_result import TrainResult
 from datanas.lookup import architecture
 from datanas.runs.checkpoint import load_checkpoint
 
@@ -79,7 +79,7 @@ def test_without_the_setting_nothing_is_averaged_nor_said(settings: Make, figure
 
 def test_all_that_follow_weigh_the_same(train_job: Callable[..., TrainJob]) -> None:
     job = train_job(train={"average_after": 1, "validation": 0.25, "batch_size": 12})
-    job._begin_average()
+    job.average.begin()
     seen: list[dict[str, Tensor]] = []
     for step in range(3):
         job.step(step)

@@ -15,8 +15,7 @@ from datanas.core.errors import Interrupted
 from datanas.core.settings import merge
 from datanas.engine.loop import Job
 from datanas.engine.search import SearchJob, search
-from datanas.engine.train import train
-from datanas.engine.train_job import TrainJob
+from datanas.engine.train import TrainJob, train
 from datanas.lookup import architecture
 
 CELL = architecture("darts_v2")

@@ -18,7 +18,7 @@ from datanas.engine import dry_run
 from datanas.engine.config import resolve
 from datanas.engine.dry_run import estimate_search, estimate_train
 from datanas.engine.search import SearchJob
-from datanas.engine.train_job import TrainJob
+from datanas.engine.train import TrainJob
 from datanas.kernels.hardware import count_macs, count_parameters
 from datanas.lookup import architecture
 from datanas.tasks.classification import Classification

@@ -13,8 +13,7 @@ import torch
 from datanas.engine import loop, run
 from datanas.engine.loop import WORK, EpochReport, Loop, _SaveClock
 from datanas.engine.search import search
-from datanas.engine.train import train
-from datanas.engine.train_job import TrainJob
+from datanas.engine.train import TrainJob, train
 from datanas.lookup import architecture
 from datanas.runs.checkpoint import load_checkpoint
 from datanas.runs.metrics import Metrics

@@ -10,7 +10,7 @@ import torch
 from datanas.data.types.corpus import TextData
 from datanas.engine.config import resolve
 from datanas.engine.search import SearchJob
-from datanas.engine.train_job import TrainJob
+from datanas.engine.train import TrainJob
 from datanas.samplers import samplers
 from datanas.tasks.language import Language
 

@@ -22,8 +22,7 @@ from datanas.engine.config import resolve
 from datanas.engine.derive import derive
 from datanas.engine.search import SearchJob, search
 from datanas.engine.setup import load_task
-from datanas.engine.train import train
-from datanas.engine.train_job import TrainJob
+from datanas.engine.train import TrainJob, train
 from datanas.kernels.hardware import count_parameters
 from datanas.lookup import architecture
 from datanas.samplers import samplers

@@ -15,8 +15,8 @@ from datanas.engine.config import resolve
 from datanas.engine.dry_run import estimate_train
 from datanas.engine.evaluation import NETWORK_FILE
 from datanas.engine.starting import load_weights
-from datanas.engine.train import TrainResult, train
-from datanas.engine.train_job import TrainJob
+from datanas.engine.train import TrainJob, train
+from datanas.engine.train_result import TrainResult
 from datanas.lookup import architecture
 
 Make = Callable[..., dict[str, Any]]

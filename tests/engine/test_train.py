@@ -14,13 +14,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, fx
 
-import datanas.engine.train_job as module
+import datanas.engine.train as module
 from datanas.codes.architecture import Architecture
 from datanas.core import seeding
 from datanas.core.errors import ArchitectureError, CheckpointError, ConfigError, Interrupted, NonFiniteError
 from datanas.engine.evaluation import NETWORK_FILE, Evaluation, evaluate, score
-from datanas.engine.train import TrainResult, train
-from datanas.engine.train_job import TrainJob
+from datanas.engine.train import TrainJob, train
+from datanas.engine.train_result import TrainResult
 from datanas.kernels.hardware import count_macs, count_parameters
 from datanas.lookup import architecture
 from datanas.network import build_network

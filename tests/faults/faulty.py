@@ -33,7 +33,7 @@ from datanas.core import atomic, seeding
 from datanas.core.errors import ConfigError, DataError
 from datanas.engine import run, steps
 from datanas.engine.search import SearchJob
-from datanas.engine.train_job import TrainJob
+from datanas.engine.train import TrainJob
 from datanas.runs import metrics
 from datanas.tasks.classification import Classification
 

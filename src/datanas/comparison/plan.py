@@ -19,7 +19,7 @@ from datanas.engine.process import process_kept
 from datanas.engine.random_cells import random_cells
 from datanas.engine.search import SearchJob
 from datanas.engine.setup import load_table, load_task, select_device
-from datanas.engine.train_job import TrainJob
+from datanas.engine.train import TrainJob
 
 TIMED_CELLS = 5
 

@@ -22,7 +22,7 @@ from datanas.engine.search import SearchJob
 from datanas.engine.selection import FINALISTS, FIRST_EXAMPLES
 from datanas.engine.setup import load_table, load_task, memory_errors, select_device
 from datanas.engine.starting import starting_weights
-from datanas.engine.train_job import TrainJob
+from datanas.engine.train import TrainJob
 from datanas.engine.width import with_width
 from datanas.kernels.gates import host_gates
 from datanas.kernels.hardware import count_macs, count_parameters, median_seconds, peak_memory, synchronize

@@ -1,48 +1,40 @@
-"""Training a rebuilt network, and what it scores on the test set (Section 5.1)."""
+"""A training from scratch, from its first step to its result (Section 5.1).
+
+`train` is all of it, in the order in which things happen. A step is `TrainJob.step`, what follows an epoch `end_epoch`.
+`steps` says how an update is made and guarded, `weight_average` what is averaged, `train_result` what is left at the
+end. Checkpoints, progress and signals are those of `loop`, the run folder and other processes those of `run`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from safetensors.torch import save
+from torch import Tensor
 
 from datanas.codes.architecture import Architecture
-from datanas.engine.config import Config
-from datanas.engine.evaluation import NETWORK_FILE, Evaluation, measure
-from datanas.engine.loop import Loop
+from datanas.core import seeding
+from datanas.core.processes import ALONE, Processes
+from datanas.engine.config import Config, require_held_out
+from datanas.engine.evaluation import evaluating
+from datanas.engine.loop import EpochReport, Job, Loop
 from datanas.engine.process import process_kept
-from datanas.engine.rebuild import dead_parts
+from datanas.engine.rebuild import network_for
 from datanas.engine.run import begin_run, load_run_config, with_recipe_of
+from datanas.engine.schedules import build_sgd, learning_rate, set_learning_rate
 from datanas.engine.setup import load_task, memory_errors
-from datanas.engine.starting import starting_weights
-from datanas.engine.train_job import TrainJob
+from datanas.engine.starting import start_from, starting_weights
+from datanas.engine.steps import Averaging, autocast, update
+from datanas.engine.train_result import TrainResult, write_result
+from datanas.engine.weight_average import WeightAverage
 from datanas.engine.width import with_width
+from datanas.kernels.hardware import place
+from datanas.kernels.mixed import set_drop_path
+from datanas.kernels.norm import synchronise
 from datanas.lookup import find_architecture
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a training gave.
-
-    Attributes:
-        path: the run folder.
-        network: the trained network, in evaluation mode (the average of the weights, where one was kept).
-        evaluation: its figures on the test set, or on the held-out share with `train.test: false`.
-        validation: its figures on the part `validation` that the data bring, where they do.
-        channels: its width, as set or as found by `train.max_macs`.
-        dead_parts: what of the architecture takes no part in the network, for people; empty where all of it does.
-    """
-
-    path: Path
-    network: torch.nn.Module
-    evaluation: Evaluation
-    validation: Evaluation | None
-    channels: int
-    dead_parts: str = ""
+from datanas.tasks.base import Part, Task
 
 
 @process_kept()
@@ -96,22 +88,117 @@ def train(
                 loop.add(job.step(step))
                 if loop.ends_epoch:
                     loop.report(job.end_epoch(loop.epoch, loop.means()))
-        network = job.evaluated
-        # Copies: a head may share weights with its stem, and safetensors stores nothing that is shared.
-        weights = {
-            name: value.clone(memory_format=torch.contiguous_format) for name, value in network.state_dict().items()
+        return write_result(job, run)
+
+
+class TrainJob(Job):
+    """A training under way: network, optimiser, and the average of the weights where one is kept.
+
+    Args:
+        start: weights of stem and body that the network starts with; None for fresh ones.
+
+    Raises:
+        CheckpointError: they are of another stem or body.
+    """
+
+    kind = "train"
+
+    def __init__(
+        self,
+        config: Config,
+        architecture: Architecture,
+        task: Task[Any],
+        device: torch.device,
+        processes: Processes = ALONE,
+        start: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        settings = config.train
+        require_held_out(config, brings_validation=task.has_validation)
+        self.config = config
+        self.task = task
+        self.device = device
+        self._part: Part = "train"
+        self.held_out: Part | None = "validation" if settings.validation > 0 or task.has_validation else None
+        if settings.parts == "judge":
+            self.held_out = "validation"
+            task.set_aside(config.search.judge or None)
+        elif settings.parts == "search" and config.search.leaves_aside:
+            task.set_aside(config.search.judge)
+        if settings.parts == "search":
+            self._part, self.held_out = "weights", "alpha"
+            task.split_search(config.search.split, settings.batch_size, config.search.examples)
+        else:
+            task.split_train(settings.validation, settings.batch_size)
+        self.network = network_for(architecture, config, task)
+        if start is not None:
+            start_from(self.network, start, f"train.start_from: {settings.start_from}")
+        place(self.network, device)
+        if config.sync_batch_norm:
+            synchronise(self.network, processes)
+        self._reach = seeding.reach_of(self.network, task, is_compiled=settings.compile)
+        self._processes = processes
+        self._average = Averaging(processes, self.network)
+        self._run: torch.nn.Module = self.network
+        if settings.compile:
+            self._run = cast(torch.nn.Module, torch.compile(self.network))
+        self.average = WeightAverage(self.network, settings)
+        self._weights = list(self.network.parameters())
+        self._optimizer = build_sgd(self._weights, settings.weights)
+        self.steps_per_epoch = task.steps_per_epoch(self._part)
+        self.epochs = settings.epochs
+
+    @property
+    def evaluated(self) -> torch.nn.Module:
+        """The network that counts: the average, where one is kept."""
+        return self.average.network
+
+    def step(self, step: int) -> dict[str, float]:
+        settings = self.config.train
+        epoch = step // self.steps_per_epoch
+        set_drop_path(self.network, settings.drop_path * epoch / settings.epochs)
+        whole, place = divmod(step, self.steps_per_epoch)
+        what = f"step {step + 1}, batch {place + 1} of epoch {whole + 1}"
+        own = self._processes.own_key
+        with seeding.keyed(self.config.seed, "train", step, *own, reach=self._reach):
+            with autocast(self.device, settings.precision):
+                batch = self.task.batch(self._part, step)
+                set_learning_rate(self._optimizer, self._rate(step) * self.task.rate(batch))
+                loss = self.task.loss(self._run, batch)
+            value = update(loss, self._weights, self._optimizer, settings.weights.clip, what, self._average)
+        self.average.update()
+        return {"loss": value}
+
+    def _rate(self, step: int) -> float:
+        """The learning rate, for a batch whose factor is 1."""
+        settings = self.config.train
+        return learning_rate(settings.weights, step / self.steps_per_epoch, settings.epochs)
+
+    def end_epoch(self, epoch: int, means: dict[str, float]) -> EpochReport:
+        settings = self.config.train
+        figures: dict[str, Any] = {f"train/{name}": value for name, value in means.items()}
+        figures["learning_rate"] = self._rate(epoch * self.steps_per_epoch - 1)
+        if settings.average_after is not None:
+            figures["averaging"] = 0.0 if self.average.model is None else 1.0
+        summary, score = f"loss {means['loss']:.3f}", None
+        if self.held_out is not None and (epoch % settings.validate_every == 0 or epoch == settings.epochs):
+            with evaluating(self.evaluated) as network:
+                figures_of_part = self.task.monitor(network, self.held_out)
+            figures |= {f"validation/{name}": value for name, value in figures_of_part.items()}
+            score = self.task.preference(figures_of_part)
+            summary += f"  validation {self.task.score} {self.task.show(figures_of_part[self.task.score], 2)}"
+            self.average.heed(score)
+        return EpochReport(figures, summary, score=score)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "network": self.network.state_dict(),
+            **self.average.state(),
+            "optimizer": self._optimizer.state_dict(),
+            "task": self.task.state_dict(),
         }
-        run.write_bytes(NETWORK_FILE, save(weights))
-        part = "test" if run.config.train.test else job.held_out
-        assert part is not None
-        evaluation = measure(network, task, part)
-        channels = run.config.train.channels
-        figures = {**evaluation.figures, evaluation.score_name: evaluation.score, "loss": evaluation.loss}
-        written = {**asdict(evaluation), "channels": channels, "preference": task.preference(figures)}
-        validation = None
-        if task.has_validation:
-            validation = evaluation if part == "validation" else measure(network, task, "validation")
-            written["validation"] = asdict(validation)
-        run.write_json("evaluation.json", written)
-        dead = dead_parts(run.architecture, run.config)
-        return TrainResult(run.path, network.eval(), evaluation, validation, channels, dead)
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.average.load_state(state)
+        self.task.load_state_dict(state["task"])

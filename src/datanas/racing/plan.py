@@ -17,7 +17,7 @@ from datanas.core.durations import show_seconds
 from datanas.core.errors import ConfigError
 from datanas.engine.config import Config
 from datanas.engine.dry_run import measure_job
-from datanas.engine.train_job import TrainJob
+from datanas.engine.train import TrainJob
 from datanas.engine.width import with_width
 from datanas.racing.candidates import Candidate
 from datanas.tasks.base import Task

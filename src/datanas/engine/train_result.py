@@ -1,0 +1,59 @@
+"""What a training leaves: `TrainResult` for Python, the weights and evaluation.json in its folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import save
+
+from datanas.engine.evaluation import NETWORK_FILE, Evaluation, measure
+from datanas.engine.rebuild import dead_parts
+from datanas.engine.run import Run
+
+if TYPE_CHECKING:
+    from datanas.engine.train import TrainJob
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training gave.
+
+    Attributes:
+        path: the run folder.
+        network: the trained network, in evaluation mode (the average of the weights, where one was kept).
+        evaluation: its figures on the test set, or on the held-out share with `train.test: false`.
+        validation: its figures on the part `validation` that the data bring, where they do.
+        channels: its width, as set or as found by `train.max_macs`.
+        dead_parts: what of the architecture takes no part in the network, for people; empty where all of it does.
+    """
+
+    path: Path
+    network: torch.nn.Module
+    evaluation: Evaluation
+    validation: Evaluation | None
+    channels: int
+    dead_parts: str = ""
+
+
+def write_result(job: TrainJob, run: Run) -> TrainResult:
+    """Write the weights of a training that has made its last step, measure it once, and write that."""
+    network, task, channels = job.evaluated, job.task, run.config.train.channels
+    # Copies: a head may share weights with its stem, and safetensors stores nothing that is shared.
+    weights = {name: value.clone(memory_format=torch.contiguous_format) for name, value in network.state_dict().items()}
+    run.write_bytes(NETWORK_FILE, save(weights))
+    part = "test" if run.config.train.test else job.held_out
+    assert part is not None
+    evaluation = measure(network, task, part)
+    figures = {**evaluation.figures, evaluation.score_name: evaluation.score, "loss": evaluation.loss}
+    written = {**asdict(evaluation), "channels": channels, "preference": task.preference(figures)}
+    validation = None
+    if task.has_validation:
+        validation = evaluation if part == "validation" else measure(network, task, "validation")
+        written["validation"] = asdict(validation)
+    run.write_json("evaluation.json", written)
+    assert run.architecture is not None
+    dead = dead_parts(run.architecture, run.config)
+    return TrainResult(run.path, network.eval(), evaluation, validation, channels, dead)
