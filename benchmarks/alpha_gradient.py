@@ -74,7 +74,7 @@ def masked(
 ) -> dict[str, Tensor]:
     found = {}
     for name, values in draw.gates.items():
-        asked = Gates.of(values).asking(kind, share, chance).asked
+        asked = Gates.of(values).with_grad(kind, share, chance).grad_mask
         found[name] = into_gates[name] * torch.tensor(asked, dtype=into_gates[name].dtype)
     return found
 

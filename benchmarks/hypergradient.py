@@ -51,7 +51,7 @@ def build(options: argparse.Namespace) -> SearchJob:
 
 def compare(job: SearchJob, number: int, steps: list[float], xi: float) -> dict[str, float]:
     """Both products of one pair of batches, against each other and against the first-order gradient."""
-    draw = job.sampler.propose(0.5, seeding.generator(number, "benchmark"))
+    draw = job.sampler.draw_for_alpha(0.5, seeding.generator(number, "benchmark"))
     gates = host_gates({name: values.detach() for name, values in draw.gates.items()}, CPU)
     batches = job.task.batch("weights", number), job.task.batch("alpha", number)
     problem = hypergradient.SupernetBilevel(job.supernet, job.task, gates, batches, job.weight_optimizer, "float32")

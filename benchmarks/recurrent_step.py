@@ -70,7 +70,7 @@ class Search:
         draw = self.sampler.draw(PROGRESS, self.generator("gates"))
         chance = self.generator("closed")
         gates = {
-            name: group.asking(self.options.gradient, self.options.share, chance)
+            name: group.with_grad(self.options.gradient, self.options.share, chance)
             for name, group in host_gates(draw.gates, CPU).items()
         }
         with frozen(self.weights):

@@ -86,7 +86,7 @@ class SparseStep(Search):
         draw = self.draw()
         chance = self.generator("closed")
         gates = {
-            name: group.asking(self.options.gradient, self.options.share, chance)
+            name: group.with_grad(self.options.gradient, self.options.share, chance)
             for name, group in host_gates(draw.gates, CPU).items()
         }
         with frozen(self.weights):

@@ -47,7 +47,7 @@ class Perplexing(Classification):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.monitored = state["monitored"]
 
-    def rate(self, batch: ImageBatch) -> float:
+    def lr_scale(self, batch: ImageBatch) -> float:
         factor: float = self.config.factor  # type: ignore[attr-defined]
         return factor
 

@@ -74,12 +74,12 @@ def gradients(loss: Tensor, tensors: list[Tensor]) -> list[Tensor]:
     return [torch.zeros_like(x) if g is None else g for g, x in zip(found, tensors, strict=True)]
 
 
-def outcome(values: Mapping[str, Tensor], *, dense: bool, asked: str = "exact") -> list[Tensor]:
+def outcome(values: Mapping[str, Tensor], *, dense: bool, grad_mask: str = "exact") -> list[Tensor]:
     """Loss, gradients of the gates, gradients of the weights, of a fresh supernet."""
     supernet = make_supernet()
     images, labels = batch()
     gates = {
-        name: group.asking(asked, 0.5, torch.Generator().manual_seed(0))
+        name: group.with_grad(grad_mask, 0.5, torch.Generator().manual_seed(0))
         for name, group in host_gates(values, CPU, dense=dense).items()
     }
     loss = F.cross_entropy(supernet(images, gates), labels)
@@ -138,7 +138,7 @@ def test_the_gates_of_a_node_that_receives_nothing_have_a_gradient() -> None:
 def test_leaving_out_closed_gates_is_noticed() -> None:
     """Negative control: the `sampled` gradient is another one, though the loss and the weights' gradients are not."""
     values = drawn(4, "node")
-    exact, sampled = outcome(values, dense=False), outcome(values, dense=False, asked="sampled")
+    exact, sampled = outcome(values, dense=False), outcome(values, dense=False, grad_mask="sampled")
     assert_same(sampled[3:], exact[3:])
     for name, found, whole in zip(values, sampled[1:3], exact[1:3], strict=True):
         is_open = values[name] != 0
@@ -147,10 +147,10 @@ def test_leaving_out_closed_gates_is_noticed() -> None:
         assert (whole[~is_open].abs() > 1e-9).any()
 
 
-@pytest.mark.parametrize("asked", ["subsampled", "sampled"])
-def test_dense_execution_leaves_out_the_same_gates(asked: str) -> None:
+@pytest.mark.parametrize("grad_mask", ["subsampled", "sampled"])
+def test_dense_execution_leaves_out_the_same_gates(grad_mask: str) -> None:
     values = drawn(4, "node")
-    assert_same(outcome(values, dense=True, asked=asked), outcome(values, dense=False, asked=asked))
+    assert_same(outcome(values, dense=True, grad_mask=grad_mask), outcome(values, dense=False, grad_mask=grad_mask))
 
 
 def test_alpha_gradients_are_those_of_the_textbook() -> None:

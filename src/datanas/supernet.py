@@ -23,17 +23,22 @@ class Supernet(nn.Module):
         space: builds the body.
         stem: the task's way in.
         make_head: the task's way out, from the widths of the body's features.
-        partial: let candidates see one of so many parts of the channels.
+        partial_channels: let candidates see one of so many parts of the channels.
     """
 
     def __init__(
-        self, space: Space, stem: nn.Module, make_head: Callable[[tuple[int, ...]], nn.Module], *, partial: int = 1
+        self,
+        space: Space,
+        stem: nn.Module,
+        make_head: Callable[[tuple[int, ...]], nn.Module],
+        *,
+        partial_channels: int = 1,
     ) -> None:
         super().__init__()
         self.stem = stem
         # Where candidates see a part of the channels, the rest passes by whatever is open.
-        self._groups = space.groups() if partial == 1 else {}
-        body = space.supernet_body(stem) if partial == 1 else space.partial_body(stem, partial)
+        self._groups = space.groups() if partial_channels == 1 else {}
+        body = space.supernet_body(stem) if partial_channels == 1 else space.partial_body(stem, partial_channels)
         self.body: nn.Module = body
         self.head = make_head(body.out_channels)
 

@@ -100,7 +100,7 @@ def test_a_search_names_its_score(clustered: Clustered) -> None:
 def test_a_search_follows_its_gap_without_references(clustered: Clustered) -> None:
     lines = read_metrics(clustered.search)
     assert len(lines) == 2
-    assert all("gap/preference" in line for line in lines)
+    assert all("gap/selection_score" in line for line in lines)
     assert not any("pixels" in name for name in lines[-1])
     kept = Architecture.load(clustered.search / "architecture.json")
     assert kept.source["data"]["clusters"] == 3

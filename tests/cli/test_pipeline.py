@@ -189,7 +189,7 @@ class TestDerive:
         assert counts == sorted(set(counts))
 
     @pytest.mark.parametrize(
-        "given", [("--samples", 1), ("--epoch", 1), ("--checkpoint", "best"), ("--rule", "two_inputs")]
+        "given", [("--samples", 1), ("--epoch", 1), ("--checkpoint", "best"), ("--rule", "top_edges")]
     )
     def test_what_the_search_keeps_stays(
         self, run: Path, chain: Any, cli: Callable[..., Any], given: tuple[object, ...]

@@ -131,5 +131,5 @@ def test_a_search_reports_what_it_prefers_by(search_job: Callable[..., SearchJob
     job = search_job(**CLUSTERING)
     report = job.end_epoch(job.epochs, {"loss": 0.5})
     assert job.gap is not None
-    assert report.score == job.gap.preference
+    assert report.score == job.gap.selection_score
     assert report.score != job.gap.child

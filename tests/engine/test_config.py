@@ -157,7 +157,7 @@ def test_it_leaves_another_task_and_a_searched_cell_alone() -> None:
     assert with_reference_settings(config, architecture("resnet18")).train.cells == 8
 
 
-EGS = {"samples": 7, "preset": "paper", "constraint": {"gamma": 0.5}, "derivation": {"rule": "two_inputs"}}
+EGS = {"samples": 7, "preset": "paper", "constraint": {"gamma": 0.5}, "derivation": {"rule": "top_edges"}}
 
 
 @pytest.mark.parametrize("name", [name for name in samplers if name != "egs"])

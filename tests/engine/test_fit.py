@@ -21,7 +21,7 @@ from datanas.spaces import spaces
 NOWHERE = {"data": {"name": "cifar10", "root": "nowhere"}, "device": "cpu"}
 SEARCHES = [
     ({"sampler": {"name": "pc_darts"}, "space": {"channels": 6}}, r"^space\.channels: 6 cannot be divided into"),
-    ({"space": "nasbench201", "sampler": {"derivation": {"rule": "two_inputs"}}}, r"^sampler\.derivation: two_inputs"),
+    ({"space": "nasbench201", "sampler": {"derivation": {"rule": "top_edges"}}}, r"^sampler\.derivation: top_edges"),
     ({"sampler": {"name": "random", "derivation": {"rule": "top_operations"}}}, r"^sampler\.derivation\.rule: "),
     ({"space": "recurrent_cell", "task": "classification"}, r"recurrent_cell"),
     ({"truth": {"table": "gone.npz"}}, r"^truth\.table: a table holds cells of one operation an edge"),

@@ -267,9 +267,9 @@ def test_the_gap_is_the_supernet_s_score_minus_the_kept_child_s(job: SearchJob) 
     assert gap.figures() == {f"gap/{name}": value for name, value in asdict(gap).items()}
     assert list(gap.figures()) == [
         *("gap/supernet", "gap/children_mean", "gap/children_variance", "gap/child", "gap/inherited", "gap/gap"),
-        "gap/preference",
+        "gap/selection_score",
     ]
-    assert gap.preference == gap.child
+    assert gap.selection_score == gap.child
 
 
 def scripted(job: SearchJob, monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> Gap:

@@ -342,9 +342,9 @@ def test_closed_gates_have_a_product() -> None:
 def test_gates_that_are_not_asked_for_have_no_gradient(product: Product) -> None:
     whole = make_gates(closed=True)
     chance = torch.Generator().manual_seed(0)
-    asked = {name: group.asking("sampled", 1.0, chance) for name, group in whole.items()}
+    grad_mask = {name: group.with_grad("sampled", 1.0, chance) for name, group in whole.items()}
     _, *expected = second_order(product, whole)
-    _, *found = second_order(product, asked)
+    _, *found = second_order(product, grad_mask)
     for group, one, other in zip(whole.values(), found, expected, strict=True):
         torch.testing.assert_close(one, other * (group.values != 0), **TIGHT)
 

@@ -283,18 +283,18 @@ def test_asking_every_closed_gate_is_exact(after_an_epoch: Callable[..., Any]) -
 
 def test_a_subsampled_search_asks_other_gates_in_every_step(search_job: Callable[..., SearchJob]) -> None:
     job = search_job(search={"gradient": {"kind": "subsampled"}})
-    asked = []
+    grad_mask = []
     forward = job.supernet.forward
 
     def watch(x: Tensor, gates: dict[str, Gates]) -> Tensor:
-        asked.append({name: group.asked for name, group in gates.items()})
+        grad_mask.append({name: group.grad_mask for name, group in gates.items()})
         found: Tensor = forward(x, gates)
         return found
 
     job.supernet.forward = watch  # type: ignore[method-assign]
     for step in range(3):
         job.step(step)
-    alpha, weight = asked[0::2], asked[1::2]
+    alpha, weight = grad_mask[0::2], grad_mask[1::2]
     assert all(table is None for step in weight for table in step.values())
     assert alpha[0] != alpha[1] != alpha[2]
 

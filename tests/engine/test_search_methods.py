@@ -295,7 +295,7 @@ def searched(make_config: Callable[[Path], dict[str, Any]], tmp_path_factory: py
 
 @pytest.mark.parametrize(
     ("rule", "options"),
-    [("likeliest", []), ("two_inputs", []), ("top_operations", ["--operations", "2"]), ("best_sample", [])],
+    [("likeliest", []), ("top_edges", []), ("top_operations", ["--operations", "2"]), ("best_sample", [])],
 )
 def test_the_command_derives_by_every_rule(
     rule: str, options: list[str], searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -310,7 +310,7 @@ def test_the_command_derives_by_every_rule(
         targets: dict[int, int] = {}
         for (_, target), row in zip(cell.edges, cell.code, strict=True):
             targets[target] = targets.get(target, 0) + int(row.sum())
-        if rule == "two_inputs":
+        if rule == "top_edges":
             assert set(targets.values()) == {2}
         if rule == "top_operations":
             assert (cell.code.sum(axis=1) == 2).all()

@@ -83,7 +83,7 @@ def test_the_task_may_prefer_by_another_figure_than_its_score(job: SearchJob, mo
         return {"accuracy": float(architectures.index(each)), "loss": float(architectures.index(each))}
 
     monkeypatch.setattr(selection, "_measure", measure)
-    monkeypatch.setattr(type(job.task), "preference", lambda task, figures: -figures["loss"])
+    monkeypatch.setattr(type(job.task), "selection_score", lambda task, figures: -figures["loss"])
     assert ranked(job, architectures) == [(architectures[place], float(place)) for place in range(3)]
 
 
@@ -131,19 +131,19 @@ def test_more_than_ten_meet_a_few_examples_first(
     """Of 13 the three that do worst there are not measured further, even if they would be best."""
     architectures = some(job, count)
     place = {each: number for number, each in enumerate(architectures)}
-    asked: list[tuple[int, int | None]] = []
+    measured_on: list[tuple[int, int | None]] = []
 
     def measure(each: Architecture, supernet: Any, task: Any, examples: int | None, device: Any) -> dict[str, float]:
-        asked.append((place[each], examples))
+        measured_on.append((place[each], examples))
         assert not supernet.training
         return {"accuracy": float(place[each] if examples == FIRST_EXAMPLES else -place[each])}
 
     monkeypatch.setattr(selection, "_measure", measure)
     found = ranked(job, architectures)
-    assert asked[:quick] == [(number, FIRST_EXAMPLES) for number in range(quick)]
+    assert measured_on[:quick] == [(number, FIRST_EXAMPLES) for number in range(quick)]
     finalists = set(range(count - FINALISTS, count))
     examples = job.config.search.gap.examples
-    assert sorted(asked[quick:]) == sorted((number, examples) for number in finalists)
+    assert sorted(measured_on[quick:]) == sorted((number, examples) for number in finalists)
     assert [place[each] for each, _ in found] == sorted(finalists)
 
 

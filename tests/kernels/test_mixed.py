@@ -54,9 +54,9 @@ CODES = {
 ASKED = ((2.0, 0.0, 1.0, 0.0), (0.0, 3.0, 0.0, 1.0))
 
 
-def make_gates(code: str, *, dense: bool = False, asked: Table | None = None) -> Gates:
+def make_gates(code: str, *, dense: bool = False, grad_mask: Table | None = None) -> Gates:
     values = torch.tensor(CODES[code], dtype=torch.double, requires_grad=True)
-    return replace(Gates.of(values, dense=dense), values=values, asked=asked)
+    return replace(Gates.of(values, dense=dense), values=values, grad_mask=grad_mask)
 
 
 def loss_of(output: torch.Tensor) -> torch.Tensor:
@@ -82,7 +82,7 @@ def gradients(
     code: str,
     stride: int,
     layout: torch.memory_format = torch.contiguous_format,
-    asked: Table | None = None,
+    grad_mask: Table | None = None,
     *,
     affine: bool = False,
     training: bool = True,
@@ -90,7 +90,7 @@ def gradients(
     """The sum, and the gradients of gates, states and weights."""
     node = make_node(stride, affine=affine).train(training).to(memory_format=layout)
     inputs = [state.requires_grad_() for state in states(layout=layout)]
-    gates = make_gates(code, dense=dense, asked=asked)
+    gates = make_gates(code, dense=dense, grad_mask=grad_mask)
     output = node(inputs, gates)
     return [output.detach(), *gradients_of(loss_of(output), [gates.values, *inputs, *node.parameters()])]
 
@@ -134,7 +134,7 @@ def test_what_is_asked_multiplies_the_gates_gradients_alone(
 
 
 def test_what_is_not_asked_does_not_run() -> None:
-    node, gates = make_node(), make_gates("one", asked=ASKED)
+    node, gates = make_node(), make_gates("one", grad_mask=ASKED)
     output = node(states(layout=torch.channels_last), gates)
     ran: list[str] = []
     for name, op in node.ops.items():

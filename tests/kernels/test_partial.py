@@ -50,9 +50,9 @@ def make_states(layout: torch.memory_format, size: int = 6, channels: int = 12) 
     return [state.contiguous(memory_format=layout).requires_grad_() for state in numbers]
 
 
-def make_gates(code: str, asked: Table | None = None, *, learns: bool = True) -> Gates:
+def make_gates(code: str, grad_mask: Table | None = None, *, learns: bool = True) -> Gates:
     values = torch.tensor(CODES[code], dtype=torch.double, requires_grad=learns)
-    return replace(Gates.of(values), values=values, asked=asked)
+    return replace(Gates.of(values), values=values, grad_mask=grad_mask)
 
 
 def run(node: PartialNode, states: Sequence[Tensor], gates: Gates, stride: int = 1) -> Tensor:
@@ -130,14 +130,14 @@ def test_what_went_past_counts_in_the_gradient_of_closed_gates() -> None:
 
 
 def test_what_is_asked_multiplies_the_gates_gradients() -> None:
-    asked = ((2.0, 0.0, 1.0, 0.0), (0.0, 3.0, 0.0, 1.0))
+    grad_mask = ((2.0, 0.0, 1.0, 0.0), (0.0, 3.0, 0.0, 1.0))
     found = []
-    for given in (None, asked):
+    for given in (None, grad_mask):
         node, states, gates = make_node(4), make_states(torch.channels_last), make_gates("several", given)
         output = run(node, states, gates)
         found.append([output.detach(), *gradients(output, [gates.values, *states])])
     exact, ours = found
-    exact[1] = exact[1] * torch.tensor(asked)
+    exact[1] = exact[1] * torch.tensor(grad_mask)
     assert_same(ours, exact)
 
 

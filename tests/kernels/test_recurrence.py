@@ -124,10 +124,10 @@ def test_a_closed_gate_has_the_gradient_of_opening_it() -> None:
 
 def test_only_what_is_asked_has_a_gradient_and_its_factor() -> None:
     whole = gradients(make(), gates())[3]
-    asked = gates().asking("subsampled", 0.4, torch.Generator().manual_seed(0))
-    factors = torch.tensor(asked.asked, dtype=torch.double)
+    grad_mask = gates().with_grad("subsampled", 0.4, torch.Generator().manual_seed(0))
+    factors = torch.tensor(grad_mask.grad_mask, dtype=torch.double)
     assert {0.0, 1.0} < set(factors.flatten().tolist())
-    torch.testing.assert_close(gradients(make(), asked)[3], whole * factors)
+    torch.testing.assert_close(gradients(make(), grad_mask)[3], whole * factors)
 
 
 def test_a_node_that_reads_nothing_is_zero() -> None:
@@ -181,7 +181,7 @@ def test_what_is_closed_is_not_in_the_program() -> None:
     assert opened == {
         (edge, op) for edge, row in enumerate(host) for op, value in enumerate(row) if op and value != 0.0
     }
-    assert not any(edge.asked for edge in steps.edges)
+    assert not any(edge.closed_with_grad for edge in steps.edges)
 
 
 @pytest.mark.parametrize("name", sorted(activations))

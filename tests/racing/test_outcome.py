@@ -13,13 +13,13 @@ from datanas.tasks.classification import Classification
 from datanas.tasks.language import Language
 
 
-def trained(score: float, macs: int = 1, preference: float | None = None) -> Trained:
-    return Trained(score, score if preference is None else preference, 10, macs, 4)
+def trained(score: float, macs: int = 1, selection_score: float | None = None) -> Trained:
+    return Trained(score, score if selection_score is None else selection_score, 10, macs, 4)
 
 
 def test_the_best_comes_first_and_of_equals_the_cheaper() -> None:
     assert order({0: trained(0.5, 9), 1: trained(0.7), 2: trained(0.5, 3), 3: trained(0.5, 9)}) == [1, 2, 0, 3]
-    assert order({0: trained(90.0, preference=-90.0), 1: trained(80.0, preference=-80.0)}) == [1, 0]
+    assert order({0: trained(90.0, selection_score=-90.0), 1: trained(80.0, selection_score=-80.0)}) == [1, 0]
 
 
 def test_the_bound_is_the_upper_end_of_the_difference_to_the_others() -> None:
@@ -76,7 +76,8 @@ def test_an_interval_with_zero_shows_nothing() -> None:
 
 def test_where_lower_is_better_a_lower_mean_is_better() -> None:
     rung = {
-        number: trained(score, preference=-score) for number, score in enumerate([80.0, 81.0, 82.0, 95.0, 96.0, 97.0])
+        number: trained(score, selection_score=-score)
+        for number, score in enumerate([80.0, 81.0, 82.0, 95.0, 96.0, 97.0])
     }
     found, _ = searched_against_random(rung, candidates(6), Language)
     assert found is not None

@@ -115,7 +115,7 @@ def _config(run: Path) -> dict[str, Any]:
 def test_a_race_keeps_the_best_of_its_last_rung_and_says_what_that_means(searched: Path, raced: RaceResult) -> None:
     data = json.loads((raced.path / "race.json").read_text())
     assert [len(rung) for rung in data["rungs"]] == [6, 2]
-    first, last = ({int(number): row["preference"] for number, row in rung.items()} for rung in data["rungs"])
+    first, last = ({int(number): row["selection_score"] for number, row in rung.items()} for rung in data["rungs"])
     assert last[data["winner"]] == max(last.values())
     assert max(first, key=lambda number: first[number]) in last or list(first.values()).count(max(first.values())) > 1
     assert Architecture.load(raced.path / "architecture.json") == raced.architecture

@@ -34,8 +34,8 @@ def make(name: str, seed: int = 0) -> Sampler:
             parameter.add_(0.5 * torch.randn(parameter.shape))
     for step in range(3):
         before = {key: value.detach().clone() for key, value in sampler.named_parameters()}
-        proposed = sampler.propose(0.1, torch.Generator().manual_seed(10 * seed + step))
-        sampler.settle(Update(proposed, 1.0 + step / 10, before, lr=1e-3))
+        proposed = sampler.draw_for_alpha(0.1, torch.Generator().manual_seed(10 * seed + step))
+        sampler.after_alpha_step(Update(proposed, 1.0 + step / 10, before, lr=1e-3))
     return sampler
 
 
@@ -117,7 +117,7 @@ def test_a_uniform_draw_ignores_alpha(sampler: Sampler) -> None:
 
 def test_the_loss_is_a_finite_scalar_that_reaches_every_alpha(sampler: Sampler) -> None:
     """A step of every parameter can be made from it, whatever the task's loss is; through the gates, or besides."""
-    found = sampler.propose(0.5, torch.Generator().manual_seed(0))
+    found = sampler.draw_for_alpha(0.5, torch.Generator().manual_seed(0))
     flat = torch.cat([gates.flatten() for gates in found.gates.values()])
     task_loss = (flat * torch.linspace(-1, 1, len(flat))).sum()
     assert task_loss.requires_grad == sampler.differentiable
@@ -133,11 +133,11 @@ def test_the_loss_is_a_finite_scalar_that_reaches_every_alpha(sampler: Sampler) 
 
 
 def test_a_gate_that_is_not_asked_has_no_part_in_the_gradient(sampler: Sampler) -> None:
-    found = sampler.propose(0.5, torch.Generator().manual_seed(0))
-    if found.asked is None:
+    found = sampler.draw_for_alpha(0.5, torch.Generator().manual_seed(0))
+    if found.grad_mask is None:
         return
     for name, gates in found.gates.items():
-        unasked = (gates * ~found.asked[name]).sum()
+        unasked = (gates * ~found.grad_mask[name]).sum()
         gradients = torch.autograd.grad(unasked, list(sampler.parameters()), allow_unused=True, retain_graph=True)
         assert all(gradient is None or not gradient.any() for gradient in gradients)
 
@@ -158,7 +158,7 @@ def test_a_state_gives_the_same_draws(sampler: Sampler) -> None:
     for seed in range(3):
         assert same(draw(sampler, seed), draw(other, seed))
         generators = [torch.Generator().manual_seed(seed) for _ in range(2)]
-        assert same(sampler.propose(0.5, generators[0]), other.propose(0.5, generators[1]))
+        assert same(sampler.draw_for_alpha(0.5, generators[0]), other.draw_for_alpha(0.5, generators[1]))
     assert other.derive().architecture == sampler.derive().architecture
 
 
@@ -212,7 +212,7 @@ def test_the_ranking_falls_and_repeats_nothing(sampler: Sampler) -> None:
     assert numbers == sorted(numbers, reverse=True)
 
 
-@pytest.mark.parametrize("rule", [None, "likeliest", "top_operations", "two_inputs"])
+@pytest.mark.parametrize("rule", [None, "likeliest", "top_operations", "top_edges"])
 @pytest.mark.parametrize("name", sorted(samplers))
 def test_a_ranking_says_what_its_numbers_are(name: str, rule: str | None) -> None:
     """log P is at most 0, and the kept architecture notes it; other numbers have other names, and their note too."""
@@ -284,7 +284,7 @@ def test_of_one_operation_an_edge_it_keeps_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(samplers))
-@pytest.mark.parametrize("settings", [{"rule": "two_inputs"}, {"rule": "top_operations", "operations": 2}])
+@pytest.mark.parametrize("settings", [{"rule": "top_edges"}, {"rule": "top_operations", "operations": 2}])
 def test_a_rule_that_the_space_cannot_serve_is_refused(name: str, settings: dict[str, object]) -> None:
     if "derivation" not in samplers[name].Config.model_fields:
         return

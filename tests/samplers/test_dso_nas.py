@@ -36,15 +36,15 @@ def draw(made: DSONAS) -> Draw:
     return made.draw(0.5, torch.Generator().manual_seed(0))
 
 
-def settle(made: DSONAS, slopes: Mapping[str, Tensor]) -> None:
+def after_alpha_step(made: DSONAS, slopes: Mapping[str, Tensor]) -> None:
     """A step after which the engine has left these gradients, and moved the factors by an optimiser of its own."""
     before = {name: value.detach().clone() for name, value in made.named_parameters()}
-    proposed = made.propose(0.5, torch.Generator().manual_seed(0))
+    proposed = made.draw_for_alpha(0.5, torch.Generator().manual_seed(0))
     with torch.no_grad():
         for name, alpha in made.alpha.items():
             alpha.grad = slopes[name].clone()
             alpha.sub_(0.3 * slopes[name].sign())
-    made.settle(Update(proposed, 1.0, before, lr=0.3))
+    made.after_alpha_step(Update(proposed, 1.0, before, lr=0.3))
 
 
 def slopes_of(step: int) -> dict[str, Tensor]:
@@ -56,7 +56,7 @@ def test_a_step_of_dso_nas_is_the_proximal_step_of_the_l1_norm() -> None:
     """Without momentum: the minimum of (x - factor + lr slope)^2 / 2 + lr gamma |x|, found on a grid."""
     made, slopes = make(sparsity=2.0, lr=0.2, momentum=0.0), slopes_of(0)
     before = made.alpha["normal"].detach().clone()
-    settle(made, slopes)
+    after_alpha_step(made, slopes)
     moved = before - 0.2 * slopes["normal"]
     grid = torch.linspace(-4, 4, 80_001, dtype=torch.double)
     values = (grid - moved.unsqueeze(2)) ** 2 / 2 + 0.4 * grid.abs()
@@ -72,7 +72,7 @@ def test_dso_nas_follows_the_accelerated_proximal_gradient() -> None:
     factors, velocity = made.alpha["normal"].detach().flatten().tolist(), [0.0] * size
     for step in range(6):
         slopes = slopes_of(step)
-        settle(made, slopes)
+        after_alpha_step(made, slopes)
         for i, slope in enumerate(slopes["normal"].flatten().tolist()):
             moved = factors[i] - 0.2 * slope
             shrunk = math.copysign(max(abs(moved) - 0.1, 0.0), moved)
@@ -85,7 +85,7 @@ def test_dso_nas_follows_the_accelerated_proximal_gradient() -> None:
 
 def test_dso_nas_keeps_what_is_not_zero_and_zero_stays() -> None:
     made = make(sparsity=2.0, lr=0.2)
-    settle(made, slopes_of(0))
+    after_alpha_step(made, slopes_of(0))
     closed = {name: alpha.detach() == 0 for name, alpha in made.alpha.items()}
     assert closed["normal"].any()
     for step in range(3):
@@ -93,7 +93,7 @@ def test_dso_nas_keeps_what_is_not_zero_and_zero_stays() -> None:
         for name, group in GROUPS.items():
             closed[name] |= made.alpha[name].detach() == 0
             assert torch.equal(found.gates[name] == 0, closed[name])
-            assert torch.equal(~found.asked[name], closed[name])
+            assert torch.equal(~found.grad_mask[name], closed[name])
             (gradient,) = torch.autograd.grad(found.gates[name].sum(), made.alpha[name])
             assert torch.equal(gradient == 0, closed[name])
             expected = ~closed[name]
@@ -101,16 +101,16 @@ def test_dso_nas_keeps_what_is_not_zero_and_zero_stays() -> None:
                 expected[:, group.null] = False
             assert np.array_equal(made.derive().architecture.code[name] > 0, expected.numpy())
             assert torch.equal(made.inclusion()[name] == 0, closed[name])
-        settle(made, {name: 5 * slope for name, slope in slopes_of(step + 1).items()})
+        after_alpha_step(made, {name: 5 * slope for name, slope in slopes_of(step + 1).items()})
         assert all((made.alpha[name][closed[name]] == 0).all() for name in GROUPS)
 
 
 def test_a_state_of_dso_nas_holds_its_momentum() -> None:
     made, other = make(sparsity=0.5, lr=0.2), make(sparsity=0.5, lr=0.2)
-    settle(made, slopes_of(0))
+    after_alpha_step(made, slopes_of(0))
     other.load_state_dict(made.state_dict())
     for sampler in (made, other):
-        settle(sampler, slopes_of(1))
+        after_alpha_step(sampler, slopes_of(1))
     assert all(torch.equal(made.alpha[name], other.alpha[name]) for name in GROUPS)
 
 
@@ -132,7 +132,7 @@ def test_without_a_sign_factors_follow_the_authors_program_until_they_reach_zero
     factors = made.alpha["normal"].detach().clone()
     velocity, lives = torch.zeros_like(factors), torch.ones_like(factors, dtype=torch.bool)
     for step in range(6):
-        settle(made, slopes_of(step))
+        after_alpha_step(made, slopes_of(step))
         z = factors - 0.1 * slopes_of(step)["normal"]
         z = z.sign() * (z.abs() - 0.1 * 0.3).clamp_min(0)
         velocity = z - factors + 0.9 * velocity

@@ -158,7 +158,7 @@ def test_the_first_reward_is_its_own_baseline_and_then_it_averages() -> None:
     assert not flat_gradient(made.loss(task_loss(ops), walk, 0.5), made).any()
     expected = None
     for loss in (0.7, 0.2, 1.9, 0.0):
-        made.settle(Update(walk, loss, {}, 0.1))
+        made.after_alpha_step(Update(walk, loss, {}, 0.1))
         reward = math.exp(-loss)
         expected = reward if expected is None else 0.75 * expected + 0.25 * reward
         assert float(made.baseline) == pytest.approx(expected)
@@ -172,12 +172,12 @@ def test_a_controller_learns_what_is_rewarded() -> None:
     best = (0, 1)
     before = float(log_prob(made, best).detach())
     for _ in range(120):
-        walk = made.propose(0.5, generator)
+        walk = made.draw_for_alpha(0.5, generator)
         loss = torch.tensor(0.1 if ops_of(walk.codes) == best else 2.0)
         optimiser.zero_grad()
         made.loss(loss, walk, 0.5).backward()
         optimiser.step()
-        made.settle(Update(walk, float(loss), {}, 0.02))
+        made.after_alpha_step(Update(walk, float(loss), {}, 0.02))
     assert float(log_prob(made, best).detach()) > max(before + 0.1, math.log(0.6))
 
 

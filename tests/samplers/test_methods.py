@@ -184,7 +184,7 @@ def test_pc_darts_weighs_by_both_softmaxes(uniform: bool) -> None:
         torch.testing.assert_close(found.gates["normal"].detach()[edges], expected)
         torch.testing.assert_close(found.gates["normal"].detach()[edges].sum(dim=1), softmax(beta))
         if not uniform:
-            torch.testing.assert_close(made.strengths()["normal"][edges], expected)
+            torch.testing.assert_close(made.op_scores()["normal"][edges], expected)
     assert found.gates["reduce"].sum().item() == pytest.approx(1)
 
 
@@ -202,7 +202,7 @@ class _Half(Sampler):
 def test_the_bypass_of_any_method_sees_what_none_was_given(parts: int, scope: Literal["edge", "node"]) -> None:
     """A `none` that is merged at node scope lets pass what its edges share."""
     made = _Half(SamplerConfig(name="half"), GROUPS, "conv_cell", scope=scope).double()
-    made.partial = parts
+    made.partial_channels = parts
     found = draw(made)
     for part in made.vectors["normal"].members:
         total, given = found.gates["normal"][list(part)], made.probabilities()["normal"][list(part)]

@@ -26,8 +26,8 @@ def make() -> ProxylessNAS:
     return made
 
 
-def propose(made: ProxylessNAS, seed: int = 0) -> Pairs:
-    return made.propose(0.5, torch.Generator().manual_seed(seed))
+def draw_for_alpha(made: ProxylessNAS, seed: int = 0) -> Pairs:
+    return made.draw_for_alpha(0.5, torch.Generator().manual_seed(seed))
 
 
 def loss_of(found: Pairs) -> tuple[Tensor, dict[str, Tensor]]:
@@ -58,15 +58,15 @@ def test_weights_train_on_one_path_by_its_probability() -> None:
 def test_an_alpha_step_is_between_two_operations_of_which_one_runs() -> None:
     made = make()
     for seed in range(30):
-        found = propose(made, seed)
+        found = draw_for_alpha(made, seed)
         for name, pair in found.pairs.items():
             assert pair.shape == (len(GROUPS[name].edges), 2)
             assert (pair[:, 0] != pair[:, 1]).all()
             gates = found.gates[name].detach()
             assert (gates.sum(dim=1) == 1).all()
             assert (gates.gather(1, pair).sum(dim=1) == 1).all()
-            assert found.asked is not None
-            assert torch.equal(found.asked[name].nonzero()[:, 1].reshape(-1, 2), pair.sort(dim=1).values)
+            assert found.grad_mask is not None
+            assert torch.equal(found.grad_mask[name].nonzero()[:, 1].reshape(-1, 2), pair.sort(dim=1).values)
 
 
 def test_pairs_and_what_runs_come_by_their_probabilities() -> None:
@@ -74,7 +74,7 @@ def test_pairs_and_what_runs_come_by_their_probabilities() -> None:
     made, count, generator = make(), 4000, torch.Generator().manual_seed(0)
     hits = torch.zeros(4, 4, dtype=torch.double)
     for _ in range(count):
-        found = made.propose(0.5, generator)
+        found = made.draw_for_alpha(0.5, generator)
         runs = int(found.gates["normal"][0].argmax())
         (other,) = set(found.pairs["normal"][0].tolist()) - {runs}
         hits[runs, other] += 1
@@ -90,7 +90,7 @@ def test_pairs_and_what_runs_come_by_their_probabilities() -> None:
 def test_the_gradient_is_the_paper_s_formula_over_the_pair(seed: int) -> None:
     """dL/dalpha_i = sum_j dL/dg_j p_j (delta_ij - p_i) over the two (Eq. 4 there), p their softmax; 0 elsewhere."""
     made = make()
-    found = propose(made, seed)
+    found = draw_for_alpha(made, seed)
     loss, of_gates = loss_of(found)
     loss.backward()
     for name, alpha in made.alpha.items():
@@ -116,12 +116,12 @@ def test_a_step_moves_the_pair_alone_and_keeps_what_it_has_together() -> None:
     optimiser = torch.optim.Adam(made.parameters(), lr=0.1, betas=(0.5, 0.999), weight_decay=1e-3)
     carried = 0
     for step in range(12):
-        found, old = propose(made, step), before(made)
+        found, old = draw_for_alpha(made, step), before(made)
         optimiser.zero_grad()
         loss_of(found)[0].backward()
         optimiser.step()
         moved = before(made)
-        made.settle(Update(found, 1.0, old, 0.1))
+        made.after_alpha_step(Update(found, 1.0, old, 0.1))
         for name, pair in found.pairs.items():
             outside = torch.ones(GROUPS[name].shape, dtype=torch.bool).scatter_(1, pair, False)
             first, unsettled, last = old[f"alpha.{name}"], moved[f"alpha.{name}"], made.alpha[name].detach()
@@ -143,9 +143,9 @@ def test_what_helps_is_chosen_more() -> None:
     optimiser = torch.optim.Adam(made.parameters(), lr=0.1)
     start = made.probabilities()
     for step in range(150):
-        found, old = propose(made, step), before(made)
+        found, old = draw_for_alpha(made, step), before(made)
         optimiser.zero_grad()
         (-sum(table[:, 1].sum() for table in found.gates.values())).backward()
         optimiser.step()
-        made.settle(Update(found, 0.0, old, 0.1))
+        made.after_alpha_step(Update(found, 0.0, old, 0.1))
     assert all((table[:, 1] > start[name][:, 1]).all() for name, table in made.probabilities().items())

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from datanas.codes import published
+from datanas import lookup as published
 from datanas.codes.choice_group import ChoiceGroup
 from datanas.core.settings import validate
 from datanas.samplers.base import Scope, Vectors
 from datanas.samplers.darts import DARTS
-from datanas.samplers.derivation import derive_likeliest, top_operations, two_inputs
+from datanas.samplers.derivation import derive_likeliest, top_edges, top_operations
 from datanas.samplers.egs import EGS
 from datanas.spaces import spaces
 
@@ -44,18 +44,18 @@ def kept(code: Tensor) -> list[tuple[int, int]]:
     return [(int(edge), int(op)) for edge, op in code.nonzero()]
 
 
-def best_inputs(strengths: Tensor, group: ChoiceGroup, *, none: bool) -> list[tuple[int, int]]:
+def best_inputs(op_scores: Tensor, group: ChoiceGroup, *, none: bool) -> list[tuple[int, int]]:
     """DARTS' rule by going through every choice of edges and of their operations, the earliest of equally good ones."""
     found = []
     for target in dict.fromkeys(target for _, target in group.edges):
         incoming = []
         for edge, (_, to) in enumerate(group.edges):
             ops = [op for op in range(len(group.primitives)) if none or group.primitives[op] != "none"]
-            best = max(ops, key=lambda op: (strengths[edge, op].item(), -op))
+            best = max(ops, key=lambda op: (op_scores[edge, op].item(), -op))
             if to == target and group.primitives[best] != "none":
                 incoming.append((edge, best))
         choices = combinations(incoming, min(group.fan_in, len(incoming)))
-        found += max(choices, key=lambda chosen: sorted((strengths[place].item() for place in chosen), reverse=True))
+        found += max(choices, key=lambda chosen: sorted((op_scores[place].item() for place in chosen), reverse=True))
     return sorted(found)
 
 
@@ -65,36 +65,36 @@ def best_inputs(strengths: Tensor, group: ChoiceGroup, *, none: bool) -> list[tu
 def test_two_inputs_are_the_strongest_edges_with_their_strongest_operation(
     none: bool, table: tuple[ChoiceGroup, Tensor]
 ) -> None:
-    group, strengths = table
-    assert kept(two_inputs(strengths, group, none=none)) == best_inputs(strengths, group, none=none)
+    group, op_scores = table
+    assert kept(top_edges(op_scores, group, none=none)) == best_inputs(op_scores, group, none=none)
 
 
 @pytest.mark.parametrize("none", [False, True])
 @settings(max_examples=150, deadline=None)
 @given(tables(), st.integers(1, 6))
 def test_top_operations_are_the_strongest_of_each_edge(none: bool, table: tuple[ChoiceGroup, Tensor], n: int) -> None:
-    group, strengths = table
+    group, op_scores = table
     expected = []
-    for edge, row in enumerate(strengths.tolist()):
+    for edge, row in enumerate(op_scores.tolist()):
         allowed = [op for op, name in enumerate(group.primitives) if none or name != "none"]
         expected += sorted((edge, op) for op in sorted(allowed, key=lambda op: (-row[op], op))[:n])
-    assert kept(top_operations(strengths, group, n, none=none)) == expected
+    assert kept(top_operations(op_scores, group, n, none=none)) == expected
 
 
 def test_none_decides_only_where_it_may() -> None:
     """Negative control for both rules: where `none` is strongest, asking for it changes what is kept."""
     group = ChoiceGroup("normal", ((0, 2), (1, 2)), ("none", *OPERATIONS), outputs=(2,), inputs=2)
-    strengths = torch.tensor([[0.7, 0.1, 0.2, 0.0], [0.1, 0.1, 0.2, 0.6]])
-    assert kept(two_inputs(strengths, group)) == [(0, 2), (1, 3)]
-    assert kept(two_inputs(strengths, group, none=True)) == [(1, 3)]
-    assert kept(top_operations(strengths, group)) == [(0, 2), (1, 3)]
-    assert kept(top_operations(strengths, group, none=True)) == [(0, 0), (1, 3)]
+    op_scores = torch.tensor([[0.7, 0.1, 0.2, 0.0], [0.1, 0.1, 0.2, 0.6]])
+    assert kept(top_edges(op_scores, group)) == [(0, 2), (1, 3)]
+    assert kept(top_edges(op_scores, group, none=True)) == [(1, 3)]
+    assert kept(top_operations(op_scores, group)) == [(0, 2), (1, 3)]
+    assert kept(top_operations(op_scores, group, none=True)) == [(0, 0), (1, 3)]
 
 
 def test_of_equals_the_first_is_kept() -> None:
     group = ChoiceGroup("normal", EDGES, OPERATIONS, outputs=(2, 3, 4), inputs=2)
     flat = torch.full(group.shape, 1 / 3)
-    assert kept(two_inputs(flat, group)) == [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (5, 0)]
+    assert kept(top_edges(flat, group)) == [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (5, 0)]
     assert kept(top_operations(flat, group, 2)) == [(edge, op) for edge in range(8) for op in (0, 1)]
 
 
@@ -112,7 +112,7 @@ def test_darts_keeps_the_cell_that_it_published(name: str) -> None:
             alpha = 0.3 * torch.rand(group.shape, generator=noise, dtype=torch.double) + code
             alpha[:, group.null] = 2.0
             made.alpha[group_name].copy_(alpha)
-    assert made.rule == "two_inputs"
+    assert made.rule == "top_edges"
     assert made.derive().architecture == cell
     with torch.no_grad():
         made.alpha["normal"][cell.code["normal"].any(axis=1).argmax()] -= 5.0

@@ -181,8 +181,8 @@ def distance(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> int:
     return int(sum((first[name] != second[name]).sum() for name in first))
 
 
-def settle(made: Evolution, codes: Mapping[str, Tensor], loss: float) -> None:
-    made.settle(Update(Draw(codes, {}, codes), loss, {}, 0.1))
+def after_alpha_step(made: Evolution, codes: Mapping[str, Tensor], loss: float) -> None:
+    made.after_alpha_step(Update(Draw(codes, {}, codes), loss, {}, 0.1))
 
 
 def lives(made: Evolution) -> list[tuple[tuple[Key, ...], float]]:
@@ -197,7 +197,7 @@ LOSSES = (0.5, 0.1, 0.9, 0.7, 0.3, 0.2, 0.8)
 def test_the_oldest_is_forgotten_and_fitness_is_minus_the_loss() -> None:
     made, cells = evolution(), different(7)
     for count, (cell, loss) in enumerate(zip(cells, LOSSES, strict=True), start=1):
-        settle(made, cell, loss)
+        after_alpha_step(made, cell, loss)
         living = list(zip(cells, LOSSES, strict=True))[max(0, count - 4) : count]
         best_first = sorted(living, key=lambda pair: pair[1])
         assert lives(made) == [(tuple(key(c[name]) for name in GROUPS), -loss) for c, loss in best_first]
@@ -207,7 +207,7 @@ def test_the_oldest_is_forgotten_and_fitness_is_minus_the_loss() -> None:
 def test_what_a_draw_shows_of_the_population_is_how_often_it_lives() -> None:
     made, cells = evolution(), different(4)
     for cell in cells[:3]:
-        settle(made, cell, 1.0)
+        after_alpha_step(made, cell, 1.0)
     mean = torch.stack([cell["normal"] for cell in cells[:3]]).double().mean(dim=0)
     mean[:, 1] = 1 - mean.sum(dim=1)
     torch.testing.assert_close(made.probabilities()["normal"], mean)
@@ -220,10 +220,10 @@ def test_the_parent_is_the_best_of_a_tournament(tournament: int, parents: set[in
     """Of losses 0.5, 0.1, 0.9 and 0.7 the second is best; a tournament of m never takes the m - 1 worst."""
     made, cells, generator = evolution(tournament=tournament), different(4), torch.Generator().manual_seed(0)
     for cell, loss in zip(cells, LOSSES, strict=False):
-        settle(made, cell, loss)
+        after_alpha_step(made, cell, loss)
     found = Counter[int]()
     for _ in range(120):
-        child = made.propose(0.5, generator).codes
+        child = made.draw_for_alpha(0.5, generator).codes
         distances = [distance(child, cell) for cell in cells]
         if min(distances) == 2 and distances.count(2) > 1:
             continue
@@ -237,36 +237,36 @@ def test_the_parent_is_the_best_of_a_tournament(tournament: int, parents: set[in
 def test_the_first_cells_are_random_until_the_population_is_full() -> None:
     made, cells = evolution(), different(5)
     for cell, loss in zip(cells[:3], LOSSES, strict=False):
-        settle(made, cell, loss)
+        after_alpha_step(made, cell, loss)
     generators = [torch.Generator().manual_seed(4) for _ in range(2)]
-    proposed, uniform = made.propose(0.5, generators[0]).codes, random_codes(GROUPS, generators[1])
+    proposed, uniform = made.draw_for_alpha(0.5, generators[0]).codes, random_codes(GROUPS, generators[1])
     assert all(torch.equal(proposed[name], uniform[name]) for name in GROUPS)
-    settle(made, cells[3], LOSSES[3])
+    after_alpha_step(made, cells[3], LOSSES[3])
     generators = [torch.Generator().manual_seed(4) for _ in range(2)]
-    proposed, uniform = made.propose(0.5, generators[0]).codes, random_codes(GROUPS, generators[1])
+    proposed, uniform = made.draw_for_alpha(0.5, generators[0]).codes, random_codes(GROUPS, generators[1])
     assert any(not torch.equal(proposed[name], uniform[name]) for name in GROUPS)
 
 
 def test_a_state_holds_the_population_its_fitness_and_its_age() -> None:
     made, cells = evolution(), different(7)
     for cell, loss in zip(cells[:6], LOSSES, strict=False):
-        settle(made, cell, loss)
+        after_alpha_step(made, cell, loss)
     other = evolution()
     other.load_state_dict(made.state_dict())
     assert lives(other) == lives(made)
     for sampler in (made, other):
-        settle(sampler, cells[6], 0.6)
+        after_alpha_step(sampler, cells[6], 0.6)
     assert lives(other) == lives(made)
     for seed in range(5):
-        first, second = (s.propose(0.5, torch.Generator().manual_seed(seed)).codes for s in (made, other))
+        first, second = (s.draw_for_alpha(0.5, torch.Generator().manual_seed(seed)).codes for s in (made, other))
         assert all(torch.equal(first[name], second[name]) for name in GROUPS)
 
 
 def test_proposing_changes_no_cell_that_lives() -> None:
     made, cells, generator = evolution(), different(4), torch.Generator().manual_seed(0)
     for cell, loss in zip(cells, LOSSES, strict=False):
-        settle(made, cell, loss)
+        after_alpha_step(made, cell, loss)
     before = lives(made)
     for _ in range(30):
-        made.propose(0.5, generator)
+        made.draw_for_alpha(0.5, generator)
     assert lives(made) == before

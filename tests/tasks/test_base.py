@@ -31,7 +31,7 @@ def test_goodness_is_higher_for_the_better_score() -> None:
 def test_a_search_prefers_the_better_score() -> None:
     for kind in (Classification, Downwards):
         task = object.__new__(kind)
-        assert task.preference({"accuracy": 0.5, "loss": 9.0}) == kind.goodness(0.5)
+        assert task.selection_score({"accuracy": 0.5, "loss": 9.0}) == kind.goodness(0.5)
 
 
 @pytest.mark.parametrize(

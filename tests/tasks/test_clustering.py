@@ -261,7 +261,7 @@ def test_a_collapse_has_the_least_loss_but_is_not_preferred() -> None:
     whole, fallen, unsure = (made.monitor(model, "test") for model in (by_brightness, collapsed, undecided))
     assert (fallen["nmi"], fallen["clusters"]) == (0.0, 1.0)
     assert fallen["loss"] == pytest.approx(0.0, abs=1e-6)
-    assert made.preference(whole) > made.preference(unsure) > made.preference(fallen)
+    assert made.selection_score(whole) > made.selection_score(unsure) > made.selection_score(fallen)
 
 
 def test_what_is_preferred_is_known_without_labels() -> None:
@@ -269,7 +269,7 @@ def test_what_is_preferred_is_known_without_labels() -> None:
     assert one["nmi"] != other["nmi"]
     for name in ("loss", "information", "clusters"):
         assert one[name] == other[name]
-    assert task().preference(one) == task().preference(other)
+    assert task().selection_score(one) == task().selection_score(other)
 
 
 def test_k_means_on_pixels_and_features_stands_beside_the_figures_of_test_and_validation() -> None:

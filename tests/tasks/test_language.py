@@ -147,7 +147,7 @@ def test_lengths_vary_while_training_only_and_scale_the_learning_rate() -> None:
     assert [len(task.batch("weights", step).tokens) for step in range(5)] == [20] * 5
     lengths = [len(task.batch("train", step).tokens) for step in range(8)]
     assert len(set(lengths)) > 1
-    assert [task.rate(task.batch("train", step)) for step in range(8)] == [length / 20 for length in lengths]
+    assert [task.lr_scale(task.batch("train", step)) for step in range(8)] == [length / 20 for length in lengths]
 
 
 @pytest.mark.parametrize("part", ["validation", "test"])

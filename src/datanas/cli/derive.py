@@ -22,12 +22,12 @@ def run(
     top: Annotated[int, Parameter(name=["--top", "-n"], help="How many of the best architectures to list.")] = 1,
     samples: Annotated[int | None, Parameter(help="M, where it should differ from the search's.")] = None,
     rule: Annotated[
-        Literal["likeliest", "top_operations", "two_inputs", "best_sample"] | None,
+        Literal["likeliest", "top_operations", "top_edges", "best_sample"] | None,
         Parameter(help="How to choose; by default as the search does."),
     ] = None,
     operations: Annotated[int | None, Parameter(help="How many on each edge, for the rule top_operations.")] = None,
     none: Annotated[
-        bool | None, Parameter(help="Whether `none` competes in the rules top_operations and two_inputs.")
+        bool | None, Parameter(help="Whether `none` competes in the rules top_operations and top_edges.")
     ] = None,
     candidates: Annotated[int | None, Parameter(help="How many to compare, for the rule best_sample.")] = None,
     raw: Annotated[

@@ -25,12 +25,12 @@ def alpha_gates(draw: Draw, settings: SearchConfig, device: torch.device, chance
         chance: of the random share of closed gates, where `search.gradient` asks for one.
     """
     gates = {
-        name: group.asking(settings.gradient.kind, settings.gradient.share, chance)
+        name: group.with_grad(settings.gradient.kind, settings.gradient.share, chance)
         for name, group in host_gates(draw.gates, device, dense=settings.execution == "dense").items()
     }
-    if draw.asked is None:
+    if draw.grad_mask is None:
         return gates
-    return {name: group.only(draw.asked[name]) for name, group in gates.items()}
+    return {name: group.grad_only_within(draw.grad_mask[name]) for name, group in gates.items()}
 
 
 def alpha_loss(job: SearchJob, gates: Mapping[str, Gates], step: int, number: int) -> Tensor:
@@ -50,7 +50,7 @@ def alpha_loss(job: SearchJob, gates: Mapping[str, Gates], step: int, number: in
             gates,
             (ahead, batch),
             job.weight_optimizer,
-            xi=job.times.weight_rate(step) * task.rate(ahead),
+            xi=job.times.weight_rate(step) * task.lr_scale(ahead),
             product=settings.hypergradient.product,
             precision=settings.precision,
         )

@@ -41,7 +41,7 @@ def require_search(config: Config) -> None:
     if config.search.shuffled_labels and task.shuffle_labels is Task.shuffle_labels:
         raise ConfigError(f"search.shuffled_labels: task {config.task.name} has no labels to shuffle")
     _require_shares(config, "search", config.search.batch_size)
-    key = config.space.model_dump_json(), config.task.model_dump_json(), sampler.partial
+    key = config.space.model_dump_json(), config.task.model_dump_json(), sampler.partial_channels
     if key in _fitting:
         return
     make: Any = spaces[config.space.name]
@@ -49,7 +49,7 @@ def require_search(config: Config) -> None:
     with seeding.keyed(config.seed, "fit"), on_meta():
         stem = task.stem(config.task, task.inputs(task.default_classes), space.width)
         make_head = _head_maker(task, config.task, stem)
-        Supernet(shallow, stem, make_head, partial=sampler.partial)
+        Supernet(shallow, stem, make_head, partial_channels=sampler.partial_channels)
     _fitting.add(key)
 
 

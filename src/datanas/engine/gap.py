@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -35,7 +35,7 @@ class Gap:
         child: the most probable child, with its statistics re-estimated, and the weights of the search.
         inherited: the same with the running statistics of the supernet, which mix those of different children.
         gap: how much worse the child that is kept does than the supernet.
-        preference: how much the task prefers the child that is kept, the higher the better (`Task.preference`).
+        selection_score: by which the task compares the child that is kept, the higher the better.
     """
 
     supernet: float
@@ -44,7 +44,12 @@ class Gap:
     child: float
     inherited: float
     gap: float
-    preference: float
+    selection_score: float
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, float]) -> Gap:
+        """What `asdict` made, also in runs of 0.1, where the selection score was called a preference."""
+        return cls(**{"selection_score" if name == "preference" else name: float(x) for name, x in data.items()})
 
     def figures(self) -> dict[str, float]:
         return {f"gap/{name}": value for name, value in asdict(self).items()}
@@ -110,7 +115,7 @@ def measure_gap(
     variance = statistics.variance([100 * score if task.is_share else score for score in children])
     child = figures[task.score]
     gap = task.goodness(whole) - task.goodness(child)
-    return Gap(whole, statistics.mean(children), variance, child, inherited, gap, task.preference(figures))
+    return Gap(whole, statistics.mean(children), variance, child, inherited, gap, task.selection_score(figures))
 
 
 def architecture_gates(architecture: Architecture, device: torch.device) -> dict[str, Gates]:

@@ -302,10 +302,10 @@ def _present(gradient: Gradient) -> list[Tensor]:
 
 def _as_asked(table: Tensor, group: Gates) -> Tensor:
     """The same values, their gradient multiplied by the factors that are asked for."""
-    if group.asked is None:
+    if group.grad_mask is None:
         return table
     still = table.detach()
-    return still + table.new_tensor(group.asked) * (table - still)
+    return still + table.new_tensor(group.grad_mask) * (table - still)
 
 
 @torch.no_grad()

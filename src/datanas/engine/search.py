@@ -83,7 +83,7 @@ class SearchJob(Job):
         with seeding.keyed(config.seed, "supernet"):
             stem = task.make_stem(space.width)
             make_head = partial(task.make_head, stem=stem)
-            self.supernet = Supernet(space, stem, make_head, partial=self.sampler.partial)
+            self.supernet = Supernet(space, stem, make_head, partial_channels=self.sampler.partial_channels)
         place(self.supernet, device)
         if config.sync_batch_norm:
             synchronise(self.supernet, processes)
@@ -131,7 +131,7 @@ class SearchJob(Job):
         with seeding.keyed(self.config.seed, "weights", step, *own, reach=self._reach):
             with autocast(self.device, settings.precision):
                 batch = self.task.batch("weights", step)
-                set_learning_rate(self.weight_optimizer, rate * self.task.rate(batch))
+                set_learning_rate(self.weight_optimizer, rate * self.task.lr_scale(batch))
                 loss = self.task.loss(self.supernet.child(gates), batch)
             return update(loss, self._weights, self.weight_optimizer, settings.weights.clip, what, self._average)
 
@@ -140,7 +140,7 @@ class SearchJob(Job):
         settings = self.config.search
         progress = self.times.progress(step)
         number = self._alpha_steps
-        draw = self.sampler.propose(progress, seeding.generator(self.config.seed, "gates/alpha", number))
+        draw = self.sampler.draw_for_alpha(progress, seeding.generator(self.config.seed, "gates/alpha", number))
         chance = seeding.generator(self.config.seed, "gates/closed", number)
         gates = alpha_gates(draw, settings, self.device, chance)
         what = f"alpha step {number + 1}, {self._batch('alpha', number)}"
@@ -151,7 +151,7 @@ class SearchJob(Job):
             loss = self.sampler.loss(task_loss, draw, progress)
             with frozen(self._weights):  # closed operations run in backward, and may draw there
                 value = update_alpha(loss, self._alphas, self._alpha_optimizer, what, self._average, task_loss)
-        self.sampler.settle(Update(draw, value, before, settings.alpha.lr))
+        self.sampler.after_alpha_step(Update(draw, value, before, settings.alpha.lr))
         self._alpha_steps += 1
         return value
 
@@ -174,7 +174,7 @@ class SearchJob(Job):
         if searched % settings.gap.every == 0 or is_last:
             self.gap = self._measure_gap(epoch)
             figures |= self.gap.figures()
-            score = self.gap.preference
+            score = self.gap.selection_score
             lines.append(self.gap.text(self.task))
         if "log_prob" in notes:
             lines.append(f"log P {notes['log_prob']:.2f}")

@@ -60,7 +60,7 @@ def write_result(job: SearchJob, run: Run, table: AccuracyTable | None) -> Searc
     return SearchResult(
         path=run.path,
         architecture=kept,
-        gap=None if result["gap"] is None else Gap(**{name: float(x) for name, x in result["gap"].items()}),
+        gap=None if result["gap"] is None else Gap.from_json(result["gap"]),
         history=read_metrics(run.path / "metrics.jsonl") if run.is_first else [],
         parameters=count_parameters(job.supernet),
         seconds=run.seconds,

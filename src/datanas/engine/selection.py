@@ -41,7 +41,7 @@ def rank(
             if len(architectures) > finalists:
                 with batch_statistics(supernet):
                     quick = [_measure(each, supernet, task, FIRST_EXAMPLES, device) for each in architectures]
-                order = sorted(range(len(architectures)), key=lambda place: -task.preference(quick[place]))
+                order = sorted(range(len(architectures)), key=lambda place: -task.selection_score(quick[place]))
                 architectures = [architectures[place] for place in order[:finalists]]
             batches = [task.batch("weights", index) for index in range(settings.statistics_batches)]
             found = []
@@ -51,7 +51,7 @@ def rank(
     finally:
         supernet.train(training)
         task.load_state_dict(state)
-    ranking = sorted(found, key=lambda pair: -task.preference(pair[1]))
+    ranking = sorted(found, key=lambda pair: -task.selection_score(pair[1]))
     return [(each, figures[task.score]) for each, figures in ranking]
 
 

@@ -162,7 +162,7 @@ class TrainJob(Job):
         with seeding.keyed(self.config.seed, "train", step, *own, reach=self._reach):
             with autocast(self.device, settings.precision):
                 batch = self.task.batch(self._part, step)
-                set_learning_rate(self._optimizer, self._rate(step) * self.task.rate(batch))
+                set_learning_rate(self._optimizer, self._rate(step) * self.task.lr_scale(batch))
                 loss = self.task.loss(self._run, batch)
             value = update(loss, self._weights, self._optimizer, settings.weights.clip, what, self._average)
         self.average.update()
@@ -184,7 +184,7 @@ class TrainJob(Job):
             with evaluating(self.evaluated) as network:
                 figures_of_part = self.task.monitor(network, self.held_out)
             figures |= {f"validation/{name}": value for name, value in figures_of_part.items()}
-            score = self.task.preference(figures_of_part)
+            score = self.task.selection_score(figures_of_part)
             summary += f"  validation {self.task.score} {self.task.show(figures_of_part[self.task.score], 2)}"
             self.average.heed(score)
         return EpochReport(figures, summary, score=score)

@@ -48,7 +48,7 @@ def write_result(job: TrainJob, run: Run) -> TrainResult:
     assert part is not None
     evaluation = measure(network, task, part)
     figures = {**evaluation.figures, evaluation.score_name: evaluation.score, "loss": evaluation.loss}
-    written = {**asdict(evaluation), "channels": channels, "preference": task.preference(figures)}
+    written = {**asdict(evaluation), "channels": channels, "preference": task.selection_score(figures)}
     validation = None
     if task.has_validation:
         validation = evaluation if part == "validation" else measure(network, task, "validation")

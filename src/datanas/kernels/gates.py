@@ -20,16 +20,16 @@ class Gates:
 
     Attributes:
         values: the factor of each operation, 0 where closed; shape (edges, ops), on the supernet's device. It may
-            require a gradient, which then is exact for open and closed gates alike, unless `asked` says otherwise.
+            require a gradient, which then is exact for open and closed gates alike, unless `grad_mask` says otherwise.
         host: the same numbers on the host, so that choosing what runs never waits for the device.
         dense: run every operation, closed ones too: the textbook execution, kept as the reference.
-        asked: a factor for the gradient of each gate; what is asked with 0 is not computed. None asks for all with 1.
+        grad_mask: a factor for the gradient of each gate; what has 0 is not computed. None is 1 for all.
     """
 
     values: Float[Tensor, "edges ops"]
     host: Table
     dense: bool = False
-    asked: Table | None = None
+    grad_mask: Table | None = None
 
     @classmethod
     def of(cls, values: Tensor, device: torch.device | str = "cpu", *, dense: bool = False) -> Gates:
@@ -46,7 +46,7 @@ class Gates:
         rows = zip(self.host, closed, strict=True)
         return replace(self, host=tuple((0.0,) * len(row) if is_closed else row for row, is_closed in rows))
 
-    def asking(self, kind: ClosedGradient, share: float, generator: torch.Generator) -> Gates:
+    def with_grad(self, kind: ClosedGradient, share: float, generator: torch.Generator) -> Gates:
         """The same gates, of which only some closed ones get a gradient.
 
         Args:
@@ -58,18 +58,20 @@ class Gates:
         if kind == "exact":
             return self
         opened = torch.tensor(self.host) != 0
-        asked = opened.double()
+        grad_mask = opened.double()
         closed = (~opened).flatten().nonzero().squeeze(1)
         if kind == "subsampled" and len(closed) > 0:
             count = max(1, round(share * len(closed)))
             chosen = closed[torch.randperm(len(closed), generator=generator)[:count]]
-            asked.view(-1)[chosen] = len(closed) / count
-        return replace(self, asked=_table(asked))
+            grad_mask.view(-1)[chosen] = len(closed) / count
+        return replace(self, grad_mask=_table(grad_mask))
 
-    def only(self, wanted: Tensor) -> Gates:
+    def grad_only_within(self, wanted: Tensor) -> Gates:
         """The same gates, of whose closed ones only those in `wanted`, bool (edges, ops), get a gradient."""
-        asked = torch.ones_like(wanted, dtype=torch.float64) if self.asked is None else torch.tensor(self.asked)
-        return replace(self, asked=_table(asked * (wanted | (torch.tensor(self.host) != 0))))
+        grad_mask = (
+            torch.ones_like(wanted, dtype=torch.float64) if self.grad_mask is None else torch.tensor(self.grad_mask)
+        )
+        return replace(self, grad_mask=_table(grad_mask * (wanted | (torch.tensor(self.host) != 0))))
 
 
 def host_gates(values: Mapping[str, Tensor], device: torch.device, *, dense: bool = False) -> dict[str, Gates]:

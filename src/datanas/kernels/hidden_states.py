@@ -24,14 +24,14 @@ class Call:
 
     Attributes:
         targets: the node of each weight.
-        asked: a factor for the gradient of each gate; None for ones.
+        grad_mask: a factor for the gradient of each gate; None for ones.
         dtype: of the factors of matrix products.
     """
 
     steps: Program
     norm: NodeNorms
     targets: tuple[int, ...]
-    asked: tuple[tuple[float, ...], ...] | None
+    grad_mask: tuple[tuple[float, ...], ...] | None
     dtype: torch.dtype
 
 
@@ -112,7 +112,7 @@ class _Backward:
         self.rounded = self.recurrent.to(call.dtype)
         _, _, _, _, self.learns, self.trains_recurrent, *trains = ctx.needs_input_grad
         self.trains = dict(zip(call.targets, trains, strict=True))
-        self.asked = [_joined(edges, of_target, call.dtype) if self.learns else None for edges in self.steps.closed]
+        self.grad_mask = [_joined(edges, of_target, call.dtype) if self.learns else None for edges in self.steps.closed]
         self.into_joined = [
             torch.zeros_like(weight, dtype=self.recurrent.dtype) if weight is not None and any(trains) else None
             for weight in self.joined
@@ -203,13 +203,13 @@ class _Backward:
         found = torch.zeros_like(self.values)
         for (edge, op), parts in dots.items():
             found[edge, op] = torch.stack(parts).sum()
-        return found if self.call.asked is None else found * found.new_tensor(self.call.asked)
+        return found if self.call.grad_mask is None else found * found.new_tensor(self.call.grad_mask)
 
     def _gates_out_of(self, node: int, block: slice, dots: dict[tuple[int, int], list[Tensor]]) -> None:
         assert self.slopes is not None
         source = self.states[block, node]
         parts = [(edge, self.products[node][block, :, slot]) for slot, edge in enumerate(self.steps.out_of[node])]
-        weight, closed = self.asked[node], self.steps.closed[node]
+        weight, closed = self.grad_mask[node], self.steps.closed[node]
         if weight is not None:
             given = product(_masked(source, self.mask), weight).to(source.dtype)
             given = given.view(*source.shape[:2], len(closed), 2, -1)
@@ -219,7 +219,7 @@ class _Backward:
             gradient = self.slopes[block, edge.target]
             passed, wanted = gradient * pair[:, :, 0], pair[:, :, 1]
             common = _dot(gradient - passed, source)
-            for op, activation in (*((op, activation) for op, activation, _ in edge.opened), *edge.asked):
+            for op, activation in (*((op, activation) for op, activation, _ in edge.opened), *edge.closed_with_grad):
                 dots.setdefault((edge.index, op), []).append(common + _dot(passed, activation.value(wanted)))
 
     def _weight(self, target: int) -> Tensor | None:

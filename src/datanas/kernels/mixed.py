@@ -76,7 +76,7 @@ class MixedNode(nn.Module):
         if gates is None or not learns:
             return node_sum(opened, blank)
         closed = self._closed(states, gates, {part.place for part in opened}, Shared() if shared is None else shared)
-        return node_sum(opened, blank, gates.values, closed, gates.asked)
+        return node_sum(opened, blank, gates.values, closed, gates.grad_mask)
 
     def _chosen(self, gates: Gates | None, *, everything: bool) -> list[tuple[Candidate, float]]:
         if gates is None:
@@ -98,11 +98,11 @@ class MixedNode(nn.Module):
         return blank.contiguous(memory_format=layout_of(x))
 
     def _closed(self, states: Sequence[Tensor], gates: Gates, opened: set[Place], shared: Shared) -> ClosedGates:
-        asked = gates.asked
+        grad_mask = gates.grad_mask
         items = [
             Closed(each.place, each.module, each.source, each.place in self._alike)
             for each in self._candidates
-            if each.place not in opened and (asked is None or asked[each.edge][each.op] != 0.0)
+            if each.place not in opened and (grad_mask is None or grad_mask[each.edge][each.op] != 0.0)
         ]
         inputs = [state.detach() for state in states]
         device = states[0].device.type

@@ -129,7 +129,7 @@ def node_sum(
     blank: Tensor | None,
     values: Tensor | None = None,
     closed: ClosedGates | None = None,
-    asked: Table | None = None,
+    grad_mask: Table | None = None,
 ) -> Tensor:
     """sum_k factor_k * output_k.
 
@@ -138,7 +138,7 @@ def node_sum(
         blank: the sum's value where there are none.
         values: the gates, shape (edges, ops); those of `opened` and `closed` get their gradient.
         closed: the closed gates.
-        asked: factors of the gates' gradients.
+        grad_mask: factors of the gates' gradients.
     """
     outputs = [part.output for part in opened]
     norms = [output.norm for output in outputs]
@@ -146,7 +146,7 @@ def node_sum(
         opened,
         blank,
         closed,
-        asked,
+        grad_mask,
         values,
         *(output.z for output in outputs),
         *(None if norm is None else norm.weight for norm in norms),
@@ -162,7 +162,7 @@ class _NodeSum(torch.autograd.Function):
         opened: Sequence[Opened],
         blank: Tensor | None,
         closed: ClosedGates | None,
-        asked: Table | None,
+        grad_mask: Table | None,
         values: Tensor | None,
         *tensors: Tensor | None,
     ) -> Tensor:
@@ -172,7 +172,7 @@ class _NodeSum(torch.autograd.Function):
             closed.shared.waiting += 1
             closed = replace(closed, states=())
         ctx.parts = [(part.place, part.factor, part.output.norm, part.output.statistics) for part in opened]
-        ctx.closed, ctx.asked = closed, asked
+        ctx.closed, ctx.grad_mask = closed, grad_mask
         ctx.gates = None if values is None else (values.shape, values.dtype)
         return _weighted_sum(opened) if blank is None else blank.clone()
 
@@ -212,7 +212,7 @@ class _NodeSum(torch.autograd.Function):
         if wants_gates:
             if ctx.closed is not None:
                 products |= replace(ctx.closed, states=states).inner_products(gradient)
-            into_values = _table_of(products, ctx.asked, gradient.new_zeros(ctx.gates[0], dtype=ctx.gates[1]))
+            into_values = _table_of(products, ctx.grad_mask, gradient.new_zeros(ctx.gates[0], dtype=ctx.gates[1]))
         return (None, None, None, None, into_values, *into_z, *into_weights, *into_biases)
 
 
@@ -265,13 +265,13 @@ def _times(x: Tensor, factor: float) -> Tensor:
     return x if factor == 1.0 else x * factor
 
 
-def _table_of(products: Mapping[Place, Tensor], asked: Table | None, table: Tensor) -> Tensor:
+def _table_of(products: Mapping[Place, Tensor], grad_mask: Table | None, table: Tensor) -> Tensor:
     """The products in their places, times what was asked; zero elsewhere."""
     if not products:
         return table
     rows, columns = zip(*products, strict=True)
     found = torch.stack(list(products.values())).to(table.dtype)
-    if asked is not None:
-        found = found * found.new_tensor([asked[row][column] for row, column in products])
+    if grad_mask is not None:
+        found = found * found.new_tensor([grad_mask[row][column] for row, column in products])
     table[list(rows), list(columns)] = found
     return table

@@ -79,11 +79,11 @@ class PartialNode(nn.Module):
 
 
 def _row_sums(gates: Gates) -> Float[Tensor, " edges"]:
-    """The sum of each edge's gates, whose gradients are as `asked`; exact under plain kernels, as in `MixedNode`."""
+    """The sum of each edge's gates, whose gradients are as masked; exact under plain kernels, as in `MixedNode`."""
     values = gates.values
-    if gates.asked is not None and own_kernels():
+    if gates.grad_mask is not None and own_kernels():
         fixed = values.detach()
-        values = fixed + (values - fixed) * values.new_tensor(gates.asked)
+        values = fixed + (values - fixed) * values.new_tensor(gates.grad_mask)
     return values.sum(dim=1)
 
 

@@ -41,14 +41,14 @@ class Edge:
     Attributes:
         index: its row in the gates.
         opened: (column, activation, factor) of what runs.
-        asked: (column, activation) of what does not run but is asked for its gradient.
+        closed_with_grad: (column, activation) of what does not run but is asked for its gradient.
     """
 
     index: int
     source: int
     target: int
     opened: tuple[tuple[int, Elementwise, float], ...]
-    asked: tuple[tuple[int, Elementwise], ...] = ()
+    closed_with_grad: tuple[tuple[int, Elementwise], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,13 +97,13 @@ def program(
         by_edge.setdefault((choice.target, choice.source, choice.edge), []).append(choice)
     edges = []
     for (target, source, index), group in sorted(by_edge.items(), key=lambda item: item[0]):
-        opened, asked = [], []
+        opened, closed = [], []
         for choice in group:
             factor = choice.factor if gates is None else gates.host[index][choice.op]
             if gates is None or gates.dense or factor != 0.0:
                 opened.append((choice.op, choice.activation, factor))
-            elif learns and (gates.asked is None or gates.asked[index][choice.op] != 0.0):
-                asked.append((choice.op, choice.activation))
-        if opened or asked:
-            edges.append(Edge(index, source, target, tuple(opened), tuple(asked)))
+            elif learns and (gates.grad_mask is None or gates.grad_mask[index][choice.op] != 0.0):
+                closed.append((choice.op, choice.activation))
+        if opened or closed:
+            edges.append(Edge(index, source, target, tuple(opened), tuple(closed)))
     return Program(nodes, outputs, tuple(edges))

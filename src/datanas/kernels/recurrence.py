@@ -104,8 +104,8 @@ class RecurrentSteps(nn.Module):
         weights = dict(zip(self._targets, self.nodes(), strict=True))
         norm = NodeNorms(cast("list[NodeNorm]", list(self.norms)))
         if kernel:
-            asked, dtype = None if gates is None else gates.asked, product_type(inputs)
-            call = Call(steps, norm, tuple(weights), asked, dtype)
+            grad_mask, dtype = None if gates is None else gates.grad_mask, product_type(inputs)
+            call = Call(steps, norm, tuple(weights), grad_mask, dtype)
             values = None if gates is None else gates.values
             projected = projected.to(self.input.dtype)
             found: Tensor = HiddenStates.apply(call, projected, hidden, mask, values, self.recurrent, *weights.values())

@@ -24,12 +24,12 @@ class Trained:
 
     Attributes:
         score: as the task measures it.
-        preference: by which candidates are compared, the higher the better.
+        selection_score: by which candidates are compared, the higher the better.
         parameters, macs, channels: of its network.
     """
 
     score: float
-    preference: float
+    selection_score: float
     parameters: int
     macs: int
     channels: int
@@ -41,7 +41,7 @@ Results = Sequence[dict[int, Trained]]
 
 def order(rung: dict[int, Trained]) -> list[int]:
     """The candidates of a rung, best first; of equally good ones the cheaper, then the one that was named first."""
-    return sorted(rung, key=lambda number: (-rung[number].preference, rung[number].macs, number))
+    return sorted(rung, key=lambda number: (-rung[number].selection_score, rung[number].macs, number))
 
 
 def guarantee(rung: dict[int, Trained], task: type[Task[Any]], examples: int) -> tuple[float | None, str]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from datanas import posterior
 from datanas.codes.architecture import Architecture
 from datanas.codes.choice_group import ChoiceGroup
+from datanas.core.deprecation import take_older_methods
 from datanas.core.errors import ConfigError
 from datanas.core.settings import ComponentConfig, Section
 from datanas.samplers.derivation import (
@@ -23,8 +24,8 @@ from datanas.samplers.derivation import (
     Rule,
     assemble,
     derive_likeliest,
+    top_edges,
     top_operations,
-    two_inputs,
 )
 from datanas.samplers.derivation import Derivation as Derivation
 from datanas.samplers.live import is_live
@@ -40,16 +41,16 @@ class Draw:
 
     Attributes:
         gates: the factor of each operation, shape (edges, ops). That of `none` counts only where a part of the channels
-            bypasses the operations (`Sampler.partial`): they are weighed by the sum over all columns.
+            bypasses the operations (`Sampler.partial_channels`): they are weighed by the sum over all columns.
         probs: the probability vectors that were drawn from, shape (vectors, entries); padding has probability 0.
         codes: the sampled codes before normalisation, shape (vectors, entries); a relaxed sample is its own code.
-        asked: which gates' gradients the method uses, shape (edges, ops); None for all.
+        grad_mask: which gates' gradients the method uses, shape (edges, ops); None for all.
     """
 
     gates: Mapping[str, Float[Tensor, "edges ops"]]
     probs: Mapping[str, Float[Tensor, "vectors entries"]]
     codes: Mapping[str, Float[Tensor, "vectors entries"]]
-    asked: Mapping[str, Bool[Tensor, "edges ops"]] | None = None
+    grad_mask: Mapping[str, Bool[Tensor, "edges ops"]] | None = None
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,9 @@ class Sampler(nn.Module, ABC):
         scope: what one probability vector covers.
         samples: M, how often each vector is drawn from.
         normalise: how a node combines its operations, "sum" or "mean".
-        partial: candidates run on one part of so many of the channels while searching.
+        partial_channels: candidates run on one part of so many of the channels while searching.
         costs: additive costs by choice group, once the engine has told them.
-        holds_one: whether every edge of an architecture holds exactly one operation.
+        single_op: whether every edge of an architecture holds exactly one operation.
     """
 
     Config: ClassVar[type[ComponentConfig]]
@@ -109,11 +110,22 @@ class Sampler(nn.Module, ABC):
     learns: ClassVar[bool] = True
     """Whether alpha steps are made at all."""
     uses_optimizer: ClassVar[bool] = True
-    """Whether `search.alpha` moves the parameters, and not the method itself in `settle`."""
+    """Whether `search.alpha` moves the parameters, and not the method itself in `after_alpha_step`."""
     alpha_weight_decay: ClassVar[float] = 1e-3
     """Of `search.alpha`, where nothing is said; that of DARTS."""
     independent: ClassVar[bool] = True
     """Whether P is a product of its vectors, so that expectations under it can be computed."""
+
+    _OLDER_NAMES: ClassVar[Mapping[str, str]] = {
+        "propose": "draw_for_alpha",
+        "settle": "after_alpha_step",
+        "strengths": "op_scores",
+        "keep": "derivation_of",
+    }
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        take_older_methods(cls, cls._OLDER_NAMES)
 
     def __init__(
         self,
@@ -131,17 +143,17 @@ class Sampler(nn.Module, ABC):
         self.scope: Scope = scope
         self.samples = 1
         self.normalise: Literal["sum", "mean"] = "sum"
-        self.partial = 1
+        self.partial_channels = 1
         self.costs: Mapping[str, Costs] = {}
         self.vectors = {name: Vectors(group, scope, merge) for name, group in groups.items()}
         self.alpha = nn.ParameterDict({name: nn.Parameter(torch.zeros(group.shape)) for name, group in groups.items()})
         self.derivation = config.derivation if isinstance(config, SamplerConfig) else DerivationConfig()
-        self.holds_one = any(group.single for group in groups.values())
+        self.single_op = any(group.single for group in groups.values())
         self._check_rule()
 
     def _check_rule(self) -> None:
         rule = self.derivation.rule
-        if self.holds_one and (rule == "two_inputs" or (rule == "top_operations" and self.derivation.operations > 1)):
+        if self.single_op and (rule == "top_edges" or (rule == "top_operations" and self.derivation.operations > 1)):
             raise ConfigError(
                 f"sampler.derivation: {rule} does not leave one operation on each edge, as space {self.space} needs; "
                 "likeliest does"
@@ -152,12 +164,12 @@ class Sampler(nn.Module, ABC):
         """The derivation rule that holds."""
         if self.derivation.rule is not None:
             return self.derivation.rule
-        chooses_edges = self.default_rule == "two_inputs"
+        chooses_edges = self.default_rule == "top_edges"
         return (
             "likeliest" if chooses_edges and any(group.single for group in self.groups.values()) else self.default_rule
         )
 
-    def scatter(self, deviation: float, around: float = 0.0) -> None:
+    def init_normal(self, deviation: float, around: float = 0.0) -> None:
         """Start every alpha at random, normally distributed."""
         with torch.no_grad():
             for alpha in self.alpha.values():
@@ -200,12 +212,12 @@ class Sampler(nn.Module, ABC):
         raise NotImplementedError(f"{type(self).__name__} defines neither sample nor draw")
 
     def _gates(self, code: Tensor, layout: Vectors) -> Tensor:
-        """The factors that a code gives the operations, and with `partial` also `none`, whose bypass is seen."""
-        seen = code if self.partial > 1 else layout.operations(code)
+        """The factors that a code gives the operations, and with partial channels also `none`, whose bypass is seen."""
+        seen = code if self.partial_channels > 1 else layout.operations(code)
         factors = seen if self.normalise == "sum" else seen / seen.sum(dim=1, keepdim=True).clamp_min(1.0)
-        return layout.shares(factors) if self.partial > 1 else layout.to_edges(factors)
+        return layout.shares(factors) if self.partial_channels > 1 else layout.to_edges(factors)
 
-    def propose(self, progress: float, generator: torch.Generator) -> Draw:
+    def draw_for_alpha(self, progress: float, generator: torch.Generator) -> Draw:
         """The child that an alpha step is made with; most methods draw it like any other."""
         return self.draw(progress, generator)
 
@@ -213,7 +225,7 @@ class Sampler(nn.Module, ABC):
         """The alpha step's loss: the task's, plus what the method adds to it."""
         return task_loss
 
-    def settle(self, update: Update) -> None:
+    def after_alpha_step(self, update: Update) -> None:
         """Do what the method does once an alpha step is made, without gradient."""
 
     def vector_probs(self, name: str) -> Float[Tensor, "vectors entries"]:
@@ -236,8 +248,8 @@ class Sampler(nn.Module, ABC):
         """By group, 1 for a P that prefers nothing and 0 for one that has decided."""
         return {name: layout.flatness(self.vector_probs(name)) for name, layout in self.vectors.items()}
 
-    def strengths(self) -> dict[str, Tensor]:
-        """What the rules `top_operations` and `two_inputs` compare, by group, shape (edges, ops); P itself."""
+    def op_scores(self) -> dict[str, Tensor]:
+        """What the rules `top_operations` and `top_edges` compare, by group, shape (edges, ops); P itself."""
         return self.probabilities()
 
     def derive(self, n: int = 1) -> Derivation:
@@ -259,17 +271,17 @@ class Sampler(nn.Module, ABC):
                 raw=settings.raw,
             )
             return found if self.independent else found.ranked_by("log of the product of the shares")
-        strengths = self.strengths()
-        if self.rule == "two_inputs":
-            codes = {name: two_inputs(strengths[name], group, none=settings.none) for name, group in groups.items()}
+        op_scores = self.op_scores()
+        if self.rule == "top_edges":
+            codes = {name: top_edges(op_scores[name], group, none=settings.none) for name, group in groups.items()}
         else:
             codes = {
-                name: top_operations(strengths[name], group, settings.operations, none=settings.none or self.holds_one)
+                name: top_operations(op_scores[name], group, settings.operations, none=settings.none or self.single_op)
                 for name, group in groups.items()
             }
-        return self.keep(codes)
+        return self.derivation_of(codes)
 
-    def keep(self, codes: Mapping[str, Tensor]) -> Derivation:
+    def derivation_of(self, codes: Mapping[str, Tensor]) -> Derivation:
         """The derivation of these codes, by group, shape (edges, ops), as the only architecture of the ranking.
 
         Where P is no product it has no number.
@@ -306,7 +318,7 @@ class Sampler(nn.Module, ABC):
 
     def candidates(self, n: int, generator: torch.Generator) -> list[Architecture]:
         """Up to `n` different architectures, drawn from P, for the rule `best_sample`; live if there are any."""
-        samples = 1 if self.holds_one else self.samples
+        samples = 1 if self.single_op else self.samples
         drawn = {
             name: posterior.sample(self.vector_probs(name), samples, n, generator=generator) for name in self.vectors
         }

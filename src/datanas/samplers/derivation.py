@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from datanas import posterior
@@ -27,7 +27,7 @@ LOG_P = "log P"
 
 Ranked = list[tuple[float, tuple[int, ...]]]
 GroupPath = tuple[float, tuple[Code, ...]]
-Rule = Literal["likeliest", "top_operations", "two_inputs", "best_sample"]
+Rule = Literal["likeliest", "top_operations", "top_edges", "best_sample"]
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,22 @@ class DerivationConfig(Section):
     """How the architecture is chosen that a search keeps.
 
     `likeliest` takes the most probable code (Eq. 15). `top_operations` takes a fixed number of operations on every edge
-    (Table 9). `two_inputs` is DARTS' rule: of the edges into a node those two whose likeliest operation is likeliest.
+    (Table 9). `top_edges` is DARTS' rule: of the edges into a node those two whose likeliest operation is likeliest.
     `best_sample` samples architectures and takes that which does best in the supernet on the alpha part.
     """
 
     rule: Rule | None = Field(None, description="null: the method's own")
+
+    @field_validator("rule", mode="before")
+    @classmethod
+    def older_name(cls, rule: object) -> object:
+        """`two_inputs` is what runs and recipes of 0.1 say for `top_edges`."""
+        return "top_edges" if rule == "two_inputs" else rule
+
     operations: int = Field(1, ge=1, description="N of `top_operations`")
     none: bool = Field(
         False,
-        description="let `none` compete in `top_operations` and `two_inputs`: where it wins, nothing is kept; "
+        description="let `none` compete in `top_operations` and `top_edges`: where it wins, nothing is kept; "
         "it always competes where an edge holds one operation",
     )
     candidates: int = Field(100, ge=1, description="architectures that `best_sample` compares")
@@ -186,31 +193,31 @@ def assemble(
 
 
 def top_operations(
-    strengths: Float[Tensor, "edges ops"], group: ChoiceGroup, n: int = 1, *, none: bool = False
+    op_scores: Float[Tensor, "edges ops"], group: ChoiceGroup, n: int = 1, *, none: bool = False
 ) -> Float[Tensor, "edges ops"]:
     """The code of the `n` strongest operations on every edge (Table 9).
 
     With `none` the operation `none` takes a place among them, and nothing runs in it.
     """
-    allowed = _allowed(strengths, group, none)
+    allowed = _allowed(op_scores, group, none)
     count = min(n, int(allowed.isfinite().sum(dim=1).min()))
     chosen = allowed.argsort(dim=1, descending=True, stable=True)[:, :count]
-    return torch.zeros_like(strengths).scatter_(1, chosen, 1.0)
+    return torch.zeros_like(op_scores).scatter_(1, chosen, 1.0)
 
 
-def two_inputs(
-    strengths: Float[Tensor, "edges ops"], group: ChoiceGroup, *, none: bool = False
+def top_edges(
+    op_scores: Float[Tensor, "edges ops"], group: ChoiceGroup, *, none: bool = False
 ) -> Float[Tensor, "edges ops"]:
     """The code that DARTS keeps (Liu, Simonyan and Yang, ICLR 2019, Section 2.4).
 
     Each edge counts as much as its strongest operation; of the edges into a node the strongest `group.fan_in` are kept,
     with that operation. `none` is passed over, or with `none` an edge on which it is the strongest is not kept.
     """
-    allowed = _allowed(strengths, group, none)
+    allowed = _allowed(op_scores, group, none)
     strength, operation = allowed.max(dim=1)
     if none and group.null is not None:
         strength = strength.masked_fill(operation == group.null, -torch.inf)
-    code = torch.zeros_like(strengths)
+    code = torch.zeros_like(op_scores)
     for part in group.by_target:
         edges = torch.tensor(part)
         order = edges[strength[edges].argsort(descending=True, stable=True)][: group.fan_in]
@@ -219,9 +226,9 @@ def two_inputs(
     return code
 
 
-def _allowed(strengths: Tensor, group: ChoiceGroup, none: bool) -> Tensor:
+def _allowed(op_scores: Tensor, group: ChoiceGroup, none: bool) -> Tensor:
     """The strengths, with -inf where `none` is passed over."""
     if none or group.null is None:
-        return strengths
-    column = torch.arange(strengths.shape[1]) == group.null
-    return strengths.masked_fill(column, -torch.inf)
+        return op_scores
+    column = torch.arange(op_scores.shape[1]) == group.null
+    return op_scores.masked_fill(column, -torch.inf)

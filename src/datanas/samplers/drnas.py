@@ -43,7 +43,7 @@ class DrNAS(Sampler):
         parts: int = Field(1, ge=1, description="operations run on one of so many parts of the channels")
         init_std: float = Field(1e-3, ge=0, description="deviation of alpha at the start")
 
-    default_rule: ClassVar[Rule] = "two_inputs"
+    default_rule: ClassVar[Rule] = "top_edges"
     FLOOR: ClassVar[float] = 1e-2
     """Smallest concentration: below it the pathwise derivatives have no useful size."""
 
@@ -51,8 +51,8 @@ class DrNAS(Sampler):
 
     def __init__(self, config: Config, groups: Mapping[str, ChoiceGroup], space: str) -> None:
         super().__init__(config, groups, space)
-        self.partial = config.parts
-        self.scatter(config.init_std)
+        self.partial_channels = config.parts
+        self.init_normal(config.init_std)
 
     def concentration(self, name: str) -> Tensor:
         """The parameters of the Dirichlet distributions, shape (edges, ops)."""

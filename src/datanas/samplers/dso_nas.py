@@ -48,11 +48,11 @@ class DSONAS(Sampler):
             name: torch.full_like(alpha, 1 / alpha.shape[1]) if uniform else alpha * (alpha.detach() != 0)
             for name, alpha in self.alpha.items()
         }
-        asked = {name: factors.detach() != 0 for name, factors in gates.items()}
+        grad_mask = {name: factors.detach() != 0 for name, factors in gates.items()}
         probs = {name: _share(factors, self.groups[name]) for name, factors in gates.items()}
-        return Draw(gates, probs, gates, asked)
+        return Draw(gates, probs, gates, grad_mask)
 
-    def settle(self, update: Update) -> None:
+    def after_alpha_step(self, update: Update) -> None:
         """One step of the proximal gradient from where the factors were, by the gradient that the engine has left."""
         eta, mu = self.config.lr, self.config.momentum
         with torch.no_grad():
@@ -74,7 +74,7 @@ class DSONAS(Sampler):
         return {name: (alpha.detach() != 0).double() for name, alpha in self.alpha.items()}
 
     def derive(self, n: int = 1) -> Derivation:
-        if self.derivation.rule is not None or self.holds_one:
+        if self.derivation.rule is not None or self.single_op:
             return super().derive(n)
         kept = self.assemble({name: (alpha.detach() != 0).float() for name, alpha in self.alpha.items()})
         return Derivation(kept, ((kept, 0.0),))

@@ -107,7 +107,7 @@ class EGS(Sampler):
     def __init__(self, config: Config, groups: Mapping[str, ChoiceGroup], space: str) -> None:
         super().__init__(config, groups, space, scope=config.scope, merge=config.merged_none)
         self.samples, self.normalise = config.samples, config.normalise
-        self.scatter(config.init_std, 1.0 if config.probs == "relu" else 0.0)
+        self.init_normal(config.init_std, 1.0 if config.probs == "relu" else 0.0)
 
     def logits(self, name: str) -> Tensor:
         """Alpha, or log relu(alpha), of which the softmax is relu(alpha) / sum."""

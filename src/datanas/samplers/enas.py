@@ -131,7 +131,7 @@ class ENAS(Sampler):
         baseline = self.baseline if self.rewarded > 0 else reward
         return -(reward - baseline) * draw.log_prob - self.config.entropy_weight * draw.entropy
 
-    def settle(self, update: Update) -> None:
+    def after_alpha_step(self, update: Update) -> None:
         reward = torch.tensor(-update.task_loss).exp()
         decay = self.config.baseline_decay if self.rewarded > 0 else 0.0
         self.baseline.copy_(decay * self.baseline + (1 - decay) * reward)
@@ -145,7 +145,7 @@ class ENAS(Sampler):
     @torch.no_grad()
     def derive(self, n: int = 1) -> Derivation:
         """The likeliest sequences of decisions that a beam search finds."""
-        if self.derivation.rule in ("top_operations", "two_inputs"):
+        if self.derivation.rule in ("top_operations", "top_edges"):
             return super().derive(n)
         beams: list[tuple[float, tuple[int, ...], _State]] = [(0.0, (), self._start())]
         for name in self._edges():

@@ -57,7 +57,7 @@ class Evolution(Sampler):
     def draw(self, progress: float, generator: torch.Generator, *, uniform: bool = False) -> Draw:
         return self._as_draw(random_codes(self.groups, generator))
 
-    def propose(self, progress: float, generator: torch.Generator) -> Draw:
+    def draw_for_alpha(self, progress: float, generator: torch.Generator) -> Draw:
         alive = self._alive()
         if alive < self.config.population:
             return self._as_draw(random_codes(self.groups, generator))
@@ -69,7 +69,7 @@ class Evolution(Sampler):
     def _as_draw(self, codes: Mapping[str, Tensor]) -> Draw:
         return Draw(codes, {name: self.vector_probs(name).float() for name in codes}, codes)
 
-    def settle(self, update: Update) -> None:
+    def after_alpha_step(self, update: Update) -> None:
         place = int(self.born) % self.config.population
         for name, code in update.draw.codes.items():
             getattr(self, f"cells_{name}")[place] = code
@@ -98,7 +98,7 @@ class Evolution(Sampler):
 
     def derive(self, n: int = 1) -> Derivation:
         """The fittest, ranked by their fitness: minus the loss on the batch that they met."""
-        if self.derivation.rule in ("top_operations", "two_inputs"):
+        if self.derivation.rule in ("top_operations", "top_edges"):
             return super().derive(n)
         ranking = self._ranking()
         if not ranking:

@@ -29,13 +29,13 @@ class GDAS(Sampler):
         tau: Tau = Tau(start=10.0, end=0.1)
         init_std: float = Field(1e-3, ge=0, description="deviation of alpha at the start")
 
-    default_rule: ClassVar[Rule] = "two_inputs"
+    default_rule: ClassVar[Rule] = "top_edges"
 
     config: Config
 
     def __init__(self, config: Config, groups: Mapping[str, ChoiceGroup], space: str) -> None:
         super().__init__(config, groups, space)
-        self.scatter(config.init_std)
+        self.init_normal(config.init_std)
 
     def sample(self, log_probs: Tensor, progress: float, generator: torch.Generator) -> Tensor:
         return gumbel_softmax(log_probs, self.config.tau.at(progress), generator=generator)

@@ -29,12 +29,12 @@ class PCDARTS(Sampler):
         parts: int = Field(4, ge=1, description="K: operations run on 1/K of the channels")
         init_std: float = Field(1e-3, ge=0, description="deviation of alpha and beta at the start")
 
-    default_rule: ClassVar[Rule] = "two_inputs"
+    default_rule: ClassVar[Rule] = "top_edges"
 
     def __init__(self, config: Config, groups: Mapping[str, ChoiceGroup], space: str) -> None:
         super().__init__(config, groups, space)
-        self.partial = config.parts
-        self.scatter(config.init_std)
+        self.partial_channels = config.parts
+        self.init_normal(config.init_std)
         self.beta = nn.ParameterDict(
             {name: nn.Parameter(torch.randn(len(group.edges)) * config.init_std) for name, group in groups.items()}
         )
@@ -54,5 +54,5 @@ class PCDARTS(Sampler):
         weights = torch.cat([beta[part].softmax(dim=0) for part in parts])
         return weights[torch.cat(parts).argsort()].unsqueeze(1)
 
-    def strengths(self) -> dict[str, Tensor]:
+    def op_scores(self) -> dict[str, Tensor]:
         return {name: probs * self._edge_weights(name).detach() for name, probs in self.probabilities().items()}

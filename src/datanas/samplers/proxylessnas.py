@@ -37,14 +37,14 @@ class ProxylessNAS(Sampler):
 
     def __init__(self, config: Config, groups: Mapping[str, ChoiceGroup], space: str) -> None:
         super().__init__(config, groups, space)
-        self.scatter(config.init_std)
+        self.init_normal(config.init_std)
 
     def sample(self, log_probs: Tensor, progress: float, generator: torch.Generator) -> Tensor:
         chosen = log_probs.detach().exp().multinomial(1, generator=generator)
         return torch.zeros_like(log_probs).scatter_(1, chosen, 1.0)
 
-    def propose(self, progress: float, generator: torch.Generator) -> Pairs:
-        gates, probs, pairs, asked = {}, {}, {}, {}
+    def draw_for_alpha(self, progress: float, generator: torch.Generator) -> Pairs:
+        gates, probs, pairs, grad_mask = {}, {}, {}, {}
         for name in self.vectors:
             logits = self.logits(name)
             probs[name] = logits.softmax(dim=1)
@@ -54,11 +54,11 @@ class ProxylessNAS(Sampler):
             hard = torch.zeros_like(between).scatter_(1, runs, 1.0)
             gates[name] = torch.zeros_like(logits).scatter(1, pair, hard + (between - between.detach()))
             pairs[name] = pair
-            asked[name] = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, pair, True)
+            grad_mask[name] = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, pair, True)
         codes = {name: code.detach() for name, code in gates.items()}
-        return Pairs(gates, probs, codes, asked=asked, pairs=pairs)
+        return Pairs(gates, probs, codes, grad_mask=grad_mask, pairs=pairs)
 
-    def settle(self, update: Update) -> None:
+    def after_alpha_step(self, update: Update) -> None:
         assert isinstance(update.draw, Pairs)
         with torch.no_grad():
             for name, pair in update.draw.pairs.items():

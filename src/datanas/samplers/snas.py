@@ -42,7 +42,7 @@ class SNAS(Sampler):
 
     def __init__(self, config: Config, groups: Mapping[str, ChoiceGroup], space: str) -> None:
         super().__init__(config, groups, space)
-        self.scatter(config.init_std)
+        self.init_normal(config.init_std)
 
     def sample(self, log_probs: Tensor, progress: float, generator: torch.Generator) -> Tensor:
         return gumbel_softmax(log_probs, self.config.tau.at(progress), hard=False, generator=generator)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from datanas.core.deprecation import take_older_methods
 from datanas.core.errors import ConfigError
 from datanas.core.processes import ALONE, Processes
 from datanas.core.settings import ComponentConfig
@@ -38,6 +39,12 @@ class Task(ABC, Generic[BatchT]):
     Raises:
         ConfigError: the data is not of the kind that this task takes.
     """
+
+    _OLDER_NAMES: ClassVar[Mapping[str, str]] = {"preference": "selection_score", "rate": "lr_scale"}
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        take_older_methods(cls, cls._OLDER_NAMES)
 
     Config: ClassVar[type[ComponentConfig]]
     score: ClassVar[str]
@@ -121,7 +128,7 @@ class Task(ABC, Generic[BatchT]):
         """A score as a number of which the higher is the better."""
         return value if cls.higher_is_better else -value
 
-    def preference(self, figures: Mapping[str, float]) -> float:
+    def selection_score(self, figures: Mapping[str, float]) -> float:
         """How much a search or training prefers a network with these figures of `evaluate`; the higher the better.
 
         By default that is the score. A task whose score is not for a search to know, such as one that is found by
@@ -304,7 +311,7 @@ class Task(ABC, Generic[BatchT]):
     def batch(self, part: Part, step: int) -> BatchT:
         """This process's share of the augmented batch of one step: a function of the step's number."""
 
-    def rate(self, batch: BatchT) -> float:
+    def lr_scale(self, batch: BatchT) -> float:
         """The factor of the weights' learning rate for this batch; 1 by default."""
         return 1.0
 

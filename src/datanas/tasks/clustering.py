@@ -111,7 +111,7 @@ class Clustering(ImageTask[ViewBatch]):
         """Clusters."""
         return len(self.data.classes) if self.config.clusters is None else self.config.clusters
 
-    def preference(self, figures: Mapping[str, float]) -> float:
+    def selection_score(self, figures: Mapping[str, float]) -> float:
         """The information that an image's cluster has of that of its view.
 
         The loss will not do: it is least where all images are in one cluster.

@@ -203,7 +203,7 @@ class Language(Task[TokenBatch]):
         stream = self._streams[part]
         return stream.batch(step, self.processes.share(stream.batch_size))
 
-    def rate(self, batch: TokenBatch) -> float:
+    def lr_scale(self, batch: TokenBatch) -> float:
         """Shorter batches make shorter steps (Merity, Keskar and Socher, ICLR 2018, Section 5)."""
         return len(batch.tokens) / self.config.sequence
 
