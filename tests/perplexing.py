@@ -12,6 +12,7 @@ import pytest
 from datanas.tasks import tasks
 from datanas.tasks.base import Model, Part
 from datanas.tasks.classification import Classification, ImageBatch
+from datanas.tasks.metric import Metric
 
 
 class Perplexing(Classification):
@@ -24,9 +25,7 @@ class Perplexing(Classification):
         name: Literal["perplexing"] = "perplexing"  # type: ignore[assignment]
         factor: float = 1.0
 
-    score: ClassVar[str] = "perplexity"
-    higher_is_better: ClassVar[bool] = False
-    is_share: ClassVar[bool] = False
+    metric: ClassVar[Metric] = Metric("perplexity", is_share=False, higher_is_better=False)
     unit: ClassVar[str] = "example"
     has_validation = True
     defaults: ClassVar[Mapping[str, Any]] = {

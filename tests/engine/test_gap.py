@@ -274,7 +274,7 @@ def test_the_gap_is_the_supernet_s_score_minus_the_kept_child_s(job: SearchJob) 
 
 def scripted(job: SearchJob, monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> Gap:
     """The gap where the task finds these scores, in turn: supernet, children, inherited, child."""
-    monkeypatch.setattr(job.task, "evaluate", lambda *given: {job.task.score: scores.pop(0)})
+    monkeypatch.setattr(job.task, "evaluate", lambda *given: {job.task.metric.name: scores.pop(0)})
     return measure(job)
 
 

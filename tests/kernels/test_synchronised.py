@@ -195,7 +195,9 @@ def test_each_alone_asks_nobody_and_remembers_whom_to_ask() -> None:
 
 
 def test_a_batch_norm_that_cannot_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"sync_batch_norm: BatchNorm1d cannot; use datanas\.kernels\.norm\.BatchNorm2d"):
+    with pytest.raises(
+        ConfigError, match=r"sync_batch_norm: BatchNorm1d cannot; use datanas\.kernels\.norm\.BatchNorm2d"
+    ):
         synchronise(nn.Sequential(BatchNorm2d(4), nn.BatchNorm1d(4)), Thread(0, Meeting(2)))
 
 

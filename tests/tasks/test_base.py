@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import ClassVar
 
 import pytest
@@ -11,42 +11,25 @@ from torch import nn
 
 from datanas.core.settings import ComponentConfig
 from datanas.tasks.classification import Classification
+from datanas.tasks.metric import Metric
 
 
 class Downwards(Classification):
-    higher_is_better = False
-    is_share = False
+    metric: ClassVar[Metric] = Metric("accuracy", is_share=False, higher_is_better=False)
     unit = "token"
 
 
 class Counting(Classification):
-    plain: ClassVar[Mapping[str, int]] = {"bits": 4, "classes": 0}
-
-
-def test_goodness_is_higher_for_the_better_score() -> None:
-    assert Classification.goodness(0.9) > Classification.goodness(0.8)
-    assert Downwards.goodness(80.0) > Downwards.goodness(90.0)
+    further: ClassVar[Sequence[Metric]] = (
+        Metric("bits", is_share=False, digits=4),
+        Metric("classes", is_share=False, digits=0),
+    )
 
 
 def test_a_search_prefers_the_better_score() -> None:
-    for kind in (Classification, Downwards):
+    for kind, sign in ((Classification, 1), (Downwards, -1)):
         task = object.__new__(kind)
-        assert task.selection_score({"accuracy": 0.5, "loss": 9.0}) == kind.goodness(0.5)
-
-
-@pytest.mark.parametrize(
-    ("task", "value", "digits", "text"),
-    [
-        (Classification, 0.9123, 1, "91.2%"),
-        (Classification, 0.9123, 2, "91.23%"),
-        (Downwards, 85.27, 1, "85.3"),
-        (Downwards, 85.27, 0, "85"),
-    ],
-)
-def test_a_score_is_shown_in_per_cent_only_if_it_is_a_share(
-    task: type[Classification], value: float, digits: int, text: str
-) -> None:
-    assert task.show(value, digits) == text
+        assert task.selection_score({"accuracy": 0.5, "loss": 9.0}) == sign * 0.5
 
 
 @pytest.mark.parametrize(
@@ -63,7 +46,7 @@ def test_a_score_is_shown_in_per_cent_only_if_it_is_a_share(
 def test_a_further_figure_is_shown_in_per_cent_only_if_it_is_a_share(
     task: type[Classification], name: str, value: float, text: str
 ) -> None:
-    assert task.show_figure(name, value) == text
+    assert task.figure(name).show(value) == text
 
 
 def test_an_example_has_an_article() -> None:
@@ -83,3 +66,24 @@ def test_a_head_shares_nothing_with_the_stem_by_default() -> None:
     head = Classification.tied_head(config, (8,), 5, stem)
     assert isinstance(head, nn.Module)
     assert not {id(weight) for weight in head.parameters()} & {id(weight) for weight in stem.parameters()}
+
+
+def test_a_task_written_for_0_1_says_its_metric_by_its_older_names() -> None:
+    with pytest.warns(DeprecationWarning, match=r"Older\.score is called metric"):
+
+        class Older(Classification):
+            score = "bits"
+            is_share = False
+            higher_is_better = False
+
+    assert Older.metric == Metric("bits", is_share=False, higher_is_better=False)
+
+
+def test_methods_by_their_older_names_are_taken() -> None:
+    with pytest.warns(DeprecationWarning, match=r"Older\.rate is called lr_scale"):
+
+        class Older(Classification):
+            def rate(self, batch: object) -> float:
+                return 0.25
+
+    assert object.__new__(Older).lr_scale(None) == 0.25  # type: ignore[arg-type]

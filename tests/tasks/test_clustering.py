@@ -395,7 +395,7 @@ def test_images_without_labels_are_measured_by_information_alone(caplog: pytest.
         assert figures.keys() == {"loss", "information", "clusters"}
         known = replace_labels(made).evaluate(by_brightness, part)
         assert figures == {name: known[name] for name in figures}
-    assert (made.score, made.is_share, made.describe()["classes"]) == ("information", False, [])
+    assert (made.metric.name, made.metric.is_share, made.describe()["classes"]) == ("information", False, [])
 
 
 def replace_labels(made: Clustering) -> Clustering:
@@ -411,5 +411,5 @@ def test_images_without_labels_need_a_number_of_clusters() -> None:
 
 
 def test_a_run_tells_by_its_record_how_it_was_measured() -> None:
-    assert Clustering.measuring(task(UNLABELLED, clusters=2).describe()).score == "information"
-    assert Clustering.measuring(task().describe()).score == "nmi"
+    assert Clustering.measuring(task(UNLABELLED, clusters=2).describe()).metric.name == "information"
+    assert Clustering.measuring(task().describe()).metric.name == "nmi"

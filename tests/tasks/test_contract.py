@@ -298,14 +298,14 @@ def test_a_keyed_loss_repeats_and_leaves_the_global_generator_alone(searching: T
 @pytest.mark.parametrize("part", ["alpha", "test"])
 def test_an_evaluation_has_the_score_and_repeats(searching: Task[Any], network: nn.Module, part: Part) -> None:
     figures = searching.evaluate(network.eval(), part)
-    assert searching.score in figures
+    assert searching.metric.name in figures
     assert all(isinstance(value, float) for value in figures.values())
-    assert 0 <= figures[searching.score] <= (1 if searching.is_share else math.inf)
+    assert 0 <= figures[searching.metric.name] <= (1 if searching.metric.is_share else math.inf)
     assert searching.evaluate(network, part) == figures
-    if searching.is_share:
-        shares = figures.keys() - {"loss", *searching.plain}
+    if searching.metric.is_share:
+        shares = figures.keys() - {"loss", *(each.name for each in searching.further)}
         assert all(-1 <= figures[name] <= 1 for name in shares)
-        assert searching.plain.keys() <= figures.keys()
+        assert {each.name for each in searching.further} <= figures.keys()
 
 
 def test_a_limited_evaluation_repeats(searching: Task[Any], network: nn.Module) -> None:
@@ -325,7 +325,7 @@ def test_evaluating_changes_no_weight_no_mode_and_no_random_number(searching: Ta
 
 def test_the_held_out_share_is_measured(task: Task[Any], network: nn.Module) -> None:
     task.split_train(0.25, BATCH)
-    assert task.score in task.evaluate(network.eval(), "validation")
+    assert task.metric.name in task.evaluate(network.eval(), "validation")
 
 
 def leave_to_judge(task: Task[Any], share: float | None) -> None:

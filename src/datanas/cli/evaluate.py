@@ -56,7 +56,7 @@ def figures(task: type[Task[Any]], evaluation: Evaluation, validation: Evaluatio
     if validation is not None:
         parts = [_score(validation, "valid"), *(parts if evaluation.part != validation.part else [])]
     costs = f"{evaluation.parameters:,} parameters, {evaluation.macs / 1e6:,.1f} M multiply-adds"
-    others = [f"  {name} {task.show_figure(name, value)}" for name, value in evaluation.figures.items()]
+    others = [f"  {name} {task.figure(name).show(value)}" for name, value in evaluation.figures.items()]
     return "\n".join([f"{', '.join(parts)}, {costs}", *others])
 
 

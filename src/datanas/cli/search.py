@@ -94,8 +94,10 @@ def run(
         if result.gap is not None:
             gap = result.gap
             task = tasks[settings.task.name].measuring(json.loads((result.path / DATA_FILE).read_bytes()))
-            supernet, children, child = (task.show(value, 2) for value in (gap.supernet, gap.children_mean, gap.child))
-            print(f"{task.score}: supernet {supernet}, sampled children {children}, child kept {child}")
+            supernet, children, child = (
+                task.metric.show(value, 2) for value in (gap.supernet, gap.children_mean, gap.child)
+            )
+            print(f"{task.metric.name}: supernet {supernet}, sampled children {children}, child kept {child}")
         for warning in (*result.warnings, *failed):
             print(f"warning: {warning}")
         if result.truth is not None:

@@ -34,8 +34,8 @@ class Outcomes:
         settings = recipe.method(next(iter(recipe.methods)), recipe.seeds[0])
         self._table = load_table(settings)
         task = stages.task()
-        self._is_share, self._higher_is_better = task.is_share, task.higher_is_better
-        self._metric = "test score" if self._is_share else f"test {task.score}"
+        self._is_share, self._higher_is_better = task.metric.is_share, task.metric.higher_is_better
+        self._metric = "test score" if self._is_share else f"test {task.metric.name}"
         if self._table is not None:
             self._is_share = self._higher_is_better = True
             self._metric = settings.truth.metric or self._table.default_metric

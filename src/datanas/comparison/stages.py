@@ -160,7 +160,7 @@ class Stages:
         if not all((path / "evaluation.json").is_file() for path in folders):
             return None
         task = self.task()
-        best = max(folders, key=lambda path: task.goodness(read_json(path / "evaluation.json")["score"]))
+        best = max(folders, key=lambda path: task.metric.oriented(read_json(path / "evaluation.json")["score"]))
         return Architecture.load(best / "architecture.json")
 
     def _search(self, config: Config, path: Path) -> Command:

@@ -77,8 +77,8 @@ def _rows(task: Task[Any], figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     part = figures.get("part", "test")
     others = figures.get("figures") or {}
     return [
-        (f"{figures['score_name']} ({part})", task.show(figures["score"], 2)),
-        *((f"{label} ({part})", task.show_figure(label, value)) for label, value in others.items()),
+        (f"{figures['score_name']} ({part})", task.metric.show(figures["score"], 2)),
+        *((f"{label} ({part})", task.figure(label).show(value)) for label, value in others.items()),
         ("parameters", f"{figures['parameters']:,}"),
         ("multiply-adds", f"{figures['macs'] / 1e6:,.1f} M {task.one()}"),
     ]

@@ -113,18 +113,18 @@ def compare_trained(
             what = "task" if same[0] != first[0] else "examples"
             raise ConfigError(f"{run}: another {what} than that of {runs[0]}; scores on different ones say nothing")
         found = measure(network, task)
-        count = len(task.chosen()["test"]) if task.counts_examples else None
+        count = len(task.chosen()["test"]) if task.metric.counts_examples else None
         measured.append(
             {
                 "name": Path(run).name or str(run),
-                "score": task.show(found.score),
+                "score": task.metric.show(found.score),
                 "value": found.score,
                 "parameters": found.parameters,
                 "macs": found.macs,
                 "examples": count,
             }
         )
-    return measured, task.score
+    return measured, task.metric.name
 
 
 def restore(
@@ -178,16 +178,16 @@ def measure(network: torch.nn.Module, task: Task[Any], part: Part = "test") -> E
     found = score(network, task, part)
     auxiliary = getattr(network.head, "auxiliary", None)
     extra = 0 if auxiliary is None else count_parameters(auxiliary)
-    value = found[task.score]
+    value = found[task.metric.name]
     return Evaluation(
         score=value,
-        error=1 - value if task.is_share else None,
+        error=1 - value if task.metric.is_share else None,
         loss=found["loss"],
         parameters=count_parameters(network) - extra,
         macs=count_macs(network, task.example()),
         part=part,
-        score_name=task.score,
-        figures={name: number for name, number in found.items() if name not in (task.score, "loss")},
+        score_name=task.metric.name,
+        figures={name: number for name, number in found.items() if name not in (task.metric.name, "loss")},
     )
 
 

@@ -63,7 +63,7 @@ class Findings:
         settings = self._config.search.gap
         ranking = rank(candidates, supernet, task, settings, device=device, seed=seed, n=n)
         best = Derivation(ranking[0][0], tuple(ranking[:n]))
-        return best.ranked_by(f"{task.score} on the alpha part", candidates=len(candidates))
+        return best.ranked_by(f"{task.metric.name} on the alpha part", candidates=len(candidates))
 
     def figures(self) -> dict[str, Any]:
         """P as it stands, how flat it is, and what a sampled child costs on average, for the metrics."""

@@ -56,10 +56,11 @@ class Gap:
 
     def text(self, task: type[Task[Any]] | Task[Any]) -> str:
         """The scores in a line, as the task shows them."""
-        gap = f"{100 * self.gap:+.1f} points" if task.is_share else f"{self.gap:+.1f}"
+        metric = task.metric
+        gap = metric.show_difference(self.gap)
         return (
-            f"{task.score}: supernet {task.show(self.supernet)}  children {task.show(self.children_mean)} "
-            f"(variance {self.children_variance:.2f})  child kept {task.show(self.child)}  gap {gap}"
+            f"{metric.name}: supernet {metric.show(self.supernet)}  children {metric.show(self.children_mean)} "
+            f"(variance {self.children_variance:.2f})  child kept {metric.show(self.child)}  gap {gap}"
         )
 
 
@@ -81,7 +82,7 @@ def measure_gap(
         return task.evaluate(model, "alpha", settings.examples)
 
     def score(model: Model) -> float:
-        return measure(model)[task.score]
+        return measure(model)[task.metric.name]
 
     def drawn(generator: torch.Generator) -> dict[str, Gates]:
         with torch.no_grad():
@@ -112,9 +113,9 @@ def measure_gap(
     finally:
         supernet.train(training)
         task.load_state_dict(state)
-    variance = statistics.variance([100 * score if task.is_share else score for score in children])
-    child = figures[task.score]
-    gap = task.goodness(whole) - task.goodness(child)
+    variance = statistics.variance([task.metric.scale * score for score in children])
+    child = figures[task.metric.name]
+    gap = task.metric.oriented(whole) - task.metric.oriented(child)
     return Gap(whole, statistics.mean(children), variance, child, inherited, gap, task.selection_score(figures))
 
 

@@ -52,7 +52,7 @@ def rank(
         supernet.train(training)
         task.load_state_dict(state)
     ranking = sorted(found, key=lambda pair: -task.selection_score(pair[1]))
-    return [(each, figures[task.score]) for each, figures in ranking]
+    return [(each, figures[task.metric.name]) for each, figures in ranking]
 
 
 def _measure(

@@ -185,7 +185,8 @@ class TrainJob(Job):
                 figures_of_part = self.task.monitor(network, self.held_out)
             figures |= {f"validation/{name}": value for name, value in figures_of_part.items()}
             score = self.task.selection_score(figures_of_part)
-            summary += f"  validation {self.task.score} {self.task.show(figures_of_part[self.task.score], 2)}"
+            metric = self.task.metric
+            summary += f"  validation {metric.name} {metric.show(figures_of_part[metric.name], 2)}"
             self.average.heed(score)
         return EpochReport(figures, summary, score=score)
 

@@ -60,9 +60,9 @@ def guarantee(rung: dict[int, Trained], task: type[Task[Any]], examples: int) ->
         The distance as a share, None where none can be given; and a sentence.
     """
     winner, *others = order(rung)
-    if not task.counts_examples:
+    if not task.metric.counts_examples:
         return None, (
-            f"no bound can be given on how far the winner is from the best finalist: {task.score} is no share of "
+            f"no bound can be given on how far the winner is from the best finalist: {task.metric.name} is no share of "
             "examples that count one by one, so a single figure does not say how uncertain it is"
         )
     z = NormalDist().inv_cdf(1 - (1 - CONFIDENCE) / len(others))
@@ -101,8 +101,8 @@ def searched_against_random(
     reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(sum(variances))
     low, high = mean - reach, mean + reach
     is_shown = low > 0 or high < 0
-    verdict = NOT_SHOWN if not is_shown else "better" if (low > 0) == task.higher_is_better else "worse"
-    unit = 100 if task.is_share else 1
+    verdict = NOT_SHOWN if not is_shown else "better" if (low > 0) == task.metric.higher_is_better else "worse"
+    unit = task.metric.scale
     return (
         {**figures, "low": low, "high": high, "verdict": verdict},
         f"searched candidates against the others in the first rung: {unit * mean:+.1f} "
@@ -115,11 +115,11 @@ def table(candidates: Sequence[Candidate], results: Results, task: type[Task[Any
     last = {number: max(place for place, rung in enumerate(results) if number in rung) for number in results[0]}
     places = {number: place for rung in results for place, number in enumerate(order(rung))}
     numbers = sorted(last, key=lambda number: (-last[number], places[number]))
-    rungs = [f"{task.score}, rung {place}" for place in range(1, len(results) + 1)]
+    rungs = [f"{task.metric.name}, rung {place}" for place in range(1, len(results) + 1)]
     rows = [["", "origin", "channels", "parameters", "multiply-adds", *rungs]]
     for number in numbers:
         first = results[0][number]
-        scores = [task.show(rung[number].score) if number in rung else "" for rung in results]
+        scores = [task.metric.show(rung[number].score) if number in rung else "" for rung in results]
         costs = [str(first.channels), f"{first.parameters:,}", f"{first.macs / 1e6:.1f} M"]
         rows.append([str(number), candidates[number].origin, *costs, *scores])
     return rows

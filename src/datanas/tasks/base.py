@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from datanas.core.deprecation import take_older_methods
+from datanas.core.deprecation import take_older_methods, warn_renamed
 from datanas.core.errors import ConfigError
 from datanas.core.processes import ALONE, Processes
 from datanas.core.settings import ComponentConfig
+from datanas.tasks.metric import Metric
 
 Model = Callable[[Any], Any]
 """A network, or a child bound to its gates: a function of the input alone."""
@@ -45,18 +46,16 @@ class Task(ABC, Generic[BatchT]):
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
         take_older_methods(cls, cls._OLDER_NAMES)
+        if isinstance(name := vars(cls).get("score"), str) and "metric" not in vars(cls):
+            warn_renamed(f"{cls.__name__}.score", "metric")
+            names = ("is_share", "higher_is_better", "counts_examples")
+            cls.metric = Metric(name, **{each: getattr(cls, each) for each in names if hasattr(cls, each)})
 
     Config: ClassVar[type[ComponentConfig]]
-    score: ClassVar[str]
-    """The name of the figure by which networks are compared ("accuracy")."""
-    higher_is_better: ClassVar[bool] = True
-    """Whether the higher score is the better one."""
-    is_share: ClassVar[bool] = True
-    """Whether the score lies in 0..1 and is shown in per cent."""
-    counts_examples: ClassVar[bool] = False
-    """Whether the score is the share of the test examples that are right, each counted by itself."""
-    plain: ClassVar[Mapping[str, int]] = {}
-    """Further figures of `evaluate` that are no shares although the score is one, with the digits that are shown."""
+    metric: ClassVar[Metric]
+    """The figure of `evaluate` by which networks are compared."""
+    further: ClassVar[Sequence[Metric]] = ()
+    """Figures of `evaluate` beside it and `loss` that are not shown like it: no shares although it is one, or so."""
     cells: ClassVar[str] = ""
     """What its networks are made of, for people: "recurrent cells, such as darts_v2_rnn"."""
     unit: ClassVar[str] = "image"
@@ -123,18 +122,13 @@ class Task(ABC, Generic[BatchT]):
         images = torch.randn(batch, in_channels, size, size, device=device)
         return images.contiguous(memory_format=torch.channels_last)
 
-    @classmethod
-    def goodness(cls, value: float) -> float:
-        """A score as a number of which the higher is the better."""
-        return value if cls.higher_is_better else -value
-
     def selection_score(self, figures: Mapping[str, float]) -> float:
         """How much a search or training prefers a network with these figures of `evaluate`; the higher the better.
 
         By default that is the score. A task whose score is not for a search to know, such as one that is found by
         labels which the task does without, takes another figure.
         """
-        return self.goodness(figures[self.score])
+        return self.metric.oriented(figures[self.metric.name])
 
     @classmethod
     def one(cls) -> str:
@@ -142,15 +136,11 @@ class Task(ABC, Generic[BatchT]):
         return f"{'an' if cls.unit[0] in 'aeiou' else 'a'} {cls.unit}"
 
     @classmethod
-    def show(cls, value: float, digits: int = 1) -> str:
-        """A score for people: "91.2%" of a share, otherwise "85.3"."""
-        return f"{value:.{digits}%}" if cls.is_share else f"{value:.{digits}f}"
-
-    @classmethod
-    def show_figure(cls, name: str, value: float) -> str:
-        """A further figure of `evaluate` for people: "85.40%" of a share, otherwise "1.2345"."""
-        is_share = cls.is_share and name not in cls.plain
-        return f"{value:.2%}" if is_share else f"{value:.{cls.plain.get(name, 4)}f}"
+    def figure(cls, name: str) -> Metric:
+        """How a figure of `evaluate` is read; what is said nowhere is a share if the task's metric is one."""
+        known = {each.name: each for each in (cls.metric, *cls.further)}
+        is_share = cls.metric.is_share
+        return known.get(name, Metric(name, is_share=is_share, digits=2 if is_share else 4))
 
     @classmethod
     def measuring(cls, record: Mapping[str, Any]) -> type[Task[Any]]:

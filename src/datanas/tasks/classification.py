@@ -23,6 +23,7 @@ from datanas.kernels.norm import BatchNorm2d
 from datanas.tasks import register_task
 from datanas.tasks.base import Model, Part
 from datanas.tasks.image_task import ImageTask
+from datanas.tasks.metric import Metric
 
 TOP = 5
 
@@ -104,8 +105,7 @@ class Classification(ImageTask[ImageBatch]):
             None, description="batch norms of that tower; null: 2, but 1 behind the stem imagenet, as DARTS and DATA"
         )
 
-    score: ClassVar[str] = "accuracy"
-    counts_examples: ClassVar[bool] = True
+    metric: ClassVar[Metric] = Metric("accuracy", counts_examples=True)
     config: Config
 
     @classmethod

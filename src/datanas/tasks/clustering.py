@@ -7,7 +7,7 @@ prefers is known without labels. They are read to report how clusters agree with
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, cast
 
@@ -32,6 +32,7 @@ from datanas.tasks.cluster_head import Assignment, ClusterHead
 from datanas.tasks.cluster_tally import ClusterTally
 from datanas.tasks.image_task import ImageTask
 from datanas.tasks.matching import agreement, k_means
+from datanas.tasks.metric import Metric
 
 _log = logging.getLogger(__name__)
 
@@ -65,8 +66,11 @@ class Clustering(ImageTask[ViewBatch]):
         joined: bool = Field(False, description="cluster training and test images together, as the papers do")
 
     needs_labels: ClassVar[bool] = False
-    score: ClassVar[str] = "nmi"
-    plain: ClassVar[Mapping[str, int]] = {"information": 4, "clusters": 0}
+    metric: ClassVar[Metric] = Metric("nmi")
+    further: ClassVar[Sequence[Metric]] = (
+        Metric("information", is_share=False, digits=4),
+        Metric("clusters", is_share=False, digits=0),
+    )
     smallest_share: ClassVar[int] = 2  # the head averages each image to one place, and a pair takes two
     defaults: ClassVar[Mapping[str, Any]] = {
         "space": {"name": "conv_cell", "cells": 5},
@@ -244,9 +248,8 @@ class UnlabelledClustering(Clustering):
     What is followed is the information that an image's cluster has of that of its view, in nats.
     """
 
-    score: ClassVar[str] = "information"
-    is_share: ClassVar[bool] = False
-    plain: ClassVar[Mapping[str, int]] = {"clusters": 0}
+    metric: ClassVar[Metric] = Metric("information", is_share=False)
+    further: ClassVar[Sequence[Metric]] = (Metric("clusters", is_share=False, digits=0),)
 
     def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None:
         assert isinstance(config, self.Config)

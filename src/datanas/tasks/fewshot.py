@@ -25,6 +25,7 @@ from datanas.kernels.hardware import widest_float
 from datanas.tasks import register_task
 from datanas.tasks.base import Model, Part, Task
 from datanas.tasks.embedding import EmbeddingHead, FlatHead, ImageItself
+from datanas.tasks.metric import Metric
 from datanas.tasks.prototypes import accuracies, half_width, log_probs, of_own_class
 from datanas.tasks.stems import CONVOLUTIONAL, STEM_KINDS, StemKind, image_stem, require_size
 
@@ -91,7 +92,7 @@ class FewShot(Task[EpisodeBatch]):
             0.3, gt=0, lt=1, description="share of the classes that is for testing, where the data do not part them"
         )
 
-    score: ClassVar[str] = "accuracy"
+    metric: ClassVar[Metric] = Metric("accuracy")
     cells: ClassVar[str] = CONVOLUTIONAL
     default_size: ClassVar[int | None] = 84
     default_classes: ClassVar[int] = 64

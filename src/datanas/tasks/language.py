@@ -20,6 +20,7 @@ from datanas.data.types.corpus import TextData
 from datanas.kernels.hardware import widest_float
 from datanas.tasks import register_task
 from datanas.tasks.base import Model, Part, Task
+from datanas.tasks.metric import Metric
 from datanas.tasks.word_model import Dropout, Predictions, WordHead, WordStem, log_frequencies
 
 COLUMNS = 64
@@ -53,9 +54,7 @@ class Language(Task[TokenBatch]):
             1e-3, ge=0, description="weight of the mean square by which the hidden state changes from step to step"
         )
 
-    score: ClassVar[str] = "perplexity"
-    higher_is_better: ClassVar[bool] = False
-    is_share: ClassVar[bool] = False
+    metric: ClassVar[Metric] = Metric("perplexity", is_share=False, higher_is_better=False)
     unit: ClassVar[str] = "word"
     cells: ClassVar[str] = "recurrent cells, such as darts_v2_rnn"
     has_validation = True

@@ -23,6 +23,7 @@ from datanas.data.types.masks import VOID, SegmentationData, SegmentationSet
 from datanas.tasks import register_task
 from datanas.tasks.base import Model, Part, Task
 from datanas.tasks.deeplab import SegmentationHead
+from datanas.tasks.metric import Metric
 from datanas.tasks.multi_scale import log_probabilities
 from datanas.tasks.region_tally import RegionTally, ScoredClasses, by_pixel
 from datanas.tasks.stems import CELLS_STRIDE, CONVOLUTIONAL, STEM_KINDS, StemKind, image_stem, stem_stride
@@ -96,7 +97,7 @@ class Segmentation(Task[SegmentationBatch]):
             """How many reduction cells keep the resolution."""
             return 0 if self.output_stride is None else output_strides(self.stem)[self.output_stride]
 
-    score: ClassVar[str] = "miou"
+    metric: ClassVar[Metric] = Metric("miou")
     cells: ClassVar[str] = CONVOLUTIONAL
     smallest_share: ClassVar[int] = SMALLEST_SHARE
     validation_is_up_to_data: ClassVar[bool] = True
