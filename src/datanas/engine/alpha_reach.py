@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from datanas.samplers.base import Sampler
+from datanas.samplers.interface import BaseSampler
 
 if TYPE_CHECKING:
     from datanas.engine.search import SearchJob
@@ -18,7 +18,7 @@ FLAT = 0.6
 _STRIDES = 8
 
 
-def log_odds_within(sampler: Sampler, movement: float) -> float:
+def log_odds_within(sampler: BaseSampler, movement: float) -> float:
     """How much the log-odds of one entry of P can rise if no parameter moves by more than `movement`.
 
     All parameters climb together, in a few strides along the signs of their gradients. For a softmax of alpha that is
@@ -42,7 +42,7 @@ def log_odds_within(sampler: Sampler, movement: float) -> float:
     return float((_log_odds(sampler) - before).detach())
 
 
-def _log_odds(sampler: Sampler) -> Tensor:
+def _log_odds(sampler: BaseSampler) -> Tensor:
     """Of the last entry of the first vector; it is never a merged `none`."""
     probs = sampler.draw(0.0, torch.Generator().manual_seed(0)).probs
     name, layout = next(iter(sampler.vectors.items()))

@@ -12,7 +12,7 @@ from datanas.engine.hypergradient import unrolled_loss
 from datanas.engine.sections import SearchConfig
 from datanas.engine.steps import autocast, frozen
 from datanas.kernels.gates import Gates, host_gates
-from datanas.samplers.base import Draw
+from datanas.samplers.interface import Draw
 
 if TYPE_CHECKING:
     from datanas.engine.search import SearchJob

@@ -11,8 +11,7 @@ from datanas.engine.run import load_chosen_state, load_run_config
 from datanas.engine.search import SearchJob
 from datanas.engine.setup import build_sampler, build_space, load_task, memory_errors, select_device
 from datanas.engine.uncollapsed import derive_uncollapsed
-from datanas.samplers.base import Derivation
-from datanas.samplers.derivation import Rule
+from datanas.samplers.derivation import Derivation, Rule
 
 
 @process_kept()

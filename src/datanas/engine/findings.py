@@ -17,7 +17,8 @@ from datanas.engine.collapse import collapse, inspect, is_collapsed
 from datanas.engine.config import Config
 from datanas.engine.selection import rank
 from datanas.engine.uncollapsed import derive_uncollapsed
-from datanas.samplers.base import Derivation, Sampler
+from datanas.samplers.derivation import Derivation
+from datanas.samplers.interface import BaseSampler
 from datanas.spaces.base import Costs, Space
 from datanas.supernet import Supernet
 from datanas.tasks.base import Task
@@ -40,7 +41,7 @@ class Findings:
         modes: what would have been kept after each of `MODE_SHARES`, as plain data.
     """
 
-    def __init__(self, config: Config, space: Space, sampler: Sampler) -> None:
+    def __init__(self, config: Config, space: Space, sampler: BaseSampler) -> None:
         self._config, self._space, self._sampler = config, space, sampler
         self.modes: list[dict[str, Any]] = []
 

@@ -18,7 +18,7 @@ from datanas.core import seeding
 from datanas.engine.sections import GapConfig
 from datanas.kernels.gates import Gates, host_gates
 from datanas.kernels.norm import each_alone, foreign_norms, statistics_kept
-from datanas.samplers.base import Sampler
+from datanas.samplers.interface import BaseSampler
 from datanas.supernet import Supernet
 from datanas.tasks.base import Model, Task
 
@@ -66,7 +66,7 @@ class Gap:
 
 def measure_gap(
     supernet: Supernet,
-    sampler: Sampler,
+    sampler: BaseSampler,
     task: Task[Any],
     kept: Architecture,
     settings: GapConfig,

@@ -35,7 +35,8 @@ from datanas.engine.untrained import start_alpha
 from datanas.kernels.gates import host_gates
 from datanas.kernels.hardware import place
 from datanas.kernels.norm import synchronise
-from datanas.samplers.base import Derivation, Sampler, Update
+from datanas.samplers.derivation import Derivation
+from datanas.samplers.interface import BaseSampler, Update
 from datanas.supernet import Supernet
 from datanas.tasks.base import Part, Task
 
@@ -79,7 +80,7 @@ class SearchJob(Job):
             task.set_aside(settings.judge)
         task.split_search(settings.split, settings.batch_size, settings.examples)
         space = build_space(config)
-        self.sampler: Sampler = build_sampler(config, space)
+        self.sampler: BaseSampler = build_sampler(config, space)
         with seeding.keyed(config.seed, "supernet"):
             stem = task.make_stem(space.width)
             make_head = partial(task.make_head, stem=stem)

@@ -17,7 +17,7 @@ from datanas.engine.config import Config
 from datanas.engine.process import configure_process
 from datanas.kernels.hardware import unusable_because
 from datanas.samplers import samplers
-from datanas.samplers.base import Sampler
+from datanas.samplers.interface import BaseSampler
 from datanas.spaces import spaces
 from datanas.spaces.base import Space
 from datanas.tasks import tasks
@@ -111,11 +111,11 @@ def build_space(config: Config) -> Space:
     return space
 
 
-def build_sampler(config: Config, space: Space) -> Sampler:
+def build_sampler(config: Config, space: Space) -> BaseSampler:
     """The search method with fresh alphas, keyed by the seed."""
     make: Any = samplers[config.sampler.name]
     with seeding.keyed(config.seed, "alpha"):
-        sampler: Sampler = make(config.sampler, space.groups(), space.name)
+        sampler: BaseSampler = make(config.sampler, space.groups(), space.name)
     return sampler
 
 

@@ -6,8 +6,8 @@ import math
 from dataclasses import replace
 
 from datanas.engine.collapse import is_collapsed
-from datanas.samplers.base import Sampler
 from datanas.samplers.derivation import LOG_P, Derivation
+from datanas.samplers.interface import BaseSampler
 from datanas.spaces.base import Space
 
 FEW, LOOKED_AT = 10, 200
@@ -15,7 +15,7 @@ FEW, LOOKED_AT = 10, 200
 _NEAR = math.log(1000)  # how much less likely it may be: beyond that P has decided to collapse
 
 
-def derive_uncollapsed(sampler: Sampler, space: Space, n: int = 1) -> Derivation:
+def derive_uncollapsed(sampler: BaseSampler, space: Space, n: int = 1) -> Derivation:
     """As `Sampler.derive`, without the architectures that have collapsed (`is_collapsed`) among the likeliest.
 
     The kept architecture notes as `passed_over` how many likelier ones were left out. Where the ranking is not one of

@@ -16,7 +16,7 @@ from datanas.core import seeding
 from datanas.engine.config import Config
 from datanas.engine.proxies import naswot, rank_sums, synflow
 from datanas.engine.rebuild import network_for
-from datanas.samplers.base import Sampler
+from datanas.samplers.interface import BaseSampler
 from datanas.samplers.prior import PriorConfig, prior_logits
 from datanas.samplers.uniform import random_codes
 from datanas.spaces import spaces
@@ -74,7 +74,7 @@ def prior_children(config: Config) -> int:
     return 0 if is_bounded else PRIOR_CHILDREN
 
 
-def start_alpha(sampler: Sampler, config: Config, task: Task[Any]) -> None:
+def start_alpha(sampler: BaseSampler, config: Config, task: Task[Any]) -> None:
     """Start alpha from the scores of random cells, where the sampler's settings ask for it and the task allows it."""
     prior, count = _prior(config), prior_children(config)
     if prior is None or count == 0 or not scores_apply(task):

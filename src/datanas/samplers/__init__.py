@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from datanas.core.registry import Registry
 
 if TYPE_CHECKING:
-    from datanas.samplers.base import Sampler
+    from datanas.samplers.interface import BaseSampler
 
-samplers: Registry[type[Sampler]] = Registry("sampler", "datanas.samplers")
+samplers: Registry[type[BaseSampler]] = Registry("sampler", "datanas.samplers")
 register_sampler = samplers.register

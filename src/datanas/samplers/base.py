@@ -1,79 +1,24 @@
-"""What every search method shares: its interface, and what most of them do alike."""
+"""Search methods whose probability vectors are a softmax of alpha: what most of them share."""
 
 from __future__ import annotations
 
-from abc import ABC
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from datanas import posterior
-from datanas.codes.architecture import Architecture
 from datanas.codes.choice_group import ChoiceGroup
-from datanas.core.deprecation import take_older_methods
-from datanas.core.errors import ConfigError
 from datanas.core.settings import ComponentConfig, Section
-from datanas.samplers.derivation import (
-    LOG_P,
-    DerivationConfig,
-    Rule,
-    assemble,
-    derive_likeliest,
-    top_edges,
-    top_operations,
-)
 from datanas.samplers.derivation import Derivation as Derivation
-from datanas.samplers.live import is_live
+from datanas.samplers.interface import BaseSampler as BaseSampler
+from datanas.samplers.interface import Draw as Draw
+from datanas.samplers.interface import SamplerConfig as SamplerConfig
+from datanas.samplers.interface import Update as Update
 from datanas.samplers.vectors import Merge as Merge
 from datanas.samplers.vectors import Scope as Scope
 from datanas.samplers.vectors import Vectors as Vectors
-from datanas.spaces.base import Costs
-
-
-@dataclass(frozen=True)
-class Draw:
-    """One sampled child, by choice group; on the host.
-
-    Attributes:
-        gates: the factor of each operation, shape (edges, ops). That of `none` counts only where a part of the channels
-            bypasses the operations (`Sampler.partial_channels`): they are weighed by the sum over all columns.
-        probs: the probability vectors that were drawn from, shape (vectors, entries); padding has probability 0.
-        codes: the sampled codes before normalisation, shape (vectors, entries); a relaxed sample is its own code.
-        grad_mask: which gates' gradients the method uses, shape (edges, ops); None for all.
-    """
-
-    gates: Mapping[str, Float[Tensor, "edges ops"]]
-    probs: Mapping[str, Float[Tensor, "vectors entries"]]
-    codes: Mapping[str, Float[Tensor, "vectors entries"]]
-    grad_mask: Mapping[str, Bool[Tensor, "edges ops"]] | None = None
-
-
-@dataclass(frozen=True)
-class Update:
-    """An alpha step that was made.
-
-    Attributes:
-        draw: the child that it was made with.
-        task_loss: the mean over processes of the task's loss.
-        before: the sampler's parameters before it, by name.
-        lr: the optimiser's rate.
-    """
-
-    draw: Draw
-    task_loss: float
-    before: Mapping[str, Tensor]
-    lr: float
-
-
-class SamplerConfig(ComponentConfig):
-    """What the settings of most methods hold."""
-
-    derivation: DerivationConfig = DerivationConfig()
 
 
 class Tau(Section):
@@ -86,46 +31,14 @@ class Tau(Section):
         return self.start + (self.end - self.start) * min(max(progress, 0.0), 1.0)
 
 
-class Sampler(nn.Module, ABC):
-    """A search method: owns alpha, draws gates from it, and derives an Architecture.
+class Sampler(BaseSampler):
+    """A method that owns alpha and draws from the softmax of it, vector by vector.
 
-    It sees groups and numbers, never modules of a network. It lives on the host, where its few numbers cost nothing and
-    where the supernet needs to know what to run. A method defines `sample`; what is particular to it beyond that it
-    overrides.
+    It defines `sample`; what is particular to it beyond that it overrides.
 
     Attributes:
-        scope: what one probability vector covers.
-        samples: M, how often each vector is drawn from.
-        normalise: how a node combines its operations, "sum" or "mean".
-        partial_channels: candidates run on one part of so many of the channels while searching.
-        costs: additive costs by choice group, once the engine has told them.
-        single_op: whether every edge of an architecture holds exactly one operation.
+        alpha: by choice group, shape (edges, ops).
     """
-
-    Config: ClassVar[type[ComponentConfig]]
-    config: Any
-    default_rule: ClassVar[Rule] = "likeliest"
-    differentiable: ClassVar[bool] = True
-    """Whether the gradient of the loss reaches alpha through the gates."""
-    learns: ClassVar[bool] = True
-    """Whether alpha steps are made at all."""
-    uses_optimizer: ClassVar[bool] = True
-    """Whether `search.alpha` moves the parameters, and not the method itself in `after_alpha_step`."""
-    alpha_weight_decay: ClassVar[float] = 1e-3
-    """Of `search.alpha`, where nothing is said; that of DARTS."""
-    independent: ClassVar[bool] = True
-    """Whether P is a product of its vectors, so that expectations under it can be computed."""
-
-    _OLDER_NAMES: ClassVar[Mapping[str, str]] = {
-        "propose": "draw_for_alpha",
-        "settle": "after_alpha_step",
-        "strengths": "op_scores",
-        "keep": "derivation_of",
-    }
-
-    def __init_subclass__(cls, **more: Any) -> None:
-        super().__init_subclass__(**more)
-        take_older_methods(cls, cls._OLDER_NAMES)
 
     def __init__(
         self,
@@ -136,38 +49,8 @@ class Sampler(nn.Module, ABC):
         scope: Scope = "edge",
         merge: Merge = "mean",
     ) -> None:
-        super().__init__()
-        self.config = config
-        self.groups = dict(groups)
-        self.space = space
-        self.scope: Scope = scope
-        self.samples = 1
-        self.normalise: Literal["sum", "mean"] = "sum"
-        self.partial_channels = 1
-        self.costs: Mapping[str, Costs] = {}
-        self.vectors = {name: Vectors(group, scope, merge) for name, group in groups.items()}
+        super().__init__(config, groups, space, scope=scope, merge=merge)
         self.alpha = nn.ParameterDict({name: nn.Parameter(torch.zeros(group.shape)) for name, group in groups.items()})
-        self.derivation = config.derivation if isinstance(config, SamplerConfig) else DerivationConfig()
-        self.single_op = any(group.single for group in groups.values())
-        self._check_rule()
-
-    def _check_rule(self) -> None:
-        rule = self.derivation.rule
-        if self.single_op and (rule == "top_edges" or (rule == "top_operations" and self.derivation.operations > 1)):
-            raise ConfigError(
-                f"sampler.derivation: {rule} does not leave one operation on each edge, as space {self.space} needs; "
-                "likeliest does"
-            )
-
-    @property
-    def rule(self) -> Rule:
-        """The derivation rule that holds."""
-        if self.derivation.rule is not None:
-            return self.derivation.rule
-        chooses_edges = self.default_rule == "top_edges"
-        return (
-            "likeliest" if chooses_edges and any(group.single for group in self.groups.values()) else self.default_rule
-        )
 
     def init_normal(self, deviation: float, around: float = 0.0) -> None:
         """Start every alpha at random, normally distributed."""
@@ -175,27 +58,12 @@ class Sampler(nn.Module, ABC):
             for alpha in self.alpha.values():
                 alpha.copy_(around + torch.randn(alpha.shape) * deviation)
 
-    def start_from(self, logits: Mapping[str, Float[Tensor, "edges ops"]]) -> None:
-        """Set alpha so that the probability vectors are the softmax of these numbers, by group.
-
-        Raises:
-            NotImplementedError: the method knows no start but its own.
-        """
-        raise NotImplementedError(f"{type(self).__name__} starts in its own way")
-
     def logits(self, name: str) -> Float[Tensor, "edges ops"]:
         """What the softmax of a group's vectors is taken of."""
         alpha: Tensor = self.alpha[name]
         return alpha
 
     def draw(self, progress: float, generator: torch.Generator, *, uniform: bool = False) -> Draw:
-        """One child.
-
-        Args:
-            progress: share of the search that is done, 0..1; drives schedules.
-            generator: the only source of chance.
-            uniform: ignore alpha and draw every operation alike, for pre-training.
-        """
         gates, probs, codes = {}, {}, {}
         for name, layout in self.vectors.items():
             logits = self.logits(name)
@@ -217,113 +85,7 @@ class Sampler(nn.Module, ABC):
         factors = seen if self.normalise == "sum" else seen / seen.sum(dim=1, keepdim=True).clamp_min(1.0)
         return layout.shares(factors) if self.partial_channels > 1 else layout.to_edges(factors)
 
-    def draw_for_alpha(self, progress: float, generator: torch.Generator) -> Draw:
-        """The child that an alpha step is made with; most methods draw it like any other."""
-        return self.draw(progress, generator)
-
-    def loss(self, task_loss: Tensor, draw: Draw, progress: float) -> Tensor:
-        """The alpha step's loss: the task's, plus what the method adds to it."""
-        return task_loss
-
-    def after_alpha_step(self, update: Update) -> None:
-        """Do what the method does once an alpha step is made, without gradient."""
-
     def vector_probs(self, name: str) -> Float[Tensor, "vectors entries"]:
         """The probability vectors of a group as they stand, in double and without gradient."""
         with torch.no_grad():
             return self.vectors[name].log_probs(self.logits(name).double()).exp()
-
-    def probabilities(self) -> dict[str, Tensor]:
-        """P as it stands, by group, shape (edges, ops), without gradient; what logs and pictures show."""
-        return {name: layout.shares(self.vector_probs(name)) for name, layout in self.vectors.items()}
-
-    def inclusion(self) -> dict[str, Tensor]:
-        """By group, how likely each operation is to be in a sampled child; P itself where one is drawn."""
-        return {
-            name: layout.to_edges(posterior.inclusion_probs(self.vector_probs(name), self.samples))
-            for name, layout in self.vectors.items()
-        }
-
-    def flatness(self) -> dict[str, float]:
-        """By group, 1 for a P that prefers nothing and 0 for one that has decided."""
-        return {name: layout.flatness(self.vector_probs(name)) for name, layout in self.vectors.items()}
-
-    def op_scores(self) -> dict[str, Tensor]:
-        """What the rules `top_operations` and `top_edges` compare, by group, shape (edges, ops); P itself."""
-        return self.probabilities()
-
-    def derive(self, n: int = 1) -> Derivation:
-        """The architecture to keep, and the `n` likeliest where the rule ranks them.
-
-        For the rule `best_sample` this is the likeliest: comparing samples takes a supernet, which the engine has.
-        """
-        settings, groups = self.derivation, self.groups
-        if self.rule in ("likeliest", "best_sample"):
-            probs = {name: self.vector_probs(name) for name in groups}
-            found = derive_likeliest(
-                probs,
-                self.vectors,
-                self.samples,
-                n,
-                space=self.space,
-                scope=self.scope,
-                aggregate=self.normalise,
-                raw=settings.raw,
-            )
-            return found if self.independent else found.ranked_by("log of the product of the shares")
-        op_scores = self.op_scores()
-        if self.rule == "top_edges":
-            codes = {name: top_edges(op_scores[name], group, none=settings.none) for name, group in groups.items()}
-        else:
-            codes = {
-                name: top_operations(op_scores[name], group, settings.operations, none=settings.none or self.single_op)
-                for name, group in groups.items()
-            }
-        return self.derivation_of(codes)
-
-    def derivation_of(self, codes: Mapping[str, Tensor]) -> Derivation:
-        """The derivation of these codes, by group, shape (edges, ops), as the only architecture of the ranking.
-
-        Where P is no product it has no number.
-        """
-        kept = self.assemble(codes)
-        if not self.independent:
-            return Derivation(kept, ((kept, 0.0),))
-        log_prob = min(self.log_prob(codes), 0.0)
-        notes: dict[str, float | int] = {"samples": self.samples}
-        if log_prob > -torch.inf:
-            notes["log_prob"] = log_prob
-        kept = replace(kept, posterior=notes)
-        return Derivation(kept, ((kept, log_prob),), LOG_P)
-
-    def assemble(self, codes: Mapping[str, Tensor]) -> Architecture:
-        """The architecture of these codes, by group, shape (edges, ops)."""
-        return assemble(codes, self.groups, space=self.space, scope=self.scope, aggregate=self.normalise)
-
-    def log_prob(self, codes: Mapping[str, Tensor]) -> float:
-        """The log-probability that M draws from P give the network of these codes; -inf where they cannot.
-
-        Where an edge holds one operation, that they give nothing else.
-        """
-        total = 0.0
-        for name, layout in self.vectors.items():
-            probs, code = self.vector_probs(name), layout.to_vectors(codes[name])
-            if not layout.group.single:
-                total += float(posterior.log_prob(code, probs, self.samples, null=layout.null).sum())
-                continue
-            if layout.null is not None:
-                code[:, layout.null] = (code.sum(dim=1) == 0) | (code[:, layout.null] != 0)
-            total += self.samples * float((probs * code).sum(dim=1).log().sum())
-        return total
-
-    def candidates(self, n: int, generator: torch.Generator) -> list[Architecture]:
-        """Up to `n` different architectures, drawn from P, for the rule `best_sample`; live if there are any."""
-        samples = 1 if self.single_op else self.samples
-        drawn = {
-            name: posterior.sample(self.vector_probs(name), samples, n, generator=generator) for name in self.vectors
-        }
-        tables = [
-            {name: layout.to_edges(drawn[name][index]) for name, layout in self.vectors.items()} for index in range(n)
-        ]
-        live = tables if self.derivation.raw else [each for each in tables if is_live(each, self.vectors)] or tables
-        return list(dict.fromkeys(self.assemble(each) for each in live))

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from datanas.codes.architecture import Architecture
 from datanas.codes.choice_group import ChoiceGroup
 from datanas.samplers import register_sampler
-from datanas.samplers.base import Derivation, Draw, Sampler, SamplerConfig, Update
-from datanas.samplers.derivation import Rule
+from datanas.samplers.derivation import Derivation, Rule
+from datanas.samplers.interface import BaseSampler, Draw, SamplerConfig, Update
 
 BEAM = 16
 
@@ -37,7 +37,7 @@ class _State:
 
 
 @register_sampler("enas")
-class ENAS(Sampler):
+class ENAS(BaseSampler):
     """Chooses one operation for each edge in turn, given those before (Section 2.2 there).
 
     The reward is exp(-loss) of a batch of the alpha part: the inverse perplexity that ENAS takes for language; for
@@ -64,7 +64,6 @@ class ENAS(Sampler):
 
     def __init__(self, config: Config, groups: Mapping[str, ChoiceGroup], space: str) -> None:
         super().__init__(config, groups, space)
-        self.alpha.clear()
         self._first = {}
         tokens = 1  # the start
         for name, group in groups.items():

@@ -12,13 +12,13 @@ from torch import Tensor
 from datanas.codes.architecture import Architecture
 from datanas.codes.choice_group import ChoiceGroup
 from datanas.samplers import register_sampler
-from datanas.samplers.base import Derivation, Draw, Sampler, SamplerConfig, Update
-from datanas.samplers.derivation import Rule
+from datanas.samplers.derivation import Derivation, Rule
+from datanas.samplers.interface import BaseSampler, Draw, SamplerConfig, Update
 from datanas.samplers.uniform import mutated, random_codes, random_probs
 
 
 @register_sampler("evolution")
-class Evolution(Sampler):
+class Evolution(BaseSampler):
     """Trains the weights on uniformly random cells; each alpha step breeds one cell and measures it on its batch.
 
     The first cells are random. After that the best of a random few of the population is changed in one place, and the
@@ -40,7 +40,6 @@ class Evolution(Sampler):
 
     def __init__(self, config: Config, groups: Mapping[str, ChoiceGroup], space: str) -> None:
         super().__init__(config, groups, space)
-        self.alpha.clear()
         self.register_buffer("fitness", torch.zeros(config.population))
         self.register_buffer("born", torch.zeros((), dtype=torch.int64))
         for name, group in groups.items():

@@ -13,13 +13,13 @@ from datanas.codes.architecture import Architecture
 from datanas.codes.choice_group import ChoiceGroup
 from datanas.core.errors import ConfigError
 from datanas.samplers import register_sampler
-from datanas.samplers.base import Derivation, Draw, Sampler, SamplerConfig
-from datanas.samplers.derivation import Rule
+from datanas.samplers.derivation import Derivation, Rule
+from datanas.samplers.interface import BaseSampler, Draw, SamplerConfig
 from datanas.samplers.uniform import random_codes, random_probs
 
 
 @register_sampler("random")
-class RandomSearch(Sampler):
+class RandomSearch(BaseSampler):
     """Trains the weights on uniformly random cells and keeps the best of a random sample (Section 3 there).
 
     No alpha step is made. Without weight sharing it keeps a random cell as it comes, whatever the supernet says.
@@ -37,7 +37,6 @@ class RandomSearch(Sampler):
 
     def __init__(self, config: Config, groups: Mapping[str, ChoiceGroup], space: str) -> None:
         super().__init__(config, groups, space)
-        self.alpha.clear()
         self.register_buffer("kept", torch.randint(2**62, ()))  # the key of the cell that is kept unseen
 
     @property
