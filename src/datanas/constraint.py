@@ -54,6 +54,9 @@ def constraint(
     Raises:
         ValueError: an unknown `kind` or `reduction`, shapes that differ, `power` not positive or given for another
             kind, or `eps` outside (0, 1).
+
+    >>> constraint(torch.tensor([0.75, 0.25]), torch.tensor([1.0, 0.0]))
+    tensor(0.5000)
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")

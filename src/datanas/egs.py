@@ -40,6 +40,11 @@ def gumbel_softmax(
 
     Raises:
         ValueError: `tau` is not finite or not positive, or `logits` has no last dimension or an empty one.
+
+    >>> p = torch.tensor([0.1, 0.9, 0.0])
+    >>> code = gumbel_softmax(p.log(), generator=torch.Generator().manual_seed(0))
+    >>> int(code.sum()), float(code[2])
+    (1, 0.0)
     """
     return _draw(logits, (), tau, hard, generator)
 
@@ -82,6 +87,12 @@ def ensemble_gumbel_softmax(
     Raises:
         ValueError: `samples` is not an integer of at least 1, `tau` is not finite or not positive, `logits` has no last
             dimension or an empty one, or there is no such estimator.
+
+    >>> logits = torch.zeros(5, 8, requires_grad=True)  # 5 edges, 8 operations, all alike
+    >>> codes = ensemble_gumbel_softmax(logits, samples=4)
+    >>> bool((codes.sum(-1) >= 1).all() and (codes.sum(-1) <= 4).all())
+    True
+    >>> codes.sum().backward()  # straight through to the logits
     """
     check_samples(samples)
     if estimator not in get_args(Estimator):

@@ -102,6 +102,10 @@ def build_network(
     Raises:
         ArchitectureError: unknown operation or space.
         ConfigError: unknown task or option.
+
+    >>> network = build_network("darts_v2", num_classes=10, channels=4, cells=3)
+    >>> network(torch.randn(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
     """
     architecture = find_architecture(architecture)
     builder = builder_of(architecture)

@@ -48,6 +48,9 @@ def inclusion_probs(probs: Float[Tensor, "*batch ops"], samples: int) -> Float[T
 
     Raises:
         ValueError: `samples` is not an integer of at least 1, or `probs` has no last dimension or an empty one.
+
+    >>> inclusion_probs(torch.tensor([0.5, 0.5, 0.0]), samples=2)
+    tensor([0.7500, 0.7500, 0.0000])
     """
     _check(probs, samples)
     probs = full_precision(probs)
@@ -75,6 +78,10 @@ def expected_cost(
 
     Raises:
         ValueError: `samples` is not an integer of at least 1, or the last dimensions are empty or differ.
+
+    >>> parameters = torch.tensor([0.0, 1000.0])
+    >>> expected_cost(torch.tensor([0.5, 0.5]), samples=2, costs=parameters)
+    tensor(750.)
     """
     _check(probs, samples)
     _check_ops("costs", costs, probs)
@@ -101,6 +108,10 @@ def log_prob(
     Raises:
         ValueError: `samples` is not an integer of at least 1, the last dimensions are empty or differ, or `null` is out
             of range.
+
+    >>> code = torch.tensor([1, 1])
+    >>> log_prob(code, torch.tensor([0.5, 0.5]), samples=2).exp()  # the two draws differ
+    tensor(0.5000)
     """
     _check(probs, samples, null)
     _check_ops("code", code, probs)
@@ -141,6 +152,9 @@ def most_probable(
     Raises:
         ValueError: `samples` is not an integer of at least 1, `probs` has no last dimension or an empty one or holds a
             vector that is negative somewhere, not finite, or all 0, or `null` is out of range.
+
+    >>> most_probable(torch.tensor([0.5, 0.3, 0.2]), samples=2)
+    tensor([1., 1., 0.])
     """
     _check(probs, samples, null)
     order, log_probs, log_null = _arrange(probs, null)
@@ -181,6 +195,11 @@ def top(
     Raises:
         ValueError: `samples` or `n` is not an integer of at least 1, `probs` is not of shape (K,) or is negative
             somewhere, not finite, or all 0, `any_of` is of another shape, or `null` is out of range.
+
+    >>> codes, log_probs = top(torch.tensor([0.5, 0.3, 0.2]), samples=2, n=2)
+    >>> codes
+    tensor([[1., 1., 0.],
+            [1., 0., 0.]])
     """
     _check(probs, samples, null)
     _check_count(n)

@@ -50,6 +50,12 @@ class Architecture:
 
     Raises:
         ArchitectureError: a field is none of these; the message begins with its name.
+
+    >>> cell = Architecture.from_genotype("|nor_conv_3x3~0|+|skip_connect~0|nor_conv_3x3~1|")
+    >>> cell == Architecture.from_json(cell.to_json())
+    True
+    >>> {name: code.shape for name, code in cell.code.items()}
+    {'cell': (3, 5)}
     """
 
     cells: Mapping[str, Cell]
@@ -143,6 +149,9 @@ class Architecture:
         Raises:
             ArchitectureError: it is anything else; the message holds the place in the document, what is there and
                 what would be right.
+
+        >>> Architecture.from_json(Architecture.from_genotype("|none~0|").to_json()).space
+        'nasbench201'
         """
         try:
             cells, rest = read_document(text)
@@ -222,6 +231,11 @@ class Architecture:
 
         Raises:
             ArchitectureError: the text is something else; the message names the place.
+
+        >>> text = "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1)], normal_concat=[2],"
+        >>> text += " reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1)], reduce_concat=[2])"
+        >>> Architecture.from_genotype(text).cells["normal"].node_inputs(2)
+        [('sep_conv_3x3', 0), ('skip_connect', 1)]
         """
         space, cells = read_genotype(text, primitives)
         return cls(cells, space=space, scope=scope, aggregate=aggregate)

@@ -85,6 +85,9 @@ def resolve(raw: Mapping[str, Any] | Config | str | Path, overrides: Sequence[tu
     Raises:
         ConfigError: every fault that was found, a line each.
         MissingSettings: settings without a default are not given, and that is all.
+
+    >>> resolve({"sampler": {"name": "egs"}}, [("sampler.samples", 7)]).sampler.samples
+    7
     """
     if isinstance(raw, Config):
         if not overrides:

@@ -41,6 +41,10 @@ def derive(
     Raises:
         CheckpointError: no usable checkpoint there.
         ConfigError: the sampler has no such setting, or the space has no use for the rule.
+
+    >>> run = datanas.search(recipe).path
+    >>> [round(log_prob, 1) <= 0 for _, log_prob in derive(run, n=3).ranking]
+    [True, True, True]
     """
     config = load_run_config(run)
     given = {

@@ -71,6 +71,10 @@ def evaluate(
     Raises:
         CheckpointError: no trained network there, or one that does not fit its architecture.
         DataError: other examples than it was trained with, and no override that names them; or other classes.
+
+    >>> trained = datanas.train("gdas", recipe)
+    >>> evaluate(trained.path) == trained.evaluation
+    True
     """
     network, task, _ = restore(run, overrides, checkpoint)
     return measure(network, task)

@@ -63,6 +63,10 @@ def train(
         ArchitectureError, ConfigError, DataError: before anything is written.
         NonFiniteError, OutOfMemoryError, StorageError, RunInUseError, CheckpointError, ProcessLostError, Interrupted:
             as they say.
+
+    >>> trained = train("gdas", recipe)
+    >>> 0 <= trained.evaluation.error <= 1
+    True
     """
     if architecture is None and resume is None:
         raise TypeError("train() needs an architecture, or a run to resume")

@@ -46,6 +46,10 @@ def search(
         ConfigError, DataError: before anything is written.
         NonFiniteError, OutOfMemoryError, StorageError, RunInUseError, CheckpointError, ProcessLostError, Interrupted:
             as they say.
+
+    >>> found = search(recipe)  # a path, or sections: {"data": {...}, "search": {"epochs": 2}, ...}
+    >>> found.architecture.space, len(found.history)
+    ('conv_cell', 2)
     """
     settings = _settings(config, budget, resume, quiet=quiet)
     if settings.search.choice == "race":
