@@ -36,7 +36,7 @@ lint: .venv/dev
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov=datanas --cov-report=term:skip-covered
 
 faults: .venv/dev
 	$(BIN)/python -m pytest tests/faults --complete -n 2 --dist worksteal -q

@@ -66,7 +66,8 @@ def _is_first() -> bool:
 
 def _quiet_code(code: int) -> int:
     """The exit code of a process whose first one tells what has happened: Fabric kills all where one that it started
-    does not end with 0."""
+    does not end with 0.
+    """
     return 0 if import_module("datanas.core.processes").was_started_here() else code
 
 

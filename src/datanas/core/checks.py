@@ -17,12 +17,14 @@ T = TypeVar("T")
 
 
 def read_integer(value: Any, place: str, low: int = 0) -> int:
+    """A whole number of at least `low`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
         raise ArchitectureError(f"{place}: must be a whole number of at least {low}, got {shortened(value)}")
     return int(value)
 
 
 def read_name(value: Any, place: str) -> str:
+    """A text that is not empty."""
     if not isinstance(value, str) or not value:
         raise ArchitectureError(f"{place}: must be a name, got {shortened(value)}")
     return value
@@ -51,6 +53,7 @@ def read_list(read: Callable[[Any, str], T], values: Any, place: str) -> list[T]
 
 
 def read_object(value: Any, place: str) -> Mapping[str, Any]:
+    """A mapping."""
     if not isinstance(value, Mapping):
         raise ArchitectureError(f"{place}: must be an object with named fields, got {shortened(value)}")
     return value

@@ -67,5 +67,6 @@ def build_adam(parameters: Sequence[Tensor], settings: AdamConfig, weight_decay:
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
+    """Let every parameter move at this rate from the next step on."""
     for group in optimizer.param_groups:
         group["lr"] = rate

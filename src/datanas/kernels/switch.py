@@ -20,7 +20,8 @@ _OWN: ContextVar[bool] = ContextVar("datanas_own_kernels", default=True)
 @contextmanager
 def plain_kernels() -> Iterator[None]:
     """Run a block in which every operation is computed by torch's own modules: the reference for tests, and what
-    derivatives of higher order go through. Other threads are not concerned."""
+    derivatives of higher order go through. Other threads are not concerned.
+    """
     token = _OWN.set(False)
     try:
         yield
