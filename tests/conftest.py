@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A job that a shell started in the background ignores SIGINT, and so would the runs that are tested here.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+from jaxtyping import config as typechecking
+from jaxtyping import install_import_hook
+
+# Shapes and types of the mathematics are checked whenever a test calls it.
+MATHEMATICS = ("datanas.egs", "datanas.posterior", "datanas.constraint", "datanas.samplers")
+install_import_hook(MATHEMATICS, "typechecker.check")
 
 import numpy as np
 import pytest
@@ -33,6 +40,14 @@ for plugin in filter(None, os.environ.get("DATANAS_TEST_PLUGINS", "").split(os.p
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--complete", action="store_true", help="try every fault at every point (tests/faults)")
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Shapes and types are left to the functions themselves, as they are for users."""
+    typechecking.update("jaxtyping_disable", True)
+    yield
+    typechecking.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

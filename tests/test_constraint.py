@@ -176,6 +176,7 @@ def test_bad_options(options, message):
         constraint(*pair(), **options)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_shapes_must_agree():
     probs, gates = pair()
     with pytest.raises(ValueError, match="gates"):

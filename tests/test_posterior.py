@@ -393,6 +393,7 @@ def test_sample_repeats_with_its_generator():
     assert not torch.equal(first, other)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("samples", [0, -3, 2.0])
 def test_samples_out_of_range(samples):
     probs = random_probs(3)
@@ -408,6 +409,7 @@ def test_samples_out_of_range(samples):
             call()
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("n", [0, -1, 1.5])
 def test_count_out_of_range(n):
     with pytest.raises(ValueError, match="n must be"):
@@ -427,6 +429,7 @@ def test_null_out_of_range(null):
             call()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_last_dimensions_must_agree():
     with pytest.raises(ValueError, match="code must have the last dimension 3"):
         log_prob(torch.ones(1), random_probs(3), 2)
