@@ -20,6 +20,7 @@ MODULES = (
     "lookup",
     "network",
     "codes.architecture",
+    "core.text_table",
     "codes.published",
     "engine.config",
     "engine.derive",

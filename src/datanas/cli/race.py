@@ -50,15 +50,15 @@ def run(
     }
     pairs = [*others, *((f"search.race.{name}", value) for name, value in given.items() if value is not None)]
     from datanas.core.console import telling
+    from datanas.core.text_table import plain_table
     from datanas.engine.config import with_overrides
-    from datanas.racing.outcome import plain_table
     from datanas.racing.race import race
     from datanas.report.cells import cell_text, draw_cells
 
     settings = pairs if config is None else with_overrides(read_yaml(config), pairs)
     result = race(*paths, settings=settings, resume=resume, quiet=quiet)
     with telling(f"the race is complete in {result.path}"):
-        print(plain_table(result.rows))
+        print(plain_table(result.rows, left=(1,)))
         drawn, failed = draw_cells(result.architecture, result.path / "cells.svg")
         print(cell_text(result.architecture))
         for sentence in result.sentences:

@@ -75,8 +75,8 @@ def run(
         return
     from datanas.core.console import telling
     from datanas.core.processes import is_first
+    from datanas.core.text_table import plain_table
     from datanas.engine.data_record import DATA_FILE
-    from datanas.racing.outcome import plain_table
     from datanas.racing.search import search
     from datanas.report.cells import cell_text, draw_cells
     from datanas.tasks import tasks
@@ -86,7 +86,7 @@ def run(
         return
     with telling(f"the search is complete in {result.path}"):
         if result.race is not None:
-            print(plain_table(result.race.rows))
+            print(plain_table(result.race.rows, left=(1,)))
             for sentence in result.race.sentences:
                 print(sentence)
         drawn, failed = draw_cells(result.architecture, result.path / "cells.svg")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from datanas.codes.architecture import Architecture
+from datanas.core.text_table import markdown_table
 from datanas.engine.config import Config
 from datanas.tasks.base import Task
 
@@ -41,10 +42,7 @@ def model_card(
         "## Figures",
         f"Measured once, at the end of {_epochs(settings.epochs)} of training with seed {config.seed}.",
         "",
-        "| figure | value |",
-        "|---|---|",
-        *(f"| {label} | {value} |" for label, value in _rows(task, figures)),
-        "",
+        markdown_table([("figure", "value"), *_rows(task, figures)]),
         "## Loading",
         "```python",
         "import datanas",

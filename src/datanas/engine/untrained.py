@@ -22,7 +22,7 @@ from datanas.samplers.uniform import random_codes
 from datanas.spaces import spaces
 from datanas.tasks.base import Task
 
-PRIOR_CHILDREN = 64
+PRIOR_CHILDREN = 128
 """Random cells that are scored to say where alpha starts, where nothing else is said."""
 _EXAMPLES, _SIDE, _CHANNELS = 16, 32, 8  # what cells are scored on and with, at most
 

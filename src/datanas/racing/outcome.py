@@ -123,19 +123,3 @@ def table(candidates: Sequence[Candidate], results: Results, task: type[Task[Any
         costs = [str(first.channels), f"{first.parameters:,}", f"{first.macs / 1e6:.1f} M"]
         rows.append([str(number), candidates[number].origin, *costs, *scores])
     return rows
-
-
-def plain_table(rows: Sequence[Sequence[str]]) -> str:
-    """For the terminal."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = (
-        "  ".join(cell.ljust(width) if column == 1 else cell.rjust(width) for column, (cell, width) in enumerate(pairs))
-        for pairs in (list(zip(row, widths, strict=True)) for row in rows)
-    )
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """For documents."""
-    head, *body = (f"| {' | '.join(row)} |" for row in rows)
-    return "\n".join([head, "|" + "---|" * len(rows[0]), *body]) + "\n"

@@ -16,6 +16,7 @@ from datanas.core.console import say as say_to_people
 from datanas.core.errors import CheckpointError, ConfigError, Interrupted
 from datanas.core.paths import is_file, shown
 from datanas.core.settings import merge
+from datanas.core.text_table import markdown_table
 from datanas.engine.config import Config, resolve
 from datanas.engine.data_record import DATA_FILE
 from datanas.engine.process import process_kept
@@ -23,7 +24,7 @@ from datanas.engine.run import load_run_config
 from datanas.engine.search_result import RESULT_FILE
 from datanas.engine.setup import load_task, memory_errors, select_device
 from datanas.racing.candidates import Candidate, gather
-from datanas.racing.outcome import Results, Trained, guarantee, markdown_table, order, searched_against_random, table
+from datanas.racing.outcome import Results, Trained, guarantee, order, searched_against_random, table
 from datanas.racing.plan import SIZES, Plan, make_plan, measure_pace, trainings_at_a_time
 from datanas.runs.folder import RunFolder
 from datanas.tasks import tasks

@@ -7,10 +7,11 @@ import json
 import math
 import os
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from io import StringIO
 from typing import Any, TypeAlias
 
+from datanas.core.text_table import markdown_table
 from datanas.report.canvas import save_picture
 from datanas.report.layout import FAINT, INK, LABEL, PALE, TITLE, text_width, unmathed
 
@@ -47,7 +48,7 @@ def comparison_csv(data: Data) -> str:
 def comparison_markdown(data: Data) -> str:
     """The whole comparison: budget, verdict, a table with one line for each row, controls and notes."""
     columns = _columns(data)
-    heads = ["name", *columns]
+    rows = [[_cell(row["name"]), *(show(row) for show in columns.values())] for row in _ranked(data)]
     lines = [
         f"# Comparison by {_cell(data['metric'])}",
         "",
@@ -56,10 +57,7 @@ def comparison_markdown(data: Data) -> str:
         "",
         f"**Verdict:** {_cell(data['winner']['text'])}.",
         "",
-        _table_line(heads),
-        _table_line(["---", *["---:"] * len(columns)]),
-        *(_table_line([_cell(row["name"]), *(show(row) for show in columns.values())]) for row in _ranked(data)),
-        "",
+        markdown_table([["name", *columns], *rows], right=range(1, len(columns) + 1)),
         f"Each interval is one of {_percent(data)} by itself, not adjusted for the number of rows; "
         "the verdict above is. With few seeds the bootstrap interval of a mean is too narrow; that of a difference is "
         "the wider of the bootstrap's and Student's t.",
@@ -352,10 +350,6 @@ def _plain(value: Any) -> Any:
 def _cell(text: str) -> str:
     """`text` on one line, without what Markdown would take for the end of a cell."""
     return " ".join(str(text).split()).replace("|", "\\|")
-
-
-def _table_line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _wrapped(text: str) -> list[str]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from datanas.core.text_table import plain_table
+
 Z = 1.959964
 """Standard deviations that hold 95 % of a normal distribution on both sides."""
 
@@ -60,12 +62,7 @@ def evaluation_table(rows: Sequence[Measured], score_name: str) -> str:
     counted = all(row.interval is not None for row in rows)
     header = ["", score_name, *(["95 %", "to the first"] if counted else []), "parameters", "multiply-adds"]
     lines = [header, *(_line(row, rows[0], counted=counted) for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    text = [
-        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(pairs))
-        for pairs in (list(zip(line, widths, strict=True)) for line in lines)
-    ]
-    return "\n".join([*(line.rstrip() for line in text), *([_verdict(rows)] if counted and len(rows) > 1 else [])])
+    return "\n".join([plain_table(lines), *([_verdict(rows)] if counted and len(rows) > 1 else [])])
 
 
 def _line(row: Measured, first: Measured, *, counted: bool) -> list[str]:
