@@ -9,7 +9,7 @@ import pytest
 
 from datanas.core.settings import Written
 from datanas.engine.config import resolve
-from datanas.engine.run import with_recipe_of
+from datanas.engine.earlier_run import with_recipe_of
 from datanas.lookup import architecture
 
 RECIPE: dict[str, Any] = {

@@ -18,7 +18,7 @@ from datanas.core.errors import CheckpointError, ConfigError, DataError, Interru
 from datanas.core.settings import read_yaml
 from datanas.engine.config import resolve
 from datanas.engine.derive import derive
-from datanas.engine.run import load_run_config
+from datanas.engine.earlier_run import load_run_config
 from datanas.engine.search import SearchJob, search
 from datanas.engine.search_result import SearchResult
 from datanas.kernels.gates import Gates

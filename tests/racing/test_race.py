@@ -107,7 +107,7 @@ def test_without_searched_cells_it_is_a_control_and_published_ones_come_on_reque
 
 
 def _config(run: Path) -> dict[str, Any]:
-    from datanas.engine.run import load_run_config
+    from datanas.engine.earlier_run import load_run_config
 
     return load_run_config(run).model_dump(mode="json")
 

@@ -27,8 +27,8 @@ def run(
 
     datanas evaluate runs/mine runs/random runs/resnet18
     """
+    from datanas.engine.earlier_run import load_run_config
     from datanas.engine.evaluation import evaluate_parts
-    from datanas.engine.run import load_run_config
     from datanas.tasks import tasks
 
     others, settings = paths_and_overrides(overrides)

@@ -106,7 +106,7 @@ def given_options(
     raw = {} if recipe is None else read_yaml(recipe)
     settings = parse_overrides(overrides)
     if source is not None and recipe is None:
-        from datanas.engine.run import with_recipe_of
+        from datanas.engine.earlier_run import with_recipe_of
 
         raw = with_recipe_of(source, raw, dict(settings))
     if seed is not None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from datanas.engine.config import resolve
+from datanas.engine.earlier_run import load_chosen_state, load_run_config
 from datanas.engine.process import process_kept
-from datanas.engine.run import load_chosen_state, load_run_config
 from datanas.engine.search import SearchJob
 from datanas.engine.setup import build_sampler, build_space, load_task, memory_errors, select_device
 from datanas.engine.uncollapsed import derive_uncollapsed

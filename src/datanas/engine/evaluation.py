@@ -17,9 +17,9 @@ from datanas.core.errors import CheckpointError, ConfigError
 from datanas.core.paths import is_file, is_folder
 from datanas.engine.config import Config, resolve
 from datanas.engine.data_record import require_known_data
+from datanas.engine.earlier_run import load_chosen_state, load_run_config
 from datanas.engine.process import process_kept
 from datanas.engine.rebuild import network_for
-from datanas.engine.run import load_chosen_state, load_run_config
 from datanas.engine.setup import load_task, select_device
 from datanas.kernels.hardware import count_macs, count_parameters, place
 from datanas.network import Network

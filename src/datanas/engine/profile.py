@@ -12,9 +12,9 @@ from datanas.codes.architecture import Architecture
 from datanas.core.errors import ConfigError
 from datanas.engine.config import resolve, with_reference_settings
 from datanas.engine.data_record import recorded_sizes
+from datanas.engine.earlier_run import load_run_config
 from datanas.engine.evaluation import NETWORK_FILE
 from datanas.engine.process import process_kept
-from datanas.engine.run import load_run_config
 from datanas.engine.setup import memory_errors, select_device
 from datanas.engine.width import on_meta, widest
 from datanas.kernels.hardware import count_macs, count_parameters, median_seconds, peak_memory, place, read_macs

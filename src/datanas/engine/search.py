@@ -25,7 +25,7 @@ from datanas.engine.findings import MODES_FILE, Findings, genotype_file, with_so
 from datanas.engine.gap import Gap, measure_gap
 from datanas.engine.loop import EpochReport, Job, Loop
 from datanas.engine.process import process_kept
-from datanas.engine.run import begin_run
+from datanas.engine.run import plan_run
 from datanas.engine.schedules import build_adam, build_sgd, set_learning_rate
 from datanas.engine.search_result import RESULT_FILE, SearchResult, write_result
 from datanas.engine.setup import build_sampler, build_space, load_table, load_task, memory_errors
@@ -50,12 +50,12 @@ def search(
     allow_topology_change: bool = False,
 ) -> SearchResult:
     """The search alone, whatever `search.choice` says; for the rest see `datanas.racing.search.search`."""
-    with begin_run(config, "search", resume, allow_topology_change=allow_topology_change) as run:
-        with memory_errors(), run.processes.together():
-            table = load_table(run.config)
-            task = load_task(run.config, run.device, run.processes)
-            job = SearchJob(run.config, task, run.device, run.processes)
-        run.open(task, job.length)
+    with plan_run(config, "search", resume, allow_topology_change=allow_topology_change) as plan:
+        with memory_errors(), plan.processes.together():
+            table = load_table(plan.config)
+            task = load_task(plan.config, plan.device, plan.processes)
+            job = SearchJob(plan.config, task, plan.device, plan.processes)
+        run = plan.open(task, job.length)
         with Loop(job, run, quiet=quiet) as loop:
             for step in loop:  # from where the run is; saves, and stops at a signal, between two steps
                 loop.add(job.step(step))

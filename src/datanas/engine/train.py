@@ -18,11 +18,12 @@ from datanas.codes.architecture import Architecture
 from datanas.core import seeding
 from datanas.core.processes import ALONE, Processes
 from datanas.engine.config import Config, require_held_out
+from datanas.engine.earlier_run import load_run_config, with_recipe_of
 from datanas.engine.evaluation import evaluating
 from datanas.engine.loop import EpochReport, Job, Loop
 from datanas.engine.process import process_kept
 from datanas.engine.rebuild import network_for
-from datanas.engine.run import begin_run, load_run_config, with_recipe_of
+from datanas.engine.run import plan_run
 from datanas.engine.schedules import build_sgd, learning_rate, set_learning_rate
 from datanas.engine.setup import load_task, memory_errors
 from datanas.engine.starting import start_from, starting_weights
@@ -78,15 +79,15 @@ def train(
     chosen = find_architecture(given)
     if resume is None and (config is None or isinstance(config, Mapping)):
         config = with_recipe_of(given, config or {}, {})
-    beginning = begin_run(config, "train", resume, architecture=chosen, allow_topology_change=allow_topology_change)
-    with chosen.naming_file(), beginning as run:
-        with memory_errors(), run.processes.together():
-            assert run.architecture is not None
-            start = None if run.has_begun else starting_weights(run.config)
-            task = load_task(run.config, run.device, run.processes)
-            run.config = with_width(run.architecture, run.config, task)
-            job = TrainJob(run.config, run.architecture, task, run.device, run.processes, start)
-        run.open(task, job.length, {"architecture.json": chosen.to_json()})
+    planning = plan_run(config, "train", resume, architecture=chosen, allow_topology_change=allow_topology_change)
+    with chosen.naming_file(), planning as plan:
+        with memory_errors(), plan.processes.together():
+            assert plan.architecture is not None
+            start = None if plan.has_begun else starting_weights(plan.config)
+            task = load_task(plan.config, plan.device, plan.processes)
+            plan.config = with_width(plan.architecture, plan.config, task)
+            job = TrainJob(plan.config, plan.architecture, task, plan.device, plan.processes, start)
+        run = plan.open(task, job.length, {"architecture.json": chosen.to_json()})
         with Loop(job, run, quiet=quiet) as loop:
             for step in loop:  # from where the run is; saves, and stops at a signal, between two steps
                 loop.add(job.step(step))

@@ -22,9 +22,9 @@ from datanas.core.settings import merge
 from datanas.data.decode.image_sides import some_sizes
 from datanas.engine.config import Config, resolve, typed_recipe, with_overrides
 from datanas.engine.dry_run import measure_job
+from datanas.engine.earlier_run import load_run_config
 from datanas.engine.fit import require_search
 from datanas.engine.process import process_kept
-from datanas.engine.run import load_run_config
 from datanas.engine.search import SearchJob
 from datanas.engine.setup import load_table, load_task, memory_errors, select_device
 from datanas.racing.candidates import random_candidates

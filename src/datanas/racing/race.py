@@ -19,8 +19,8 @@ from datanas.core.settings import merge
 from datanas.core.text_table import markdown_table
 from datanas.engine.config import Config, resolve
 from datanas.engine.data_record import DATA_FILE
+from datanas.engine.earlier_run import load_run_config
 from datanas.engine.process import process_kept
-from datanas.engine.run import load_run_config
 from datanas.engine.search_result import RESULT_FILE
 from datanas.engine.setup import load_task, memory_errors, select_device
 from datanas.racing.candidates import Candidate, gather

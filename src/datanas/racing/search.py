@@ -11,7 +11,7 @@ from datanas.core.errors import ConfigError
 from datanas.core.processes import is_first
 from datanas.core.settings import read_yaml
 from datanas.engine.config import Config
-from datanas.engine.run import load_run_config
+from datanas.engine.earlier_run import load_run_config
 from datanas.engine.search import search as search_alone
 from datanas.engine.search_result import SearchResult
 from datanas.engine.setup import load_table

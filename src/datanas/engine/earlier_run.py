@@ -1,0 +1,86 @@
+"""What a run folder that is there already says: its recipe, and the state that it has saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from datanas.codes.architecture import Architecture
+from datanas.core.errors import CheckpointError
+from datanas.core.paths import is_file, shown
+from datanas.core.settings import read_yaml
+from datanas.engine.config import Config, lay_over, resolve
+from datanas.engine.earlier import with_unsaid
+from datanas.lookup import run_folder
+from datanas.runs.checkpoint import load_checkpoint
+
+
+def load_run_config(run: str | Path) -> Config:
+    """The resolved configuration of a run folder."""
+    path = Path(run) / "config.yaml"
+    if not is_file(path, CheckpointError):
+        raise CheckpointError(f"not a run folder: no config.yaml in {shown(run)}")
+    return resolve(with_unsaid(read_yaml(path), Path(run)))
+
+
+_OF_THE_PLACE = ("run", "truth", "devices", "num_nodes", "strategy", "process_timeout")
+"""What a training does not take over from the run whose architecture it trains: where it is, who makes it."""
+
+
+def with_recipe_of(
+    source: Architecture | str | Path,
+    recipe: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What is asked for of a training, laid over the recipe of the run whose architecture is trained.
+
+    Args:
+        source: what is trained; only of a run folder there is anything to take over.
+        recipe: what is asked for; it lies on top.
+        settings: what is asked for besides, by dotted names. Where it or the recipe names another task, the run's way
+            of training is not taken over: that of the other task holds.
+
+    Raises:
+        CheckpointError, ConfigError: the run's recipe cannot be read.
+    """
+    folder = run_folder(source)
+    if folder is None:
+        return dict(recipe)
+    before = load_run_config(folder).model_dump(mode="json")
+    task = settings.get("task.name") or settings.get("task") or _named(recipe.get("task"))
+    found = {name: value for name, value in before.items() if name not in _OF_THE_PLACE}
+    found["run"] = {name: value for name, value in before["run"].items() if name not in ("root", "name")}
+    if task not in (None, before["task"]["name"]):
+        found = {name: value for name, value in found.items() if name not in ("train", "search", "space", "sampler")}
+    return lay_over(found, recipe)
+
+
+def _named(section: object) -> object:
+    return section.get("name") if isinstance(section, Mapping) else section
+
+
+def load_job_state(run: Path, kind: str, step: int | None = None) -> tuple[int, dict[str, Any]]:
+    """A step and the state that a run saved there; its last checkpoint for None.
+
+    Raises:
+        CheckpointError: there is no usable one, or it is of a run of another kind.
+    """
+    step, saved = load_checkpoint(run, step)
+    if saved.get("kind") != kind:
+        raise CheckpointError(f"{run}: a {kind} run is needed, this is a {saved.get('kind')} run")
+    return step, saved
+
+
+def load_chosen_state(run: Path, kind: str, checkpoint: Literal["last", "best"]) -> tuple[int, dict[str, Any]]:
+    """The step and state of the last checkpoint, or of the best.
+
+    Raises:
+        CheckpointError: as `load_job_state`, or no epoch has been compared yet.
+    """
+    step, saved = load_job_state(run, kind)
+    if checkpoint == "last":
+        return step, saved
+    if saved["best"] is None:
+        raise CheckpointError(f"{run}: has no best checkpoint: nothing was measured after an epoch")
+    return load_job_state(run, kind, int(saved["best"][1]))
