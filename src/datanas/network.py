@@ -153,4 +153,5 @@ def builder_of(architecture: Architecture) -> type[NetworkBuilder]:
         return spaces[name]
     if name in references:
         return references[name]
-    raise ArchitectureError(f"space: no space {name!r} is known here; known: {', '.join(spaces)}")
+    known = ", ".join(sorted([*spaces, *references]))
+    raise ArchitectureError(f"space: no space {name!r} is known here; known: {known}")

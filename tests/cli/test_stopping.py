@@ -60,7 +60,7 @@ def stop(tmp_path: Path, settings: list[str], runs: Path) -> Iterator[Callable[[
 
     def run(signum: int) -> tuple[int, str, Path]:
         (tmp_path / "signal").write_text(str(int(signum)))
-        more = ["--plugin", str(plugin), "--sampler.name", "stopping_egs"]
+        more = ["--plugin", str(plugin), "--sampler.name", "stopping_egs", "--sampler.prior.children", "2"]
         command = [sys.executable, "-m", "datanas", "search", *settings, *more]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, preexec_fn=heed_signals)
         return done.returncode, done.stderr, runs / "run"

@@ -12,6 +12,7 @@ from tests.perplexing import Perplexing
 from datanas.core.errors import ConfigError
 from datanas.core.settings import MissingSettings, parse_yaml
 from datanas.engine.config import Config, lay_over, resolve, resolved_yaml, with_reference_settings
+from datanas.engine.fit import require_search
 from datanas.engine.sections import GapConfig, SearchConfig, SGDConfig
 from datanas.lookup import architecture
 from datanas.samplers import samplers
@@ -109,8 +110,8 @@ def test_a_space_refuses_fewer_cells_than_it_can_have(monkeypatch: pytest.Monkey
     list(spaces)
     monkeypatch.setitem(spaces._entries, "roomy", Roomy)
     with pytest.raises(ConfigError, match=r"^train\.cells: must be at least 3, got 2$"):
-        resolve({"train": {"cells": 2}})
-    assert resolve({"space": "roomy", "train": {"cells": 2}}).train.cells == 2
+        require_search(resolve({"train": {"cells": 2}}))
+    require_search(resolve({"space": "roomy", "train": {"cells": 2}}))
 
 
 def test_a_share_is_held_out_only_where_the_data_bring_none() -> None:

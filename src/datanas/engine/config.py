@@ -332,7 +332,6 @@ def _require_fit(config: Config) -> None:
             raise ConfigError(
                 f"{section}.batch_size: must be at least {task.smallest_batch} for task {config.task.name}, got {size}"
             )
-    require_cells(config, config.space.name)
     if not task.validation_is_up_to_data:
         require_held_out(config, brings_validation=task.has_validation)
     sampler = samplers[config.sampler.name]

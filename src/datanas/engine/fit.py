@@ -11,7 +11,7 @@ from datanas.codes.architecture import Architecture
 from datanas.core import seeding
 from datanas.core.errors import ConfigError
 from datanas.core.settings import ComponentConfig
-from datanas.engine.config import Config
+from datanas.engine.config import Config, require_cells
 from datanas.engine.rebuild import network_around
 from datanas.engine.setup import build_sampler, build_space
 from datanas.engine.width import on_meta
@@ -31,8 +31,10 @@ def require_search(config: Config) -> None:
 
     Raises:
         ConfigError: the space has nothing to choose, the method cannot search it or derive from it, no supernet of it
-            stands between stem and head of the task, or the table of truth is of other cells.
+            stands between stem and head of the task, the table of truth is of other cells, or what is kept could not be
+            trained as the recipe says.
     """
+    require_cells(config, config.space.name)
     space = build_space(config)
     sampler = build_sampler(config, space)
     task = tasks[config.task.name]
