@@ -45,6 +45,8 @@ from datanas.runs import RunFolder
 STEP, REST = 0.01, 0.01
 """What every step and every last measurement is said to take."""
 METHODS, SEEDS = ("egs", "random"), (0, 1)
+FLAT = {"name": "egs", "prior": {"children": 0}}
+"""Without the start from scores, by which the kept cells would be the largest, alone in their size."""
 SEARCHES = 2 * len(METHODS) * len(SEEDS)
 CANDIDATES = 2 * len(SEEDS)
 
@@ -71,7 +73,7 @@ def recipe(make_config: Callable[[Path], dict[str, Any]], tmp_path_factory: pyte
     few = {"derivation": {"candidates": 4}}
     return {
         "base": base,
-        "methods": {"egs": {"sampler": {"name": "egs"}}, "random": {"sampler": {"name": "random", **few}}},
+        "methods": {"egs": {"sampler": FLAT}, "random": {"sampler": {"name": "random", **few}}},
         "seeds": list(SEEDS),
         "budget": {"steps": 5},
         "controls": {"random_cells": 30, "same_size": 10, "best_of": 2},

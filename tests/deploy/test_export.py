@@ -151,7 +151,8 @@ def test_an_empty_folder_is_taken(run: Path, tmp_path: Path) -> None:
     assert {file.name for file in tmp_path.iterdir()} == {"config.json", "model.safetensors", "README.md"}
 
 
-def test_a_search_has_no_network_to_export(finished: Any, tmp_path: Path) -> None:
+def test_a_search_has_no_network_to_export(make_config: Make, tmp_path: Path) -> None:
+    finished = datanas.search(make_config(tmp_path), quiet=True)
     with pytest.raises(CheckpointError, match=r"a search has no network to export; train its cell: datanas train "):
         export(finished.path, tmp_path / "exported")
     assert not (tmp_path / "exported").exists()

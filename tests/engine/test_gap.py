@@ -19,6 +19,7 @@ from datanas.engine.gap import Gap, architecture_gates, batch_statistics, measur
 from datanas.engine.search import SearchJob
 from datanas.kernels.gates import host_gates
 from datanas.network import build_network
+from datanas.tasks.metric import Metric
 
 CPU = torch.device("cpu")
 Copy = Callable[[nn.Module], dict[str, Tensor]]
@@ -281,8 +282,7 @@ def scripted(job: SearchJob, monkeypatch: pytest.MonkeyPatch, scores: list[float
 def test_of_a_score_of_which_less_is_better_the_gap_is_what_the_child_has_more(
     job: SearchJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(type(job.task), "higher_is_better", False)
-    monkeypatch.setattr(type(job.task), "is_share", False)
+    monkeypatch.setattr(type(job.task), "metric", Metric("accuracy", is_share=False, higher_is_better=False))
     gap = scripted(job, monkeypatch, [80.0, 100.0, 104.0, 108.0, 300.0, 95.0])
     assert (gap.supernet, gap.child, gap.inherited, gap.gap) == (80.0, 95.0, 300.0, 15.0)
     assert gap.children_variance == statistics.variance([100.0, 104.0, 108.0]) == 16.0
@@ -300,7 +300,7 @@ def test_a_share_is_told_in_per_cent_and_points(job: SearchJob, monkeypatch: pyt
 def test_the_score_by_which_epochs_are_compared_rises_with_the_child(
     job: SearchJob, monkeypatch: pytest.MonkeyPatch, higher: bool
 ) -> None:
-    monkeypatch.setattr(type(job.task), "higher_is_better", higher)
+    monkeypatch.setattr(type(job.task), "metric", Metric("accuracy", higher_is_better=higher))
     report = job.end_epoch(2, {"loss": 0.0})
     assert report.score == (1 if higher else -1) * report.figures["gap/child"]
 

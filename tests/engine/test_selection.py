@@ -15,6 +15,7 @@ from datanas.engine import selection
 from datanas.engine.gap import measure_gap
 from datanas.engine.search import SearchJob
 from datanas.engine.selection import FINALISTS, FIRST_EXAMPLES, rank
+from datanas.tasks.metric import Metric
 
 CPU = torch.device("cpu")
 Copy = Callable[[torch.nn.Module], dict[str, Tensor]]
@@ -70,7 +71,7 @@ def test_where_less_is_better_the_lowest_score_comes_first(
     job: SearchJob, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     architectures = some(job, count)
-    monkeypatch.setattr(type(job.task), "higher_is_better", False)
+    monkeypatch.setattr(type(job.task), "metric", Metric("accuracy", higher_is_better=False))
     monkeypatch.setattr(selection, "_measure", lambda each, *rest: {"accuracy": float(architectures.index(each))})
     kept = min(count, FINALISTS)
     assert ranked(job, architectures) == [(architectures[place], float(place)) for place in range(kept)]

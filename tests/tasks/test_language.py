@@ -306,5 +306,5 @@ def test_the_decoder_may_begin_with_what_is_frequent() -> None:
 def test_a_state_that_ran_away_has_infinite_perplexity(loss: float, value: float) -> None:
     found = perplexity(loss)
     assert found["perplexity"] == value
-    assert Language.goodness(value) == -value
+    assert Language.metric.oriented(value) == -value
     assert not math.isnan(found["loss"])
