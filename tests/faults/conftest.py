@@ -81,6 +81,7 @@ def domain(request: pytest.FixtureRequest) -> str:
 
 ANY = {"run.checkpoint_every": 1, "device": "cpu", "threads": 1, "search.epochs": 4, "train.epochs": 4}
 IMAGES = {
+    "sampler.prior.children": 2,
     "data.name": "npz",
     "space.cells": 3,
     "space.channels": 2,

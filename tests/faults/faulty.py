@@ -31,7 +31,7 @@ import datanas.runs.events
 from datanas.cli import main
 from datanas.core import atomic, seeding
 from datanas.core.errors import ConfigError, DataError
-from datanas.engine import run, steps, untrained
+from datanas.engine import run, steps
 from datanas.engine.search import SearchJob
 from datanas.engine.train import TrainJob
 from datanas.runs import metrics
@@ -43,7 +43,6 @@ JOBS = {"search": SearchJob, "train": TrainJob}
 def run_command(arguments: list[str], fault: Mapping[str, Any], output: str, environment: Mapping[str, str]) -> None:
     """Run `datanas ARGUMENTS` as this process, its output in `output`.out and `output`.err."""
     torch.set_num_threads(1)
-    untrained.PRIOR_CHILDREN = 2
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
