@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from datanas.core.errors import OutOfMemoryError
-from datanas.data.decode.images import memory
+from datanas.data.decode import memory
 
 
 def test_what_does_not_fit_is_refused_with_both_sizes(monkeypatch: pytest.MonkeyPatch) -> None:

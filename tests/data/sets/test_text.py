@@ -10,7 +10,7 @@ import pytest
 
 from datanas.core.errors import ConfigError, DataError, OutOfMemoryError
 from datanas.core.settings import validate
-from datanas.data.decode.images import memory
+from datanas.data.decode import memory
 from datanas.data.sets.ptb import Ptb
 from datanas.data.sets.text import Text
 from datanas.data.sets.wikitext2 import WikiText2
