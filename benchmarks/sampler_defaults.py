@@ -54,7 +54,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "edge mean l1": {"scope": "edge", "normalise": "mean", "constraint": L1},
     "edge mean entropy": {"scope": "edge", "normalise": "mean", "constraint": ENTROPY},
     "preset official": {"preset": "official"},
+    "node mean entropy, alpha from scores": {"normalise": "mean", "constraint": ENTROPY, "prior": {}},
 }
+FLAT = {"prior": {"children": 0}}
+"""Where alpha starts in all others (docs/default.md)."""
 
 PROBLEMS: dict[str, dict[str, Any]] = {
     "photos": {
@@ -184,7 +187,7 @@ def main() -> None:
         for length in lengths:
             for start in starts:
                 for name in options.variants:
-                    sampler = {"samples": options.samples, **VARIANTS[name]}
+                    sampler = {"samples": options.samples, **FLAT, **VARIANTS[name]}
                     chosen = {"seed": seed, "sampler": sampler, "search": {"epochs": length, "alpha_start": start}}
                     keep(seed, f"{name}, {length} epochs, {start:g}", measure(base, chosen, retrained))
     print(f"\nmean over the seeds {options.seeds}")

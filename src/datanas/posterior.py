@@ -343,7 +343,7 @@ def _arrange(
 
 
 def _log_binomials(samples: int) -> Float[Tensor, "drawn new"]:
-    """Log C(m, t) for m = 0..M and t = 1..M, log 0 where t > m."""
+    """log C(m, t) for m = 0..M and t = 1..M, log 0 where t > m."""
     drawn = torch.arange(samples + 1, device="cpu")
     log_factorial = (drawn.double() + 1).lgamma()
     m, t = drawn.unsqueeze(-1), drawn[1:]
@@ -354,7 +354,7 @@ def _log_binomials(samples: int) -> Float[Tensor, "drawn new"]:
 def _prefix_log_probs(
     log_probs: Float[Tensor, "*batch members"], log_null: Float[Tensor, "*batch"] | None, samples: int
 ) -> Float[Tensor, "*batch sizes"]:
-    """Log P of the sets of the first 0, 1, ..., R of R operations.
+    """log P of the sets of the first 0, 1, ..., R of R operations.
 
     Multiplies the factors one by one. `state` holds log m! [x^m] of the product for m = 0..M, so a factor
     exp(p x) - 1 takes a_m to sum_{t=1..m} C(m, t) p^t a_{m-t}.

@@ -85,6 +85,6 @@ def test_a_search_says_so_once_at_its_start(
     settings = config()
     settings["search"]["alpha"] = {"lr": 1e-6}
     search(settings)
-    lines = [line for line in capsys.readouterr().err.splitlines() if "so P can hardly leave flat" in line]
+    lines = [line for line in capsys.readouterr().err.splitlines() if "so P can hardly move" in line]
     assert len(lines) == 1
     assert lines[0].startswith("warning: ")

@@ -173,7 +173,7 @@ def test_alpha_steps_that_leave_p_flat_are_counted_and_told(
     (warning,) = warnings(estimate_search(resolve(config(**settings))))
     assert warning.startswith(f"{steps} alpha steps in the whole search, at a rate of 0.0001: Adam moves an alpha")
     for wanted in (
-        f"rate x steps = {1e-4 * steps:.2g}, so P can hardly leave flat",
+        f"rate x steps = {1e-4 * steps:.2g}, so P can hardly move",
         "--search.batch_size",
         "--search.epochs",
         "--search.alpha.lr",

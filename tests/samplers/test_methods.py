@@ -281,7 +281,7 @@ def test_the_anchors_are_what_their_names_say() -> None:
         total, size = c.sum(dim=1), c.shape[1]
         constant = total.lgamma() - c.lgamma().sum(dim=1) - math.lgamma(size)
         divergence += float((constant + ((c - 1) * (c.digamma() - total.digamma().unsqueeze(1))).sum(dim=1)).sum())
-        distance += float((l2.alpha[name] ** 2).sum()) / 2
+        distance += float((l2.alpha[name].detach() ** 2).sum()) / 2
     assert kl.loss(zero, draw(kl), 0.5).item() == pytest.approx(0.5 * divergence)
     assert l2.loss(zero, draw(l2), 0.5).item() == pytest.approx(0.5 * distance)
     without = make(DrNAS, anchor={"kind": "none"})

@@ -40,7 +40,6 @@ _ENAS = (
     "ICML 2018"
 )
 
-"""Networks in which nothing is chosen. Each is a space of its own name."""
 
 _CELLS = {
     "data_m4": _Published(

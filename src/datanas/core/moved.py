@@ -37,6 +37,8 @@ _RENAMED = {
     "data.decode_masks": "data.decode.masks",
     "exported": "deploy.load",
     "engine.cells": "engine.random_cells",
+    "engine.search_job": "engine.search",
+    "engine.train_job": "engine.train",
     "engine.cell_warnings": "engine.collapse",
 }
 

@@ -28,12 +28,12 @@ class Registry(Generic[T]):
 
     Args:
         kind: the kind in messages, singular ("sampler").
-        packages: those whose modules register the built-in ones ("datanas.samplers").
+        package: the package whose modules register the built-in ones ("datanas.samplers").
     """
 
-    def __init__(self, kind: str, *packages: str) -> None:
+    def __init__(self, kind: str, package: str) -> None:
         self.kind = kind
-        self._packages = packages
+        self._package = package
         self._entries: dict[str, T] = {}
         self._filled = False
 
@@ -70,9 +70,9 @@ class Registry(Generic[T]):
     def _fill(self) -> None:
         if self._filled:
             return
-        for name in self._packages:
-            for module in pkgutil.iter_modules(importlib.import_module(name).__path__):
-                importlib.import_module(f"{name}.{module.name}")
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self._package}.{module.name}")
         load_entry_points()
         self._filled = True
 

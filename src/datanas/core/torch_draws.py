@@ -106,7 +106,7 @@ def _dropout(
     train: bool | None = None,
     inplace: bool,
 ) -> Tensor:
-    """Torch's dropout, number for number on the CPU; `train` is what its function without a module calls `training`."""
+    """torch's dropout, number for number on the CPU; `train` is what its function without a module calls `training`."""
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
     if p == 0 or not (training if train is None else train) or input.numel() == 0:

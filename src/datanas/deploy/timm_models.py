@@ -202,7 +202,7 @@ def _register(name: str, cell: Mapping[str, Any], defaults: Mapping[str, Any]) -
 
 
 def timm_config(stem: str, **settings: Any) -> dict[str, Any]:
-    """Timm's configuration of a model behind this stem: ImageNet at 224 pixels where nothing else is said."""
+    """timm's configuration of a model behind this stem: ImageNet at 224 pixels where nothing else is said."""
     return {
         "num_classes": 1000,
         "input_size": (3, 224, 224),

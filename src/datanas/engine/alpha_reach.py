@@ -60,6 +60,6 @@ def flat_warning(job: SearchJob) -> str | None:
         return None
     return (
         f"{made} alpha steps in the whole search, at a rate of {rate:g}: Adam moves an alpha by at most about rate x "
-        f"steps = {made * rate:.2g}, so P can hardly leave flat. What helps: a larger --search.alpha.lr, more "
+        f"steps = {made * rate:.2g}, so P can hardly move. What helps: a larger --search.alpha.lr, more "
         "--search.epochs, a smaller --search.batch_size"
     )

@@ -128,7 +128,7 @@ def finite_difference_product(problem: Bilevel, v: Gradient) -> list[Tensor]:
 
 
 def sgd_step(optimizer: Optimizer, gradient: Gradient, xi: float) -> list[Tensor]:
-    """W - xi (mu buf + gradient + lambda w): a step of SGD with the optimiser's momentum and weight decay.
+    """w - xi (mu buf + gradient + lambda w): a step of SGD with the optimiser's momentum and weight decay.
 
     What has no gradient stays, as in SGD. Clipping and Nesterov's correction are left out, as in DARTS' code.
     """

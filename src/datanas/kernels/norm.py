@@ -317,7 +317,7 @@ def rows(x: Maps) -> Float[Tensor, "rows columns"]:
 
 
 def apply_rows(x: Maps, scale: PerChannel, shift: PerChannel) -> Maps:
-    """Scale * x + shift for each channel, in the layout of x."""
+    """scale * x + shift for each channel, in the layout of x."""
     result = torch.empty_like(x)
     table = rows(x)
     side_by_side = table.shape[1] // x.shape[1]
@@ -336,7 +336,7 @@ def _repeated(values: PerChannel, times: int) -> Tensor:
 
 
 def normalise(z: Maps, found: Statistics, weight: PerChannel | None, bias: PerChannel | None) -> Maps:
-    """Y = w zhat + b."""
+    """y = w zhat + b."""
     scaled = scale(found, weight)
     return apply_rows(z, scaled, shift(found, scaled, bias))
 

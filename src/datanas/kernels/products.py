@@ -13,12 +13,12 @@ def product_type(x: Tensor) -> torch.dtype:
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:
-    """Left @ right in the type of `right`."""
+    """left @ right in the type of `right`."""
     return left.to(right.dtype) @ right
 
 
 def write_product(out: Tensor, left: Tensor, right: Tensor, start: Tensor | None = None) -> None:
-    """Out = start + left @ right, the product in the type of `right`."""
+    """out = start + left @ right, the product in the type of `right`."""
     if out.dtype != right.dtype:
         found = product(left, right)
         out.copy_(found if start is None else start + found)
@@ -29,7 +29,7 @@ def write_product(out: Tensor, left: Tensor, right: Tensor, start: Tensor | None
 
 
 def add_product(total: Tensor, left: Tensor, right: Tensor, dtype: torch.dtype) -> None:
-    """Total += left @ right, the product in `dtype`."""
+    """total += left @ right, the product in `dtype`."""
     if total.dtype == dtype:
         total.addmm_(left, right)
     else:

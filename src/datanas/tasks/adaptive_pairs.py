@@ -37,7 +37,7 @@ class Relations(NamedTuple):
 
 
 def thresholds(value: float) -> tuple[float, float]:
-    """U = 0.95 - lambda and l = 0.455 + 0.1 lambda, for `value` = lambda.
+    """u = 0.95 - lambda and l = 0.455 + 0.1 lambda, for `value` = lambda.
 
     Raises:
         ValueError: lambda is below 0 or beyond the meeting of the two.
@@ -49,7 +49,7 @@ def thresholds(value: float) -> tuple[float, float]:
 
 
 def raised(value: float, eta: float) -> float:
-    """Lambda after a step of gradient descent on u - l, whose derivative is -1.1: lambda + 1.1 eta, up to the meeting.
+    """lambda after a step of gradient descent on u - l, whose derivative is -1.1: lambda + 1.1 eta, up to the meeting.
 
     Args:
         eta: the step size, above 0.

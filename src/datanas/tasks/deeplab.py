@@ -16,7 +16,7 @@ Logits = Float[Tensor, "batch classes height width"]
 
 
 def deeplab_head(in_channels: int, classes: int, width: int, rates: Sequence[int]) -> nn.Sequential:
-    """Torchvision's `DeepLabHead`, whose width it fixes to 256, with the width as an argument.
+    """torchvision's `DeepLabHead`, whose width it fixes to 256, with the width as an argument.
 
     Atrous convolutions and image pooling side by side, a 3x3 convolution and the classifier. With 256 it has the names
     and shapes of theirs, so that their weights fit.
@@ -37,7 +37,7 @@ def deeplab_head(in_channels: int, classes: int, width: int, rates: Sequence[int
 
 
 def fcn_head(in_channels: int, classes: int) -> nn.Sequential:
-    """Torchvision's `FCNHead`: a 3x3 convolution to a quarter of the channels, and the classifier."""
+    """torchvision's `FCNHead`: a 3x3 convolution to a quarter of the channels, and the classifier."""
     head: nn.Sequential = FCNHead(in_channels, classes)
     _take_own_norms(head)
     return head

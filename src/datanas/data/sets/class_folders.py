@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import Field
 
 from datanas.core.errors import DataError
 from datanas.core.paths import require_folder, shown
@@ -15,10 +14,10 @@ from datanas.data import register_dataset
 from datanas.data.base import Dataset, ImageSet
 from datanas.data.decode.depth import settle_white
 from datanas.data.decode.image_list import ImageList, class_folders
-from datanas.data.decode.images import PixelConfig, decode
+from datanas.data.decode.images import decode
 from datanas.data.decode.open_image import PixelForm
 from datanas.data.decode.suspect import Examined, examine_set, tell_suspects
-from datanas.data.sets.folder import parts_of
+from datanas.data.sets.folder import FolderConfig, parts_of
 from datanas.data.types.class_splits import ClassSet, ClassSplitData, check_class_splits, split_classes
 
 
@@ -30,20 +29,8 @@ class ClassFolders(Dataset[ClassSplitData]):
     themselves are passed over (`is_hidden`), and parts may be called otherwise (`part_of`).
     """
 
-    class Config(PixelConfig):
+    class Config(FolderConfig):
         name: Literal["class_folders"] = "class_folders"
-        root: Path = Field(description="the folder")
-        resize: int | None = Field(
-            default=None,
-            ge=1,
-            description="scale the shorter side to this and cut the centre square; unset: as they are",
-        )
-        channels: Literal[1, 3] = Field(default=3, description="3 turns grey images to colour, 1 turns colour to grey")
-        test_share: float = Field(
-            default=0.2, gt=0, lt=1, description="share of the classes for testing, without a test folder"
-        )
-        split_seed: int = Field(default=0, description="seed of that choice")
-        skip_broken: bool = Field(default=False, description="leave out images that cannot be read, with a warning")
 
     config: Config
 

@@ -22,6 +22,26 @@ from datanas.data.decode.parts import Part, find_parts
 from datanas.data.decode.suspect import examine_set, tell_suspects
 
 
+class FolderConfig(PixelConfig):
+    """The settings of data sets that are folders of class folders."""
+
+    root: Path = Field(description="the folder")
+    resize: int | None = Field(
+        default=None,
+        ge=1,
+        description="scale the shorter side to this and cut the centre square; unset: as they are",
+    )
+    channels: Literal[1, 3] = Field(default=3, description="3 turns grey images to colour, 1 turns colour to grey")
+    test_share: float = Field(
+        default=0.2,
+        gt=0,
+        lt=1,
+        description="share of each class, or of the classes, for testing, without a test folder",
+    )
+    split_seed: int = Field(default=0, description="seed of that choice")
+    skip_broken: bool = Field(default=False, description="leave out images that cannot be read, with a warning")
+
+
 @register_dataset("folder")
 class Folder(Dataset[ImageData]):
     """`root/train/CLASS/*` with `root/test/CLASS/*` (or `val`), or `root/CLASS/*` to be split.
@@ -31,20 +51,8 @@ class Folder(Dataset[ImageData]):
     lie in no class folder are unlabelled, where there is none.
     """
 
-    class Config(PixelConfig):
+    class Config(FolderConfig):
         name: Literal["folder"] = "folder"
-        root: Path = Field(description="the folder")
-        resize: int | None = Field(
-            default=None,
-            ge=1,
-            description="scale the shorter side to this and cut the centre square; unset: as they are",
-        )
-        channels: Literal[1, 3] = Field(default=3, description="3 turns grey images to colour, 1 turns colour to grey")
-        test_share: float = Field(
-            default=0.2, gt=0, lt=1, description="share of each class for testing, without a test folder"
-        )
-        split_seed: int = Field(default=0, description="seed of that choice")
-        skip_broken: bool = Field(default=False, description="leave out images that cannot be read, with a warning")
 
     config: Config
 
