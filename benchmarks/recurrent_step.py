@@ -28,9 +28,9 @@ from datanas.data.types.corpus import TextData
 from datanas.engine.steps import UNSHARED, autocast, frozen, update, update_alpha
 from datanas.kernels.gates import Gates, host_gates
 from datanas.kernels.hardware import keep_freed_memory
+from datanas.network import Supernet
 from datanas.samplers import samplers
 from datanas.spaces.recurrent_cell import GROUP, RecurrentCellSpace
-from datanas.supernet import Supernet
 from datanas.tasks.language import Language
 from datanas.tasks.word_model import WordStem
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from datanas.codes.choice_group import ChoiceGroup
 from datanas.kernels.gates import Gates, host_gates
 from datanas.kernels.mixed import MixedNode
+from datanas.network import Supernet
 from datanas.spaces.base import Space
 from datanas.spaces.conv_cell import ConvCell, ConvCellSpace
 from datanas.spaces.nasbench201 import NASBench201Space
-from datanas.supernet import Supernet
 from datanas.tasks import tasks
 
 CONV = ConvCellSpace(ConvCellSpace.Config(cells=6, channels=4))

@@ -28,7 +28,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
             {"lookup"},
             {"samplers", "data"},
             {"tasks"},
-            {"supernet", "network"},
+            {"network"},
             {"runs"},
             {"engine"},
             {"deploy"},
@@ -46,8 +46,7 @@ APART: dict[str, frozenset[str]] = {
     "samplers": frozenset({"data"}),
     "data": frozenset({"samplers", "spaces", "ops"}),
     "tasks": frozenset({"samplers"}),
-    "supernet": frozenset({"samplers", "data", "tasks", "network"}),
-    "network": frozenset({"samplers", "data", "supernet"}),
+    "network": frozenset({"samplers", "data"}),
     "runs": MODEL_CODE,
     "report": MODEL_CODE | {"engine", "deploy", "comparison", "racing"},
 }
@@ -145,7 +144,7 @@ def test_a_circle_is_found() -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("datanas.samplers.made_up", "from datanas.supernet import Supernet"),
+        ("datanas.samplers.made_up", "from datanas.network import Supernet"),
         ("datanas.samplers.made_up", "from datanas import tasks"),
         ("datanas.samplers.made_up", "from ..data import base"),
         ("datanas.samplers.made_up", "def late():\n    import datanas.engine.search"),

@@ -18,10 +18,10 @@ from datanas.core.settings import validate
 from datanas.engine.steps import frozen
 from datanas.kernels.gates import Gates, host_gates
 from datanas.kernels.hardware import place
+from datanas.network import Supernet
 from datanas.samplers import samplers
 from datanas.samplers.base import Sampler
 from datanas.spaces.conv_cell import ConvCellSpace, reductions
-from datanas.supernet import Supernet
 from datanas.tasks import tasks
 
 CPU = torch.device("cpu")

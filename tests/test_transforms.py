@@ -18,8 +18,8 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 import datanas
 from datanas.kernels.gates import Gates
+from datanas.network import Supernet
 from datanas.spaces import spaces
-from datanas.supernet import Supernet
 from datanas.tasks import tasks
 
 LAYOUTS = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

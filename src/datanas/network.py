@@ -1,8 +1,9 @@
-"""From an Architecture to a plain network: the operations that were chosen, and nothing else."""
+"""Stem, body and head: with every candidate of a space, as a supernet, or with the chosen operations alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -10,60 +11,112 @@ from typing import Any
 from torch import nn
 
 from datanas.codes.architecture import Architecture
+from datanas.codes.liveness import LiveCount, live_edges
 from datanas.core.errors import ArchitectureError, ConfigError
 from datanas.core.settings import ComponentConfig, validate
+from datanas.kernels.gates import Gates
 from datanas.lookup import find_architecture
 from datanas.references import references
 from datanas.spaces import spaces
-from datanas.spaces.base import NetworkBuilder, read_out
+from datanas.spaces.base import Body, NetworkBuilder, Space, read_out
+from datanas.spaces.network_config import NetworkConfig
 from datanas.tasks import tasks
 
 
 class Network(nn.Module):
-    """A rebuilt network: stem, the chosen cells, head.
+    """A function of an input alone.
 
     Args:
-        architecture: what to build.
-        stem, make_head: the task's way in and way out, as for a supernet.
-        channels, cells: width of the first cell and number of cells.
-        auxiliary: give the head the features for an auxiliary classifier too.
-        pooling_norm: batch norm without scale and shift after pooling, as while searching; DARTS' networks have none.
-        prune: leave out what cannot reach the output, or is not reached by the input.
+        stem: the task's way in.
+        body: what a space or a reference has built behind it.
+        make_head: the task's way out, from the widths of the body's features.
     """
 
-    def __init__(
-        self,
-        architecture: Architecture,
-        stem: nn.Module,
-        make_head: Callable[[tuple[int, ...]], nn.Module],
-        *,
-        channels: int,
-        cells: int,
-        auxiliary: bool = False,
-        pooling_norm: bool = False,
-        prune: bool = True,
-    ) -> None:
+    def __init__(self, stem: nn.Module, body: Body, make_head: Callable[[tuple[int, ...]], nn.Module]) -> None:
         super().__init__()
-        builder = builder_of(architecture)
         self.stem = stem
-        # A plugin's space may be of a time before there was pruning.
-        options = {"prune": prune} if "prune" in signature(builder.network_body).parameters else {}
-        body = builder.network_body(
-            architecture,
-            stem,
-            channels=channels,
-            cells=cells,
-            auxiliary=auxiliary,
-            pooling_norm=pooling_norm,
-            **options,
-        )
-        if leave_out := getattr(stem, "leave_out_unread", None):
-            leave_out(body.reads)
         self.body: nn.Module = body
         self.head = make_head(body.out_channels)
 
     def forward(self, x: Any) -> Any:
         return read_out(self.head, self.body(self.stem(x)), x)
+
+
+class Supernet(Network):
+    """`(x, gates) -> output`, where gates are given for each choice group (Eq. 4). It holds no alpha and draws nothing.
+
+    Where no gradient of the gates is asked for, only what is live runs: what lies on no path from the group's inputs to
+    its outputs cannot change the output.
+
+    Args:
+        space: builds the body.
+        stem, make_head: as for `Network`.
+        partial_channels: let candidates see one of so many parts of the channels.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        stem: nn.Module,
+        make_head: Callable[[tuple[int, ...]], nn.Module],
+        *,
+        partial_channels: int = 1,
+    ) -> None:
+        is_whole = partial_channels == 1
+        body = space.supernet_body(stem) if is_whole else space.partial_body(stem, partial_channels)
+        super().__init__(stem, body, make_head)
+        # Where candidates see a part of the channels, the rest passes by whatever is open.
+        self._groups = space.groups() if is_whole else {}
+
+    def forward(self, x: Any, gates: Mapping[str, Gates]) -> Any:  # type: ignore[override]
+        live = {name: self._live(name, group) for name, group in gates.items()}
+        return read_out(self.head, self.body(self.stem(x), live), x)
+
+    def _live(self, name: str, gates: Gates) -> Gates:
+        group = self._groups.get(name)
+        if group is None or gates.dense or gates.learns:
+            return gates
+        is_open = [any(value != 0 for op, value in enumerate(row) if op != group.null) for row in gates.host]
+        live = live_edges(group.edges, is_open, group.outputs, group.inputs).edges
+        return gates if list(live) == is_open else gates.closed_where([not each for each in live])
+
+    def child(self, gates: Mapping[str, Gates]) -> Callable[[Any], Any]:
+        """The sampled network inside the supernet, as a function of its input alone."""
+        return partial(self.forward, gates=gates)
+
+
+def rebuild_network(
+    architecture: Architecture,
+    stem: nn.Module,
+    make_head: Callable[[tuple[int, ...]], nn.Module],
+    settings: NetworkConfig,
+) -> Network:
+    """The chosen cells between a task's stem and head, with fresh weights.
+
+    Args:
+        settings: of the network, as the `Network` of its space or reference has them.
+
+    Raises:
+        ArchitectureError, ConfigError: as `NetworkBuilder.network_body`.
+    """
+    body = _told(builder_of(architecture).network_body, settings, architecture, stem)
+    if leave_out := getattr(stem, "leave_out_unread", None):
+        leave_out(body.reads)
+    return Network(stem, body, make_head)
+
+
+def count_live(architecture: Architecture, settings: NetworkConfig) -> LiveCount:
+    """How much of a network of an architecture is live."""
+    found: LiveCount = _told(builder_of(architecture).count_live, settings, architecture)
+    return found
+
+
+def _told(method: Callable[..., Any], settings: NetworkConfig, *args: Any) -> Any:
+    """What a builder's method makes of settings; one of version 0.1 takes them as keywords."""
+    names = signature(method).parameters
+    if "settings" in names:
+        return method(*args, settings=settings)
+    return method(*args, **{name: value for name, value in settings if name in names})
 
 
 def build_network(
@@ -108,26 +161,43 @@ def build_network(
     torch.Size([2, 10])
     """
     architecture = find_architecture(architecture)
+    sizes = {"channels": channels, "cells": cells}
+    for label, count in {"num_classes": num_classes, **sizes}.items():
+        if count is not None and count < 1:
+            raise ConfigError(f"{label} must be at least 1, got {count}")
+    given = {**sizes, "auxiliary": auxiliary, "pooling_norm": pooling_norm, "prune": prune}
+    settings = network_config(builder_of(architecture), given)
+    return network_for_task(architecture, settings, task, num_classes, in_channels, task_options)
+
+
+def network_config(builder: type[NetworkBuilder], given: Mapping[str, Any]) -> NetworkConfig:
+    """The settings of a network of this kind from what is given of those of any; None is what suits it.
+
+    Raises:
+        ConfigError: its networks have no such setting, or no such value of it.
+    """
+    usual = dict(zip(("channels", "cells"), getattr(builder, "network_size", ()), strict=False))  # of version 0.1
+    given = {name: value for name, value in given.items() if value is not None}
+    return validate(builder.Network, builder.own_settings({**usual, **given}))
+
+
+def network_for_task(
+    architecture: Architecture,
+    settings: NetworkConfig,
+    task: str | None,
+    num_classes: int | None,
+    in_channels: int | None,
+    options: Mapping[str, Any],
+) -> Network:
+    """As `build_network`, which says what None stands for, from the settings of the architecture's kind of network."""
     builder = builder_of(architecture)
     task = builder.task if task is None else task
     entry = tasks[task]
     num_classes = entry.default_classes if num_classes is None else num_classes
-    channels = builder.network_size[0] if channels is None else channels
-    cells = builder.network_size[1] if cells is None else cells
-    for label, count in (("num_classes", num_classes), ("channels", channels), ("cells", cells)):
-        if count < 1:
-            raise ConfigError(f"{label} must be at least 1, got {count}")
-    config = task_settings(builder, task, task_options)
-    stem = entry.stem(config, entry.inputs(num_classes) if in_channels is None else in_channels, channels)
-    return Network(
-        architecture,
-        stem,
-        lambda widths: entry.tied_head(config, widths, num_classes, stem),
-        channels=channels,
-        cells=cells,
-        auxiliary=auxiliary,
-        pooling_norm=pooling_norm,
-        prune=prune,
+    config = task_settings(builder, task, options)
+    stem = entry.stem(config, entry.inputs(num_classes) if in_channels is None else in_channels, settings.width)
+    return rebuild_network(
+        architecture, stem, lambda widths: entry.tied_head(config, widths, num_classes, stem), settings
     )
 
 

@@ -95,10 +95,13 @@ def test_a_text_shorter_than_a_batch(
     [
         (["train", "darts_v1_rnn", "--train.validation", "0.1"], "train.validation: task language brings a part for"),
         (["search", "--train.validation", "0.1"], "train.validation: task language brings a part for validation of"),
-        (["train", "darts_v1_rnn", "--train.cells", "2"], "cells: a recurrent_cell network has one layer, got 2"),
+        (
+            ["train", "darts_v1_rnn", "--train.cells", "2"],
+            "train.cells: recurrent_cell has no such setting (channels, prune); leave it out or at 1, got 2",
+        ),
         (
             ["train", "darts_v1_rnn", "--train.auxiliary", "true"],
-            "auxiliary: a recurrent_cell network has no auxiliary",
+            "train.auxiliary: recurrent_cell has no such setting (channels, prune); leave it out",
         ),
         (["train", "darts_v2"], "task.name: darts_v2 of space conv_cell cannot be trained on task language"),
         (["search", "--search.shuffled_labels", "true"], "search.shuffled_labels: task language has no labels"),

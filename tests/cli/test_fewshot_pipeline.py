@@ -136,7 +136,7 @@ def test_the_network_to_compare_with_is_trained_by_the_same_recipe(
 ) -> None:
     assert cli("train", "conv4", *settings(pipeline.data, runs), "--train.epochs", 1).code == 0
     config = parse_yaml((runs / "run" / "config.yaml").read_text())
-    assert (config["task"]["stem"], config["train"]["cells"]) == ("none", 4)
+    assert (config["task"]["stem"], config["train"]["network"]) == ("none", "conv4")
     assert cli("train", "conv4", *settings(pipeline.data, runs), "--train.epochs", 2).code == 0  # it goes on
 
 

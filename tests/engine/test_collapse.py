@@ -9,6 +9,7 @@ from datanas.codes.architecture import Architecture, Cell
 from datanas.engine.collapse import collapse, inspect, is_collapsed
 from datanas.lookup import architecture
 from datanas.spaces import spaces
+from datanas.spaces.network_config import ToweredConfig
 
 OPS = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3")
 EDGES = ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
@@ -99,5 +100,5 @@ def test_operations_that_lead_nowhere_are_counted() -> None:
     )
     found = Architecture.from_genotype(text)
     message = "in a network of 6 cells 21 of 24 operations and 3 of 6 cells whole cannot reach the output, or are not "
-    assert inspect(found, whole, {}, 6) == [message + "reached by the input"]
+    assert inspect(found, whole, {}, ToweredConfig(cells=6)) == [message + "reached by the input"]
     assert inspect(found, whole, {}) == []

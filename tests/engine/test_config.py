@@ -11,8 +11,9 @@ from tests.perplexing import Perplexing
 
 from datanas.core.errors import ConfigError
 from datanas.core.settings import MissingSettings, parse_yaml
-from datanas.engine.config import Config, lay_over, resolve, resolved_yaml, with_reference_settings
+from datanas.engine.config import Config, lay_over, resolve, resolved_yaml
 from datanas.engine.fit import require_search
+from datanas.engine.rebuild import with_network_of
 from datanas.engine.sections import GapConfig, SearchConfig, SGDConfig
 from datanas.lookup import architecture
 from datanas.samplers import samplers
@@ -145,17 +146,18 @@ def test_a_batch_holds_what_batch_norm_needs(section: str) -> None:
 
 def test_what_a_reference_cannot_do_without_stands_above_the_recipe() -> None:
     config = resolve({"task": {"name": "fewshot", "stem": "cifar"}, "train": {"cells": 5, "channels": 16}})
-    found = with_reference_settings(config, architecture("conv4"))
-    assert (found.train.cells, found.train.auxiliary, found.train.channels) == (4, False, 16)
+    found = with_network_of(config, architecture("conv4"))
+    assert found.train.network == "conv4"
+    assert dict(found.train.network_config) == {"channels": 16}
     assert found.task.model_dump()["stem"] == "none"
-    assert with_reference_settings(found, architecture("conv4")) == found
+    assert with_network_of(found, architecture("conv4")) == found
 
 
 def test_it_leaves_another_task_and_a_searched_cell_alone() -> None:
     config = resolve({"train": {"cells": 5}})
-    assert with_reference_settings(config, architecture("conv4")).task == config.task
-    assert with_reference_settings(config, architecture("data_m7")) is config
-    assert with_reference_settings(config, architecture("resnet18")).train.cells == 8
+    assert with_network_of(config, architecture("conv4")).task == config.task
+    assert with_network_of(config, architecture("data_m7")) is config
+    assert with_network_of(config, architecture("resnet18")).train.network == "resnet18"
 
 
 EGS = {"samples": 7, "preset": "paper", "constraint": {"gamma": 0.5}, "derivation": {"rule": "top_edges"}}

@@ -21,8 +21,8 @@ from datanas.kernels.gates import Gates
 from datanas.kernels.hardware import place
 from datanas.kernels.norm import synchronise
 from datanas.kernels.switch import plain_kernels
+from datanas.network import Supernet
 from datanas.spaces.conv_cell import ConvCellSpace
-from datanas.supernet import Supernet
 from datanas.tasks import tasks
 
 CPU = torch.device("cpu")

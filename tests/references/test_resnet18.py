@@ -46,8 +46,11 @@ def test_its_width_is_that_of_the_first_stage() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"cells": 20}, "train.cells: resnet18 has 8 blocks; set it to 8, got 20"),
-        ({"auxiliary": True}, "train.auxiliary: resnet18 has no auxiliary tower; leave it off"),
+        ({"cells": 20}, r"^cells: resnet18 has no such setting \(channels\); leave it out or at 8, got 20$"),
+        (
+            {"auxiliary": True},
+            r"^auxiliary: resnet18 has no such setting \(channels\); leave it out or at False, got True$",
+        ),
     ],
 )
 def test_what_it_does_not_have_is_refused(settings: dict[str, object], message: str) -> None:

@@ -13,11 +13,11 @@ from datanas.codes.architecture import Architecture
 from datanas.core.errors import ConfigError
 from datanas.core.settings import ComponentConfig, validate
 from datanas.kernels.gates import Gates
+from datanas.network import Supernet
 from datanas.samplers import samplers
 from datanas.samplers.base import Draw, Sampler, Update
 from datanas.samplers.derivation import LOG_P
 from datanas.spaces import spaces
-from datanas.supernet import Supernet
 from datanas.tasks import tasks
 
 SPACE = spaces["conv_cell"](spaces["conv_cell"].Config(cells=3, channels=2, nodes=5))

@@ -18,6 +18,7 @@ from datanas.core.settings import validate
 from datanas.kernels.gates import Gates
 from datanas.spaces import spaces
 from datanas.spaces.base import Body, Space
+from datanas.spaces.network_config import NetworkConfig
 from datanas.spaces.sequence import Carried
 from datanas.tasks import tasks
 
@@ -69,8 +70,11 @@ def features_of(body: Body, found: tuple[Tensor, ...]) -> Tensor:
     return found[-1]
 
 
-def size_of(space: Space) -> dict[str, int]:
-    return {"channels": WIDTH, "cells": min(CELLS, space.network_size[1])}
+def settings_of(space: Space, **changes: Any) -> NetworkConfig:
+    """The smallest network of a space that has several cells, where it can have."""
+    found = space.smallest(space.Network(), WIDTH)
+    changes |= {"cells": CELLS} if hasattr(found, "cells") else {}
+    return found.model_copy(update=changes)
 
 
 def random_gates(space: Space, seed: int = 0) -> dict[str, Gates]:
@@ -165,7 +169,7 @@ def test_costs_are_those_of_every_edge_and_operation(space: Space) -> None:
 
 
 def parameters_of(space: Space, architecture: Architecture, stem: nn.Module) -> int:
-    body = type(space).network_body(architecture, stem, **size_of(space), prune=False)
+    body = type(space).network_body(architecture, stem, settings_of(space, prune=False))
     return sum(parameter.numel() for parameter in body.parameters())
 
 
@@ -195,20 +199,21 @@ def sparse_architecture(space: Space, seed: int) -> Architecture:
 @pytest.mark.parametrize("seed", range(6))
 def test_every_parameter_of_a_pruned_network_learns(space: Space, seed: int) -> None:
     architecture, stem = sparse_architecture(space, seed), make_stem(space).double()
-    size = size_of(space)
+    settings = settings_of(space)
     torch.manual_seed(seed)
-    body = type(space).network_body(architecture, stem, **size).double()
+    body = type(space).network_body(architecture, stem, settings).double()
     features = features_of(body, body(stem(example(space, 8))))
     (features * torch.randn_like(features)).sum().backward()
-    if type(space).count_live(architecture, size["cells"]).operations == 0:
+    if type(space).count_live(architecture, settings).operations == 0:
         return  # nothing that is there leads anywhere
     dead = [name for name, parameter in body.named_parameters() if parameter.grad is None or not parameter.grad.any()]
     assert not [name for name in dead if not name.endswith("bias")], dead
 
 
 def test_live_operations_are_counted(space: Space) -> None:
-    cells = size_of(space)["cells"]
-    counts = [type(space).count_live(sparse_architecture(space, seed), cells) for seed in range(6)]
+    settings = settings_of(space)
+    cells = getattr(settings, "cells", 1)
+    counts = [type(space).count_live(sparse_architecture(space, seed), settings) for seed in range(6)]
     assert all(0 <= found.operations <= found.chosen and 0 <= found.cells <= found.of == cells for found in counts)
     assert any(found.operations < found.chosen for found in counts)
     assert all(bool(found.text()) == (found.operations < found.chosen) for found in counts)
@@ -216,7 +221,7 @@ def test_live_operations_are_counted(space: Space) -> None:
 
 def test_a_network_runs(space: Space) -> None:
     stem = make_stem(space).double()
-    body = type(space).network_body(random_architecture(space), stem, **size_of(space)).double()
+    body = type(space).network_body(random_architecture(space), stem, settings_of(space)).double()
     features = features_of(body, body(stem(example(space))))
     assert features.shape[:2] == (2, body.out_channels[-1])
     features.square().mean().backward()

@@ -13,6 +13,7 @@ from datanas.kernels.gates import Gates
 from datanas.ops import OpSettings
 from datanas.spaces.base import StemShape
 from datanas.spaces.conv_cell import ConvBody, ConvCellSpace, cell_kinds, network_plan, reductions, supernet_plan
+from datanas.spaces.network_config import ToweredConfig
 
 
 class Stem(nn.Module):
@@ -91,7 +92,9 @@ def test_a_pruned_network_computes_what_the_whole_one_does(seed: int, dense: int
     stem, cells = Stem(6), 5
     stem.shape = StemShape((6, 6), dense=dense)
     whole, pruned = (
-        ConvCellSpace.network_body(architecture, stem, channels=2, cells=cells, auxiliary=True, prune=prune)
+        ConvCellSpace.network_body(
+            architecture, stem, ToweredConfig(channels=2, cells=cells, auxiliary=True, prune=prune)
+        )
         for prune in (False, True)
     )
     stack = live_stack([architecture.cells[kind] for kind in cell_kinds(cells)])
@@ -129,24 +132,24 @@ def reading_the_one_before_the_last() -> Architecture:
 def test_an_auxiliary_head_reads_the_second_reduction_or_the_first_cell_behind_it(cells: int, tapped: int) -> None:
     """Of eight cells the fifth is a reduction that stays, of ten the sixth one that is left out."""
     architecture = reading_the_one_before_the_last()
-    body = ConvCellSpace.network_body(architecture, Stem(6), channels=2, cells=cells, auxiliary=True)
+    body = ConvCellSpace.network_body(architecture, Stem(6), ToweredConfig(channels=2, cells=cells, auxiliary=True))
     x = torch.randn(2, 6, 8, 8)
     assert torch.equal(body((x, x))[0], dict(body.walk((x, x)))[tapped])
 
 
 def test_every_second_cell_is_left_out_where_cells_read_the_one_before_the_last() -> None:
     architecture = reading_the_one_before_the_last()
-    body = ConvCellSpace.network_body(architecture, Stem(6), channels=2, cells=6, auxiliary=True)
+    body = ConvCellSpace.network_body(architecture, Stem(6), ToweredConfig(channels=2, cells=6, auxiliary=True))
     assert [built is not None for built in body.cells] == 3 * [False, True]
     assert all(built is None or built.second is None for built in body.cells)
     assert [place for place, _ in body.stages] == [1, 3, 5]
     assert body.reads == (False, True)
-    assert ConvCellSpace.count_live(architecture, 6) == LiveCount(12, 24, 3, 6)
+    assert ConvCellSpace.count_live(architecture, ToweredConfig(cells=6)) == LiveCount(12, 24, 3, 6)
 
 
 def test_a_network_without_a_path_gives_zeros_of_the_right_size() -> None:
     architecture = random_architecture(0, 0.0, "sum", "edge")
-    body = ConvCellSpace.network_body(architecture, Stem(6), channels=2, cells=5, auxiliary=True)
+    body = ConvCellSpace.network_body(architecture, Stem(6), ToweredConfig(channels=2, cells=5, auxiliary=True))
     x = torch.randn(3, 6, 9, 9)
     tapped, last = body((x, x))
     assert not list(body.parameters())
@@ -163,7 +166,9 @@ def test_supernet_has_every_candidate_but_none() -> None:
 def test_cost_is_the_parameters_of_the_operations() -> None:
     chosen = space(cells=4, channels=4)
     costs = chosen.costs(Stem(12), torch.zeros(1, 12, 16, 16))
-    body = chosen.network_body(random_architecture(0, 1.0, "sum", "edge"), Stem(12), channels=4, cells=4)
+    body = chosen.network_body(
+        random_architecture(0, 1.0, "sum", "edge"), Stem(12), ToweredConfig(channels=4, cells=4, auxiliary=False)
+    )
     in_nodes = sum(p.numel() for name, p in body.named_parameters() if ".nodes." in name)
     assert sum(cost.parameters.sum() for cost in costs.values()) == in_nodes
     assert (costs["normal"].macs[:, 0] == 0).all()
@@ -175,7 +180,9 @@ def test_unknown_operation_is_named_with_its_neighbour() -> None:
     code[0, 1] = 1
     cell = Cell(("none", "sep_conv_3x33"), group.edges, group.outputs, code, inputs=2)
     with pytest.raises(ArchitectureError, match=r"sep_conv_3x33.*did you mean 'sep_conv_3x3'"):
-        ConvCellSpace.network_body(Architecture({"normal": cell, "reduce": cell}), Stem(6), channels=2, cells=2)
+        ConvCellSpace.network_body(
+            Architecture({"normal": cell, "reduce": cell}), Stem(6), ToweredConfig(channels=2, cells=2, auxiliary=False)
+        )
 
 
 @pytest.mark.parametrize(

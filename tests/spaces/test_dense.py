@@ -12,6 +12,7 @@ from datanas.lookup import architecture
 from datanas.spaces.base import StemShape
 from datanas.spaces.conv_cell import ConvCellSpace, dense_reductions
 from datanas.spaces.nasbench201 import NASBench201Space
+from datanas.spaces.network_config import ToweredConfig
 from datanas.tasks.stems import CifarStem, image_stem
 
 CELL = architecture("data_m7")
@@ -21,7 +22,7 @@ def features(kind: str, cells: int, dense: int, size: int = 32) -> tuple[Tensor,
     """Both taps of a small network, fresh from the same seed."""
     torch.manual_seed(0)
     stem = image_stem(kind, 3, 2, dense)  # type: ignore[arg-type]
-    body = ConvCellSpace.network_body(CELL, stem, channels=2, cells=cells, auxiliary=True)
+    body = ConvCellSpace.network_body(CELL, stem, ToweredConfig(channels=2, cells=cells, auxiliary=True))
     network = nn.Sequential(stem, body).double().eval()
     x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1), dtype=torch.double)
     found: tuple[Tensor, ...] = network(x)

@@ -51,7 +51,9 @@ def space(**settings: object) -> NASBench201Space:
 
 
 def body_of(text: str, stem: nn.Module, cells: int = 3, channels: int = 4) -> BenchmarkBody:
-    return NASBench201Space.network_body(Architecture.from_genotype(text), stem, channels=channels, cells=cells)
+    return NASBench201Space.network_body(
+        Architecture.from_genotype(text), stem, NASBench201Space.Network(channels=channels, cells=cells)
+    )
 
 
 def test_rebuilt_networks_cost_what_the_table_says(table: AccuracyTable) -> None:
@@ -146,7 +148,9 @@ def test_there_is_no_auxiliary_tower() -> None:
 def test_another_kind_of_cell_is_refused(name: str, inputs: int, outputs: tuple[int, ...]) -> None:
     cell = Cell(("none", "skip_connect"), ((0, inputs),), outputs, np.eye(2, dtype=np.uint8)[1:], inputs)
     with pytest.raises(ArchitectureError, match="needs one named 'cell'"):
-        NASBench201Space.network_body(Architecture({name: cell}), Stem(4), channels=4, cells=3)
+        NASBench201Space.network_body(
+            Architecture({name: cell}), Stem(4), NASBench201Space.Network(channels=4, cells=3)
+        )
 
 
 @pytest.mark.parametrize("settings", [{"cells_per_stage": 0}, {"channels": 0}])

@@ -24,7 +24,7 @@ from datanas.data.types.corpus import TextData
 from datanas.data.types.masks import VOID, SegmentationData, SegmentationSet
 from datanas.kernels.mixed import set_drop_path
 from datanas.lookup import architecture
-from datanas.network import Network, build_network
+from datanas.network import Network, build_network, builder_of, network_config, rebuild_network
 from datanas.runs.state import decode_state, encode_state
 from datanas.spaces.base import StemShape
 from datanas.spaces.sequence import SequenceShape
@@ -110,13 +110,8 @@ def network(task: Task[Any], request: pytest.FixtureRequest) -> Network:
     torch.manual_seed(0)
     name, cells = CELLS.get(name_of(request), ("gdas", 3))
     stem = task.make_stem(2)
-    return Network(
-        architecture(name),
-        stem,
-        lambda widths: task.make_head(widths, stem),
-        channels=2,
-        cells=cells,
-    )
+    settings = network_config(builder_of(architecture(name)), {"channels": 2, "cells": cells, "auxiliary": False})
+    return rebuild_network(architecture(name), stem, lambda widths: task.make_head(widths, stem), settings)
 
 
 def name_of(request: pytest.FixtureRequest) -> str:

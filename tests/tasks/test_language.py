@@ -17,7 +17,8 @@ from datanas.core.processes import Processes
 from datanas.core.settings import validate
 from datanas.data.types.corpus import TextData
 from datanas.engine.config import resolve
-from datanas.network import Network
+from datanas.network import Network, rebuild_network
+from datanas.spaces.sequence import RecurrentConfig
 from datanas.tasks.language import Language, perplexity
 from datanas.tasks.word_model import Predictions, WordStem
 
@@ -44,9 +45,9 @@ def make(data: TextData | None = None, seed: int = 0, **settings: Any) -> Langua
 def network(task: Language, name: str = "darts_v1_rnn") -> Network:
     torch.manual_seed(0)
     stem = task.make_stem(UNITS)
-    return Network(
-        datanas.architecture(name), stem, lambda widths: task.make_head(widths, stem), channels=UNITS, cells=1
-    ).double()
+    settings = RecurrentConfig(channels=UNITS)
+    found = rebuild_network(datanas.architecture(name), stem, lambda widths: task.make_head(widths, stem), settings)
+    return found.double()
 
 
 def ready(**settings: Any) -> tuple[Language, Network]:
@@ -280,7 +281,7 @@ def test_images_are_refused() -> None:
 def test_the_task_alone_names_space_data_and_settings() -> None:
     config = resolve({"task": {"name": "language"}})
     assert (config.space.name, config.data.name, config.sampler.name) == ("recurrent_cell", "manual", "egs")
-    assert (config.train.channels, config.train.cells, config.train.average_after) == (850, 1, 5)
+    assert (config.train.channels, config.train.average_after) == (850, 5)
     assert config.search.weights.lr == 20.0
     assert resolve(config.model_dump(mode="json")) == config
 

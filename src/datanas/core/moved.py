@@ -34,6 +34,7 @@ _RENAMED = {
     "tables": "codes.accuracy_table",
     "ops.kernels": "kernels.switch",
     "spaces.reference": "references.base",
+    "supernet": "network",
     "data.decode_masks": "data.decode.masks",
     "exported": "deploy.load",
     "engine.cells": "engine.random_cells",

@@ -31,8 +31,7 @@ def model_card(
         "---",
         f"# {name}",
         "",
-        f"A network for {config.task.name} made of {cell}, with {settings.channels} channels in the first of "
-        f"{settings.cells} cells.",
+        f"A network for {config.task.name} made of {cell}, with {settings.network_config.text()}.",
         *([f"\nThe cell is from {source['paper']}."] if "paper" in source else []),
         "",
         "## Data",

@@ -24,6 +24,7 @@ from datanas.tasks.base import Task
 
 CARD_FILE = "README.md"
 AUXILIARY = "head.auxiliary."
+_OF_TIMM = ("channels", "cells", "pooling_norm", "prune")
 
 
 @process_kept()
@@ -52,10 +53,7 @@ def export(run: str | Path, folder: str | Path, overrides: list[tuple[str, objec
         task=config.task.model_dump(mode="json"),
         num_classes=task.num_classes,
         in_channels=task.example_shape[0] if task.default_size is not None else task.inputs(task.num_classes),
-        channels=config.train.channels,
-        cells=config.train.cells,
-        pooling_norm=config.train.pooling_norm,
-        prune=config.train.prune,
+        network=config.train.network_config.untowered().model_dump(mode="json"),
     )
     weights = _weights(network)
     try:
@@ -112,11 +110,8 @@ def _for_timm(architecture: Architecture, task: Task[Any], description: Descript
         "model_args": {
             "architecture": description.architecture,
             "in_chans": description.in_channels,
-            "channels": description.channels,
-            "cells": description.cells,
             "stem": stem,
-            "pooling_norm": description.pooling_norm,
-            "prune": description.prune,
+            **{name: value for name, value in description.network.items() if name in _OF_TIMM},
         },
         "pretrained_cfg": timm_config(stem, **{"pool_size": None, **settings}),
     }

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import model_validator
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from datanas.codes.architecture import Architecture
 from datanas.core.errors import CheckpointError, ConfigError
 from datanas.core.settings import Section, validate
 from datanas.kernels.hardware import place
-from datanas.network import Network, build_network
+from datanas.network import Network, builder_of, network_config, network_for_task
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
@@ -31,17 +32,24 @@ class Description(Section):
         architecture: its document.
         task: the settings of the task whose stem and head it has, with the task's name.
         num_classes, in_channels: outputs of the head, and channels (or words) of the input.
-        channels, cells, pooling_norm, prune: as for `build_network`; what earlier versions wrote was not pruned.
+        network: its settings, as the `Network` of its space has them.
     """
 
     architecture: dict[str, Any]
     task: dict[str, Any]
     num_classes: int
     in_channels: int
-    channels: int
-    cells: int
-    pooling_norm: bool
-    prune: bool = False
+    network: dict[str, Any]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older_form(cls, raw: Any) -> Any:
+        """In version 0.1 what is in `network` stood beside it, and what said nothing of it was not pruned."""
+        if not isinstance(raw, Mapping) or "network" in raw:
+            return raw
+        older = {name: raw[name] for name in ("channels", "cells", "pooling_norm", "prune") if name in raw}
+        rest = {name: value for name, value in raw.items() if name not in older}
+        return {**rest, "network": {"auxiliary": False, "prune": False, **older}} if older else rest
 
 
 def rebuild(description: Description, weights: Mapping[str, Tensor]) -> Network:
@@ -55,17 +63,10 @@ def rebuild(description: Description, weights: Mapping[str, Tensor]) -> Network:
         RuntimeError: the weights are not those of such a network.
     """
     options = dict(description.task)
-    network = build_network(
-        Architecture.from_json(description.architecture),
-        options.pop("name", None),
-        description.num_classes,
-        description.channels,
-        description.cells,
-        in_channels=description.in_channels,
-        pooling_norm=description.pooling_norm,
-        prune=description.prune,
-        **options,
-    )
+    architecture = Architecture.from_json(description.architecture)
+    settings = network_config(builder_of(architecture), description.network)
+    task, outputs, inputs = options.pop("name", None), description.num_classes, description.in_channels
+    network = network_for_task(architecture, settings, task, outputs, inputs, options)
     network.load_state_dict(weights)
     return network.eval()
 

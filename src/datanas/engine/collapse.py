@@ -8,14 +8,16 @@ import numpy as np
 
 from datanas.codes.architecture import Architecture, Cell
 from datanas.codes.liveness import live_cell
+from datanas.network import count_live
 from datanas.spaces.base import Space
+from datanas.spaces.network_config import NetworkConfig
 
 FLAT = 0.98
 IDENTITY_SHARE = 2 / 3
 
 
 def inspect(
-    architecture: Architecture, space: Space, flatness: Mapping[str, float], cells: int | None = None
+    architecture: Architecture, space: Space, flatness: Mapping[str, float], network: NetworkConfig | None = None
 ) -> list[str]:
     """One line for each fault that there is still time to mend: a flat P, a node without input, dead operations.
 
@@ -23,7 +25,7 @@ def inspect(
         architecture: the one that would be kept.
         space: tells which of its primitives are identities, which learn nothing, and what is live.
         flatness: by group, normalised entropy of P; 1 prefers nothing.
-        cells: of the network that would be trained; None where none will be.
+        network: that would be trained; None where none will be.
     """
     lines = []
     for name, cell in architecture.cells.items():
@@ -36,8 +38,8 @@ def inspect(
         empty = [str(node) for node in targets if not _row_sum(cell, node)]
         if empty:
             lines.append(f"{name}: no input for node {', '.join(empty)}")
-    if cells is not None and (dead := space.count_live(architecture, cells).text()):
-        lines.append(f"in a network of {cells} cell{'s' if cells > 1 else ''} {dead}")
+    if network is not None and (dead := count_live(architecture, network)).text():
+        lines.append(f"in a network of {dead.of} cell{'s' if dead.of > 1 else ''} {dead.text()}")
     return lines
 
 

@@ -9,8 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, SerializeAsAny, field_validator
 
-from datanas.codes.architecture import Architecture
-from datanas.core.errors import ConfigError
+from datanas.core.errors import ConfigError, nearest
 from datanas.core.registry import Registry, load_plugin
 from datanas.core.settings import (
     ComponentConfig,
@@ -25,10 +24,12 @@ from datanas.core.settings import (
     validate,
 )
 from datanas.data import datasets
-from datanas.engine.sections import RunConfig, SearchConfig, TrainConfig, TruthConfig
+from datanas.engine.sections import RunConfig, SearchConfig, TrainConfig, TruthConfig, train_config
 from datanas.references import references
 from datanas.samplers import samplers
 from datanas.spaces import spaces
+from datanas.spaces.base import NetworkBuilder
+from datanas.spaces.network_config import ToweredConfig
 from datanas.tasks import tasks
 
 
@@ -51,7 +52,7 @@ class Config(Section):
     space: SerializeAsAny[ComponentConfig]
     sampler: SerializeAsAny[ComponentConfig]
     search: SearchConfig = SearchConfig()
-    train: TrainConfig = TrainConfig()
+    train: SerializeAsAny[TrainConfig]
     truth: TruthConfig = TruthConfig()
 
     @field_validator("device")
@@ -107,6 +108,11 @@ def resolve(raw: Mapping[str, Any] | Config | str | Path, overrides: Sequence[tu
             faults.append(error)
             data[section] = ComponentConfig(name=default)
     try:
+        data["train"] = _train(data)
+    except ConfigError as error:
+        faults.append(error)
+        data["train"] = TrainConfig()
+    try:
         config = validate(Config, data)
     except ConfigError as error:
         faults.append(error)
@@ -117,6 +123,28 @@ def resolve(raw: Mapping[str, Any] | Config | str | Path, overrides: Sequence[tu
         raise ConfigError("\n".join(map(str, faults)))
     _require_fit(config)
     return config
+
+
+def _train(data: Mapping[str, Any]) -> TrainConfig:
+    """The section `train`: training, and the settings of the network that it describes."""
+    kind, raw = _network_kind(data), data.get("train", {})
+    if isinstance(raw, Mapping):
+        raw = kind.own_settings(raw, "train.")
+    return validate(train_config(kind.Network), raw, "train")
+
+
+def _network_kind(data: Mapping[str, Any]) -> type[NetworkBuilder]:
+    """Whose network the section `train` describes: that of `train.network`, else of the space."""
+    train = data.get("train")
+    named = train.get("network") if isinstance(train, Mapping) else None
+    if named is None:
+        name = _name(data.get("space"))
+        return spaces[name if name is not None and name in spaces else COMPONENTS["space"][1]]
+    if named in references:
+        return references[named]
+    if named in spaces:
+        return spaces[named]
+    raise ConfigError(f"train.network: no network {named!r} is known; {nearest(str(named), [*spaces, *references])}")
 
 
 def _refuse_reference(section: str, name: str | None) -> None:
@@ -182,6 +210,10 @@ def choose(raw: Mapping[str, Any], names: Mapping[str, str | None]) -> dict[str,
         if before[section] != after[section] and isinstance(settings, Mapping):
             kept = _kept(section, before[section], after[section], settings)
             data[section] = {**kept, "name": after[section]} if section in named else kept
+    train, space = data.get("train"), after["space"]
+    if before["space"] != space and before["space"] in spaces and space in spaces and isinstance(train, Mapping):
+        gone = spaces[before["space"]].Network.model_fields.keys() - spaces[space].Network.model_fields.keys()
+        data["train"] = {key: value for key, value in train.items() if key not in gone}
     return data
 
 
@@ -237,7 +269,8 @@ def typed_recipe(raw: Mapping[str, Any]) -> dict[str, Any]:
             data[section] = typed(registry[name].Config if name in registry else Any, value)
         else:
             field = Config.model_fields.get(section)
-            data[section] = typed(Any if field is None else field.annotation, value)
+            kind = train_config(_network_kind(data).Network) if section == "train" else field and field.annotation
+            data[section] = typed(kind or Any, value)
     return data
 
 
@@ -255,8 +288,17 @@ def _over_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
         registry, default = COMPONENTS[section]
         name = _name(data.get(section)) or default
         if name in registry:
-            data = _over(registry[name].defaults, data)
+            data = _over(_without_foreign(registry[name].defaults, data), data)
     return data
+
+
+def _without_foreign(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults without those for networks of cells that the network which is trained does not have."""
+    space = {"space": _name(given.get("space")) or _name(defaults.get("space"))}
+    own = _network_kind({**space, "train": given.get("train")}).Network.model_fields
+    train = defaults.get("train", {})
+    foreign = ToweredConfig.model_fields.keys() - own.keys()
+    return {**defaults, "train": {key: value for key, value in train.items() if key not in foreign}}
 
 
 def _over(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -279,31 +321,6 @@ def _name(raw: object) -> str | None:
     elif isinstance(raw, ComponentConfig):
         raw = raw.name
     return raw if isinstance(raw, str) else None
-
-
-def with_reference_settings(config: Config, architecture: Architecture) -> Config:
-    """The configuration with what a reference is trained with whatever it says; that of any other stays.
-
-    Settings of a component hold where the configuration has that component.
-    """
-    if architecture.space not in references:
-        return config
-    own = dict(references[architecture.space].settings)
-    for section in COMPONENTS.keys() & own.keys():
-        if own[section]["name"] != getattr(config, section).name:
-            del own[section]
-    return resolve(merge(config.model_dump(mode="json"), own))
-
-
-def require_cells(config: Config, space: str) -> None:
-    """Refuse to train a network of fewer cells than its space has.
-
-    Raises:
-        ConfigError: the network of `train` is too small for this space.
-    """
-    fewest = spaces[space].fewest_cells
-    if config.train.cells < fewest:
-        raise ConfigError(f"train.cells: must be at least {fewest}, got {config.train.cells}")
 
 
 def require_held_out(config: Config, *, brings_validation: bool) -> None:

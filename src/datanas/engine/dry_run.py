@@ -13,11 +13,12 @@ import torch
 from datanas.codes.architecture import Architecture
 from datanas.core import seeding
 from datanas.engine.alpha_reach import flat_warning
-from datanas.engine.config import Config, with_reference_settings
+from datanas.engine.config import Config
 from datanas.engine.fit import require_search, require_training
 from datanas.engine.gap import re_estimated
 from datanas.engine.loop import Job
 from datanas.engine.process import process_kept
+from datanas.engine.rebuild import with_network_of
 from datanas.engine.search import SearchJob
 from datanas.engine.selection import FINALISTS, FIRST_EXAMPLES
 from datanas.engine.setup import load_table, load_task, memory_errors, select_device
@@ -66,7 +67,7 @@ def estimate_search(config: Config) -> str:
 @process_kept()
 def estimate_train(config: Config, architecture: Architecture) -> str:
     """Parameters, multiply-adds, memory, one measured step and the estimated time of a whole training."""
-    config = with_reference_settings(config, architecture)
+    config = with_network_of(config, architecture)
     require_training(config, architecture)
     with memory_errors():
         device = select_device(config)
@@ -76,10 +77,11 @@ def estimate_train(config: Config, architecture: Architecture) -> str:
         job = TrainJob(config, architecture, task, device, start=start)
         step, measure = measure_job(job, device)
     measured = -(-config.train.epochs // config.train.validate_every)
+    width = config.train.network_config.width
     has_auxiliary = getattr(job.network.head, "auxiliary", None) is not None
     return "\n".join(
         [
-            f"network             {config.train.channels} channels, {count_parameters(job.network):,} parameters"
+            f"network             {width} channels, {count_parameters(job.network):,} parameters"
             f"{', the auxiliary tower included' if has_auxiliary else ''}",
             f"multiply-adds       {count_macs(job.network, job.task.example()) / 1e6:,.1f} M {job.task.one()}",
             *_times(job, step, measure, measured, device),

@@ -19,7 +19,7 @@ from datanas.engine.config import Config, resolve
 from datanas.engine.data_record import require_known_data
 from datanas.engine.earlier_run import load_chosen_state, load_run_config
 from datanas.engine.process import process_kept
-from datanas.engine.rebuild import network_for
+from datanas.engine.rebuild import network_for, with_network_of
 from datanas.engine.setup import load_task, select_device
 from datanas.kernels.hardware import count_macs, count_parameters, place
 from datanas.network import Network
@@ -145,7 +145,9 @@ def restore(
     weights, source = _trained_weights(Path(run), checkpoint)
     task = load_task(settings, device)
     require_known_data(Path(run), settings, task, named=any(key.startswith("data.") for key, _ in overrides or []))
-    network = network_for(Architecture.load(Path(run) / "architecture.json"), settings, task)
+    architecture = Architecture.load(Path(run) / "architecture.json")
+    settings = with_network_of(settings, architecture)
+    network = network_for(architecture, settings, task)
     try:
         network.load_state_dict(weights)
     except Exception as error:

@@ -17,10 +17,10 @@ from datanas.engine.collapse import collapse, inspect, is_collapsed
 from datanas.engine.config import Config
 from datanas.engine.selection import rank
 from datanas.engine.uncollapsed import derive_uncollapsed
+from datanas.network import Supernet
 from datanas.samplers.derivation import Derivation
 from datanas.samplers.interface import BaseSampler
 from datanas.spaces.base import Costs, Space
-from datanas.supernet import Supernet
 from datanas.tasks.base import Task
 
 MODES_FILE = "modes.json"
@@ -105,7 +105,7 @@ class Findings:
         if decides and not has_begun:
             return []
         flatness = self._sampler.flatness() if decides else {}
-        return inspect(kept, self._space, flatness, self._config.train.cells)
+        return inspect(kept, self._space, flatness, self._config.train.network_config)
 
     def collapse(self, kept: Architecture) -> str | None:
         """A line where the architecture has collapsed, or likelier ones that were passed over; and what helps."""

@@ -11,17 +11,16 @@ from datanas.codes.architecture import Architecture
 from datanas.core import seeding
 from datanas.core.errors import ConfigError
 from datanas.core.settings import ComponentConfig
-from datanas.engine.config import Config, require_cells
+from datanas.engine.config import Config
 from datanas.engine.rebuild import network_around
 from datanas.engine.setup import build_sampler, build_space
 from datanas.engine.width import on_meta
+from datanas.network import Supernet
 from datanas.spaces import spaces
 from datanas.spaces.base import Space
-from datanas.supernet import Supernet
 from datanas.tasks import tasks
 from datanas.tasks.base import Task
 
-_DEPTHS = ("cells", "cells_per_stage")
 _fitting: set[tuple[str, str, int]] = set()
 """Space, task and parts of the channels of supernets that could be built."""
 
@@ -34,8 +33,8 @@ def require_search(config: Config) -> None:
             stands between stem and head of the task, the table of truth is of other cells, or what is kept could not be
             trained as the recipe says.
     """
-    require_cells(config, config.space.name)
     space = build_space(config)
+    space.require_trainable(config.train.network_config)
     sampler = build_sampler(config, space)
     task = tasks[config.task.name]
     if config.truth.table is not None:
@@ -47,7 +46,7 @@ def require_search(config: Config) -> None:
     if key in _fitting:
         return
     make: Any = spaces[config.space.name]
-    shallow: Space = make(_shallow(config.space))
+    shallow: Space = make(make.shallow(config.space))
     with seeding.keyed(config.seed, "fit"), on_meta():
         stem = task.stem(config.task, task.inputs(task.default_classes), space.width)
         make_head = _head_maker(task, config.task, stem)
@@ -65,7 +64,7 @@ def require_training(config: Config, architecture: Architecture) -> None:
     task = tasks[config.task.name]
     _require_shares(config, "train", config.train.batch_size)
     with seeding.keyed(config.seed, "fit"), architecture.naming_file(), on_meta():
-        stem = task.stem(config.task, task.inputs(task.default_classes), config.train.channels)
+        stem = task.stem(config.task, task.inputs(task.default_classes), config.train.network_config.width)
         make_head = _head_maker(task, config.task, stem)
         network_around(architecture, config, task, stem, make_head)
 
@@ -87,18 +86,6 @@ def require_single(space: Space) -> None:
         raise ConfigError(
             f"truth.table: a table holds cells of one operation an edge, which space {space.name} does not have"
         )
-
-
-def _shallow(config: ComponentConfig) -> ComponentConfig:
-    """The settings of a space with as few cells as it may have; whether they fit does not depend on their number."""
-    least = {
-        name: bound
-        for name in _DEPTHS
-        if name in type(config).model_fields
-        for bound in (getattr(each, "ge", None) for each in type(config).model_fields[name].metadata)
-        if bound is not None
-    }
-    return config.model_copy(update=least)
 
 
 def _require_shares(config: Config, section: str, size: int) -> None:

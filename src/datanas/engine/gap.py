@@ -18,8 +18,8 @@ from datanas.core import seeding
 from datanas.engine.sections import GapConfig
 from datanas.kernels.gates import Gates, host_gates
 from datanas.kernels.norm import each_alone, foreign_norms, statistics_kept
+from datanas.network import Supernet
 from datanas.samplers.interface import BaseSampler
-from datanas.supernet import Supernet
 from datanas.tasks.base import Model, Task
 
 

@@ -29,7 +29,7 @@ from datanas.engine.steps import autocast, frozen
 from datanas.kernels.gates import Gates
 from datanas.kernels.norm import BatchNorm2d
 from datanas.kernels.switch import plain_kernels
-from datanas.supernet import Supernet
+from datanas.network import Supernet
 from datanas.tasks.base import Task
 
 Product = Literal["exact", "finite_difference"]

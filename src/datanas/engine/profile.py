@@ -10,16 +10,18 @@ import torch
 
 from datanas.codes.architecture import Architecture
 from datanas.core.errors import ConfigError
-from datanas.engine.config import resolve, with_reference_settings
+from datanas.engine.config import resolve
 from datanas.engine.data_record import recorded_sizes
 from datanas.engine.earlier_run import load_run_config
 from datanas.engine.evaluation import NETWORK_FILE
 from datanas.engine.process import process_kept
+from datanas.engine.rebuild import with_network_of
 from datanas.engine.setup import memory_errors, select_device
 from datanas.engine.width import on_meta, widest
 from datanas.kernels.hardware import count_macs, count_parameters, median_seconds, peak_memory, place, read_macs
 from datanas.lookup import find_architecture
-from datanas.network import Network, build_network, builder_of, task_settings
+from datanas.network import Network, builder_of, count_live, network_config, network_for_task, task_settings
+from datanas.spaces.network_config import NetworkConfig
 from datanas.tasks import tasks
 
 
@@ -44,19 +46,17 @@ def profile_run(
         ArchitectureError: the architecture cannot be rebuilt.
     """
     architecture = find_architecture(run)
-    config = with_reference_settings(load_run_config(run), architecture)
+    config = with_network_of(load_run_config(run), architecture)
     bound = max_macs
     if bound is None and channels is None and not (run / NETWORK_FILE).is_file():
         bound = config.train.max_macs  # of a search: how wide that makes the network has not been found yet
-    if channels is None and bound is None:
-        channels = config.train.channels
     shape, outputs = recorded_sizes(run)
     sides = None if shape is None else (shape[1], shape[2])
     options = config.task.model_dump()
     return profile(
         architecture,
         channels,
-        config.train.cells if cells is None else cells,
+        cells,
         outputs if classes is None else classes,
         sides if size is None else size,
         batch=batch,
@@ -65,8 +65,7 @@ def profile_run(
         task=config.task.name,
         options=options if stem is None else {**options, "stem": stem},
         in_channels=None if shape is None else shape[0],
-        pooling_norm=config.train.pooling_norm,
-        prune=config.train.prune,
+        settings=config.train.network_config.untowered(),
     )
 
 
@@ -85,8 +84,7 @@ def profile(
     task: str | None = None,
     options: Mapping[str, Any] | None = None,
     in_channels: int | None = None,
-    pooling_norm: bool = False,
-    prune: bool = True,
+    settings: NetworkConfig | None = None,
 ) -> str:
     """Parameters, multiply-adds, latency and memory of the network, as text.
 
@@ -97,7 +95,8 @@ def profile(
         batch: examples in the timed forward pass.
         device: where it is timed.
         max_macs: multiply-adds that the network may have, such as "600M"; it becomes as wide as stays within that.
-        task, options, in_channels, pooling_norm, prune: as for `build_network`; `options` are settings of the task.
+        task, options, in_channels: as for `build_network`; `options` are settings of the task.
+        settings: of the network, where channels and cells are not given.
 
     Raises:
         ConfigError: a value out of range, or no such device; a size or a stem for a task that has none.
@@ -114,41 +113,35 @@ def profile(
     size = kind.default_size if size is None else size
     height, width = (size, size) if isinstance(size, int) else size or (1, 1)
     given = {**(options or {}), **({} if stem is None else {"stem": stem})}
-    settings = task_settings(space, task, given)
+    sizes = {"channels": channels, "cells": cells}
+    of_task = task_settings(space, task, given)
     given.pop("name", None)
     inputs = kind.inputs(kind.default_classes if classes is None else classes) if in_channels is None else in_channels
 
     def example(count: int, where: torch.device) -> Any:
-        found = kind.example_input(settings, inputs, max(height, width), count, where)
+        found = kind.example_input(of_task, inputs, max(height, width), count, where)
         return found if height == width else found[..., :height, :width].clone(memory_format=torch.channels_last)
 
-    def network(channels: int | None) -> Network:
-        return build_network(
-            architecture,
-            task,
-            classes,
-            channels,
-            cells,
-            in_channels=in_channels,
-            pooling_norm=pooling_norm,
-            prune=prune,
-            **given,
-        )
+    base = {"auxiliary": False} if settings is None else dict(settings)
+    of_network = network_config(space, {**base, **{key: value for key, value in sizes.items() if value is not None}})
 
-    def macs_of(channels: int | None) -> int:
+    def network(width: int) -> Network:
+        return network_for_task(architecture, of_network.at_width(width), task, classes, in_channels, given)
+
+    def macs_of(width: int) -> int:
         with on_meta():
-            return count_macs(network(channels), example(1, torch.device("meta")))
+            return count_macs(network(width), example(1, torch.device("meta")))
 
     bound = None if max_macs is None else _bound(max_macs)
     if bound is not None:
         if channels is not None:
             raise ConfigError("--channels: --max-macs finds them; give one of the two")
-        channels = widest(macs_of, bound, space.network_size[0], "--max-macs")
-    macs = macs_of(channels)
+        of_network = of_network.at_width(widest(macs_of, bound, of_network.width, "--max-macs"))
+    macs = macs_of(of_network.width)
     where = select_device(resolve({"device": device}))
-    dead = space.count_live(architecture, space.network_size[1] if cells is None else cells).text()
+    dead = count_live(architecture, of_network).text()
     with memory_errors(), torch.inference_mode():
-        placed = place(network(channels), where).eval()
+        placed = place(network(of_network.width), where).eval()
         x = example(batch, where)
         seconds = median_seconds(lambda: placed(x), where)
     return "\n".join(
@@ -157,8 +150,8 @@ def profile(
             f"multiply-adds  {macs / 1e6:,.1f} M {kind.one()}{'' if size is None else f' at {width}x{height}'}",
             f"latency        {1000 * seconds:.2f} ms for a batch of {batch} on {where}, median of 10 after 3",
             f"memory         {peak_memory(where) / 2**30:.2f} GiB at the highest point of the process",
-            *([f"{'left out' if prune else 'dead':14s} {dead}"] if dead else []),
-            *([] if bound is None else [f"channels       {channels}, the most within {bound:,} multiply-adds"]),
+            *([f"{'left out' if getattr(of_network, 'prune', True) else 'dead':14s} {dead}"] if dead else []),
+            *([] if bound is None else [f"channels       {of_network.width}, the most within {bound:,} multiply-adds"]),
         ]
     )
 

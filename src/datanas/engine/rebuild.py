@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,11 +11,46 @@ from torch import nn
 from datanas.codes.architecture import Architecture
 from datanas.core import seeding
 from datanas.core.errors import ConfigError
-from datanas.engine.config import Config, require_cells
-from datanas.network import Network, builder_of
+from datanas.core.settings import merge
+from datanas.engine.config import COMPONENTS, Config, resolve
+from datanas.engine.sections import train_config
+from datanas.network import Network, builder_of, count_live, rebuild_network
+from datanas.references import references
 from datanas.spaces import spaces
 from datanas.tasks import tasks
 from datanas.tasks.base import Task
+
+
+def with_network_of(config: Config, architecture: Architecture) -> Config:
+    """The configuration of a training of this architecture, whose `train` section describes a network of its kind.
+
+    A reference keeps what it has a setting for, and is trained with its own `settings` whatever the configuration says;
+    those of a component hold where the configuration has that component. Of an architecture of the configuration's own
+    space nothing changes.
+
+    Raises:
+        ConfigError: the network has no such settings, or the task takes no such cells.
+    """
+    name, train = architecture.space, config.train
+    described = train.network or config.space.name
+    if name not in references and (name not in spaces or name == described):
+        return config
+    _require_task(architecture, tasks[config.task.name], config.task.name)
+    is_given, known = set(train.model_fields_set), train_config(builder_of(architecture).Network).model_fields
+    own: Mapping[str, Any] = {}
+    if name in references:
+        is_given &= known.keys()
+        own = {
+            section: settings
+            for section, settings in references[name].settings.items()
+            if section not in COMPONENTS or settings["name"] == getattr(config, section).name
+        }
+    raw = config.model_dump(mode="json")
+    raw["train"] = {key: value for key, value in raw["train"].items() if key in known or key in is_given}
+    raw["train"]["network"] = None if name == config.space.name else name
+    found = resolve(merge(raw, own))
+    found.train.model_fields_set.intersection_update(is_given)  # `earlier.keep_unsaid` asks what was given
+    return found
 
 
 def network_for(architecture: Architecture, config: Config, task: Task[Any]) -> Network:
@@ -26,7 +61,8 @@ def network_for(architecture: Architecture, config: Config, task: Task[Any]) -> 
         ConfigError: there is no such network of this architecture for this task.
     """
     with seeding.keyed(config.seed, "network"), architecture.naming_file():
-        stem = task.make_stem(config.train.channels)
+        config = with_network_of(config, architecture)
+        stem = task.make_stem(config.train.network_config.width)
         return network_around(architecture, config, type(task), stem, partial(task.make_head, stem=stem))
 
 
@@ -39,35 +75,31 @@ def network_around(
 ) -> Network:
     """The network that the configuration's `train` section describes, between this stem and head.
 
+    Args:
+        config: as `with_network_of` has made it.
+
     Raises:
         ArchitectureError, ConfigError: as `network_for`.
     """
-    settings = config.train
+    settings = config.train.network_config
     try:
-        network = Network(
-            architecture,
-            stem,
-            make_head,
-            channels=settings.channels,
-            cells=settings.cells,
-            auxiliary=settings.auxiliary,
-            pooling_norm=settings.pooling_norm,
-            prune=settings.prune,
-        )
+        network = rebuild_network(architecture, stem, make_head, settings)
     except ConfigError:
         _require_task(architecture, task, config.task.name)
         raise
-    if architecture.space in spaces:
-        require_cells(config, architecture.space)  # not before: of a task that does not fit, cells are not the fault
+    if architecture.space in spaces:  # not before: of a task that does not fit, its size is not the fault
+        spaces[architecture.space].require_trainable(settings)
     return network
 
 
 def dead_parts(architecture: Architecture, config: Config) -> str:
     """What of an architecture takes no part in the network of `train`, for people; empty where all of it does."""
-    text = builder_of(architecture).count_live(architecture, config.train.cells).text()
+    settings = with_network_of(config, architecture).train.network_config
+    text = count_live(architecture, settings).text()
     if not text:
         return ""
-    return f"{text}; " + ("left out" if config.train.prune else "built all the same, since train.prune is false")
+    is_pruned = getattr(settings, "prune", True)
+    return f"{text}; " + ("left out" if is_pruned else "built all the same, since train.prune is false")
 
 
 def _require_task(architecture: Architecture, task: type[Task[Any]], named: str) -> None:

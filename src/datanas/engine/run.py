@@ -18,11 +18,12 @@ from datanas.core.paths import is_file, is_folder, shown
 from datanas.core.processes import Processes
 from datanas.core.settings import parse_yaml
 from datanas.engine.changes import changed_facts, changed_settings, facts
-from datanas.engine.config import Config, resolve, with_reference_settings
+from datanas.engine.config import Config, resolve
 from datanas.engine.data_record import DATA_FILE, data_line, data_record
 from datanas.engine.earlier import keep_unsaid
 from datanas.engine.earlier_run import load_job_state, load_run_config
 from datanas.engine.fit import require_search, require_training
+from datanas.engine.rebuild import with_network_of
 from datanas.engine.setup import start
 from datanas.engine.width import keep_width
 from datanas.runs.checkpoint import (
@@ -201,7 +202,7 @@ def plan_run(
         config = {}
     settings = load_run_config(resume) if config is None and resume is not None else resolve(config or {})
     if architecture is not None:
-        settings = with_reference_settings(settings, architecture)
+        settings = with_network_of(settings, architecture)
         require_training(settings, architecture)
     elif kind == "search":
         require_search(settings)
@@ -222,6 +223,7 @@ def plan_run(
             folder = RunFolder.open(path)
             folder.require_kind(kind, "" if resume is not None else "; choose another --run.name")
             before = load_run_config(path)
+            before = before if architecture is None else with_network_of(before, architecture)
             here = settings.run.model_copy(update={"root": before.run.root, "name": before.run.name})
             config = keep_width(before, keep_unsaid(before, settings.model_copy(update={"run": here})))
             changed = changed_settings(before, config, path)

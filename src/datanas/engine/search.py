@@ -35,9 +35,9 @@ from datanas.engine.untrained import start_alpha
 from datanas.kernels.gates import host_gates
 from datanas.kernels.hardware import place
 from datanas.kernels.norm import synchronise
+from datanas.network import Supernet
 from datanas.samplers.derivation import Derivation
 from datanas.samplers.interface import BaseSampler, Update
-from datanas.supernet import Supernet
 from datanas.tasks.base import Part, Task
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self, cast
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
 from datanas.core.durations import read_seconds
 from datanas.core.settings import Section
 from datanas.data.batches import parse_ratio
 from datanas.kernels.gates import ClosedGradient
 from datanas.kernels.hardware import read_macs
+from datanas.spaces.network_config import NetworkConfig
 
 
 class SGDConfig(Section):
@@ -192,23 +194,21 @@ class SearchConfig(Section):
 
 
 class TrainConfig(Section):
-    """Training a rebuilt network from scratch (Section 5.1: 20 cells, C = 36, 600 epochs, batch 96)."""
+    """Training a rebuilt network from scratch (Section 5.1: 600 epochs, batch 96).
 
-    channels: int = Field(36, ge=1, description="width of the first cell, or hidden units of a recurrent one")
+    In a configuration the settings of the network stand beside these (`train_config`).
+    """
+
+    Network: ClassVar[type[NetworkConfig]] = NetworkConfig
+    network: str | None = Field(
+        None, description="a reference, or another space than that of the search, whose network this section describes"
+    )
     max_macs: int | None = Field(
         None,
         description="multiply-adds of one example, such as 600M; channels then become as many as stay within that",
     )
-    cells: int = Field(20, ge=1)
     epochs: int = Field(600, ge=1)
     batch_size: int = Field(96, ge=1)
-    auxiliary: bool = Field(True, description="train with the auxiliary tower")
-    drop_path: float = Field(0.2, ge=0, lt=1, description="reached linearly at the end")
-    pooling_norm: bool = Field(False, description="batch norm after pooling, as while searching")
-    prune: bool = Field(
-        True,
-        description="leave out operations and cells that cannot reach the output, or that the input does not reach",
-    )
     weights: TrainSGDConfig = TrainSGDConfig()
     ema: float | None = Field(None, gt=0, lt=1, description="decay of an average of the weights that is evaluated")
     average_after: int | None = Field(
@@ -246,6 +246,23 @@ class TrainConfig(Section):
         if self.ema is not None and self.average_after is not None:
             raise ValueError("ema and average_after are two averages of the weights; give one, got both")
         return self
+
+    @property
+    def network_config(self) -> NetworkConfig:
+        """The settings of the network alone."""
+        return self.Network.model_validate({name: getattr(self, name) for name in self.Network.model_fields})
+
+    def with_network(self, settings: NetworkConfig) -> Self:
+        """The same training of a network with other settings."""
+        return self.model_copy(update=dict(settings))
+
+
+@cache
+def train_config(network: type[NetworkConfig]) -> type[TrainConfig]:
+    """`TrainConfig` with the settings of a kind of network."""
+    found = cast(type[TrainConfig], create_model("TrainConfig", __base__=cast(Any, (TrainConfig, network))))
+    found.Network = network
+    return found
 
 
 class TruthConfig(Section):

@@ -12,7 +12,7 @@ from datanas.codes.architecture import Architecture
 from datanas.core import seeding
 from datanas.engine.gap import architecture_gates, batch_statistics, re_estimated
 from datanas.engine.sections import GapConfig
-from datanas.supernet import Supernet
+from datanas.network import Supernet
 from datanas.tasks.base import Task
 
 FIRST_EXAMPLES, FINALISTS = 250, 10

@@ -22,7 +22,7 @@ from datanas.engine.earlier_run import load_run_config, with_recipe_of
 from datanas.engine.evaluation import evaluating
 from datanas.engine.loop import EpochReport, Job, Loop
 from datanas.engine.process import process_kept
-from datanas.engine.rebuild import network_for
+from datanas.engine.rebuild import network_for, with_network_of
 from datanas.engine.run import plan_run
 from datanas.engine.schedules import build_sgd, learning_rate, set_learning_rate
 from datanas.engine.setup import load_task, memory_errors
@@ -32,7 +32,6 @@ from datanas.engine.train_result import TrainResult, write_result
 from datanas.engine.weight_average import WeightAverage
 from datanas.engine.width import with_width
 from datanas.kernels.hardware import place
-from datanas.kernels.mixed import set_drop_path
 from datanas.kernels.norm import synchronise
 from datanas.lookup import find_architecture
 from datanas.tasks.base import Part, Task
@@ -135,6 +134,7 @@ class TrainJob(Job):
         else:
             task.split_train(settings.validation, settings.batch_size)
         self.network = network_for(architecture, config, task)
+        self._size = with_network_of(config, architecture).train.network_config
         if start is not None:
             start_from(self.network, start, f"train.start_from: {settings.start_from}")
         place(self.network, device)
@@ -160,7 +160,7 @@ class TrainJob(Job):
     def step(self, step: int) -> dict[str, float]:
         settings = self.config.train
         epoch = step // self.steps_per_epoch
-        set_drop_path(self.network, settings.drop_path * epoch / settings.epochs)
+        self._size.advance(self.network, epoch, settings.epochs)
         whole, place = divmod(step, self.steps_per_epoch)
         what = f"step {step + 1}, batch {place + 1} of epoch {whole + 1}"
         own = self._processes.own_key

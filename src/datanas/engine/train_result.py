@@ -40,7 +40,7 @@ class TrainResult:
 
 def write_result(job: TrainJob, run: Run) -> TrainResult:
     """Write the weights of a training that has made its last step, measure it once, and write that."""
-    network, task, channels = job.evaluated, job.task, run.config.train.channels
+    network, task, channels = job.evaluated, job.task, run.config.train.network_config.width
     # Copies: a head may share weights with its stem, and safetensors stores nothing that is shared.
     weights = {name: value.clone(memory_format=torch.contiguous_format) for name, value in network.state_dict().items()}
     run.write_bytes(NETWORK_FILE, save(weights))

@@ -46,10 +46,9 @@ def untrained_scores(cells: Sequence[Architecture], config: Config, task: Task[A
     example = task.example()
     with seeding.keyed(config.seed, "race/scored"):
         x = torch.randn(_EXAMPLES, example.shape[1], *(min(size, _SIDE) for size in example.shape[2:]))
-    size = {"channels": min(_CHANNELS, config.train.channels), "cells": spaces[config.space.name].fewest_cells}
-    small = config.model_copy(
-        update={"train": config.train.model_copy(update={**size, "auxiliary": False, "max_macs": None})}
-    )
+    train = config.train.model_copy(update={"max_macs": None})
+    size = spaces[config.space.name].smallest(train.network_config, _CHANNELS)
+    small = config.model_copy(update={"train": train.with_network(size)})
     by_proxy: list[list[float]] = [[], []]
     for each in cells:
         if not all(lets_through(part) for part in each.cells.values()):

@@ -85,20 +85,21 @@ def with_width(architecture: Architecture, config: Config, task: Task[Any]) -> C
     if bound is None:
         return config
 
-    def macs_of(channels: int) -> int:
+    def macs_of(width: int) -> int:
         with on_meta():
-            return count_macs(network_for(architecture, _at_width(config, channels), task), example)
+            return count_macs(network_for(architecture, _at_width(config, width), task), example)
 
     example = tree_map_only(torch.Tensor, lambda each: each.to("meta"), task.example())
-    return _at_width(config, widest(macs_of, bound, config.train.channels, "train.max_macs"))
+    return _at_width(config, widest(macs_of, bound, config.train.network_config.width, "train.max_macs"))
 
 
 def keep_width(before: Config, now: Config) -> Config:
     """What is asked for now, with the channels that the same bound has led to before."""
     if now.train.max_macs is None or now.train.max_macs != before.train.max_macs:
         return now
-    return _at_width(now, before.train.channels)
+    return _at_width(now, before.train.network_config.width)
 
 
-def _at_width(config: Config, channels: int) -> Config:
-    return config.model_copy(update={"train": config.train.model_copy(update={"channels": channels})})
+def _at_width(config: Config, width: int) -> Config:
+    settings = config.train.network_config.at_width(width)
+    return config.model_copy(update={"train": config.train.with_network(settings)})

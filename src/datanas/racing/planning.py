@@ -30,6 +30,7 @@ from datanas.engine.setup import load_table, load_task, memory_errors, select_de
 from datanas.racing.candidates import random_candidates
 from datanas.racing.plan import SIZES, Pace, make_plan, measure_pace, trainings_at_a_time
 from datanas.racing.race import training_of
+from datanas.spaces import spaces
 from datanas.tasks.base import Task
 from datanas.tasks.image_task import ImageTask
 
@@ -46,11 +47,6 @@ _LEAST_TRAINING, _MOST_TRAINING = 10, 100  # epochs of the training of what was 
 _SIDES = (64, 32)
 _BATCHES = ((2500, 64), (1000, 32), (300, 16), (0, 8))
 """Images of a search, and the largest batch of which they make some twenty steps an epoch."""
-_SPACES: Mapping[str, tuple[Mapping[str, int], int]] = {
-    "conv_cell": ({"cells": 5}, 5),
-    "nasbench201": ({"cells_per_stage": 1}, 3),
-}
-"""By space, what makes it small, and the cells of the network that is trained."""
 
 
 @dataclass(frozen=True)
@@ -241,15 +237,14 @@ class _Planner:
     def _by_data(self, task: ImageTask[Any]) -> dict[str, Any]:
         """What number and size of the images ask for."""
         count, side = len(task.data.train), min(task.data.image_shape[1:])
-        space = self._config.space.name
-        depth, cells = _SPACES.get(space, ({}, self._config.train.cells))
+        space = spaces[self._config.space.name]
+        sizes = space.first_sizes(has_many=count >= _LARGE)
         batch = next(size for least, size in _BATCHES if count >= least)
-        channels = 16 if count >= _LARGE and space == "conv_cell" else 8
-        kind = "plain" if space == "nasbench201" else "cifar"
+        kind = space.defaults.get("task", {}).get("stem", "cifar")
         stem = kind if side <= 20 else f"{kind}_half" if side <= 80 else "imagenet"
         return {
             "task": {"stem": stem, "train_augment": {"cutout": side // 4}},
-            "space": {"channels": channels, **depth} if depth else {},
+            "space": sizes.get("space", {}),
             "search": {
                 "batch_size": batch,
                 "alpha_start": 0.1,
@@ -257,11 +252,8 @@ class _Planner:
                 "gap": {"examples": 500},
             },
             "train": {
-                "channels": 2 * channels,
-                "cells": cells,
+                **sizes.get("train", {}),
                 "batch_size": min(96, 2 * batch),
-                "auxiliary": False,
-                "drop_path": 0.0,
                 "weights": {"lr": 0.1 if batch >= 64 else 0.05, "weight_decay": 5e-4, "warm_up_epochs": 1.0}
                 | {"nesterov": True},
             },

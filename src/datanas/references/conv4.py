@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, ClassVar, cast
 
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,6 +17,7 @@ from datanas.kernels.norm import BatchNorm2d
 from datanas.references import register_reference
 from datanas.references.base import Reference
 from datanas.spaces.base import Body, StemShape
+from datanas.spaces.network_config import NetworkConfig
 
 WIDTH, BLOCKS = 64, 4
 
@@ -52,40 +54,23 @@ class Conv4Body(Body):
 class Conv4(Reference):
     """Four blocks; the image itself goes in, and the last features are the embedding."""
 
+    class Network(NetworkConfig):
+        channels: int = Field(WIDTH, ge=1, description="channels of each block")
+
     name: ClassVar[str] = "conv4"
     paper: ClassVar[str] = (
         "J. Snell, K. Swersky, R. S. Zemel: Prototypical Networks for Few-shot Learning. NeurIPS 2017"
     )
     note: ClassVar[str] = "four blocks; a network to compare few-shot cells with"
     task: ClassVar[str] = "fewshot"
-    network_size: ClassVar[tuple[int, int]] = (WIDTH, BLOCKS)
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "task": {"name": "fewshot", "stem": "none"},
-        "train": {"channels": WIDTH, "cells": BLOCKS, "auxiliary": False},
-    }
-    settings: ClassVar[Mapping[str, Any]] = {
-        "task": {"name": "fewshot", "stem": "none"},
-        "train": {"cells": BLOCKS, "auxiliary": False},
-    }
+    fixed: ClassVar[Mapping[str, Any]] = {"cells": BLOCKS}
+    defaults: ClassVar[Mapping[str, Any]] = {"task": {"name": "fewshot", "stem": "none"}}
+    settings: ClassVar[Mapping[str, Any]] = defaults
 
     @classmethod
-    def network_body(
-        cls,
-        architecture: Architecture,
-        stem: nn.Module,
-        *,
-        channels: int,
-        cells: int,
-        auxiliary: bool = False,
-        pooling_norm: bool = False,
-        prune: bool = True,
-    ) -> Conv4Body:
-        """As in `NetworkBuilder`; `cells` are its blocks. It reads the image itself, so it follows no stem."""
+    def network_body(cls, architecture: Architecture, stem: nn.Module, settings: Network) -> Conv4Body:
+        """As in `NetworkBuilder`. It reads the image itself, so it follows no stem."""
         shape = getattr(stem, "shape", None)
         if not isinstance(shape, StemShape) or any(True for _ in stem.parameters()):
             raise ConfigError("task.stem: conv4 reads the image itself; take task fewshot with --task.stem none")
-        if cells != BLOCKS:
-            raise ConfigError(f"train.cells: conv4 has {BLOCKS} blocks; set it to {BLOCKS}, got {cells}")
-        if auxiliary:
-            raise ConfigError("train.auxiliary: conv4 has no auxiliary tower; leave it off")
-        return Conv4Body(shape.channels[1], channels)
+        return Conv4Body(shape.channels[1], settings.channels)

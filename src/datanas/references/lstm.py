@@ -13,7 +13,7 @@ from datanas.kernels.fx_leaf import fx_leaf
 from datanas.references import register_reference
 from datanas.references.base import Reference
 from datanas.spaces.base import Body
-from datanas.spaces.sequence import DEFAULTS, SIZE, Carried, Sequences, check_size, sequence_shape
+from datanas.spaces.sequence import ONE_LAYER, Carried, RecurrentConfig, Sequences, sequence_shape
 
 
 @fx_leaf
@@ -58,23 +58,10 @@ class LSTM(Reference):
     paper: ClassVar[str] = "S. Hochreiter, J. Schmidhuber: Long Short-Term Memory. Neural Computation 9(8), 1997"
     note: ClassVar[str] = "one layer; a network to compare recurrent cells with"
     task: ClassVar[str] = "language"
-    network_size: ClassVar[tuple[int, int]] = SIZE
-    defaults: ClassVar[Mapping[str, Any]] = DEFAULTS
-    settings: ClassVar[Mapping[str, Any]] = {"train": {"cells": 1, "auxiliary": False}}
+    Network = RecurrentConfig
+    fixed: ClassVar[Mapping[str, Any]] = ONE_LAYER
 
     @classmethod
-    def network_body(
-        cls,
-        architecture: Architecture,
-        stem: nn.Module,
-        *,
-        channels: int,
-        cells: int,
-        auxiliary: bool = False,
-        pooling_norm: bool = False,
-        prune: bool = True,
-    ) -> LSTMBody:
-        """As in `NetworkBuilder`; `channels` are hidden units, and there is one layer."""
-        shape = sequence_shape(stem, channels, cls.name)
-        check_size(cls.name, cells, auxiliary)
-        return LSTMBody(shape.width, channels)
+    def network_body(cls, architecture: Architecture, stem: nn.Module, settings: RecurrentConfig) -> LSTMBody:
+        shape = sequence_shape(stem, settings.channels, cls.name)
+        return LSTMBody(shape.width, settings.channels)

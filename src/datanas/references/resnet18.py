@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from datanas.codes.architecture import Architecture
@@ -14,6 +15,7 @@ from datanas.ops.conv import PointwiseConv
 from datanas.references import register_reference
 from datanas.references.base import Reference
 from datanas.spaces.base import Body, StemShape
+from datanas.spaces.network_config import NetworkConfig
 
 BLOCKS = 8
 
@@ -70,31 +72,17 @@ class ResNet18Body(Body):
 class ResNet18(Reference):
     """Eight blocks in four stages."""
 
+    class Network(NetworkConfig):
+        channels: int = Field(64, ge=1, description="channels of the first stage")
+
     name: ClassVar[str] = "resnet18"
     paper: ClassVar[str] = "K. He, X. Zhang, S. Ren, J. Sun: Deep Residual Learning for Image Recognition. CVPR 2016"
     note: ClassVar[str] = "eight blocks; a network to compare convolutional cells with"
-    network_size: ClassVar[tuple[int, int]] = (64, BLOCKS)
-    defaults: ClassVar[Mapping[str, Any]] = {"train": {"channels": 64, "cells": BLOCKS, "auxiliary": False}}
-    settings: ClassVar[Mapping[str, Any]] = {"train": {"cells": BLOCKS, "auxiliary": False}}
+    fixed: ClassVar[Mapping[str, Any]] = {"cells": BLOCKS}
 
     @classmethod
-    def network_body(
-        cls,
-        architecture: Architecture,
-        stem: nn.Module,
-        *,
-        channels: int,
-        cells: int,
-        auxiliary: bool = False,
-        pooling_norm: bool = False,
-        prune: bool = True,
-    ) -> ResNet18Body:
-        """As in `NetworkBuilder`; `channels` are those of the first stage, and `cells` its eight blocks."""
+    def network_body(cls, architecture: Architecture, stem: nn.Module, settings: Network) -> ResNet18Body:
         shape = getattr(stem, "shape", None)
         if not isinstance(shape, StemShape) or shape.dense:
             raise ConfigError("space.name: resnet18 needs a task whose stem gives two feature maps, none of them dense")
-        if cells != BLOCKS:
-            raise ConfigError(f"train.cells: resnet18 has {BLOCKS} blocks; set it to {BLOCKS}, got {cells}")
-        if auxiliary:
-            raise ConfigError("train.auxiliary: resnet18 has no auxiliary tower; leave it off")
-        return ResNet18Body(shape, channels)
+        return ResNet18Body(shape, settings.channels)

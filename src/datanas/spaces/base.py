@@ -14,7 +14,8 @@ from datanas.codes.architecture import Architecture
 from datanas.codes.choice_group import ChoiceGroup
 from datanas.codes.liveness import LiveCount
 from datanas.core.errors import ConfigError
-from datanas.core.settings import ComponentConfig
+from datanas.core.settings import ComponentConfig, typed
+from datanas.spaces.network_config import NetworkConfig, ToweredConfig
 
 
 @dataclass(frozen=True)
@@ -69,40 +70,38 @@ def read_out(head: nn.Module, features: Any, x: Any) -> Any:
     return head(features, x) if getattr(head, "reads_input", False) else head(features)
 
 
+_ABSENT: Mapping[str, tuple[Any, ...]] = {
+    "auxiliary": (False,),
+    "drop_path": (0.0,),
+    "pooling_norm": (False,),
+    "prune": (True, False),
+}
+"""What a recipe may say of settings that a network does not have."""
+
+
 class NetworkBuilder(ABC):
     """What builds networks of one kind: a space from its architectures, a reference (`datanas.references`) its own."""
 
     name: ClassVar[str]
     task: ClassVar[str] = "classification"
     """The task that its networks serve where nothing is said."""
-    network_size: ClassVar[tuple[int, int]] = (36, 20)
-    """Channels and cells of a network where nothing is said."""
+    Network: ClassVar[type[NetworkConfig]] = ToweredConfig
+    """What its networks can be set to, with the defaults."""
+    fixed: ClassVar[Mapping[str, Any]] = {}
+    """What its networks are in settings that those of cells have and they do not, such as `{"cells": 1}`."""
     fewest_cells: ClassVar[int] = 1
-    """Of a network that is trained (`train.cells`)."""
+    """Of a network that is trained, where its networks have cells."""
     defaults: ClassVar[Mapping[str, Any]] = {}
     """Settings of other sections that suit it, as `Task.defaults`."""
 
     @classmethod
     @abstractmethod
-    def network_body(
-        cls,
-        architecture: Architecture,
-        stem: nn.Module,
-        *,
-        channels: int,
-        cells: int,
-        auxiliary: bool = False,
-        pooling_norm: bool = False,
-        prune: bool = True,
-    ) -> Body:
+    def network_body(cls, architecture: Architecture, stem: nn.Module, settings: Any) -> Body:
         """The chosen operations only: a module `stem features -> features`, from the same parts as the supernet.
 
         Args:
             stem: the task's way in, which comes before the body.
-            channels, cells: the network's width (of its first cell) and depth.
-            auxiliary: also return the features that an auxiliary head reads, before the last ones.
-            pooling_norm: batch norm without scale and shift after pooling, as while searching.
-            prune: leave out what is not live (`datanas.codes.liveness`); otherwise it is built, and learns nothing.
+            settings: of the network, as `Network` declares them.
 
         Raises:
             ArchitectureError: the architecture holds an operation that is not known.
@@ -110,10 +109,53 @@ class NetworkBuilder(ABC):
         """
 
     @classmethod
-    def count_live(cls, architecture: Architecture, cells: int) -> LiveCount:
-        """How much of a network of so many cells is live; all of it, where the kind does not know better."""
-        chosen = sum(int(code.sum()) for code in architecture.code.values())
+    def count_live(cls, architecture: Architecture, settings: Any) -> LiveCount:
+        """How much of such a network is live; all of it, where the kind does not know better."""
+        chosen, cells = sum(int(code.sum()) for code in architecture.code.values()), getattr(settings, "cells", 1)
         return LiveCount(chosen, chosen, cells, cells)
+
+    @classmethod
+    def require_trainable(cls, settings: NetworkConfig) -> None:
+        """Refuse a network that is smaller than those that are trained.
+
+        Raises:
+            ConfigError: it is.
+        """
+        cells = getattr(settings, "cells", cls.fewest_cells)
+        if cells < cls.fewest_cells:
+            raise ConfigError(f"train.cells: must be at least {cls.fewest_cells}, got {cells}")
+
+    @classmethod
+    def smallest(cls, settings: NetworkConfig, width: int) -> NetworkConfig:
+        """The network with as few cells as can be trained, no tower, and at most so wide."""
+        found = settings.untowered().at_width(min(width, settings.width))
+        return found.model_copy(update={"cells": cls.fewest_cells}) if hasattr(found, "cells") else found
+
+    @classmethod
+    def own_settings(cls, given: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+        """What was given, without the settings of networks of cells that its networks do not have.
+
+        These may say what is so, such as one cell of one layer, and a recipe that says all of them, as those that
+        version 0.1 resolved do, may have its defaults.
+
+        Args:
+            given: settings of a network, and others, which stay.
+            path: stands before a setting's name in messages ("train.").
+
+        Raises:
+            ConfigError: one says something else.
+        """
+        own, every = cls.Network.model_fields, ToweredConfig.model_fields
+        others = typed(ToweredConfig, {name: given[name] for name in every if name in given and name not in own})
+        is_resolved = every.keys() - {"prune"} <= given.keys()
+        for name, value in others.items():
+            so = (cls.fixed[name],) if name in cls.fixed else _ABSENT.get(name, ())
+            if value not in so and not (is_resolved and value == every[name].default):
+                leave = "leave it out" + (f" or at {so[0]}" if so else "")
+                raise ConfigError(
+                    f"{path}{name}: {cls.name} has no such setting ({', '.join(own)}); {leave}, got {value!r}"
+                )
+        return {name: value for name, value in given.items() if name not in others}
 
 
 class Space(NetworkBuilder):
@@ -129,6 +171,17 @@ class Space(NetworkBuilder):
     @abstractmethod
     def width(self) -> int:
         """Width of the supernet's first cell, which the stem is built for: channels, or hidden units."""
+
+    @classmethod
+    def shallow(cls, config: Any) -> Any:
+        """The settings of a supernet with as few cells as it may have, where it has several."""
+        return config
+
+    @classmethod
+    def first_sizes(cls, *, has_many: bool) -> dict[str, dict[str, Any]]:
+        """Sections of a recipe whose supernet and network suit a first search of images, many or some thousands."""
+        network = {"channels": 16, "auxiliary": False, "drop_path": 0.0}
+        return {"train": {name: value for name, value in network.items() if name in cls.Network.model_fields}}
 
     @abstractmethod
     def supernet_body(self, stem: nn.Module) -> Body:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -23,6 +23,7 @@ from datanas.ops import OpSettings, operations
 from datanas.ops.conv import FactorizedReduce, ReLUConvBN
 from datanas.spaces import register_space
 from datanas.spaces.base import Body, Costs, Space, StemShape
+from datanas.spaces.network_config import ToweredConfig
 from datanas.spaces.plans import (
     CellNodes,
     CellPlan,
@@ -272,6 +273,7 @@ class ConvCellSpace(Space):
             return names
 
     name: ClassVar[str] = "conv_cell"
+    Network = ToweredConfig
     fewest_cells: ClassVar[int] = 3
 
     def __init__(self, config: Config) -> None:
@@ -289,6 +291,16 @@ class ConvCellSpace(Space):
             for name in ("normal", "reduce")
         }
 
+    @classmethod
+    def shallow(cls, config: Config) -> Config:
+        return config.model_copy(update={"cells": 3})
+
+    @classmethod
+    def first_sizes(cls, *, has_many: bool) -> dict[str, dict[str, Any]]:
+        channels = 16 if has_many else 8
+        train = {"channels": 2 * channels, "cells": 5, "auxiliary": False, "drop_path": 0.0}
+        return {"space": {"channels": channels, "cells": 5}, "train": train}
+
     def supernet_body(self, stem: nn.Module) -> ConvBody:
         return self.partial_body(stem, parts=1)
 
@@ -299,25 +311,14 @@ class ConvCellSpace(Space):
         return ConvBody([plans[kind] for kind in cell_kinds(self.config.cells)], _stem_shape(stem), settings)
 
     @classmethod
-    def network_body(
-        cls,
-        architecture: Architecture,
-        stem: nn.Module,
-        *,
-        channels: int,
-        cells: int,
-        auxiliary: bool = False,
-        pooling_norm: bool = False,
-        prune: bool = True,
-    ) -> ConvBody:
+    def network_body(cls, architecture: Architecture, stem: nn.Module, settings: ToweredConfig) -> ConvBody:
         missing = {"normal", "reduce"} - set(architecture.cells)
         if missing:
             raise ArchitectureError(f"cells: {', '.join(sorted(missing))} is missing; a conv_cell network needs both")
         for name in ("normal", "reduce"):
             require_known(architecture, name)
-        settings = OpSettings(channels, pooling_norm=pooling_norm)
-        kinds = cell_kinds(cells)
-        stack = _live_stack(architecture, cells) if prune else None
+        kinds = cell_kinds(settings.cells)
+        stack = _live_stack(architecture, settings.cells) if settings.prune else None
         plans = (
             [
                 None if part is None else network_plan(architecture, kind, part)
@@ -326,14 +327,15 @@ class ConvCellSpace(Space):
             if stack
             else [network_plan(architecture, kind) for kind in kinds]
         )
-        body = ConvBody(plans, _stem_shape(stem), settings, tap=auxiliary)
+        built = OpSettings(settings.channels, pooling_norm=settings.pooling_norm)
+        body = ConvBody(plans, _stem_shape(stem), built, tap=settings.auxiliary)
         if stack is not None:
             body.reads = stack.reads[0], stack.reads[1]
         return body
 
     @classmethod
-    def count_live(cls, architecture: Architecture, cells: int) -> LiveCount:
-        return _live_stack(architecture, cells).count
+    def count_live(cls, architecture: Architecture, settings: ToweredConfig) -> LiveCount:
+        return _live_stack(architecture, settings.cells).count
 
     def identities(self, group: str) -> frozenset[str]:
         """None in a reduction cell, where the identity of an input is a factorised reduction."""

@@ -22,6 +22,7 @@ from datanas.ops import OpSettings
 from datanas.ops.conv import ReLUConvBN
 from datanas.spaces import register_space
 from datanas.spaces.base import Body, Costs, Space, StemShape
+from datanas.spaces.network_config import StackConfig
 from datanas.spaces.plans import (
     CellNodes,
     CellPlan,
@@ -124,10 +125,18 @@ class NASBench201Space(Space):
         )
         channels: int = Field(16, ge=1, description="channels of its first stage; they double with each stage")
 
+    class Network(StackConfig):
+        """`cells` counts those of all stages; there is no auxiliary tower."""
+
+        channels: int = Field(16, ge=1, description="width of the first stage")
+        cells: int = Field(15, ge=1, description="in all three stages together")
+
     name: ClassVar[str] = "nasbench201"
-    network_size: ClassVar[tuple[int, int]] = (16, 15)
     fewest_cells: ClassVar[int] = STAGES
-    defaults: ClassVar[Mapping[str, Any]] = {"task": {"name": "classification", "stem": "plain"}}
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "task": {"name": "classification", "stem": "plain"},
+        "train": {"channels": 36, "cells": 20},  # as recipes of version 0.1 that leave them out mean
+    }
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -140,6 +149,15 @@ class NASBench201Space(Space):
         edges = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
         return {"cell": ChoiceGroup("cell", edges, BENCHMARK_PRIMITIVES, outputs=(3,), inputs=1, single=True)}
 
+    @classmethod
+    def shallow(cls, config: Config) -> Config:
+        return config.model_copy(update={"cells_per_stage": 1})
+
+    @classmethod
+    def first_sizes(cls, *, has_many: bool) -> dict[str, dict[str, Any]]:
+        train = {"channels": 16, "cells": STAGES, "drop_path": 0.0}
+        return {"space": {"channels": 8, "cells_per_stage": 1}, "train": train}
+
     def supernet_body(self, stem: nn.Module) -> BenchmarkBody:
         return self.partial_body(stem, parts=1)
 
@@ -150,39 +168,25 @@ class NASBench201Space(Space):
         return BenchmarkBody(supernet_plan(self.groups()["cell"], parts), self.config.cells_per_stage, settings)
 
     @classmethod
-    def network_body(
-        cls,
-        architecture: Architecture,
-        stem: nn.Module,
-        *,
-        channels: int,
-        cells: int,
-        auxiliary: bool = False,
-        pooling_norm: bool = False,
-        prune: bool = True,
-    ) -> BenchmarkBody:
-        """As in `Space`; `cells` counts those of all stages, and there is no auxiliary tower.
-
-        The benchmark's own networks, whose sizes its tables give, were not pruned.
-        """
+    def network_body(cls, architecture: Architecture, stem: nn.Module, settings: Network) -> BenchmarkBody:
+        """As in `Space`. The benchmark's own networks, whose sizes its tables give, were not pruned."""
         cell = architecture.cells.get("cell")
         if cell is None or cell.inputs != 1 or len(cell.outputs) != 1:
             raise ArchitectureError(
                 "cells: a nasbench201 network needs one named 'cell', with one input and one output"
             )
+        cells = settings.cells
         if cells < STAGES or cells % STAGES:
             raise ConfigError(f"cells: {cells} cannot be shared among three equal stages; take a multiple of {STAGES}")
-        if auxiliary:
-            raise ConfigError("auxiliary: a nasbench201 network has no auxiliary tower; leave it off")
-        _check_stem(stem, channels)
-        settings = OpSettings(channels, pooling_norm=pooling_norm)
-        live = live_cell(cell) if prune else None
+        _check_stem(stem, settings.channels)
+        live = live_cell(cell) if settings.prune else None
         plan = None if live is not None and not live.outputs else network_plan(architecture, "cell", live)
-        return BenchmarkBody(plan, cells // STAGES, settings)
+        built = OpSettings(settings.channels, pooling_norm=settings.pooling_norm)
+        return BenchmarkBody(plan, cells // STAGES, built)
 
     @classmethod
-    def count_live(cls, architecture: Architecture, cells: int) -> LiveCount:
-        return live_stack([architecture.cells["cell"]] * cells).count
+    def count_live(cls, architecture: Architecture, settings: Network) -> LiveCount:
+        return live_stack([architecture.cells["cell"]] * settings.cells).count
 
     def identities(self, group: str) -> frozenset[str]:
         return frozenset({"skip_connect"})

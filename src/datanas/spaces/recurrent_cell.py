@@ -21,7 +21,7 @@ from datanas.ops import NONE
 from datanas.ops.activations import activations
 from datanas.spaces import register_space
 from datanas.spaces.base import Body, Costs, Space
-from datanas.spaces.sequence import DEFAULTS, SIZE, Carried, Sequences, check_size, sequence_shape
+from datanas.spaces.sequence import ONE_LAYER, Carried, RecurrentConfig, Sequences, sequence_shape
 
 GROUP = "recurrent"
 UNSEARCHED = 4
@@ -68,10 +68,12 @@ class RecurrentCellSpace(Space):
                     raise ValueError(f"{name!r} is listed twice")
             return names
 
+    class Network(RecurrentConfig):
+        prune: bool = Field(True, description="leave out activations that cannot reach the output")
+
     name: ClassVar[str] = "recurrent_cell"
     task: ClassVar[str] = "language"
-    network_size: ClassVar[tuple[int, int]] = SIZE
-    defaults: ClassVar[Mapping[str, Any]] = DEFAULTS
+    fixed: ClassVar[Mapping[str, Any]] = ONE_LAYER
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -100,43 +102,33 @@ class RecurrentCellSpace(Space):
         return RecurrentBody(steps, hidden)
 
     @classmethod
-    def network_body(
-        cls,
-        architecture: Architecture,
-        stem: nn.Module,
-        *,
-        channels: int,
-        cells: int,
-        auxiliary: bool = False,
-        pooling_norm: bool = False,
-        prune: bool = True,
-    ) -> RecurrentBody:
-        """As in `Space`; `channels` are hidden units, and there is one layer, without batch norm.
+    def network_body(cls, architecture: Architecture, stem: nn.Module, settings: Network) -> RecurrentBody:
+        """As in `Space`; there is no batch norm.
 
         The mean of the output nodes is over all of them either way: one that nothing enters counts as zero.
         """
         cell = architecture.cells.get(GROUP)
         if cell is None or cell.inputs != 1:
             raise ArchitectureError(f"cells: a recurrent_cell network needs one named {GROUP!r}, with one input")
-        shape = sequence_shape(stem, channels, cls.name)
-        check_size(cls.name, cells, auxiliary)
+        hidden = settings.channels
+        shape = sequence_shape(stem, hidden, cls.name)
         factors = architecture.weights(GROUP)
         for primitive, column in zip(cell.primitives, cell.code.T, strict=True):
             if column.any() and primitive not in activations:
                 raise ArchitectureError(
                     f"cells.{GROUP}: unknown activation {primitive!r}; {nearest(primitive, activations)}"
                 )
-        code = live_cell(cell).code if prune else cell.code
+        code = live_cell(cell).code if settings.prune else cell.code
         choices = [
             Choice(edge, op, source, target, activations[cell.primitives[op]], float(factors[edge, op]))
             for edge, (source, target) in enumerate(cell.edges)
             for op in np.flatnonzero(code[edge]).tolist()
         ]
-        steps = RecurrentSteps(choices, cell.nodes, cell.outputs, width=shape.width, hidden=channels, norm=False)
-        return RecurrentBody(steps, channels)
+        steps = RecurrentSteps(choices, cell.nodes, cell.outputs, width=shape.width, hidden=hidden, norm=False)
+        return RecurrentBody(steps, hidden)
 
     @classmethod
-    def count_live(cls, architecture: Architecture, cells: int) -> LiveCount:
+    def count_live(cls, architecture: Architecture, settings: Any) -> LiveCount:
         return live_stack([architecture.cells[GROUP]]).count
 
     def identities(self, group: str) -> frozenset[str]:

@@ -7,14 +7,20 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
 from datanas.core.errors import ConfigError
+from datanas.spaces.network_config import NetworkConfig
 
-SIZE = (850, 1)
-"""Hidden units and layers of a rebuilt network where nothing is said (Section 5.7)."""
-DEFAULTS: Mapping[str, Any] = {"train": {"channels": SIZE[0], "cells": SIZE[1], "auxiliary": False, "drop_path": 0.0}}
-"""Settings of other sections that suit a network of one recurrent layer."""
+ONE_LAYER: Mapping[str, Any] = {"cells": 1}
+"""What networks of one recurrent layer are in a setting that they do not have."""
+
+
+class RecurrentConfig(NetworkConfig):
+    """The settings of a network of one recurrent layer."""
+
+    channels: int = Field(850, ge=1, description="hidden units (Section 5.7)")
 
 
 @dataclass(frozen=True)
@@ -67,15 +73,3 @@ def sequence_shape(stem: nn.Module, hidden: int, space: str) -> SequenceShape:
     if not isinstance(shape, SequenceShape) or shape.hidden != hidden:
         raise ConfigError(f"task.name: {space} needs a task whose stem gives sequences, such as language")
     return shape
-
-
-def check_size(space: str, cells: int, auxiliary: bool) -> None:
-    """Refuse what a network of one recurrent layer does not have.
-
-    Raises:
-        ConfigError: several layers, or an auxiliary tower.
-    """
-    if cells != 1:
-        raise ConfigError(f"cells: a {space} network has one layer, got {cells}")
-    if auxiliary:
-        raise ConfigError(f"auxiliary: a {space} network has no auxiliary tower; leave it off")
