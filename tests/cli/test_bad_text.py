@@ -97,11 +97,11 @@ def test_a_text_shorter_than_a_batch(
         (["search", "--train.validation", "0.1"], "train.validation: task language brings a part for validation of"),
         (
             ["train", "darts_v1_rnn", "--train.cells", "2"],
-            "train.cells: recurrent_cell has no such setting (channels, prune); leave it out or at 1, got 2",
+            "train.cells: no setting of recurrent_cell, which has channels, prune; leave it out or at 1, got 2",
         ),
         (
             ["train", "darts_v1_rnn", "--train.auxiliary", "true"],
-            "train.auxiliary: recurrent_cell has no such setting (channels, prune); leave it out",
+            "train.auxiliary: no setting of recurrent_cell, which has channels, prune; leave it out or at False",
         ),
         (["train", "darts_v2"], "task.name: darts_v2 of space conv_cell cannot be trained on task language"),
         (["search", "--search.shuffled_labels", "true"], "search.shuffled_labels: task language has no labels"),

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from datanas.kernels.choice import Choice
 from datanas.kernels.gates import Gates, Table
-from datanas.kernels.mixed import Candidate, MixedNode, set_drop_path
+from datanas.kernels.mixed import MixedNode, set_drop_path
 from datanas.kernels.node_sum import Shared
 from datanas.kernels.switch import plain_kernels
 from datanas.ops import OpSettings, operations
@@ -24,8 +25,8 @@ NAMES = ("max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_5x5")
 def make_node(stride: int = 1, *, affine: bool = False) -> MixedNode:
     torch.manual_seed(1)
     candidates = {
-        f"{edge}_{name}": Candidate(
-            edge, op, edge, operations[name](OpSettings(4, stride, affine=affine, pooling_norm=True))
+        f"{edge}_{name}": Choice(
+            edge, op, edge, 2, operations[name](OpSettings(4, stride, affine=affine, pooling_norm=True))
         )
         for edge in range(2)
         for op, name in enumerate(NAMES)
@@ -266,7 +267,7 @@ class NormInside(nn.Module):
 @pytest.mark.parametrize("opened", [False, True])
 def test_a_foreign_norm_tracks_what_runs_and_not_what_is_closed(opened: bool, layout: torch.memory_format) -> None:
     inside = NormInside()
-    node = MixedNode({"a": Candidate(0, 0, 0, inside), "b": Candidate(0, 1, 0, nn.Identity())}, Zero(1)).double()
+    node = MixedNode({"a": Choice(0, 0, 0, 1, inside), "b": Choice(0, 1, 0, 1, nn.Identity())}, Zero(1)).double()
     values = torch.tensor([[float(opened), 1.0]], dtype=torch.double, requires_grad=True)
     node(states(layout=layout), Gates.of(values)).square().sum().backward()
     assert inside.norm.num_batches_tracked == int(opened)
@@ -289,8 +290,8 @@ def test_gates_stay_float32_under_autocast() -> None:
 
 
 def test_drop_path_spares_identities() -> None:
-    identity = MixedNode({"a": Candidate(0, 0, 0, nn.Identity())}, Zero(1))
-    conv = MixedNode({"a": Candidate(0, 0, 0, nn.Conv2d(4, 4, 1))}, Zero(1))
+    identity = MixedNode({"a": Choice(0, 0, 0, 1, nn.Identity())}, Zero(1))
+    conv = MixedNode({"a": Choice(0, 0, 0, 1, nn.Conv2d(4, 4, 1))}, Zero(1))
     x = torch.randn(64, 4, 2, 2)
     for node in (identity, conv):
         set_drop_path(node, 0.5)
@@ -304,7 +305,7 @@ def test_drop_path_drops_whole_examples_and_keeps_the_expectation() -> None:
     """An example is scaled by 1 / (1 - p) with probability 1 - p, and zero otherwise."""
     torch.manual_seed(0)
     op = operations["conv_1x1"](OpSettings(4))
-    node = MixedNode({"a": Candidate(0, 0, 0, op, factor=0.5)}, Zero(1)).double()
+    node = MixedNode({"a": Choice(0, 0, 0, 1, op, factor=0.5)}, Zero(1)).double()
     set_drop_path(node, 0.2)
     x = torch.randn(2000, 4, 2, 2).double().contiguous(memory_format=torch.channels_last)
     found, full = node([x]), op(x) * 0.5
@@ -315,11 +316,11 @@ def test_drop_path_drops_whole_examples_and_keeps_the_expectation() -> None:
 
 def test_operations_are_dropped_each_for_itself() -> None:
     torch.manual_seed(0)
-    ops = {name: Candidate(0, op, 0, nn.Conv2d(4, 4, 1)) for op, name in enumerate("ab")}
+    ops = {name: Choice(0, op, 0, 1, nn.Conv2d(4, 4, 1)) for op, name in enumerate("ab")}
     node = MixedNode(ops, Zero(1)).double()
     set_drop_path(node, 0.5)
     x = torch.randn(200, 4, 2, 2).double()
-    first, second = (2 * each.module(x) for each in ops.values())
+    first, second = (2 * each.operation(x) for each in ops.values())
     found = node([x])
     kinds = [torch.isclose(found, kind).all(dim=(1, 2, 3)) for kind in (0 * x, first, second, first + second)]
     assert torch.stack(kinds).sum(0).eq(1).all()
@@ -328,7 +329,7 @@ def test_operations_are_dropped_each_for_itself() -> None:
 
 def test_drop_path_can_be_switched_off() -> None:
     conv = nn.Conv2d(4, 4, 1)
-    node = MixedNode({"a": Candidate(0, 0, 0, conv)}, Zero(1))
+    node = MixedNode({"a": Choice(0, 0, 0, 1, conv)}, Zero(1))
     set_drop_path(node, 0.5)
     set_drop_path(node, 0.0)
     x = torch.randn(8, 4, 2, 2)

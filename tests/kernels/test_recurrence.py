@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.nn.utils.parametrize import register_parametrization
 
+from datanas.kernels.choice import Choice
 from datanas.kernels.gates import Gates
 from datanas.kernels.norm import statistics_kept
-from datanas.kernels.program import Choice, program
+from datanas.kernels.program import program
 from datanas.kernels.recurrence import RecurrentSteps
 from datanas.kernels.switch import plain_kernels
 from datanas.ops.activations import Activation, activations, register_activation

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from datanas.core.errors import ConfigError
 from datanas.core.processes import Processes
+from datanas.kernels.choice import Choice
 from datanas.kernels.gates import Gates
-from datanas.kernels.mixed import Candidate, MixedNode
+from datanas.kernels.mixed import MixedNode
 from datanas.kernels.norm import BatchNorm2d, each_alone, statistics_kept, synchronise
 from datanas.kernels.switch import plain_kernels
 from datanas.ops import OpSettings, operations
@@ -208,7 +209,7 @@ def test_every_gate_of_a_node_has_the_gradient_of_the_whole_batch(layout: torch.
     code = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 0.5, 1.0, 0.0]], dtype=torch.float64)
     torch.manual_seed(0)
     candidates = {
-        f"{edge}_{name}": Candidate(edge, op, edge, operations[name](SETTINGS))
+        f"{edge}_{name}": Choice(edge, op, edge, 1, operations[name](SETTINGS))
         for edge in range(2)
         for op, name in enumerate(names)
     }

@@ -47,8 +47,8 @@ def test_it_is_four_blocks_and_nothing_else() -> None:
         ({"stem": "cifar_half"}, r"task\.stem: conv4 reads the image itself; take task fewshot with --task\.stem none"),
         ({"task": "classification"}, r"task\.stem: conv4 reads the image itself"),
         ({"task": "language"}, r"task\.stem: conv4 reads the image itself"),
-        ({"cells": 5}, r"^cells: conv4 has no such setting .* leave it out or at 4, got 5$"),
-        ({"auxiliary": True}, r"^auxiliary: conv4 has no such setting"),
+        ({"cells": 5}, r"^cells: no setting of conv4, .* leave it out or at 4, got 5$"),
+        ({"auxiliary": True}, r"^auxiliary: no setting of conv4"),
     ],
 )
 def test_what_it_has_not_is_refused(options: dict[str, Any], message: str) -> None:

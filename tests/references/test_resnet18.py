@@ -46,10 +46,10 @@ def test_its_width_is_that_of_the_first_stage() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"cells": 20}, r"^cells: resnet18 has no such setting \(channels\); leave it out or at 8, got 20$"),
+        ({"cells": 20}, "^cells: no setting of resnet18, which has channels; leave it out or at 8, got 20$"),
         (
             {"auxiliary": True},
-            r"^auxiliary: resnet18 has no such setting \(channels\); leave it out or at False, got True$",
+            "^auxiliary: no setting of resnet18, which has channels; leave it out or at False, got True$",
         ),
     ],
 )

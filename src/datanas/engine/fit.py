@@ -46,7 +46,7 @@ def require_search(config: Config) -> None:
     if key in _fitting:
         return
     make: Any = spaces[config.space.name]
-    shallow: Space = make(make.shallow(config.space))
+    shallow: Space = make(config.space.model_copy(update=make.shallow))
     with seeding.keyed(config.seed, "fit"), on_meta():
         stem = task.stem(config.task, task.inputs(task.default_classes), space.width)
         make_head = _head_maker(task, config.task, stem)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -37,14 +37,10 @@ def with_network_of(config: Config, architecture: Architecture) -> Config:
         return config
     _require_task(architecture, tasks[config.task.name], config.task.name)
     is_given, known = set(train.model_fields_set), train_config(builder_of(architecture).Network).model_fields
-    own: Mapping[str, Any] = {}
+    own = references[name].settings if name in references else {}
+    own = {key: each for key, each in own.items() if key not in COMPONENTS or each["name"] == getattr(config, key).name}
     if name in references:
         is_given &= known.keys()
-        own = {
-            section: settings
-            for section, settings in references[name].settings.items()
-            if section not in COMPONENTS or settings["name"] == getattr(config, section).name
-        }
     raw = config.model_dump(mode="json")
     raw["train"] = {key: value for key, value in raw["train"].items() if key in known or key in is_given}
     raw["train"]["network"] = None if name == config.space.name else name

@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from datanas.core import seeding
 from datanas.kernels.bare import weights_of
+from datanas.kernels.choice import Choice, Place
 from datanas.kernels.gates import Gates
 from datanas.kernels.layout import layout_of
-from datanas.kernels.node_sum import Closed, ClosedGates, Opened, Output, Place, Shared, node_sum
+from datanas.kernels.node_sum import ClosedGates, Opened, Output, Shared, node_sum
 from datanas.kernels.norm import foreign_norms
 from datanas.kernels.switch import own_kernels
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One operation that a node may run.
-
-    Attributes:
-        edge, op: its place in the group's gates.
-        source: the node it reads.
-        factor: its constant factor in a rebuilt network; unused where gates are given.
-        module: the operation.
-    """
-
-    edge: int
-    op: int
-    source: int
-    module: nn.Module
-    factor: float = 1.0
-
-    @property
-    def place(self) -> Place:
-        return self.edge, self.op
 
 
 class MixedNode(nn.Module):
@@ -47,13 +25,13 @@ class MixedNode(nn.Module):
         blank: what the node is when nothing enters it, as a function of the first input that there is.
     """
 
-    def __init__(self, candidates: Mapping[str, Candidate], blank: nn.Module) -> None:
+    def __init__(self, candidates: Mapping[str, Choice[nn.Module]], blank: nn.Module) -> None:
         super().__init__()
-        self.ops = nn.ModuleDict({name: candidate.module for name, candidate in candidates.items()})
+        self.ops = nn.ModuleDict({name: candidate.operation for name, candidate in candidates.items()})
         self.drops = False
         self._kept = torch.ones(())  # a tensor, so that a compiled network outlives its change
         self._candidates = tuple(candidates.values())
-        self._alike = frozenset(each.place for each in self._candidates if _learns_nothing(each.module))
+        self._alike = frozenset(each.place for each in self._candidates if _learns_nothing(each.operation))
         self._foreign = foreign_norms(self.ops)
         self._blank = blank
 
@@ -78,16 +56,16 @@ class MixedNode(nn.Module):
         closed = self._closed(states, gates, {part.place for part in opened}, Shared() if shared is None else shared)
         return node_sum(opened, blank, gates.values, closed, gates.grad_mask)
 
-    def _chosen(self, gates: Gates | None, *, everything: bool) -> list[tuple[Candidate, float]]:
+    def _chosen(self, gates: Gates | None, *, everything: bool) -> list[tuple[Choice[nn.Module], float]]:
         if gates is None:
             return [(each, each.factor) for each in self._candidates]
         pairs = [(each, gates.host[each.edge][each.op]) for each in self._candidates]
         return [(each, factor) for each, factor in pairs if everything or factor != 0.0]
 
-    def _output(self, candidate: Candidate, x: Tensor) -> Output:
-        if self._drops(candidate.module):
-            return Output(_dropped(candidate.module(x), self._kept))
-        return Output.of(candidate.module, x)
+    def _output(self, candidate: Choice[nn.Module], x: Tensor) -> Output:
+        if self._drops(candidate.operation):
+            return Output(_dropped(candidate.operation(x), self._kept))
+        return Output.of(candidate.operation, x)
 
     def _drops(self, module: nn.Module) -> bool:
         return self.drops and self.training and not isinstance(module, nn.Identity)
@@ -100,7 +78,7 @@ class MixedNode(nn.Module):
     def _closed(self, states: Sequence[Tensor], gates: Gates, opened: set[Place], shared: Shared) -> ClosedGates:
         grad_mask = gates.grad_mask
         items = [
-            Closed(each.place, each.module, each.source, each.place in self._alike)
+            each
             for each in self._candidates
             if each.place not in opened and (grad_mask is None or grad_mask[each.edge][each.op] != 0.0)
         ]
@@ -108,8 +86,8 @@ class MixedNode(nn.Module):
         device = states[0].device.type
         dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
         autocast = torch.autocast(device, dtype=dtype, enabled=enabled)
-        weights = weights_of(item.module for item in items)
-        return ClosedGates(items, inputs, shared, weights, self._foreign, autocast)
+        weights = weights_of(item.operation for item in items)
+        return ClosedGates(items, self._alike, inputs, shared, weights, self._foreign, autocast)
 
     def _plain(self, states: Sequence[Tensor], gates: Gates | None, *, everything: bool) -> Tensor:
         """The sum by torch's own functions alone, which have derivatives of any order and can be compiled.
@@ -120,8 +98,8 @@ class MixedNode(nn.Module):
         everything = everything or (gates is not None and gates.dense)
         total: Tensor | None = None
         for each, factor in self._chosen(gates, everything=everything):
-            output = each.module(states[each.source])
-            if self._drops(each.module):
+            output = each.operation(states[each.source])
+            if self._drops(each.operation):
                 output = _dropped(output, self._kept)
             weighted = output * (gates.values[each.edge, each.op] if gates is not None and everything else factor)
             total = weighted if total is None else total + weighted

@@ -18,12 +18,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from datanas.kernels import norm as bn
 from datanas.kernels.bare import Weight, is_bare, weights_held
+from datanas.kernels.choice import Choice, Place
 from datanas.kernels.gates import Table
 from datanas.kernels.norm import EndsInNorm, Statistics, before_norm, statistics_kept
 from datanas.kernels.switch import first_order, runs_by_rows
-
-Place = tuple[int, int]
-"""Edge and operation: where a gate stands in its group's table."""
 
 
 @dataclass(frozen=True)
@@ -64,28 +62,12 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Closed:
-    """An operation that does not run, whose gate wants a gradient.
-
-    Attributes:
-        place: of its gate.
-        module: the operation.
-        source: the state that it would read.
-        alike: whether its output is the same on every edge from there.
-    """
-
-    place: Place
-    module: nn.Module
-    source: int
-    alike: bool
-
-
-@dataclass(frozen=True)
 class ClosedGates:
     """The closed gates of a node.
 
     Attributes:
-        items: those whose gradient is wanted.
+        items: the operations whose gates want a gradient; they do not run.
+        alike: places of operations whose output is the same on every edge from their source.
         states: what their operations read, without a graph.
         shared: what the nodes of the cell share.
         weights: of their operations, in the forward pass.
@@ -93,7 +75,8 @@ class ClosedGates:
         autocast: as it was in the forward pass.
     """
 
-    items: Sequence[Closed]
+    items: Sequence[Choice[nn.Module]]
+    alike: frozenset[Place]
     states: Sequence[Tensor]
     shared: Shared
     weights: Sequence[Weight]
@@ -107,14 +90,14 @@ class ClosedGates:
         outputs = self.shared.outputs
         with torch.no_grad(), statistics_kept(self.foreign), weights_held(self.weights), self.autocast:
             for item in self.items:
-                key, x = (item.source, item.place[1]), self.states[item.source]
+                key, x, module = (item.source, item.op), self.states[item.source], item.operation
                 # Running statistics are each operation's own, whatever it has learned, and so are hooks.
-                shared = item.alike and item.module.training and is_bare(item.module)
+                shared = item.place in self.alike and module.training and is_bare(module)
                 output = outputs.get(key) if shared else None
                 if output is None:
-                    if item.source not in rectified and isinstance(item.module, EndsInNorm):
+                    if item.source not in rectified and isinstance(module, EndsInNorm):
                         rectified[item.source] = x.relu()
-                    output = Output.of(item.module, x, rectified.get(item.source))
+                    output = Output.of(module, x, rectified.get(item.source))
                     if shared:
                         outputs[key] = output
                 found[item.place] = _inner_product(gradient, output)

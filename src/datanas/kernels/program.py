@@ -8,6 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from datanas.kernels.choice import Choice
 from datanas.kernels.gates import Gates
 
 
@@ -20,18 +21,6 @@ class Elementwise(Protocol):
 
     def slope_at(self, x: Tensor, y: Tensor) -> Tensor:
         """f'(x), where y = f(x)."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One activation that a cell may run: its edge and column in the gates, and its constant factor."""
-
-    edge: int
-    op: int
-    source: int
-    target: int
-    activation: Elementwise
-    factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -85,14 +74,19 @@ class Program:
 
 
 def program(
-    choices: Sequence[Choice], nodes: int, outputs: tuple[int, ...], gates: Gates | None = None, *, learns: bool = False
+    choices: Sequence[Choice[Elementwise]],
+    nodes: int,
+    outputs: tuple[int, ...],
+    gates: Gates | None = None,
+    *,
+    learns: bool = False,
 ) -> Program:
     """What runs under these gates; everything, with its constant factor, where there are none.
 
     Args:
         learns: whether the gates are asked for gradients.
     """
-    by_edge: dict[tuple[int, int, int], list[Choice]] = {}
+    by_edge: dict[tuple[int, int, int], list[Choice[Elementwise]]] = {}
     for choice in choices:
         by_edge.setdefault((choice.target, choice.source, choice.edge), []).append(choice)
     edges = []
@@ -101,9 +95,9 @@ def program(
         for choice in group:
             factor = choice.factor if gates is None else gates.host[index][choice.op]
             if gates is None or gates.dense or factor != 0.0:
-                opened.append((choice.op, choice.activation, factor))
+                opened.append((choice.op, choice.operation, factor))
             elif learns and (gates.grad_mask is None or gates.grad_mask[index][choice.op] != 0.0):
-                closed.append((choice.op, choice.activation))
+                closed.append((choice.op, choice.operation))
         if opened or closed:
             edges.append(Edge(index, source, target, tuple(opened), tuple(closed)))
     return Program(nodes, outputs, tuple(edges))

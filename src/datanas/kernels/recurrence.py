@@ -22,12 +22,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from datanas.kernels.bare import is_bare
+from datanas.kernels.choice import Choice
 from datanas.kernels.fx_leaf import fx_leaf
 from datanas.kernels.gates import Gates
 from datanas.kernels.hidden_states import Call, HiddenStates
 from datanas.kernels.node_norm import NodeNorm, NodeNorms
 from datanas.kernels.products import product_type
-from datanas.kernels.program import Choice, Program, program
+from datanas.kernels.program import Elementwise, Program, program
 from datanas.kernels.switch import own_kernels
 
 Hidden = Float[Tensor, "batch hidden"]
@@ -59,7 +60,7 @@ class RecurrentSteps(nn.Module):
 
     def __init__(
         self,
-        choices: Sequence[Choice],
+        choices: Sequence[Choice[Elementwise]],
         nodes: int,
         outputs: tuple[int, ...],
         *,

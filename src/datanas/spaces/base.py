@@ -151,9 +151,9 @@ class NetworkBuilder(ABC):
         for name, value in others.items():
             so = (cls.fixed[name],) if name in cls.fixed else _ABSENT.get(name, ())
             if value not in so and not (is_resolved and value == every[name].default):
-                leave = "leave it out" + (f" or at {so[0]}" if so else "")
+                leave = f"leave it out or at {so[0]}" if so else "leave it out"
                 raise ConfigError(
-                    f"{path}{name}: {cls.name} has no such setting ({', '.join(own)}); {leave}, got {value!r}"
+                    f"{path}{name}: no setting of {cls.name}, which has {', '.join(own)}; {leave}, got {value!r}"
                 )
         return {name: value for name, value in given.items() if name not in others}
 
@@ -162,6 +162,8 @@ class Space(NetworkBuilder):
     """A search space, built from its `Config`."""
 
     Config: ClassVar[type[ComponentConfig]]
+    shallow: ClassVar[Mapping[str, Any]] = {}
+    """Settings with which its supernet has as few cells as it may have."""
 
     @abstractmethod
     def groups(self) -> dict[str, ChoiceGroup]:
@@ -171,11 +173,6 @@ class Space(NetworkBuilder):
     @abstractmethod
     def width(self) -> int:
         """Width of the supernet's first cell, which the stem is built for: channels, or hidden units."""
-
-    @classmethod
-    def shallow(cls, config: Any) -> Any:
-        """The settings of a supernet with as few cells as it may have, where it has several."""
-        return config
 
     @classmethod
     def first_sizes(cls, *, has_many: bool) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from datanas.codes.architecture import CONV_PRIMITIVES, Architecture
 from datanas.codes.choice_group import ChoiceGroup
 from datanas.codes.liveness import LiveCount, LiveStack, cells_read, live_stack
-from datanas.core.errors import ArchitectureError, ConfigError, nearest
+from datanas.core.errors import ArchitectureError, ConfigError
 from datanas.core.settings import ComponentConfig
 from datanas.kernels.gates import Gates
 from datanas.kernels.layout import join_channels
@@ -29,6 +29,7 @@ from datanas.spaces.plans import (
     CellPlan,
     check_parts,
     feature_size,
+    known_once,
     network_plan,
     operation_cost,
     reads_under,
@@ -265,15 +266,11 @@ class ConvCellSpace(Space):
         @field_validator("primitives")
         @classmethod
         def known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-            for name in names:
-                if name not in operations:
-                    raise ValueError(f"unknown operation {name!r}; {nearest(name, operations)}")
-                if names.count(name) > 1:
-                    raise ValueError(f"{name!r} is listed twice")
-            return names
+            return known_once(names, operations)
 
     name: ClassVar[str] = "conv_cell"
     Network = ToweredConfig
+    shallow: ClassVar[Mapping[str, Any]] = {"cells": 3}
     fewest_cells: ClassVar[int] = 3
 
     def __init__(self, config: Config) -> None:
@@ -290,10 +287,6 @@ class ConvCellSpace(Space):
             name: ChoiceGroup(name, edges, self.config.primitives, outputs=tuple(targets), inputs=INPUTS)
             for name in ("normal", "reduce")
         }
-
-    @classmethod
-    def shallow(cls, config: Config) -> Config:
-        return config.model_copy(update={"cells": 3})
 
     @classmethod
     def first_sizes(cls, *, has_many: bool) -> dict[str, dict[str, Any]]:

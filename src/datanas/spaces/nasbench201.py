@@ -132,6 +132,7 @@ class NASBench201Space(Space):
         cells: int = Field(15, ge=1, description="in all three stages together")
 
     name: ClassVar[str] = "nasbench201"
+    shallow: ClassVar[Mapping[str, Any]] = {"cells_per_stage": 1}
     fewest_cells: ClassVar[int] = STAGES
     defaults: ClassVar[Mapping[str, Any]] = {
         "task": {"name": "classification", "stem": "plain"},
@@ -148,10 +149,6 @@ class NASBench201Space(Space):
     def groups(self) -> dict[str, ChoiceGroup]:
         edges = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
         return {"cell": ChoiceGroup("cell", edges, BENCHMARK_PRIMITIVES, outputs=(3,), inputs=1, single=True)}
-
-    @classmethod
-    def shallow(cls, config: Config) -> Config:
-        return config.model_copy(update={"cells_per_stage": 1})
 
     @classmethod
     def first_sizes(cls, *, has_many: bool) -> dict[str, dict[str, Any]]:

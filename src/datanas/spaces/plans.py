@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,25 +16,15 @@ from datanas.codes.architecture import Architecture
 from datanas.codes.choice_group import ChoiceGroup
 from datanas.codes.liveness import LiveCell
 from datanas.core.errors import ArchitectureError, ConfigError, nearest
+from datanas.core.registry import Registry
+from datanas.kernels.choice import Choice
 from datanas.kernels.gates import Gates
 from datanas.kernels.hardware import count_macs, count_parameters
-from datanas.kernels.mixed import Candidate, MixedNode
+from datanas.kernels.mixed import MixedNode
 from datanas.kernels.node_sum import Shared
 from datanas.kernels.partial import PartialNode, Split, split_state
 from datanas.ops import NONE, OpSettings, operations
 from datanas.ops.identity import Zero
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One operation that a cell may run: its edge and column in the gates, and its constant factor."""
-
-    edge: int
-    op: int
-    source: int
-    target: int
-    primitive: str
-    factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -49,23 +39,25 @@ class CellPlan:
         parts: of the channels, the first of which the operations read; 1 for all channels.
     """
 
-    choices: tuple[Choice, ...]
+    choices: tuple[Choice[str], ...]
     targets: tuple[int, ...]
     outputs: tuple[int, ...]
     reads: tuple[bool, ...]
     parts: int = 1
 
 
+def every_choice(group: ChoiceGroup) -> Iterator[Choice[str]]:
+    """Every candidate of a group; `none` needs no module."""
+    for edge, (source, target) in enumerate(group.edges):
+        for op, primitive in enumerate(group.primitives):
+            if primitive != NONE:
+                yield Choice(edge, op, source, target, primitive)
+
+
 def supernet_plan(group: ChoiceGroup, parts: int = 1) -> CellPlan:
-    """Every candidate; `none` needs no module."""
-    choices = tuple(
-        Choice(edge, op, source, target, primitive)
-        for edge, (source, target) in enumerate(group.edges)
-        for op, primitive in enumerate(group.primitives)
-        if primitive != NONE
-    )
+    """Every candidate of a group."""
     targets = tuple(dict.fromkeys(target for _, target in group.edges))
-    return CellPlan(choices, targets, group.outputs, (True,) * group.inputs, parts)
+    return CellPlan(tuple(every_choice(group)), targets, group.outputs, (True,) * group.inputs, parts)
 
 
 def reads_under(plan: CellPlan, gates: Gates | None) -> tuple[bool, ...]:
@@ -102,7 +94,17 @@ def network_plan(architecture: Architecture, group: str, live: LiveCell | None =
     return CellPlan(choices, tuple(sorted({choice.target for choice in choices})), live.outputs, live.reads)
 
 
-def require_known(architecture: Architecture, group: str) -> None:
+def known_once(names: tuple[str, ...], registry: Registry[Any]) -> tuple[str, ...]:
+    """Primitives as they are; raises ValueError where one is not known, or is there twice."""
+    for name in names:
+        if name != NONE and name not in registry:
+            raise ValueError(f"unknown {registry.kind} {name!r}; {nearest(name, {NONE, *registry})}")
+        if names.count(name) > 1:
+            raise ValueError(f"{name!r} is listed twice")
+    return names
+
+
+def require_known(architecture: Architecture, group: str, known: Registry[Any] = operations) -> None:
     """Refuse a cell that chooses an operation that is not known.
 
     Raises:
@@ -110,8 +112,8 @@ def require_known(architecture: Architecture, group: str) -> None:
     """
     cell = architecture.cells[group]
     for primitive, column in zip(cell.primitives, cell.code.T, strict=True):
-        if column.any() and primitive not in operations:
-            raise ArchitectureError(f"cells.{group}: unknown operation {primitive!r}; {nearest(primitive, operations)}")
+        if column.any() and primitive not in known:
+            raise ArchitectureError(f"cells.{group}: unknown {known.kind} {primitive!r}; {nearest(primitive, known)}")
 
 
 class CellNodes(nn.ModuleDict):
@@ -127,13 +129,12 @@ class CellNodes(nn.ModuleDict):
         super().__init__()
         self._parts, self._halved = plan.parts, halved
         settings = replace(settings, channels=settings.channels // plan.parts)
-        by_target: dict[int, dict[str, Candidate]] = defaultdict(dict)
+        by_target: dict[int, dict[str, Choice[nn.Module]]] = defaultdict(dict)
         for choice in plan.choices:
-            module = operations[choice.primitive](replace(settings, stride=2 if choice.source < halved else 1))
-            candidate = Candidate(choice.edge, choice.op, choice.source, module, choice.factor)
+            module = operations[choice.operation](replace(settings, stride=2 if choice.source < halved else 1))
             siblings = by_target[choice.target]
-            name = f"{choice.source}_{choice.primitive}"
-            siblings[name if name not in siblings else f"{name}_again{len(siblings)}"] = candidate
+            name = f"{choice.source}_{choice.operation}"
+            siblings[name if name not in siblings else f"{name}_again{len(siblings)}"] = choice.built(module)
         blank = Zero(2 if halved else 1)
         for target in plan.targets:
             node = MixedNode(by_target[target], blank)

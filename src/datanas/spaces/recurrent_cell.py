@@ -12,15 +12,16 @@ from torch import nn
 from datanas.codes.architecture import RECURRENT_PRIMITIVES, Architecture
 from datanas.codes.choice_group import ChoiceGroup
 from datanas.codes.liveness import LiveCount, live_cell, live_stack
-from datanas.core.errors import ArchitectureError, nearest
+from datanas.core.errors import ArchitectureError
 from datanas.core.settings import ComponentConfig
+from datanas.kernels.choice import Choice
 from datanas.kernels.gates import Gates
-from datanas.kernels.program import Choice
 from datanas.kernels.recurrence import RecurrentSteps
 from datanas.ops import NONE
 from datanas.ops.activations import activations
 from datanas.spaces import register_space
 from datanas.spaces.base import Body, Costs, Space
+from datanas.spaces.plans import every_choice, known_once, require_known
 from datanas.spaces.sequence import ONE_LAYER, Carried, RecurrentConfig, Sequences, sequence_shape
 
 GROUP = "recurrent"
@@ -61,12 +62,7 @@ class RecurrentCellSpace(Space):
         @field_validator("primitives")
         @classmethod
         def known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-            for name in names:
-                if name != NONE and name not in activations:
-                    raise ValueError(f"unknown activation {name!r}; {nearest(name, (NONE, *activations))}")
-                if names.count(name) > 1:
-                    raise ValueError(f"{name!r} is listed twice")
-            return names
+            return known_once(names, activations)
 
     class Network(RecurrentConfig):
         prune: bool = Field(True, description="leave out activations that cannot reach the output")
@@ -91,12 +87,7 @@ class RecurrentCellSpace(Space):
         hidden = self.config.hidden
         shape = sequence_shape(stem, hidden, self.name)
         group = self.groups()[GROUP]
-        choices = [
-            Choice(edge, op, source, target, activations[primitive])
-            for edge, (source, target) in enumerate(group.edges)
-            for op, primitive in enumerate(group.primitives)
-            if primitive != NONE
-        ]
+        choices = [choice.built(activations[choice.operation]) for choice in every_choice(group)]
         nodes = 1 + len(group.by_target)
         steps = RecurrentSteps(choices, nodes, group.outputs, width=shape.width, hidden=hidden, norm=True)
         return RecurrentBody(steps, hidden)
@@ -113,11 +104,7 @@ class RecurrentCellSpace(Space):
         hidden = settings.channels
         shape = sequence_shape(stem, hidden, cls.name)
         factors = architecture.weights(GROUP)
-        for primitive, column in zip(cell.primitives, cell.code.T, strict=True):
-            if column.any() and primitive not in activations:
-                raise ArchitectureError(
-                    f"cells.{GROUP}: unknown activation {primitive!r}; {nearest(primitive, activations)}"
-                )
+        require_known(architecture, GROUP, activations)
         code = live_cell(cell).code if settings.prune else cell.code
         choices = [
             Choice(edge, op, source, target, activations[cell.primitives[op]], float(factors[edge, op]))

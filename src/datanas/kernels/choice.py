@@ -1,0 +1,38 @@
+"""One operation that a cell may run, whatever the cell makes of it: a name, a module, an activation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar, cast
+
+Place = tuple[int, int]
+"""Edge and operation: where a gate stands in its group's table."""
+OperationT_co = TypeVar("OperationT_co", covariant=True)
+OtherT = TypeVar("OtherT")
+
+
+@dataclass(frozen=True)
+class Choice(Generic[OperationT_co]):
+    """One operation that a cell may run.
+
+    Attributes:
+        edge, op: its row and column in the group's gates.
+        source, target: the node that it reads, and the one that it enters.
+        operation: what it is.
+        factor: its constant factor in a rebuilt network; unused where gates are given.
+    """
+
+    edge: int
+    op: int
+    source: int
+    target: int
+    operation: OperationT_co
+    factor: float = 1.0
+
+    @property
+    def place(self) -> Place:
+        return self.edge, self.op
+
+    def built(self, operation: OtherT) -> Choice[OtherT]:
+        """The same choice of what was built from its operation."""
+        return cast("Choice[OtherT]", replace(self, operation=operation))  # type: ignore[arg-type]
