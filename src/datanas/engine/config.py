@@ -29,7 +29,6 @@ from datanas.references import references
 from datanas.samplers import samplers
 from datanas.spaces import spaces
 from datanas.spaces.base import NetworkBuilder
-from datanas.spaces.network_config import ToweredConfig
 from datanas.tasks import tasks
 
 
@@ -295,10 +294,9 @@ def _over_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
 def _without_foreign(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Defaults without those for networks of cells that the network which is trained does not have."""
     space = {"space": _name(given.get("space")) or _name(defaults.get("space"))}
-    own = _network_kind({**space, "train": given.get("train")}).Network.model_fields
-    train = defaults.get("train", {})
-    foreign = ToweredConfig.model_fields.keys() - own.keys()
-    return {**defaults, "train": {key: value for key, value in train.items() if key not in foreign}}
+    foreign = _network_kind({**space, "train": given.get("train")}).foreign_settings()
+    train = {key: value for key, value in defaults.get("train", {}).items() if key not in foreign}
+    return {**defaults, "train": train}
 
 
 def _over(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

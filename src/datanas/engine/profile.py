@@ -150,7 +150,7 @@ def profile(
             f"multiply-adds  {macs / 1e6:,.1f} M {kind.one()}{'' if size is None else f' at {width}x{height}'}",
             f"latency        {1000 * seconds:.2f} ms for a batch of {batch} on {where}, median of 10 after 3",
             f"memory         {peak_memory(where) / 2**30:.2f} GiB at the highest point of the process",
-            *([f"{'left out' if getattr(of_network, 'prune', True) else 'dead':14s} {dead}"] if dead else []),
+            *([f"{'left out' if of_network.is_pruned else 'dead':14s} {dead}"] if dead else []),
             *([] if bound is None else [f"channels       {of_network.width}, the most within {bound:,} multiply-adds"]),
         ]
     )

@@ -94,8 +94,7 @@ def dead_parts(architecture: Architecture, config: Config) -> str:
     text = count_live(architecture, settings).text()
     if not text:
         return ""
-    is_pruned = getattr(settings, "prune", True)
-    return f"{text}; " + ("left out" if is_pruned else "built all the same, since train.prune is false")
+    return f"{text}; " + ("left out" if settings.is_pruned else "built all the same, since train.prune is false")
 
 
 def _require_task(architecture: Architecture, task: type[Task[Any]], named: str) -> None:

@@ -132,6 +132,11 @@ class NetworkBuilder(ABC):
         return found.model_copy(update={"cells": cls.fewest_cells}) if hasattr(found, "cells") else found
 
     @classmethod
+    def foreign_settings(cls) -> frozenset[str]:
+        """Settings of networks of cells that its networks do not have."""
+        return frozenset(ToweredConfig.model_fields) - frozenset(cls.Network.model_fields)
+
+    @classmethod
     def own_settings(cls, given: Mapping[str, Any], path: str = "") -> dict[str, Any]:
         """What was given, without the settings of networks of cells that its networks do not have.
 
@@ -146,7 +151,7 @@ class NetworkBuilder(ABC):
             ConfigError: one says something else.
         """
         own, every = cls.Network.model_fields, ToweredConfig.model_fields
-        others = typed(ToweredConfig, {name: given[name] for name in every if name in given and name not in own})
+        others = typed(ToweredConfig, {name: given[name] for name in cls.foreign_settings() & given.keys()})
         is_resolved = every.keys() - {"prune"} <= given.keys()
         for name, value in others.items():
             so = (cls.fixed[name],) if name in cls.fixed else _ABSENT.get(name, ())

@@ -24,6 +24,11 @@ class NetworkConfig(Section):
         """Channels of the first cell, or hidden units."""
         return cast(int, getattr(self, self.width_setting))
 
+    @property
+    def is_pruned(self) -> bool:
+        """Whether what is not live is left out (`datanas.codes.liveness`)."""
+        return bool(getattr(self, "prune", True))
+
     def at_width(self, width: int) -> Self:
         """The same network of another width."""
         return self.model_copy(update={self.width_setting: width})
