@@ -136,14 +136,12 @@ def _network_kind(data: Mapping[str, Any]) -> type[NetworkBuilder]:
     """Whose network the section `train` describes: that of `train.network`, else of the space."""
     train = data.get("train")
     named = train.get("network") if isinstance(train, Mapping) else None
-    if named is None:
+    if not isinstance(named, str):
         name = _name(data.get("space"))
         return spaces[name if name is not None and name in spaces else COMPONENTS["space"][1]]
-    if named in references:
-        return references[named]
-    if named in spaces:
-        return spaces[named]
-    raise ConfigError(f"train.network: no network {named!r} is known; {nearest(str(named), [*spaces, *references])}")
+    if named not in references and named not in spaces:
+        raise ConfigError(f"train.network: no network {named!r} is known; {nearest(named, [*spaces, *references])}")
+    return references[named] if named in references else spaces[named]
 
 
 def _refuse_reference(section: str, name: str | None) -> None:
@@ -209,10 +207,9 @@ def choose(raw: Mapping[str, Any], names: Mapping[str, str | None]) -> dict[str,
         if before[section] != after[section] and isinstance(settings, Mapping):
             kept = _kept(section, before[section], after[section], settings)
             data[section] = {**kept, "name": after[section]} if section in named else kept
-    train, space = data.get("train"), after["space"]
-    if before["space"] != space and before["space"] in spaces and space in spaces and isinstance(train, Mapping):
-        gone = spaces[before["space"]].Network.model_fields.keys() - spaces[space].Network.model_fields.keys()
-        data["train"] = {key: value for key, value in train.items() if key not in gone}
+    if isinstance(train := data.get("train"), Mapping):
+        old, new = (_network_kind({**each, "train": train}).Network.model_fields for each in (before, after))
+        data["train"] = {key: value for key, value in train.items() if key in new or key not in old}
     return data
 
 
@@ -293,8 +290,8 @@ def _over_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _without_foreign(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Defaults without those for networks of cells that the network which is trained does not have."""
-    space = {"space": _name(given.get("space")) or _name(defaults.get("space"))}
-    foreign = _network_kind({**space, "train": given.get("train")}).foreign_settings()
+    space = _name(given.get("space")) or _name(defaults.get("space"))
+    foreign = _network_kind({"space": {"name": space}, "train": given.get("train")}).foreign_settings()
     train = {key: value for key, value in defaults.get("train", {}).items() if key not in foreign}
     return {**defaults, "train": train}
 

@@ -13,7 +13,7 @@ from datanas.kernels.fx_leaf import fx_leaf
 from datanas.references import register_reference
 from datanas.references.base import Reference
 from datanas.spaces.base import Body
-from datanas.spaces.sequence import ONE_LAYER, Carried, RecurrentConfig, Sequences, sequence_shape
+from datanas.spaces.sequence import Carried, RecurrentConfig, Sequences, sequence_shape
 
 
 @fx_leaf
@@ -59,7 +59,7 @@ class LSTM(Reference):
     note: ClassVar[str] = "one layer; a network to compare recurrent cells with"
     task: ClassVar[str] = "language"
     Network = RecurrentConfig
-    fixed: ClassVar[Mapping[str, Any]] = ONE_LAYER
+    fixed: ClassVar[Mapping[str, Any]] = {"cells": 1}
 
     @classmethod
     def network_body(cls, architecture: Architecture, stem: nn.Module, settings: RecurrentConfig) -> LSTMBody:

@@ -70,11 +70,11 @@ def read_out(head: nn.Module, features: Any, x: Any) -> Any:
     return head(features, x) if getattr(head, "reads_input", False) else head(features)
 
 
-_ABSENT: Mapping[str, tuple[Any, ...]] = {
-    "auxiliary": (False,),
-    "drop_path": (0.0,),
-    "pooling_norm": (False,),
-    "prune": (True, False),
+_OFF: dict[str, list[Any]] = {
+    "auxiliary": [False],
+    "drop_path": [0],
+    "pooling_norm": [False],
+    "prune": [True, False],
 }
 """What a recipe may say of settings that a network does not have."""
 
@@ -154,7 +154,7 @@ class NetworkBuilder(ABC):
         others = typed(ToweredConfig, {name: given[name] for name in cls.foreign_settings() & given.keys()})
         is_resolved = every.keys() - {"prune"} <= given.keys()
         for name, value in others.items():
-            so = (cls.fixed[name],) if name in cls.fixed else _ABSENT.get(name, ())
+            so = [cls.fixed[name]] if name in cls.fixed else _OFF.get(name, [])
             if value not in so and not (is_resolved and value == every[name].default):
                 leave = f"leave it out or at {so[0]}" if so else "leave it out"
                 raise ConfigError(

@@ -22,7 +22,7 @@ from datanas.ops.activations import activations
 from datanas.spaces import register_space
 from datanas.spaces.base import Body, Costs, Space
 from datanas.spaces.plans import every_choice, known_once, require_known
-from datanas.spaces.sequence import ONE_LAYER, Carried, RecurrentConfig, Sequences, sequence_shape
+from datanas.spaces.sequence import Carried, RecurrentConfig, Sequences, sequence_shape
 
 GROUP = "recurrent"
 UNSEARCHED = 4
@@ -69,7 +69,7 @@ class RecurrentCellSpace(Space):
 
     name: ClassVar[str] = "recurrent_cell"
     task: ClassVar[str] = "language"
-    fixed: ClassVar[Mapping[str, Any]] = ONE_LAYER
+    fixed: ClassVar[Mapping[str, Any]] = {"cells": 1}
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jaxtyping import Float
 from pydantic import Field
@@ -12,9 +11,6 @@ from torch import Tensor, nn
 
 from datanas.core.errors import ConfigError
 from datanas.spaces.network_config import NetworkConfig
-
-ONE_LAYER: Mapping[str, Any] = {"cells": 1}
-"""What networks of one recurrent layer are in a setting that they do not have."""
 
 
 class RecurrentConfig(NetworkConfig):
