@@ -17,8 +17,7 @@ from datanas.core.processes import Processes
 from datanas.core.settings import validate
 from datanas.data.types.corpus import TextData
 from datanas.engine.config import resolve
-from datanas.network import Network, rebuild_network
-from datanas.spaces.sequence import RecurrentConfig
+from datanas.network import Network, builder_of, network_config, rebuild_network
 from datanas.tasks.language import Language, perplexity
 from datanas.tasks.word_model import Predictions, WordStem
 
@@ -45,8 +44,9 @@ def make(data: TextData | None = None, seed: int = 0, **settings: Any) -> Langua
 def network(task: Language, name: str = "darts_v1_rnn") -> Network:
     torch.manual_seed(0)
     stem = task.make_stem(UNITS)
-    settings = RecurrentConfig(channels=UNITS)
-    found = rebuild_network(datanas.architecture(name), stem, lambda widths: task.make_head(widths, stem), settings)
+    cell = datanas.architecture(name)
+    settings = network_config(builder_of(cell), {"channels": UNITS})
+    found = rebuild_network(cell, stem, lambda widths: task.make_head(widths, stem), settings)
     return found.double()
 
 
