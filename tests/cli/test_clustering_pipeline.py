@@ -103,6 +103,7 @@ def test_a_search_follows_its_gap_without_references(clustered: Clustered) -> No
     assert all("gap/selection_score" in line for line in lines)
     assert not any("pixels" in name for name in lines[-1])
     kept = Architecture.load(clustered.search / "architecture.json")
+    assert kept.source is not None
     assert kept.source["data"]["clusters"] == 3
     assert Architecture.load(clustered.train / "architecture.json") == kept
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -150,7 +151,7 @@ class TestMaskFolder(OwnImages):
 
 
 class TestFolders(OwnImages):
-    names = ("class_folders", "folder")
+    names: ClassVar[Sequence[str]] = ("class_folders", "folder")
 
     def settings_in(self, folder: Path) -> dict[str, Any]:
         for name in ("ant", "bee", "cow"):

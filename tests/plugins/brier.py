@@ -19,4 +19,5 @@ class Brier(Classification):
         output = model(batch.images)
         logits = output[0] if isinstance(output, tuple) else output
         wanted = F.one_hot(batch.labels, self.num_classes).float()
-        return (logits.float().softmax(dim=1) - wanted).square().sum(dim=1).mean()
+        loss: Tensor = (logits.float().softmax(dim=1) - wanted).square().sum(dim=1).mean()
+        return loss

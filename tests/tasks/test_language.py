@@ -59,7 +59,8 @@ class Watching:
     """A model that notes the states it is given."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.model, self.states = model, []
+        self.model = model
+        self.states: list[Tensor | None] = []
 
     def __call__(self, x: tuple[Tensor, Tensor | None]) -> Predictions:
         self.states.append(x[1])
