@@ -69,6 +69,7 @@ def measure(row: str, minutes: float, seed: int, options: argparse.Namespace) ->
     base["run"]["name"] = f"{name}-{time.time_ns()}"
     began, error = time.perf_counter(), None
     cell: Architecture | None = None
+    given: dict[str, Any]
     try:
         if row == RACE:
             given = {"search": {"race": {"searched": False, "time": 60.0 * minutes}}}

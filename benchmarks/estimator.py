@@ -17,6 +17,7 @@ import argparse
 import itertools
 import statistics
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -117,8 +118,9 @@ def speed(edges: int, ops: int, samples: int) -> dict[str, float]:
             code = torch.maximum(code, F.gumbel_softmax(logits, hard=True))
         torch.autograd.grad(code, logits, upstream)
 
-    calls = {name: ((lambda name=name: ensemble(name)), 30) for name in ESTIMATORS}
-    return {name: 1000 * found for name, found in alternate({"loop": (loop, 30), **calls}, 3).items()}
+    calls: dict[str, tuple[Callable[[], object], int]] = {"loop": (loop, 30)}
+    calls |= {name: (partial(ensemble, name), 30) for name in ESTIMATORS}
+    return {name: 1000 * found for name, found in alternate(calls, 3).items()}
 
 
 def main() -> None:

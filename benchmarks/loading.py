@@ -67,9 +67,9 @@ def profiled_share(step: Callable[[], None], task: Task[Any], times: int) -> flo
     """Preparing's share of the profiler's time for `times` steps; `task` stays wrapped."""
     batch = task.batch
 
-    def marked(part: Part, number: int) -> Any:
+    def marked(part: Part, step: int) -> Any:
         with record_function(PREPARING):
-            return batch(part, number)
+            return batch(part, step)
 
     task.batch = marked
     with profile(activities=[ProfilerActivity.CPU]) as profiler:

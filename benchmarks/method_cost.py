@@ -9,6 +9,7 @@ Peak memory is that of a process of its own for each method. Data are random: on
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -99,9 +100,11 @@ def main() -> None:
     chosen = options.only or list(METHODS)
     jobs = {name: build(options, name) for name in chosen}
     numbers = {name: count() for name in chosen}
-    seconds = alternate(
-        {name: (lambda name=name: jobs[name].step(next(numbers[name])), 2) for name in chosen}, options.rounds
-    )
+
+    def step(name: str) -> None:
+        jobs[name].step(next(numbers[name]))
+
+    seconds = alternate({name: (partial(step, name), 2) for name in chosen}, options.rounds)
     figures: dict[str, Any] = {}
     for name in chosen:
         memory = peak_gb("benchmarks.method_cost", [*_arguments(options), "--memory-of", name])

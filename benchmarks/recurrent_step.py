@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from datanas.data.types.corpus import TextData
 from datanas.engine.steps import UNSHARED, autocast, frozen, update, update_alpha
 from datanas.kernels.gates import Gates, host_gates
 from datanas.kernels.hardware import keep_freed_memory
+from datanas.kernels.recurrence import RecurrentSteps
 from datanas.network import Supernet
 from datanas.samplers import samplers
 from datanas.spaces.recurrent_cell import GROUP, RecurrentCellSpace
@@ -102,17 +104,18 @@ class Search:
 
     def _dense_loss(self, gates: Tensor, part: str) -> Tensor:
         batch = self.task.batch(part, self._steps)  # type: ignore[arg-type]
-        stem, body, head = self.supernet.stem, self.supernet.body, self.supernet.head
+        stem, head = self.supernet.stem, self.supernet.head
+        body: Any = self.supernet.body
         assert isinstance(stem, WordStem)
         inputs, _, mask = stem((batch.tokens, None))
         outputs = dense_states(body.steps, inputs, mask, gates)
         dropped = outputs * torch.empty_like(outputs[0]).bernoulli_(0.25).div_(0.25)
-        log_probs = F.linear(dropped, stem.embedding.weight, head.bias).log_softmax(dim=2)
+        log_probs = F.linear(dropped, stem.embedding.weight, head.get_parameter("bias")).log_softmax(dim=2)
         loss = F.nll_loss(log_probs.flatten(0, 1), batch.targets.flatten())
         return loss if part == "alpha" else loss + 1e-3 * outputs.diff(dim=0).square().mean()
 
 
-def dense_states(cell: nn.Module, inputs: Tensor, mask: Tensor, gates: Tensor) -> Tensor:
+def dense_states(cell: RecurrentSteps, inputs: Tensor, mask: Tensor, gates: Tensor) -> Tensor:
     """Every activation on every edge; the first column of the gates is `none`."""
     time, batch, width = inputs.shape
     hidden = inputs.new_zeros(batch, width)

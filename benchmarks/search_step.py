@@ -73,7 +73,7 @@ class SparseStep(Search):
     def __init__(self, options: argparse.Namespace, primitives: Sequence[str] = CONV_PRIMITIVES) -> None:
         super().__init__(options, primitives)
         task = tasks["classification"]
-        settings = task.Config()
+        settings = validate(task.Config, {"name": "classification"}, "task")
         self.supernet = Supernet(
             self.space, task.stem(settings, 3, options.channels), lambda widths: task.head(settings, widths, 10)
         )

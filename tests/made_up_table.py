@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from datanas.codes.architecture import Architecture
 from datanas.codes.benchmark_text import BENCHMARK_PRIMITIVES, complete_edges
@@ -20,7 +20,7 @@ BEST = 20 + 7 * SCALE.sum()
 def write_table(path: Path) -> Path:
     """All 15,625 cells: accuracy 20 + sum over edges of WORTH[operation] * SCALE[edge], and one unknown latency."""
     codes = np.array(list(product(range(5), repeat=6)), np.uint8)
-    arrays: dict[str, NDArray[np.generic]] = {
+    arrays: dict[str, Any] = {
         "ops": codes,
         "op_names": np.array(BENCHMARK_PRIMITIVES),
         "edges": np.array(complete_edges(4)),

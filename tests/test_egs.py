@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def soft_gradient(logits: Tensor, noise: Tensor, tau: float) -> Tensor:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", [(5,), (14, 8), (2, 3, 4), (3, 1)])
-def test_one_draw_is_one_hot(shape, dtype):
+def test_one_draw_is_one_hot(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     code = gumbel_softmax(torch.randn(shape, generator=generator()).to(dtype), generator=generator())
     assert code.shape == shape
     assert code.dtype == dtype
@@ -38,13 +38,13 @@ def test_one_draw_is_one_hot(shape, dtype):
     assert torch.equal(code.sum(-1), torch.ones(shape[:-1], dtype=dtype))
 
 
-def test_one_draw_is_the_argmax_of_noisy_logits(monkeypatch):
+def test_one_draw_is_the_argmax_of_noisy_logits(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, noise = torch.randn(2, 50, 6, generator=generator())
     fix_noise(monkeypatch, noise)
     assert torch.equal(gumbel_softmax(logits).argmax(-1), (logits + noise).argmax(-1))
 
 
-def test_soft_draw_follows_equation_8(monkeypatch):
+def test_soft_draw_follows_equation_8(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, noise = torch.randn(2, 50, 6, dtype=torch.float64, generator=generator())
     fix_noise(monkeypatch, noise)
     exponentials = ((logits + noise) / 0.7).exp()
@@ -53,18 +53,19 @@ def test_soft_draw_follows_equation_8(monkeypatch):
     )
 
 
-def test_hard_draw_has_the_gradient_of_the_soft_draw():
+def test_hard_draw_has_the_gradient_of_the_soft_draw() -> None:
     weights = torch.randn(50, 6, generator=generator(1))
     gradients = []
     for hard in (True, False):
         logits = torch.randn(50, 6, generator=generator()).requires_grad_()
         (gumbel_softmax(logits, 0.5, hard=hard, generator=generator(2)) * weights).sum().backward()
+        assert logits.grad is not None
         gradients.append(logits.grad)
     assert gradients[0].abs().max() > 0
     assert torch.equal(*gradients)
 
 
-def test_ensemble_is_the_maximum_of_a_loop_over_draws(monkeypatch):
+def test_ensemble_is_the_maximum_of_a_loop_over_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = torch.randn(4, 5, generator=generator(), dtype=torch.float64)
     noise = torch.randn(7, 4, 5, generator=generator(1), dtype=torch.float64)
     weights = torch.randn(4, 5, generator=generator(2), dtype=torch.float64)
@@ -98,7 +99,7 @@ def gradients_by_rule(logits: Tensor, noise: Tensor, weights: Tensor, tau: float
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_gradient_is_the_mean_over_tied_draws(monkeypatch, seed):
+def test_gradient_is_the_mean_over_tied_draws(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     logits, weights = torch.randn(2, 4, generator=generator(seed), dtype=torch.float64)
     noise = torch.randn(6, 4, generator=generator(seed + 100), dtype=torch.float64)
     fix_noise(monkeypatch, noise)
@@ -112,7 +113,7 @@ def test_gradient_is_the_mean_over_tied_draws(monkeypatch, seed):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("samples", [1, 2, 7, 20])
-def test_codes_have_one_to_m_ones(samples, dtype):
+def test_codes_have_one_to_m_ones(samples: int, dtype: torch.dtype) -> None:
     code = ensemble_gumbel_softmax(torch.zeros(500, 8, dtype=dtype), samples, 0.3, generator=generator())
     assert code.dtype == dtype
     assert set(code.unique().tolist()) <= {0.0, 1.0}
@@ -121,20 +122,20 @@ def test_codes_have_one_to_m_ones(samples, dtype):
     assert ones.max() <= min(samples, 8)
 
 
-def test_same_seed_same_codes():
+def test_same_seed_same_codes() -> None:
     logits = torch.zeros(100, 8)
     first, again, other = (ensemble_gumbel_softmax(logits, 3, generator=generator(seed)) for seed in (5, 5, 6))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
-def test_generator_leaves_the_global_state_alone():
+def test_generator_leaves_the_global_state_alone() -> None:
     before = torch.get_rng_state()
     ensemble_gumbel_softmax(torch.zeros(4, 8), 3, generator=generator())
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_shift_of_the_logits_changes_nothing():
+def test_shift_of_the_logits_changes_nothing() -> None:
     logits = torch.randn(100, 8, generator=generator(), dtype=torch.float64)
     codes = [ensemble_gumbel_softmax(logits + shift, 3, generator=generator(1)) for shift in (0.0, 50.0)]
     assert torch.equal(*codes)
@@ -142,7 +143,7 @@ def test_shift_of_the_logits_changes_nothing():
 
 @pytest.mark.parametrize("tau", [1e-6, 1e-30, 1.0, 1e6])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_extremes_stay_finite(tau, dtype):
+def test_extremes_stay_finite(tau: float, dtype: torch.dtype) -> None:
     infinite = -math.inf
     logits = torch.tensor(
         [[0.0, infinite, infinite], [0.0, -1e30, 0.0], [1e10, -1e4, infinite], [0.0, 0.0, 0.0]], dtype=dtype
@@ -154,13 +155,13 @@ def test_extremes_stay_finite(tau, dtype):
     assert logits.grad.isfinite().all()
 
 
-def test_nan_logits_are_not_hidden():
+def test_nan_logits_are_not_hidden() -> None:
     code = ensemble_gumbel_softmax(torch.tensor([[0.0, math.nan], [0.0, 0.0]]), 3, generator=generator())
     assert code[0].isnan().any()
     assert code[1].isfinite().all()
 
 
-def test_noise_is_finite_where_the_exponential_is_zero(monkeypatch):
+def test_noise_is_finite_where_the_exponential_is_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.Tensor, "exponential_", lambda self, generator=None: self.zero_())
     logits = torch.zeros(3, 4, requires_grad=True)
     code = ensemble_gumbel_softmax(logits, 2)
@@ -170,7 +171,7 @@ def test_noise_is_finite_where_the_exponential_is_zero(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_becomes_float32(dtype):
+def test_half_precision_becomes_float32(dtype: torch.dtype) -> None:
     logits = torch.zeros(3, 4, dtype=dtype, requires_grad=True)
     code = ensemble_gumbel_softmax(logits, 2, 1e-6, generator=generator())
     code[:, 0].sum().backward()
@@ -180,7 +181,7 @@ def test_half_precision_becomes_float32(dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_autocast_changes_nothing(dtype):
+def test_autocast_changes_nothing(dtype: torch.dtype) -> None:
     logits = torch.randn(20, 8, generator=generator()).to(dtype)
     expected = ensemble_gumbel_softmax(logits, 3, 0.4, generator=generator(1))
     soft = gumbel_softmax(logits, 0.4, hard=False, generator=generator(1))
@@ -191,13 +192,13 @@ def test_autocast_changes_nothing(dtype):
     assert torch.equal(code, expected)
 
 
-def test_generator_may_live_on_another_device():
+def test_generator_may_live_on_another_device() -> None:
     code = ensemble_gumbel_softmax(torch.zeros(3, 4, device="meta"), 2, generator=generator())
     assert code.device.type == "meta"
     assert code.shape == (3, 4)
 
 
-def test_one_draw_has_the_frequencies_of_equation_9():
+def test_one_draw_has_the_frequencies_of_equation_9() -> None:
     probs = torch.tensor([0.5, 0.3, 0.15, 0.04, 0.01, 0.0])
     drawn = gumbel_softmax(probs.log().expand(200_000, 6), generator=generator(3)).sum(0)
     assert drawn[5] == 0
@@ -208,7 +209,7 @@ def draw_codes(probs: Tensor, samples: int) -> Tensor:
     return ensemble_gumbel_softmax(probs.log().expand(200_000, len(probs)), samples, 0.1, generator=generator(4))
 
 
-def test_codes_have_the_distribution_of_equation_15():
+def test_codes_have_the_distribution_of_equation_15() -> None:
     probs, samples = torch.tensor([0.4, 0.25, 0.2, 0.1, 0.05], dtype=torch.float64), 3
     bits = 2 ** torch.arange(5)
     observed = (draw_codes(probs.float(), samples).long() @ bits).bincount(minlength=32)
@@ -222,7 +223,7 @@ def test_codes_have_the_distribution_of_equation_15():
     assert chisquare(observed[possible].numpy(), (other / other.sum() * 200_000).numpy()).pvalue < 1e-6
 
 
-def test_operations_are_included_as_often_as_equation_14_says():
+def test_operations_are_included_as_often_as_equation_14_says() -> None:
     probs = torch.tensor([0.4, 0.25, 0.2, 0.1, 0.05])
     expected = inclusion_probs(probs, 4)
     deviation = (expected * (1 - expected) / 200_000).sqrt()
@@ -246,7 +247,7 @@ def exact_linear_gradient(logits: Tensor, samples: int, weights: Tensor) -> Tens
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("samples", [1, 4])
-def test_the_code_does_not_depend_on_the_estimator(estimator, samples):
+def test_the_code_does_not_depend_on_the_estimator(estimator: Estimator, samples: int) -> None:
     logits = torch.randn(40, 6, generator=generator(), requires_grad=True)
     code = ensemble_gumbel_softmax(logits, samples, generator=generator(2), estimator=estimator)
     assert torch.equal(code, ensemble_gumbel_softmax(logits, samples, generator=generator(2)))
@@ -257,7 +258,7 @@ def test_the_code_does_not_depend_on_the_estimator(estimator, samples):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_impossible_operations_stay_closed_with_every_estimator(estimator):
+def test_impossible_operations_stay_closed_with_every_estimator(estimator: Estimator) -> None:
     logits = torch.tensor([0.5, -math.inf, 0.0, 80.0], dtype=torch.float64).expand(30, 4).clone().requires_grad_()
     code = ensemble_gumbel_softmax(logits, 3, 0.5, generator=generator(), estimator=estimator)
     assert (code[:, 1] == 0).all()
@@ -267,13 +268,13 @@ def test_impossible_operations_stay_closed_with_every_estimator(estimator):
 
 
 @pytest.mark.parametrize("samples", [1, 3])
-def test_inclusion_has_the_exact_gradient_of_a_linear_loss_in_every_draw(samples):
+def test_inclusion_has_the_exact_gradient_of_a_linear_loss_in_every_draw(samples: int) -> None:
     logits, weights = torch.randn(2, 5, generator=generator(), dtype=torch.float64)
     exact = exact_linear_gradient(logits, samples, weights)
     torch.testing.assert_close(mean_gradient("inclusion", logits, samples, weights, 1), exact, rtol=1e-9, atol=1e-12)
 
 
-def test_reinmax_is_unbiased_for_a_linear_loss_of_one_draw():
+def test_reinmax_is_unbiased_for_a_linear_loss_of_one_draw() -> None:
     logits, weights = torch.randn(2, 5, generator=generator(), dtype=torch.float64)
     exact = exact_linear_gradient(logits, 1, weights)
     torch.testing.assert_close(mean_gradient("reinmax", logits, 1, weights, 400_000), exact, rtol=0.02, atol=0.01)
@@ -281,7 +282,7 @@ def test_reinmax_is_unbiased_for_a_linear_loss_of_one_draw():
     assert (biased - exact).abs().max() > 0.03
 
 
-def test_rao_blackwellising_keeps_the_mean_and_lowers_the_variance():
+def test_rao_blackwellising_keeps_the_mean_and_lowers_the_variance() -> None:
     logits, weights = torch.randn(2, 5, generator=generator(), dtype=torch.float64)
     rows = logits.expand(20_000, -1)
     found = {}
@@ -294,7 +295,7 @@ def test_rao_blackwellising_keeps_the_mean_and_lowers_the_variance():
     assert found["gumbel_rao"].var(0).sum() < 0.6 * found["shared_ties"].var(0).sum()
 
 
-def test_the_first_tied_draw_alone_has_the_gradient_of_first_tie(monkeypatch):
+def test_the_first_tied_draw_alone_has_the_gradient_of_first_tie(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, weights = torch.randn(2, 4, generator=generator(1), dtype=torch.float64)
     noise = torch.randn(6, 4, generator=generator(101), dtype=torch.float64)
     fix_noise(monkeypatch, noise)
@@ -304,7 +305,7 @@ def test_the_first_tied_draw_alone_has_the_gradient_of_first_tie(monkeypatch):
     torch.testing.assert_close(logits.grad, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_a_disjunction_counts_a_draw_only_where_no_other_chose_the_operation(monkeypatch):
+def test_a_disjunction_counts_a_draw_only_where_no_other_chose_the_operation(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, weights = torch.randn(2, 4, generator=generator(2), dtype=torch.float64)
     noise = torch.randn(3, 4, generator=generator(102), dtype=torch.float64)
     fix_noise(monkeypatch, noise)
@@ -320,20 +321,20 @@ def test_a_disjunction_counts_a_draw_only_where_no_other_chose_the_operation(mon
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_an_unknown_estimator_is_refused():
+def test_an_unknown_estimator_is_refused() -> None:
     with pytest.raises(ValueError, match="estimator must be one of shared_ties"):
-        ensemble_gumbel_softmax(torch.zeros(3), 2, estimator="made_up")
+        ensemble_gumbel_softmax(torch.zeros(3), 2, estimator="made_up")  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("samples", [0, -1, 1.5])
-def test_samples_out_of_range(samples):
+def test_samples_out_of_range(samples: Any) -> None:
     with pytest.raises(ValueError, match="samples must be"):
         ensemble_gumbel_softmax(torch.zeros(3), samples)
 
 
 @pytest.mark.parametrize("tau", [0.0, -1.0, math.nan, math.inf])
-def test_tau_out_of_range(tau):
+def test_tau_out_of_range(tau: float) -> None:
     with pytest.raises(ValueError, match="tau must be"):
         gumbel_softmax(torch.zeros(3), tau)
     with pytest.raises(ValueError, match="tau must be"):
@@ -342,6 +343,6 @@ def test_tau_out_of_range(tau):
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0)])
-def test_logits_without_operations(shape):
+def test_logits_without_operations(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="logits"):
         ensemble_gumbel_softmax(torch.zeros(shape), 2)

@@ -70,7 +70,7 @@ def example(name: str, task: str, batch: int) -> Tensor:
         is_text = name.startswith("|")
         task = builder_of(datanas.Architecture.from_genotype(name) if is_text else datanas.architecture(name)).task
     entry = tasks[task]
-    config = validate(entry.Config, {"name": entry.Config().name, **SETTINGS.get(task, {})}, "task")
+    config = validate(entry.Config, {"name": task, **SETTINGS.get(task, {})}, "task")
     size = 1 if entry.default_size is None else SIZE
     like: Tensor = entry.example_input(config, entry.inputs(CLASSES), size, batch, torch.device("cpu"))
     generator = torch.Generator().manual_seed(batch)
@@ -131,7 +131,8 @@ def run_onnx(model: bytes) -> Run:
 def onnx_traced(network: nn.Module, x: Tensor) -> Run:
     saved = io.BytesIO()
     names, axes = ["x"], {"x": {batch_dim(x): "batch"}}
-    torch.onnx.export(network, (x,), saved, dynamo=False, input_names=names, dynamic_axes=axes)
+    # Its annotation knows no file that is open; its documentation does.
+    torch.onnx.export(network, (x,), saved, dynamo=False, input_names=names, dynamic_axes=axes)  # type: ignore[arg-type]
     return run_onnx(saved.getvalue())
 
 

@@ -36,6 +36,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
             {"racing"},
             {"report"},
             {"cli"},
+            {"testing"},
         ),
     )
 )

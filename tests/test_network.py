@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -21,7 +23,7 @@ from datanas.tasks.classification import Classification
     ],
 )
 def test_published_cells_have_their_published_costs(
-    name: str, options: dict[str, object], size: int, parameters: int, macs: float
+    name: str, options: dict[str, Any], size: int, parameters: int, macs: float
 ) -> None:
     with torch.device("meta"):
         network = datanas.build_network(datanas.architecture(name), **options)
@@ -97,7 +99,8 @@ def test_what_is_not_said_is_what_suits_the_space_and_its_task() -> None:
     shapes = {name: value.shape for name, value in network.state_dict().items()}
     assert {name: value.shape for name, value in same.state_dict().items()} == shapes
     assert benchmark.head.classifier.weight.shape == (10, 4 * 16)
-    assert sum(len(stage) for stage in benchmark.body.stages) == 15
+    stages = benchmark.body.get_submodule("stages").children()
+    assert sum(len(list(stage.children())) for stage in stages) == 15
 
 
 def test_a_task_makes_the_head_for_the_stem(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,16 @@
-"""A new operation, sampler, task and data set, each in one file outside the package."""
+"""A new operation, sampler, task, data set, space and reference, each in one file outside the package."""
 
 from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -18,147 +20,33 @@ from datanas.cli import main
 from datanas.core import registry
 from datanas.data import datasets
 from datanas.ops import operations
+from datanas.references import references
 from datanas.samplers import samplers
 from datanas.spaces import spaces
 from datanas.tasks import tasks
 
-REGISTRIES = {"operations": operations, "samplers": samplers, "tasks": tasks, "data": datasets, "spaces": spaces}
-
-OPERATION = """
-from torch import nn
-
-from datanas.ops import OpSettings, register_op
-from datanas.ops.conv import PointwiseConv
-
-
-@register_op("conv_1x1_twice")
-def conv_1x1_twice(settings: OpSettings) -> nn.Module:
-    def layer(stride: int) -> nn.Sequential:
-        return nn.Sequential(
-            nn.ReLU(),
-            PointwiseConv(settings.channels, settings.channels, stride),
-            nn.BatchNorm2d(settings.channels, affine=settings.affine),
-        )
-
-    return nn.Sequential(layer(settings.stride), layer(1))
-"""
-
-SAMPLER = '''
-"""One operation an edge, by straight-through Gumbel-Softmax."""
-
-from typing import Literal
-
-import torch
-from pydantic import Field
-
-from datanas.core.settings import ComponentConfig
-from datanas.egs import gumbel_softmax
-from datanas.samplers import register_sampler
-from datanas.samplers.base import Draw, Sampler, Vectors
-from datanas.samplers.derivation import derive_likeliest
-
-
-@register_sampler("one_an_edge")
-class OneAnEdge(Sampler):
-    class Config(ComponentConfig):
-        name: Literal["one_an_edge"] = "one_an_edge"
-        tau: float = Field(1.0, gt=0)
-
-    def __init__(self, config, groups, space):
-        super().__init__(config, groups, space)
-        self.config = config
-        self.vectors = {name: Vectors(group, "edge") for name, group in groups.items()}
-
-    def draw(self, progress, generator, *, uniform=False):
-        gates, probs, codes = {}, {}, {}
-        for name, layout in self.vectors.items():
-            alpha = self.alpha[name]
-            log_probs = layout.log_probs(torch.zeros_like(alpha) if uniform else alpha)
-            codes[name] = gumbel_softmax(log_probs, self.config.tau, generator=generator)
-            probs[name] = log_probs.exp()
-            gates[name] = layout.to_edges(layout.operations(codes[name]))
-        return Draw(gates, probs, codes)
-
-    def _probs(self):
-        alphas = {name: alpha.detach().double() for name, alpha in self.alpha.items()}
-        return {name: layout.log_probs(alphas[name]).exp() for name, layout in self.vectors.items()}
-
-    def probabilities(self):
-        return {name: self.vectors[name].shares(probs) for name, probs in self._probs().items()}
-
-    def flatness(self):
-        return {name: self.vectors[name].flatness(probs) for name, probs in self._probs().items()}
-
-    def derive(self, n=1):
-        options = {"space": self.space, "scope": "edge", "aggregate": "sum"}
-        return derive_likeliest(self._probs(), self.vectors, 1, n, **options)
-'''
-
-TASK = '''
-from typing import Literal
-
-from torch.nn import functional as F
-
-from datanas.tasks import register_task
-from datanas.tasks.classification import Classification
-
-
-@register_task("brier")
-class Brier(Classification):
-    """Classification by the squared error of the probabilities."""
-
-    class Config(Classification.Config):
-        name: Literal["brier"] = "brier"
-
-    def loss(self, model, batch):
-        output = model(batch.images)
-        logits = output[0] if isinstance(output, tuple) else output
-        wanted = F.one_hot(batch.labels, self.num_classes).float()
-        return (logits.float().softmax(dim=1) - wanted).square().sum(dim=1).mean()
-'''
-
-DATASET = '''
-from typing import Literal
-
-import torch
-from pydantic import Field
-
-from datanas.core.settings import ComponentConfig
-from datanas.data import register_dataset
-from datanas.data.base import Dataset, ImageData, ImageSet, check_images
-
-
-@register_dataset("stripes")
-class Stripes(Dataset[ImageData]):
-    """Stripes that lie, and stripes that stand."""
-
-    class Config(ComponentConfig):
-        name: Literal["stripes"] = "stripes"
-        count: int = Field(32, ge=2)
-
-    def load(self):
-        def part(count, seed):
-            noise = torch.randint(0, 40, (count, 3, 8, 8), generator=torch.Generator().manual_seed(seed))
-            lying = (torch.arange(8) % 2 * 200)[:, None].expand(8, 8)
-            labels = torch.arange(count) % 2
-            stripes = torch.where(labels[:, None, None] == 0, lying, lying.T)
-            return ImageSet((noise + stripes[:, None]).to(torch.uint8), labels)
-
-        train, test = part(self.config.count, 0), part(self.config.count // 2, 1)
-        check_images(train, test, ("lying", "standing"), "stripes")
-        return ImageData(train, test, ("lying", "standing"))
-'''
-
-PLUGINS = {
-    "operations": ("conv_1x1_twice", OPERATION),
-    "samplers": ("one_an_edge", SAMPLER),
-    "tasks": ("brier", TASK),
-    "data": ("stripes", DATASET),
+REGISTRIES: dict[str, registry.Registry[Any]] = {
+    "operations": operations,
+    "samplers": samplers,
+    "tasks": tasks,
+    "data": datasets,
+    "spaces": spaces,
+    "references": references,
 }
-"""By kind: the component's name, and the file that registers it."""
 
-SUITES = {"operations": "ops", "samplers": "samplers", "tasks": "tasks", "data": "data"}
-"""By kind: the folder of its contract suite."""
+FILES = Path(__file__).parent / "plugins"
+PLUGINS = {
+    "operations": "conv_1x1_twice",
+    "samplers": "one_an_edge",
+    "tasks": "brier",
+    "data": "stripes",
+    "spaces": "chain",
+    "references": "one_conv",
+}
+"""By kind: the component's name, after which its file is called."""
+
+SUITES = {"operations": "ops"}
+"""By kind: the folder of its contract suite, where it is not called like the kind."""
 
 
 @pytest.fixture(autouse=True)
@@ -177,12 +65,8 @@ def restored() -> Iterator[None]:
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
-    """The plugin of each kind as a file."""
-    paths = {}
-    for kind, (name, text) in PLUGINS.items():
-        paths[kind] = tmp_path / f"{name}.py"
-        paths[kind].write_text(text)
-    return paths
+    """The plugin of each kind as a file in a folder of the test's own."""
+    return {kind: Path(shutil.copy(FILES / f"{name}.py", tmp_path)) for kind, name in PLUGINS.items()}
 
 
 def datanas(*arguments: object) -> tuple[int, str, str]:
@@ -195,13 +79,15 @@ def datanas(*arguments: object) -> tuple[int, str, str]:
 def listed(kind: str, *arguments: object) -> set[str]:
     code, out, err = datanas("list", kind, *arguments)
     assert (code, err) == (0, "")
+    if kind == "references":  # one a line, with who published it
+        return {line.split()[0] for line in out.strip().splitlines()[1:]}
     return set(out.strip().removeprefix(f"{kind}: ").split(", "))
 
 
 @pytest.mark.parametrize("kind", PLUGINS)
 def test_a_file_is_listed_where_it_is_given(kind: str, files: dict[str, Path]) -> None:
     without = listed(kind)
-    assert listed(kind, "--plugin", files[kind]) == {*without, PLUGINS[kind][0]}
+    assert listed(kind, "--plugin", files[kind]) == {*without, PLUGINS[kind]}
 
 
 @pytest.mark.parametrize("as_list", [False, True])
@@ -260,7 +146,7 @@ def test_a_run_knows_its_plugins_wherever_it_is_read(
 
 
 def test_data_that_escapes_its_own_checks_stops_the_search(files: dict[str, Path], tmp_path: Path) -> None:
-    spoilt = DATASET.replace("        check_images", "        train.images[:] = torch.nan\n        #")
+    spoilt = files["data"].read_text().replace("        check_images", "        train.images[:] = torch.nan\n        #")
     files["data"].write_text(spoilt.replace(".to(torch.uint8)", ".float()"))
     plugins = [token for file in files.values() for token in ("--plugin", file)]
     code, out, err = datanas("search", *SETTINGS, *plugins, "--run.root", tmp_path / "runs")
@@ -268,33 +154,47 @@ def test_data_that_escapes_its_own_checks_stops_the_search(files: dict[str, Path
     assert "alpha step 1, batch 1 of pass 1 through 'alpha': the loss is nan" in err
 
 
+def test_a_space_in_one_file_is_searched_trained_and_read_from_its_text(files: dict[str, Path], tmp_path: Path) -> None:
+    plugins = [token for kind in ("spaces", "data") for token in ("--plugin", files[kind])]
+    settings = (
+        *("--device", "cpu", "--data.name", "stripes", "--space.name", "chain", "--space.channels", "2"),
+        *("--search.epochs", "1", "--search.batch_size", "8", "--search.gap.children", "2", "--run.root", tmp_path),
+        *("--search.gap.examples", "8", "--train.channels", "2", "--train.epochs", "1", "--quiet"),
+        *("--task.train_augment.cutout", "2"),
+    )
+    code, _, err = datanas("search", *settings, *plugins, "--run.name", "search")
+    assert (code, err) == (0, "")
+    kept = Architecture.load(tmp_path / "search" / "architecture.json")
+    assert (kept.space, list(kept.cells)) == ("chain", ["chain"])
+    assert Architecture.from_text(kept.to_json()) == kept
+    code, out, err = datanas("train", kept.to_json(), *settings, *plugins, "--run.name", "train")
+    assert (code, err) == (0, "")
+    assert datanas("evaluate", tmp_path / "train") == (0, out.splitlines()[0] + "\n", "")
+
+
 @pytest.fixture(scope="module")
-def contract_results(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What the contract suites say with the plugins loaded, restricted to these."""
+def collected(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The tests of the contract suites, as pytest lists them with the plugins loaded."""
     root = tmp_path_factory.mktemp("plugins")
-    paths = []
-    for name, text in PLUGINS.values():
-        paths.append(root / f"{name}.py")
-        paths[-1].write_text(text)
+    paths = [shutil.copy(FILES / f"{name}.py", root) for name in PLUGINS.values()]
     tests = Path(__file__).parent
-    suites = [str(tests / folder / "test_contract.py") for folder in SUITES.values()]
-    chosen = " or ".join(name for name, _ in PLUGINS.values())
-    command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", chosen, *suites]
+    suites = [str(tests / SUITES.get(kind, kind) / "test_contract.py") for kind in PLUGINS]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *suites]
     environment = {**os.environ, "DATANAS_TEST_PLUGINS": os.pathsep.join(map(str, paths)), "PYTEST_ADDOPTS": ""}
-    return subprocess.run(command, cwd=tests.parent, env=environment, capture_output=True, text=True).stdout
+    done = subprocess.run(command, cwd=tests.parent, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @pytest.mark.parametrize("kind", PLUGINS)
-def test_contract_suites_run_over_what_a_file_registers(kind: str, contract_results: str) -> None:
-    suite, name = f"{SUITES[kind]}/test_contract.py::", PLUGINS[kind][0]
-    lines = [line for line in contract_results.splitlines() if suite in line and name in line]
-    passed = [line for line in lines if " PASSED" in line]
-    assert len(passed) > 2, contract_results
-    assert not [line for line in lines if " PASSED" not in line and " SKIPPED" not in line]
+def test_contract_suites_run_over_what_a_file_registers(kind: str, collected: str) -> None:
+    """That a good file passes them, and a wrong one does not: `tests/testing/test_suites.py`."""
+    suite = f"{SUITES.get(kind, kind)}/test_contract.py::"
+    assert sum(suite in line and PLUGINS[kind] in line for line in collected.splitlines()) > 2
 
 
 def test_an_installed_package_is_found_by_its_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path, "stripes_package", DATASET, monkeypatch)
+    install(tmp_path, "stripes_package", (FILES / "stripes.py").read_text(), monkeypatch)
     assert "stripes" in listed("data")
 
 

@@ -7,6 +7,7 @@ that every kernel, every gradient and every running statistic is right.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -16,18 +17,17 @@ from torch.nn import functional as F
 
 from datanas.core.settings import validate
 from datanas.engine.steps import frozen
-from datanas.kernels.gates import Gates, host_gates
+from datanas.kernels.gates import ClosedGradient, Gates, host_gates
 from datanas.kernels.hardware import place
 from datanas.network import Supernet
-from datanas.samplers import samplers
-from datanas.samplers.base import Sampler
+from datanas.samplers.egs import EGS
 from datanas.spaces.conv_cell import ConvCellSpace, reductions
 from datanas.tasks import tasks
 
 CPU = torch.device("cpu")
 CELLS, CHANNELS = 4, 4
 EVERY = textbook.every_operation()
-TIGHT = {"rtol": 1e-9, "atol": 1e-9}
+TIGHT: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-9}
 
 space = ConvCellSpace(ConvCellSpace.Config(cells=CELLS, channels=CHANNELS))
 
@@ -35,7 +35,7 @@ space = ConvCellSpace(ConvCellSpace.Config(cells=CELLS, channels=CHANNELS))
 def make_supernet() -> Supernet:
     torch.manual_seed(0)
     task = tasks["classification"]
-    settings = task.Config()
+    settings = validate(task.Config, {"name": "classification"}, "task")
     supernet = Supernet(space, task.stem(settings, 3, CHANNELS), lambda widths: task.head(settings, widths, 5))
     return place(supernet.double(), CPU)
 
@@ -49,12 +49,10 @@ def make_textbook(supernet: Supernet) -> textbook.Network:
     return network
 
 
-def make_sampler(samples: int, scope: str) -> Sampler:
-    make = samplers["egs"]
-    config = validate(make.Config, {"name": "egs", "samples": samples, "scope": scope, "init_std": 0.5}, "sampler")
+def make_sampler(samples: int, scope: str) -> EGS:
+    config = validate(EGS.Config, {"name": "egs", "samples": samples, "scope": scope, "init_std": 0.5}, "sampler")
     torch.manual_seed(1)
-    sampler: Sampler = make(config, space.groups(), "conv_cell")
-    return sampler.double()
+    return EGS(config, space.groups(), "conv_cell").double()
 
 
 def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -74,7 +72,7 @@ def gradients(loss: Tensor, tensors: list[Tensor]) -> list[Tensor]:
     return [torch.zeros_like(x) if g is None else g for g, x in zip(found, tensors, strict=True)]
 
 
-def outcome(values: Mapping[str, Tensor], *, dense: bool, grad_mask: str = "exact") -> list[Tensor]:
+def outcome(values: Mapping[str, Tensor], *, dense: bool, grad_mask: ClosedGradient = "exact") -> list[Tensor]:
     """Loss, gradients of the gates, gradients of the weights, of a fresh supernet."""
     supernet = make_supernet()
     images, labels = batch()
@@ -148,7 +146,7 @@ def test_leaving_out_closed_gates_is_noticed() -> None:
 
 
 @pytest.mark.parametrize("grad_mask", ["subsampled", "sampled"])
-def test_dense_execution_leaves_out_the_same_gates(grad_mask: str) -> None:
+def test_dense_execution_leaves_out_the_same_gates(grad_mask: ClosedGradient) -> None:
     values = drawn(4, "node")
     assert_same(outcome(values, dense=True, grad_mask=grad_mask), outcome(values, dense=False, grad_mask=grad_mask))
 
@@ -158,7 +156,7 @@ def test_alpha_gradients_are_those_of_the_textbook() -> None:
     for plain in (False, True):
         sampler, supernet = make_sampler(4, "node"), make_supernet()
         values = sampler.draw(0.0, torch.Generator().manual_seed(3)).gates
-        alphas = list(sampler.parameters())
+        alphas: list[Tensor] = list(sampler.parameters())
         if plain:
             loss = textbook_loss(make_textbook(supernet), values)
             found.append(gradients(loss, alphas))
@@ -182,7 +180,7 @@ def test_frozen_weights_keep_nothing_for_a_gradient() -> None:
 
 def closed_buffers(network: textbook.Network, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copies of the running statistics of the operations whose gates are closed."""
-    kept = {}
+    kept: dict[str, Tensor] = {}
     for index, kind in enumerate(network.kinds):
         for position, factor in enumerate(values[kind][:, 1:].flatten().tolist()):
             if factor == 0.0:

@@ -112,7 +112,7 @@ def test_weights_of_any_type_learn(
 def supernet(space: str, **settings: Any) -> tuple[nn.Module, Any, dict[str, Gates]]:
     """One in evaluation mode, with an input and random gates."""
     torch.manual_seed(0)
-    entry = spaces[space]
+    entry: Any = spaces[space]
     task, space_ = tasks[entry.task], entry(entry.Config(**settings))
     config = task.Config(**entry.defaults.get("task", {}))
     words = 7

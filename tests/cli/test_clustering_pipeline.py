@@ -103,6 +103,7 @@ def test_a_search_follows_its_gap_without_references(clustered: Clustered) -> No
     assert all("gap/selection_score" in line for line in lines)
     assert not any("pixels" in name for name in lines[-1])
     kept = Architecture.load(clustered.search / "architecture.json")
+    assert kept.source is not None
     assert kept.source["data"]["clusters"] == 3
     assert Architecture.load(clustered.train / "architecture.json") == kept
 
@@ -200,6 +201,6 @@ def test_the_recipes_hold(scale: str) -> None:
     """Three normal and two reduction cells, in the supernet as in the network (Section 5.6)."""
     config = resolve(RECIPES / scale / "clustering.yaml", [("data.root", "anywhere")])
     assert (config.task.name, config.data.name) == ("clustering", "cifar10")
-    assert config.model_dump()["space"]["cells"] == config.train.cells == 5
+    assert config.model_dump()["space"]["cells"] == dict(config.train)["cells"] == 5
     assert config.search.weights.schedule == "step"
-    assert not config.train.auxiliary
+    assert not dict(config.train)["auxiliary"]

@@ -87,6 +87,7 @@ def chain(cli: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> 
 def test_a_search_keeps_a_cell(chain: Chain) -> None:
     kept = Architecture.load(chain.root / "search" / "architecture.json")
     assert set(kept.cells) == {"normal", "reduce"}
+    assert kept.source is not None
     assert kept.source["data"]["classes"] == ["ground", "disc", "ghost"]
     lines = read_metrics(chain.root / "search")
     assert [0 <= line["gap/child"] <= 1 for line in lines] == [True] * 2

@@ -298,9 +298,10 @@ class TestDisk:
     def test_full_in_between_keeps_the_checkpoint_before(
         self, settings: list[str], runs: Path, chain: Any, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        from datanas.core import atomic
         from datanas.runs import checkpoint
 
-        write = checkpoint.write_synced
+        write = atomic.write_synced
 
         def full(path: Path, data: bytes) -> None:
             if "step-00000006" in str(path):
@@ -323,7 +324,7 @@ class TestDisk:
         import resource
 
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        measured = TrainJob.evaluated.fget
+        measured = vars(TrainJob)["evaluated"].fget
 
         def limited(job: TrainJob) -> Any:
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))

@@ -68,7 +68,8 @@ def test_other_text_of_the_same_words_is_measured(text_chain: Any, cli: Any, tmp
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "test.txt").write_text("a dog sees a cat\n")
     found = FIGURES.match(cli("evaluate", text_chain.train, "--data.root", tmp_path).out)
-    assert found
     printed = FIGURES.match(text_chain.printed["train"].out)
+    assert found
+    assert printed
     assert found[1] == printed[1]
     assert found[2] != printed[2]

@@ -85,7 +85,8 @@ def test_the_network_is_as_wide_as_the_bound_allows(transfer: Transfer, name: st
 
 
 def test_going_on_with_it_keeps_the_width(transfer: Transfer) -> None:
-    first, again = (re.search(r"[\d,]+ parameters, .*", transfer.printed[name].out)[0] for name in ("train", "again"))
+    first, again = (re.findall(r"[\d,]+ parameters, .*", transfer.printed[name].out) for name in ("train", "again"))
+    assert first
     assert first == again
     assert "epoch 2/2" in transfer.printed["again"].err
 
@@ -116,8 +117,10 @@ def test_a_dry_run_names_the_width(transfer: Transfer, cli: Callable[..., Any]) 
 
 def test_profile_takes_a_bound(cli: Callable[..., Any]) -> None:
     out = cli("profile", "gdas", "--cells", 3, "--size", 16, "--device", "cpu", "--max-macs", "1.25M").out
-    assert int(re.search(r"channels +(\d+), the most within 1,250,000 multiply-adds", out)[1]) > 1
-    assert float(re.search(r"multiply-adds +([\d.]+) M", out)[1]) <= 1.25
+    (channels,) = re.findall(r"channels +(\d+), the most within 1,250,000 multiply-adds", out)
+    (macs,) = re.findall(r"multiply-adds +([\d.]+) M", out)
+    assert int(channels) > 1
+    assert float(macs) <= 1.25
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def table(tmp_path: Path) -> AccuracyTable:
     return AccuracyTable.load(write_csv(tmp_path, lines()), OPS)
 
 
-def architecture(text: str, **settings: str) -> Architecture:
+def architecture(text: str, **settings: Any) -> Architecture:
     return Architecture.from_genotype(text, **settings)
 
 
@@ -148,7 +148,7 @@ def test_the_truth_about_an_architecture(table: AccuracyTable) -> None:
 
 def several() -> Architecture:
     cell = architecture(CELLS[0], primitives=OPS).cells["cell"]
-    return Architecture({"cell": Cell(OPS, cell.edges, (2,), np.ones((3, 3)), 1)})
+    return Architecture({"cell": Cell(OPS, cell.edges, (2,), np.ones((3, 3), np.uint8), 1)})
 
 
 @pytest.mark.parametrize(

@@ -146,8 +146,8 @@ class TestWeights:
     def test_mean_over_a_node_pools_all_its_edges(self) -> None:
         cell = small_cell([[0, 1, 1], [0, 1, 1], [0, 1, 0]])
         by_edge, by_node = (Architecture({"a": cell}, scope=scope, aggregate="mean") for scope in ("edge", "node"))
-        np.testing.assert_allclose(by_edge.weights("a"), [[0, 0.5, 0.5], [0, 0.5, 0.5], [0, 1, 0]])
-        np.testing.assert_allclose(by_node.weights("a"), [[0, 0.5, 0.5], [0, 1 / 3, 1 / 3], [0, 1 / 3, 0]])
+        np.testing.assert_allclose(by_edge.weights("a"), [[0.0, 0.5, 0.5], [0.0, 0.5, 0.5], [0.0, 1.0, 0.0]])
+        np.testing.assert_allclose(by_node.weights("a"), [[0.0, 0.5, 0.5], [0.0, 1 / 3, 1 / 3], [0.0, 1 / 3, 0.0]])
 
     @patient
     @given(architectures)

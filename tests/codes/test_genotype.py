@@ -111,7 +111,7 @@ def test_lists_outputs_that_are_no_run() -> None:
 @patient
 @given(st.data())
 def test_conv_round_trip(data: st.DataObject) -> None:
-    fields = {}
+    fields: dict[str, Any] = {}
     for group in ("normal", "reduce"):
         fields[group] = data.draw(entries(2, (*CONV_PRIMITIVES, "att_squeeze", "nor conv's"), most=4))
         fields[f"{group}_concat"] = outputs(data.draw, 2, fields[group])

@@ -217,7 +217,7 @@ class TestWinner:
         assert (found.decided, found.best, found.runner_up, found.text) == (False, best, None, text)
 
 
-def row(name: str, scores: dict[int, float], kind: str = "method", **figures: dict[int, float]) -> dict[str, Any]:
+def row(name: str, scores: dict[int, float], kind: str = "method", **figures: Any) -> dict[str, Any]:
     seeds = {
         str(seed): {"score": score, **{key: values[seed] for key, values in figures.items()}}
         for seed, score in scores.items()
@@ -248,11 +248,14 @@ class TestSummarise:
 
     @pytest.mark.parametrize("figure", ["same_size_score", "shuffled_score"])
     def test_what_its_own_controls_reach_is_no_victory(self, figure: str) -> None:
-        rows = [row("egs", EGS, **{figure: EGS}), row("darts", DARTS), row("random", SNAS, "control")]
+        controls: dict[str, Any] = {figure: EGS}
+        rows = [row("egs", EGS, **controls), row("darts", DARTS), row("random", SNAS, "control")]
         found = summarise(rows, "random")["winner"]
         assert not found["decided"]
         assert "no difference shown" in found["text"]
-        assert summarise([row("egs", EGS, **{figure: SNAS}), *rows[1:]], "random")["winner"]["decided"]
+        assert summarise([row("egs", EGS, **dict(controls, **{figure: SNAS})), *rows[1:]], "random")["winner"][
+            "decided"
+        ]
 
     def test_an_ablation_does_not_compete(self) -> None:
         rows = [row("egs_l1", EGS, "ablation"), row("egs", DARTS), row("darts", SNAS)]

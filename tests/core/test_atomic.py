@@ -5,6 +5,8 @@ import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -12,16 +14,16 @@ from datanas.core.atomic import remove_leftovers, storage_errors, write_atomic
 from datanas.core.errors import StorageError
 
 
-def test_writes_the_content_and_makes_the_folder(tmp_path):
+def test_writes_the_content_and_makes_the_folder(tmp_path: Path) -> None:
     write_atomic(tmp_path / "a" / "b" / "file", b"content")
     assert (tmp_path / "a" / "b" / "file").read_bytes() == b"content"
     assert os.listdir(tmp_path / "a" / "b") == ["file"]
 
 
-def test_a_failing_replace_leaves_the_old_content_alone(tmp_path, monkeypatch):
+def test_a_failing_replace_leaves_the_old_content_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_bytes(b"old")
 
-    def fail(*_):
+    def fail(*_: object) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "replace", fail)
@@ -31,7 +33,7 @@ def test_a_failing_replace_leaves_the_old_content_alone(tmp_path, monkeypatch):
     assert (tmp_path / "file").read_bytes() == b"old"
 
 
-def test_a_write_that_the_system_cuts_short_leaves_the_old_content_alone(tmp_path):
+def test_a_write_that_the_system_cuts_short_leaves_the_old_content_alone(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"old")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
@@ -44,13 +46,13 @@ def test_a_write_that_the_system_cuts_short_leaves_the_old_content_alone(tmp_pat
     assert (tmp_path / "file").read_bytes() == b"old"
 
 
-def test_a_file_in_the_place_of_the_folder_is_a_storage_error(tmp_path):
+def test_a_file_in_the_place_of_the_folder_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="inner"):
         write_atomic(tmp_path / "file" / "inner", b"")
 
 
-def test_what_a_dead_process_left_is_removed_and_nothing_else(tmp_path):
+def test_what_a_dead_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     gone = [f".a.{dead.pid}.tmp", f"deep/.b.json.{dead.pid}.tmp"]
@@ -63,7 +65,7 @@ def test_what_a_dead_process_left_is_removed_and_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EDQUOT, errno.EIO])
-def test_a_storage_error_has_exit_code_6_and_names_the_path_once(tmp_path, number):
+def test_a_storage_error_has_exit_code_6_and_names_the_path_once(tmp_path: Path, number: int) -> None:
     with pytest.raises(StorageError) as caught, storage_errors(tmp_path), storage_errors(tmp_path / "inner"):
         raise OSError(number, os.strerror(number))
     assert caught.value.exit_code == 6

@@ -196,7 +196,7 @@ def test_all_faults_are_told_together() -> None:
 
 def test_sections_are_immutable() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        resolve({}).search.epochs = 3
+        setattr(resolve({}).search, "epochs", 3)  # noqa: B010 -- for mypy it is no attribute to set
 
 
 @pytest.mark.parametrize("raw", [{}, {"sampler": "egs", "space": None}, {"sampler": {}, "task": "classification"}])

@@ -53,7 +53,7 @@ DRAWS: dict[str, Callable[[], Tensor]] = {
     "Linear": lambda: nn.Linear(4, 3).weight.detach(),
     "Conv2d": lambda: nn.Conv2d(4, 3, 3).weight.detach(),
     "Embedding": lambda: nn.Embedding(4, 3).weight.detach(),
-    "LSTM": lambda: nn.LSTM(4, 3).weight_hh_l0.detach(),
+    "LSTM": lambda: nn.LSTM(4, 3).get_parameter("weight_hh_l0").detach(),
     "dropout": lambda: F.dropout(x, 0.4),
     "dropout in channels last": lambda: F.dropout(channels_last, 0.4),
     "dropout in place": lambda: F.dropout(x.clone(), 0.4, True, True),

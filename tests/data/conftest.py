@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +54,8 @@ def save_npz(tmp_path: Path) -> Callable[..., Path]:
     """Write arrays as one .npz, leaving out those that are None."""
 
     def save(**arrays: object) -> Path:
-        np.savez(tmp_path / "data.npz", **{name: array for name, array in arrays.items() if array is not None})
+        present: dict[str, Any] = {name: array for name, array in arrays.items() if array is not None}
+        np.savez(tmp_path / "data.npz", **present)
         return tmp_path / "data.npz"
 
     return save

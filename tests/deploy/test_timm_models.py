@@ -15,7 +15,7 @@ from datanas.core.errors import ConfigError
 from datanas.deploy import timm_models
 from datanas.kernels.mixed import MixedNode
 
-SMALL = {"channels": 4, "cells": 5}
+SMALL: dict[str, Any] = {"channels": 4, "cells": 5}
 CONVOLUTIONAL = [name for name in datanas.architectures() if datanas.architecture(name).space == "conv_cell"]
 
 

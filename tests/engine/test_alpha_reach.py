@@ -14,7 +14,7 @@ from datanas.core.settings import validate
 from datanas.engine.alpha_reach import FLAT, flat_warning, log_odds_within
 from datanas.engine.search import SearchJob, search
 from datanas.samplers import samplers
-from datanas.samplers.base import Sampler
+from datanas.samplers.interface import BaseSampler
 
 GROUP = ChoiceGroup(
     "normal", ((0, 2), (1, 2)), ("none", "skip_connect", "max_pool_3x3", "sep_conv_3x3"), outputs=(2,), inputs=2
@@ -22,7 +22,7 @@ GROUP = ChoiceGroup(
 MOVED = [name for name in sorted(samplers) if samplers[name].learns and samplers[name].uses_optimizer]
 
 
-def make(name: str, **options: Any) -> Sampler:
+def make(name: str, **options: Any) -> BaseSampler:
     torch.manual_seed(0)
     kind = samplers[name]
     return kind(validate(kind.Config, {"name": name, **options}, "sampler"), {"normal": GROUP}, "conv_cell")

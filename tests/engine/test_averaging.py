@@ -15,7 +15,7 @@ from tests.perplexing import Perplexing
 from torch import Tensor
 
 from datanas.core.errors import Interrupted
-from datanas.engine import alpha_step
+from datanas.engine import alpha_step, hypergradient
 from datanas.engine.config import resolve
 from datanas.engine.evaluation import NETWORK_FILE, evaluate, evaluate_parts
 from datanas.engine.search import SearchJob
@@ -177,7 +177,7 @@ def test_the_task_s_factor_reaches_the_search_and_its_look_ahead(config: Make, m
     given = resolve(made)
     job = SearchJob(given, load_task(given, CPU), CPU)
     ahead: list[float] = []
-    original = alpha_step.unrolled_loss
+    original = hypergradient.unrolled_loss
     monkeypatch.setattr(
         alpha_step, "unrolled_loss", lambda *args, xi, **more: ahead.append(xi) or original(*args, xi=xi, **more)
     )

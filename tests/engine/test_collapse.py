@@ -8,12 +8,12 @@ import pytest
 from datanas.codes.architecture import Architecture, Cell
 from datanas.engine.collapse import collapse, inspect, is_collapsed
 from datanas.lookup import architecture
-from datanas.spaces import spaces
+from datanas.spaces.conv_cell import ConvCellSpace
 from datanas.spaces.network_config import ToweredConfig
 
 OPS = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3")
 EDGES = ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-SPACE = spaces["conv_cell"](spaces["conv_cell"].Config(primitives=OPS, nodes=5))
+SPACE = ConvCellSpace(ConvCellSpace.Config(primitives=OPS, nodes=5))
 DECIDED = {"normal": 0.3}
 
 
@@ -32,7 +32,7 @@ def test_a_sound_cell_gives_no_warning() -> None:
 
 
 def test_a_published_cell_gives_no_warning() -> None:
-    whole = spaces["conv_cell"](spaces["conv_cell"].Config())
+    whole = ConvCellSpace(ConvCellSpace.Config())
     assert inspect(architecture("gdas"), whole, {"normal": 0.2, "reduce": 0.2}) == []
 
 
@@ -94,7 +94,7 @@ def test_every_group_is_looked_at() -> None:
 
 
 def test_operations_that_lead_nowhere_are_counted() -> None:
-    whole = spaces["conv_cell"](spaces["conv_cell"].Config())
+    whole = ConvCellSpace(ConvCellSpace.Config())
     text = "Genotype(normal=[{0}], normal_concat=[5], reduce=[{0}], reduce_concat=[5])".format(
         "[('sep_conv_3x3', 0)], [('sep_conv_3x3', 1)], [('sep_conv_3x3', 0)], [('sep_conv_3x3', 0)]"
     )

@@ -146,10 +146,10 @@ def test_norms_that_a_child_does_not_use_keep_quiet() -> None:
     used, unused = nn.BatchNorm2d(2), nn.BatchNorm2d(2)
     both = nn.ModuleList([used, unused])
     unused(3 + torch.randn(4, 2, 2, 2))
-    before = unused.running_mean.clone()
+    before = unused.get_buffer("running_mean").clone()
     with re_estimated(both, ONLY_A_MODEL, used, [torch.randn(4, 2, 2, 2)]):
-        assert torch.equal(unused.running_mean, torch.zeros(2))
-    assert torch.equal(unused.running_mean, before)
+        assert torch.equal(unused.get_buffer("running_mean"), torch.zeros(2))
+    assert torch.equal(unused.get_buffer("running_mean"), before)
 
 
 def test_batch_statistics_normalise_each_batch_by_itself(copied: Copy) -> None:
@@ -166,7 +166,7 @@ def test_batch_statistics_normalise_each_batch_by_itself(copied: Copy) -> None:
 
 def rebuilt(job: SearchJob, kept: Architecture) -> nn.Module:
     """The network of an architecture, as large as the supernet and with its weights."""
-    space = job.config.space
+    space: Any = job.config.space
     network = build_network(kept, num_classes=3, channels=space.channels, cells=space.cells, pooling_norm=True)
     weights = job.supernet.state_dict()
     missing = network.load_state_dict({k: v for k, v in weights.items() if k in network.state_dict()}, strict=False)
@@ -201,8 +201,8 @@ def test_another_child_computes_something_else(job: SearchJob) -> None:
     first, second = (architecture for architecture, _ in job.sampler.derive(2).ranking)
     x = job.task.batch("alpha", 0).images
     with torch.no_grad(), batch_statistics(job.supernet):
-        outputs = [job.supernet(x, architecture_gates(kept, CPU)) for kept in (first, second)]
-    assert not torch.allclose(*outputs, rtol=1e-4, atol=1e-5)
+        one, two = (job.supernet(x, architecture_gates(kept, CPU)) for kept in (first, second))
+    assert not torch.allclose(one, two, rtol=1e-4, atol=1e-5)
 
 
 def test_children_are_drawn_with_their_own_keys_and_scored_alone(job: SearchJob) -> None:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from datanas.core.errors import ConfigError
 from datanas.core.processes import Processes
+from datanas.core.settings import validate
 from datanas.engine import hypergradient
 from datanas.engine.hypergradient import Bilevel, Gradient, Product, sgd_step, unrolled, unrolled_loss
 from datanas.kernels.gates import Gates
@@ -28,7 +29,7 @@ from datanas.tasks import tasks
 CPU = torch.device("cpu")
 XI = 0.3
 PRODUCTS: tuple[Product, ...] = ("exact", "finite_difference")
-TIGHT = {"rtol": 1e-9, "atol": 1e-9}
+TIGHT: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-9}
 Loss = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
 
 
@@ -36,7 +37,7 @@ class Written(Bilevel):
     """Two losses written down, and the gradients that autograd makes of them."""
 
     def __init__(self, train: Loss, validation: Loss, weights: list[Tensor], gates: list[Tensor]) -> None:
-        self.train_loss = train  # type: ignore[method-assign]
+        self.train_loss = train  # type: ignore[assignment]
         self._validation = validation
         self.weights = [nn.Parameter(weight) for weight in weights]
         self.gates = gates
@@ -216,7 +217,7 @@ class Halves(Processes):
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_the_gradient_of_the_weights_and_v_are_those_of_all_processes(product: Product) -> None:
     problem = quadratic()
-    problem.average = Halves().average  # type: ignore[method-assign]
+    problem.average = Halves().average
     w, g = problem.weights[0].detach(), problem.gates[0]
     ahead = w - XI * (0.5 * (CURVATURE @ w - COUPLING @ g) + 0.1 * w)
     _, (found,) = unrolled(problem, XI, product)
@@ -252,7 +253,7 @@ def make_supernet() -> Supernet:
     space = ConvCellSpace(ConvCellSpace.Config(cells=3, channels=2))
     task = tasks["classification"]
     torch.manual_seed(0)
-    settings = task.Config()
+    settings = validate(task.Config, {"name": "classification"}, "task")
     supernet = Supernet(space, task.stem(settings, 3, 2), lambda widths: task.head(settings, widths, 5))
     return place(supernet.double(), CPU)
 
@@ -296,7 +297,8 @@ def second_order(
     supernet = make_supernet() if supernet is None else supernet
     optimizer = make_optimizer(supernet) if optimizer is None else optimizer
     torch.manual_seed(5)
-    loss = unrolled_loss(supernet, task or Photos(), gates, BATCHES, optimizer, xi=XI, product=product)
+    task = task or Photos()
+    loss = unrolled_loss(supernet, task, gates, BATCHES, optimizer, xi=XI, product=product)
     return [loss.detach(), *torch.autograd.grad(loss, [group.values for group in gates.values()])]
 
 
@@ -331,7 +333,8 @@ def test_closed_gates_have_a_product() -> None:
     """Negative control: without it their gradients are others."""
     gates = make_gates(closed=True)
     supernet = make_supernet()
-    problem = hypergradient.SupernetBilevel(supernet, Photos(), gates, BATCHES, make_optimizer(supernet), "float32")
+    task: Any = Photos()
+    problem = hypergradient.SupernetBilevel(supernet, task, gates, BATCHES, make_optimizer(supernet), "float32")
     _, _, direct = problem.validation_gradients(problem.look_ahead(problem.train_gradient(), XI))
     for group, first, whole in zip(gates.values(), direct, second_order("exact", gates)[1:], strict=True):
         closed = group.values == 0
@@ -374,7 +377,7 @@ def test_nothing_is_left_changed(product: Product, fails_at: int) -> None:
         task.fails_at = task.losses + 1 if calls == fails_at else 0
         return original(*arguments)
 
-    task.loss = loss  # type: ignore[method-assign]
+    task.loss = loss  # type: ignore[assignment]
     before = deepcopy(supernet.state_dict()), deepcopy(optimizer.state_dict())
     if fails_at:
         with pytest.raises(RuntimeError, match="lost"):
@@ -396,20 +399,22 @@ def test_nothing_is_left_changed(product: Product, fails_at: int) -> None:
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_gradients_reach_alpha_under_autocast(product: Product) -> None:
     supernet = make_supernet().float()
-    batches = tuple((images.float(), labels) for images, labels in BATCHES)
+    first, second = ((images.float(), labels) for images, labels in BATCHES)
+    task: Any = Photos()
     alphas = [group.values.detach().float().requires_grad_() for group in make_gates(closed=False).values()]
     gates = {name: Gates.of(alpha.softmax(1)) for name, alpha in zip(("normal", "reduce"), alphas, strict=True)}
     optimizer = torch.optim.SGD(supernet.parameters(), XI, momentum=0.9)
     found = {}
     for precision in ("float32", "bfloat16"):
         loss = unrolled_loss(
-            supernet, Photos(), gates, batches, optimizer, xi=0.01, product=product, precision=precision
+            supernet, task, gates, (first, second), optimizer, xi=0.01, product=product, precision=precision
         )
         slopes = torch.autograd.grad(loss, alphas, retain_graph=True)
         found[precision] = torch.cat([slope.flatten() for slope in slopes])
         assert loss.dtype == found[precision].dtype == torch.float32
-    assert F.cosine_similarity(*found.values(), dim=0) > 0.9
-    assert not torch.equal(*found.values())
+    single, half = found["float32"], found["bfloat16"]
+    assert F.cosine_similarity(single, half, dim=0) > 0.9
+    assert not torch.equal(single, half)
 
 
 def test_exact_product_refuses_batch_norm_over_processes() -> None:

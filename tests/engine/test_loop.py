@@ -15,6 +15,7 @@ from datanas.engine.loop import WORK, EpochReport, Loop, _SaveClock
 from datanas.engine.search import search
 from datanas.engine.train import TrainJob, train
 from datanas.lookup import architecture
+from datanas.runs import checkpoint
 from datanas.runs.checkpoint import load_checkpoint
 from datanas.runs.metrics import Metrics
 
@@ -102,7 +103,7 @@ def test_what_was_logged_is_on_the_device_before_the_checkpoint_that_counts_on_i
             original(self, *given, **more)
 
         monkeypatch.setattr(Metrics, name, noted)
-    save = run.save_checkpoint
+    save = checkpoint.save_checkpoint
     monkeypatch.setattr(run, "save_checkpoint", lambda *given: (done.append("save"), save(*given)))
     search(config(), quiet=True)
     assert done == ["log", "sync", "save"] * 2

@@ -271,7 +271,7 @@ def test_a_child_without_open_operations_makes_no_error(
     job = search_job(
         search={"gradient": {"kind": kind}}, sampler={"constraint": {"kind": "none"}, "prior": {"children": 0}}
     )
-    original = job.sampler.sample
+    original: Any = job.sampler.sample
 
     def sample(log_probs: Tensor, progress: float, generator: torch.Generator) -> Tensor:
         code = torch.zeros_like(original(log_probs, progress, generator))

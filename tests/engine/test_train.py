@@ -18,6 +18,7 @@ import datanas.engine.train as module
 from datanas.codes.architecture import Architecture
 from datanas.core import seeding
 from datanas.core.errors import ArchitectureError, CheckpointError, ConfigError, Interrupted, NonFiniteError
+from datanas.engine import rebuild
 from datanas.engine.evaluation import NETWORK_FILE, Evaluation, evaluate, score
 from datanas.engine.train import TrainJob, train
 from datanas.engine.train_result import TrainResult
@@ -210,7 +211,7 @@ def test_the_held_out_share_is_measured_and_not_trained_on(
     assert ["validation/accuracy" in line for line in figures(found.path)] == [False, True, True]
     (job,) = jobs
     held_out = set(job.task.chosen()["validation"].tolist())
-    trained = set(job.task._streams["train"]._indices.tolist())
+    trained = set(vars(job.task)["_streams"]["train"]._indices.tolist())
     assert len(held_out) == 12
     assert trained == set(range(48)) - held_out
     assert figures(found.path)[-1]["validation/accuracy"] == score(found.network, job.task, "validation")["accuracy"]
@@ -388,4 +389,4 @@ def test_a_network_smaller_than_its_own_space_has_is_refused(train_job: Callable
     job = train_job()
     small = job.config.model_copy(update={"train": job.config.train.model_copy(update={"cells": 2})})
     with pytest.raises(ConfigError, match=r"^train\.cells: must be at least 3, got 2$"):
-        module.network_for(CELL, small, job.task)
+        rebuild.network_for(CELL, small, job.task)

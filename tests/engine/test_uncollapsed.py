@@ -10,19 +10,17 @@ import torch
 from datanas.core.settings import validate
 from datanas.engine.collapse import is_collapsed
 from datanas.engine.uncollapsed import LOOKED_AT, derive_uncollapsed
-from datanas.samplers import samplers
-from datanas.samplers.base import Sampler
-from datanas.spaces import spaces
+from datanas.samplers.egs import EGS
+from datanas.spaces.nasbench201 import NASBench201Space
 
-SPACE = spaces["nasbench201"](spaces["nasbench201"].Config())
+SPACE = NASBench201Space(NASBench201Space.Config())
 SKIP, CONV = 1, 3
 
 
-def sampler(shares: list[list[float]], **derivation: Any) -> Sampler:
+def sampler(shares: list[list[float]], **derivation: Any) -> EGS:
     """With these shares (edges, ops) of P."""
-    made = samplers["egs"]
-    config = validate(made.Config, {"name": "egs", "derivation": derivation}, "sampler")
-    found: Sampler = made(config, SPACE.groups(), "nasbench201")
+    config = validate(EGS.Config, {"name": "egs", "derivation": derivation}, "sampler")
+    found = EGS(config, SPACE.groups(), "nasbench201")
     with torch.no_grad():
         found.alpha["cell"].copy_(torch.tensor(shares).log())
     return found

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from datanas.codes.architecture import Architecture
 from datanas.engine import untrained
@@ -14,6 +15,7 @@ from datanas.engine.config import resolve
 from datanas.engine.search import SearchJob
 from datanas.engine.setup import build_sampler, build_space, load_task
 from datanas.engine.untrained import prior_children, untrained_scores
+from datanas.samplers.base import Sampler
 
 from .conftest import CPU
 
@@ -39,6 +41,11 @@ def test_convolutions_score_above_identities_and_a_dead_cell_below_both(config: 
     assert many > few > dead
 
 
+def alpha_of(job: SearchJob) -> nn.ParameterDict:
+    assert isinstance(job.sampler, Sampler)
+    return job.sampler.alpha
+
+
 @pytest.mark.parametrize(
     ("over", "children"),
     [
@@ -58,15 +65,15 @@ def test_how_many_cells_are_scored(config: Make, over: dict[str, Any], children:
 
 def test_alpha_starts_from_the_scores_at_the_first_step_only(search_job: Callable[..., SearchJob]) -> None:
     job = search_job(**FEW, search={"alpha_start": 0.9, "epochs": 2})
-    assert all(bool((alpha == 0).all()) for alpha in job.sampler.alpha.values())
+    assert all(bool((alpha == 0).all()) for alpha in alpha_of(job).values())
     job.step(0)
-    started = {name: alpha.detach().clone() for name, alpha in job.sampler.alpha.items()}
+    started = {name: alpha.detach().clone() for name, alpha in alpha_of(job).items()}
     assert all(float(alpha.abs().max()) > 0.01 for alpha in started.values())
     with torch.no_grad():
-        for alpha in job.sampler.alpha.values():
+        for alpha in alpha_of(job).values():
             alpha.zero_()
     job.step(1)
-    assert all(bool((alpha == 0).all()) for alpha in job.sampler.alpha.values())
+    assert all(bool((alpha == 0).all()) for alpha in alpha_of(job).values())
 
 
 def test_the_strength_is_a_factor(search_job: Callable[..., SearchJob]) -> None:
@@ -74,11 +81,11 @@ def test_the_strength_is_a_factor(search_job: Callable[..., SearchJob]) -> None:
     for strength in (1.0, 2.0):
         job = search_job(sampler={"prior": {"children": 6, "strength": strength}}, search={"alpha_start": 0.9})
         job.step(0)
-        starts.append(job.sampler.alpha["normal"].detach().clone())
+        starts.append(alpha_of(job)["normal"].detach().clone())
     assert torch.allclose(starts[1], 2 * starts[0])
 
 
 def test_without_children_alpha_starts_flat(search_job: Callable[..., SearchJob]) -> None:
     job = search_job(sampler={"prior": {"children": 0}}, search={"alpha_start": 0.9})
     job.step(0)
-    assert all(bool((alpha == 0).all()) for alpha in job.sampler.alpha.values())
+    assert all(bool((alpha == 0).all()) for alpha in alpha_of(job).values())

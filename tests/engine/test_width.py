@@ -69,17 +69,19 @@ def macs(config: Config, task: Task[Any], channels: int) -> int:
 
 def test_the_bound_decides_the_channels(made: Callable[..., tuple[Config, Task[Any]]]) -> None:
     config, task = made(max_macs="200k")
-    found = with_width(CELL, config, task).train.channels
+    found = dict(with_width(CELL, config, task).train)["channels"]
     assert macs(config, task, found) <= 200_000 < macs(config, task, found + 1)
 
 
 def test_what_is_set_beside_it_plays_no_part(made: Callable[..., tuple[Config, Task[Any]]]) -> None:
-    widths = {with_width(CELL, *made(max_macs="200k", channels=channels)).train.channels for channels in (1, 30)}
+    widths = {
+        with_width(CELL, *made(max_macs="200k", channels=channels)).train.network_config.width for channels in (1, 30)
+    }
     assert len(widths) == 1
 
 
 def test_an_auxiliary_tower_costs_nothing(made: Callable[..., tuple[Config, Task[Any]]]) -> None:
-    widths = {with_width(CELL, *made(max_macs="200k", auxiliary=auxiliary)).train.channels for auxiliary in (0, 1)}
+    widths = {_width(with_width(CELL, *made(max_macs="200k", auxiliary=each))) for each in (0, 1)}
     assert len(widths) == 1
 
 
@@ -99,7 +101,7 @@ def test_a_run_that_goes_on_keeps_its_channels(made: Callable[..., tuple[Config,
     before, task = made(max_macs="200k")
     before = with_width(CELL, before, task)
     now, _ = made(max_macs="200k")
-    assert keep_width(before, now).train.channels == before.train.channels != now.train.channels
+    assert _width(keep_width(before, now)) == _width(before) != _width(now)
     other, _ = made(max_macs="300k")
     assert keep_width(before, other) is other
     unbound, _ = made()
@@ -127,3 +129,7 @@ def test_a_bound_is_read_with_its_unit(tiny_config: dict[str, Any], value: objec
     config = resolve(merge(tiny_config, {"train": {"max_macs": value}}))
     assert config.train.max_macs == count
     assert resolve(config.model_dump(mode="json")) == config
+
+
+def _width(config: Config) -> int:
+    return config.train.network_config.width

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import faulty
 import numpy as np
 import pytest
-from trial import Outcome, Started, Tally, as_torchrun_would
+from tests.faults import faulty
+from tests.faults.trial import Outcome, Started, Tally, as_torchrun_would
 
 HERE = Path(__file__).parent
 
@@ -146,13 +146,15 @@ def arguments(tiny: Callable[..., list[str]], tmp_path: Path) -> list[str]:
 
 def undisturbed(server: Any, tiny: Callable[..., list[str]], root: Path, processes: int) -> Mapping[str, Path]:
     """A search and a training of what it found."""
-    for kind, more in (("search", []), ("train", [str(root / "search")])):
+    steps: dict[str, list[str]] = {"search": [], "train": [str(root / "search")]}
+    for kind, more in steps.items():
         places = as_torchrun_would(processes) if processes > 1 else [{}]
         started = []
         for rank, place in enumerate(places):
             output = root / f"{kind}-{rank}"
-            given = ([kind, *more, *tiny(root, kind)], {}, str(output), place)
-            started.append(Started(server.Process(target=faulty.run_command, args=given), output))
+            given = [kind, *more, *tiny(root, kind)]
+            process = server.Process(target=faulty.run_command, args=(given, {}, str(output), place))
+            started.append(Started(process, output))
             started[-1].process.start()
         for each in started:
             outcome = each.end()

@@ -34,10 +34,10 @@ from datanas.core.errors import ConfigError, DataError
 from datanas.engine import run, steps
 from datanas.engine.search import SearchJob
 from datanas.engine.train import TrainJob
-from datanas.runs import metrics
+from datanas.runs import checkpoint, metrics
 from datanas.tasks.classification import Classification
 
-JOBS = {"search": SearchJob, "train": TrainJob}
+JOBS: dict[str, Any] = {"search": SearchJob, "train": TrainJob}
 
 
 def run_command(arguments: list[str], fault: Mapping[str, Any], output: str, environment: Mapping[str, str]) -> None:
@@ -194,13 +194,13 @@ def watch_storage(place: str, act: Callable[[str], None]) -> None:
             inside[0] = before
 
     if place == "save":
-        save = run.save_checkpoint
+        save = checkpoint.save_checkpoint
 
         def save_watched(*given: Any, **more: Any) -> None:
             with watched():
                 save(*given, **more)
 
-        run.save_checkpoint = save_watched
+        vars(run)["save_checkpoint"] = save_watched
 
 
 def forget(key: str) -> None:
@@ -212,13 +212,13 @@ def forget(key: str) -> None:
 
         job.load_state = load
     if key in ("sums", "count"):
-        read = run.load_job_state
+        read = vars(run)["load_job_state"]
 
         def load_job_state(*given: Any, **more: Any) -> Any:
             step, saved = read(*given, **more)
             return step, {**saved, key: {} if key == "sums" else 0}
 
-        run.load_job_state = load_job_state
+        vars(run)["load_job_state"] = load_job_state
 
 
 def poison(given: list[Any]) -> None:
@@ -227,8 +227,8 @@ def poison(given: list[Any]) -> None:
     if where == "alpha":
         original_step, made = torch.optim.Adam.step, count(1)
 
-        def step(self: Any, *more: Any) -> Any:
-            result = original_step(self, *more)
+        def step(self: Any, closure: Any = None) -> Any:
+            result = original_step(self, closure)
             if next(made) == number:
                 for group in self.param_groups:
                     group["params"][0].data.view(-1)[0] = float(value)
@@ -319,14 +319,14 @@ def record_alphas(file: str) -> None:
     """Write the alphas after each step to a file, a line each; each process its own."""
     original = SearchJob.step
 
-    def step(self: Any, number: int) -> Any:
-        figures = original(self, number)
+    def recorded(self: Any, step: int) -> Any:
+        figures = original(self, step)
         values = [value.tolist() for value in self.sampler.parameters()]
         with builtins.open(f"{file}.{os.environ.get('RANK', '0')}", "a") as lines:
             lines.write(json.dumps(values) + "\n")
         return figures
 
-    SearchJob.step = step
+    SearchJob.step = recorded
 
 
 def small_evaluation(size: int) -> None:
@@ -338,13 +338,13 @@ def small_evaluation(size: int) -> None:
 
 def other_data(root: str) -> None:
     """Read the data from elsewhere than the run says, as a machine would whose copy is another."""
-    original = datanas.engine.search.load_task
+    original = vars(datanas.engine.search)["load_task"]
 
     def load_task(config: Any, *more: Any) -> Any:
         data = config.data.model_copy(update={"root": Path(root)})
         return original(config.model_copy(update={"data": data}), *more)
 
-    datanas.engine.search.load_task = load_task
+    vars(datanas.engine.search)["load_task"] = load_task
 
 
 def record_numbers(file: str) -> None:
@@ -355,16 +355,16 @@ def record_numbers(file: str) -> None:
         drawn.append(float(torch.rand((), generator=seeding.current())))
         return original_loss(self, model, batch)
 
-    def step(self: Any, number: int) -> Any:
+    def recorded(self: Any, step: int) -> Any:
         drawn.clear()
-        figures = original_step(self, number)
+        figures = original_step(self, step)
         buffers = [value.double().sum() for value in self.network.buffers()]
         with builtins.open(f"{file}.{os.environ.get('RANK', '0')}", "a") as lines:
             lines.write(json.dumps([drawn[0], float(torch.stack(buffers).sum())]) + "\n")
         return figures
 
     drawn: list[float] = []
-    Classification.loss, TrainJob.step = loss, step
+    Classification.loss, TrainJob.step = loss, recorded
 
 
 def signal_twice_in_step(given: list[Any]) -> None:

@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from trial import Outcome, Tally, differences
+from tests.faults.trial import Outcome, Tally, differences
 
 from datanas import Architecture
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from trial import Outcome, Started, Tally, differences
+from tests.faults.trial import Outcome, Started, Tally, differences
 
 from datanas.runs.checkpoint import latest_step, load_checkpoint
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from trial import Outcome, Tally, differences, points_of
+from tests.faults.trial import Outcome, Tally, differences, points_of
 
 from datanas.runs.checkpoint import latest_step, load_checkpoint
 

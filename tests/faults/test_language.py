@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from trial import Outcome, Tally, differences
+from tests.faults.trial import Outcome, Tally, differences
 
 from datanas.runs import read_metrics
 from datanas.runs.checkpoint import latest_step

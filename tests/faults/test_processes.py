@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import faulty
 import numpy as np
 import pytest
 import torch
-from trial import Outcome, Started, Tally, as_torchrun_would, differences, free_port
+from tests.faults import faulty
+from tests.faults.trial import Outcome, Started, Tally, as_torchrun_would, differences, free_port
 
 from datanas.runs import read_metrics
 from datanas.runs.checkpoint import latest_step, load_checkpoint

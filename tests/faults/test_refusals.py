@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from trial import Outcome, Tally, differences
+from tests.faults.trial import Outcome, Tally, differences
 
 from datanas.runs.checkpoint import latest_step, load_checkpoint
 

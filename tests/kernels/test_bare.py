@@ -194,7 +194,8 @@ def test_a_convolution_that_was_given_a_bias_adds_it(name: str, stride: int) -> 
             def changed(layer: str = layer) -> nn.Module:
                 op = make(name, stride).eval()
                 conv = op.get_submodule(layer)
-                conv.bias = nn.Parameter(torch.full((conv.weight.shape[0],), 0.5, dtype=torch.double))
+                channels = conv.get_parameter("weight").shape[0]
+                conv.bias = nn.Parameter(torch.full((channels,), 0.5, dtype=torch.double))
                 return op
 
             assert_plain(changed, make(name, stride).eval())
@@ -215,8 +216,9 @@ def test_hooks_of_all_modules_are_seen() -> None:
 def test_a_forward_of_an_instance_is_called() -> None:
     def changed() -> nn.Module:
         op = make("dil_conv_3x3")
-        inner = op[2].forward
-        op[2].forward = lambda x: inner(x).sin()
+        conv = op.get_submodule("2")
+        inner = conv.forward
+        conv.forward = lambda x: inner(x).sin()
         return op
 
     assert_plain(changed, make("dil_conv_3x3"))
@@ -224,7 +226,7 @@ def test_a_forward_of_an_instance_is_called() -> None:
 
 def test_an_operation_is_bare_again_without_its_hook() -> None:
     op = make("sep_conv_5x5")
-    handle = op[1][2].register_forward_hook(lambda *_: None)
+    handle = op.get_submodule("1.2").register_forward_hook(lambda *_: None)
     assert not is_bare(op)
     handle.remove()
     assert is_bare(op)

@@ -12,13 +12,14 @@ from datanas.kernels.depthwise import DepthwiseConv, weight_gradient
 Grads = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def run(conv: nn.Module, x: torch.Tensor, *, plain: bool) -> Grads:
+def run(conv: nn.Conv2d, x: torch.Tensor, *, plain: bool) -> Grads:
     conv.weight.grad = None
     x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     y = nn.Conv2d.forward(conv, x) if plain else conv(x)
     slope = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).reshape(y.shape)
     (y * slope + y.square()).sum().backward()
     assert x.grad is not None
+    assert conv.weight.grad is not None
     return y.detach(), x.grad, conv.weight.grad.clone()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,6 @@ import torch
 from torch import nn
 
 from datanas import tasks
-from datanas.kernels import hardware
 from datanas.kernels.hardware import (
     count_macs,
     count_parameters,
@@ -68,16 +68,16 @@ def test_counting_changes_neither_mode_nor_statistics(training: bool) -> None:
 
 def test_a_placed_module_keeps_its_weights_in_channels_last() -> None:
     module = network()
-    weight = module[3].weight.detach().clone()
+    weight = module.get_parameter("3.weight").detach().clone()
     assert place(module, torch.device("cpu")) is module
-    assert torch.equal(module[3].weight, weight)
-    assert module[3].weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(module.get_parameter("3.weight"), weight)
+    assert module.get_parameter("3.weight").is_contiguous(memory_format=torch.channels_last)
 
 
 def test_the_time_is_the_median_of_the_calls_after_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     durations = iter([1.0, 9.0, 2.0, 3.0, 50.0])
     now, calls = [0.0], []
-    monkeypatch.setattr(hardware.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 
     def call() -> None:
         calls.append(1)

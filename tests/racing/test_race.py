@@ -134,7 +134,7 @@ def test_a_race_that_is_complete_says_the_same_again_and_trains_nothing(
 def test_a_race_that_was_stopped_goes_on_with_what_was_trained(
     searched: Path, raced: RaceResult, tmp_path: Path, few_steps: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, started = pool._start, []
+    original, started = pool._start, list[pool.Command]()
 
     def stops(command: pool.Command, threads: int) -> Any:
         if len(started) == 3:

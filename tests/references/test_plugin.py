@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,44 +16,13 @@ from datanas.core.errors import ConfigError
 from datanas.engine.config import resolve
 from datanas.references import references
 
-PLUGIN = """
-from torch import nn
-
-from datanas.references import register_reference
-from datanas.references.base import Reference
-from datanas.spaces.base import Body
-
-
-class OneConv(Body):
-    def __init__(self, in_channels, channels):
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, channels, 3, padding=1)
-        self.out_channels = (channels,)
-
-    def forward(self, stem, gates=None):
-        return (self.conv(stem[1]).relu(),)
-
-
-@register_reference("one_conv")
-class OneConvReference(Reference):
-    name = "one_conv"
-    paper = "Nobody: A convolution. Nowhere, 2026"
-    note = "one layer"
-    network_size = (8, 1)
-    settings = {"train": {"cells": 1, "auxiliary": False}}
-
-    @classmethod
-    def network_body(cls, architecture, stem, *, channels, cells, auxiliary=False, pooling_norm=False, prune=True):
-        return OneConv(stem.shape.channels[1], channels)
-"""
+PLUGIN = Path(__file__).parents[1] / "plugins" / "one_conv.py"
 
 
 @pytest.fixture
 def plugin(tmp_path: Path) -> Iterator[Path]:
-    file = tmp_path / "one_conv.py"
-    file.write_text(PLUGIN)
     list(references)
-    yield file
+    yield Path(shutil.copy(PLUGIN, tmp_path))
     references._entries.pop("one_conv", None)
 
 
@@ -65,7 +35,7 @@ def test_it_is_listed_trained_and_measured_by_its_name(
     recipe.write_text(yaml.safe_dump(dict(tiny_config)))
     assert main(["train", "one_conv", "-c", str(recipe), "--plugin", str(plugin), "--quiet"]) == 0
     run = tmp_path / "runs" / "run"
-    assert resolve(yaml.safe_load((run / "config.yaml").read_text())).train.cells == 1
+    assert resolve(yaml.safe_load((run / "config.yaml").read_text())).train.network == "one_conv"
     first = capsys.readouterr().out.splitlines()[0]
     assert main(["evaluate", str(run)]) == 0
     assert capsys.readouterr().out.splitlines()[0] == first

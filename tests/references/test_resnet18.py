@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torchvision.models import resnet18
@@ -35,7 +37,7 @@ def blocks(stages: torch.nn.Module) -> list[list[torch.Tensor]]:
 @pytest.mark.parametrize(("stem", "size", "last"), [("plain", 32, 4), ("cifar_half", 32, 2), ("imagenet", 224, 7)])
 def test_its_features_are_as_small_as_those_of_a_network_of_cells_or_half(stem: str, size: int, last: int) -> None:
     with torch.device("meta"):
-        built = network(stem=stem, channels=4)
+        built: Any = network(stem=stem, channels=4)
         assert built.body(built.stem(torch.empty(1, 3, size, size)))[0].shape == (1, 32, last, last)
 
 

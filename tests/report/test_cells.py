@@ -26,7 +26,13 @@ def dense() -> Architecture:
     generator = np.random.default_rng(0)
     return Architecture(
         {
-            name: Cell(cell.primitives, cell.edges, cell.outputs, generator.random(cell.code.shape) < 0.6, cell.inputs)
+            name: Cell(
+                cell.primitives,
+                cell.edges,
+                cell.outputs,
+                (generator.random(cell.code.shape) < 0.6).astype(np.uint8),
+                cell.inputs,
+            )
             for name, cell in darts.cells.items()
         }
     )
@@ -88,7 +94,7 @@ class TestText:
 
     def test_keeps_to_a_hundred_columns(self) -> None:
         names = tuple(f"operation_{i}" for i in range(40))
-        cell = Cell(names, ((0, 1),), (1,), np.ones((1, 40)), 1)
+        cell = Cell(names, ((0, 1),), (1,), np.ones((1, 40), np.uint8), 1)
         text = cell_text(Architecture({f"block{i}": cell for i in range(30)}, source={"name": "x" * 30}))
         assert max(map(len, text.splitlines())) <= 100
         assert all(name in text for name in names)

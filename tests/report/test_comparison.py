@@ -301,7 +301,7 @@ class TestPicture:
             "import sys, json; from datanas.report.comparison import draw_comparison;"
             "draw_comparison(json.load(open(sys.argv[1])), sys.argv[2])"
         )
-        arguments = [sys.executable, "-c", program, tmp_path / "comparison.json", tmp_path / "b.svg"]
+        arguments = [sys.executable, "-c", program, str(tmp_path / "comparison.json"), str(tmp_path / "b.svg")]
         subprocess.run(arguments, check=True, env={"PYTHONPATH": ":".join(sys.path)})
         assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 

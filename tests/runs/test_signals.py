@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from typing import NoReturn
 
 import pytest
 
@@ -11,7 +12,7 @@ from datanas.runs.signals import StoppedAtOnce
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_sets_the_flag(signum, code):
+def test_a_signal_sets_the_flag(signum: signal.Signals, code: int) -> None:
     with StopRequest() as stop:
         assert not stop
         assert stop.exit_code == 0
@@ -23,7 +24,7 @@ def test_a_signal_sets_the_flag(signum, code):
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
-def test_the_second_signal_interrupts_and_carries_its_number(first, second):
+def test_the_second_signal_interrupts_and_carries_its_number(first: signal.Signals, second: signal.Signals) -> None:
     with StopRequest() as stop:
         os.kill(os.getpid(), first)
         with pytest.raises(StoppedAtOnce) as caught:
@@ -34,8 +35,8 @@ def test_the_second_signal_interrupts_and_carries_its_number(first, second):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_the_handlers_come_back(signum):
-    def mine(*_):
+def test_the_handlers_come_back(signum: signal.Signals) -> None:
+    def mine(*_: object) -> NoReturn:
         raise AssertionError
 
     before = signal.signal(signum, mine)
@@ -50,7 +51,7 @@ def test_the_handlers_come_back(signum):
         signal.signal(signum, before)
 
 
-def test_an_ignored_signal_stays_ignored():
+def test_an_ignored_signal_stays_ignored() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with StopRequest() as stop:
@@ -60,11 +61,11 @@ def test_an_ignored_signal_stays_ignored():
         signal.signal(signal.SIGINT, before)
 
 
-def test_another_thread_installs_nothing():
+def test_another_thread_installs_nothing() -> None:
     before = signal.getsignal(signal.SIGINT)
     seen = []
 
-    def enter():
+    def enter() -> None:
         with StopRequest() as stop:
             seen.append((bool(stop), signal.getsignal(signal.SIGINT)))
 

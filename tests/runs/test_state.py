@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from collections import OrderedDict
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,14 +18,14 @@ from datanas.runs.state import decode_state, encode_state
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.uint8, torch.bool]
 
 
-def round_trip(state):
+def round_trip(state: Any) -> Any:
     structure, tensors = encode_state(state)
     return decode_state(
         json.loads(json.dumps(structure, allow_nan=False)), safetensors.torch.load(safetensors.torch.save(tensors))
     )
 
 
-def is_same(a, b):
+def is_same(a: Any, b: Any) -> bool:
     """Equal in value, type, key order; NaN equals NaN."""
     if isinstance(a, torch.Tensor):
         return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b)
@@ -63,17 +64,17 @@ nested = st.recursive(
 
 @settings(deadline=None)
 @given(st.dictionaries(keys, nested, max_size=5))
-def test_any_state_comes_back(state):
+def test_any_state_comes_back(state: Any) -> None:
     assert is_same(round_trip(state), state)
 
 
-def test_the_comparison_above_can_fail():
+def test_the_comparison_above_can_fail() -> None:
     for a, b in [({1: 0}, {"1": 0}), ([1], (1,)), (1, True), (0.0, -0.0), ({"a": 1, "b": 2}, {"b": 2, "a": 1})]:
         assert not is_same(a, b)
     assert not is_same(torch.zeros(1), torch.zeros(1, dtype=torch.float64))
 
 
-def test_colliding_paths_stay_apart():
+def test_colliding_paths_stay_apart() -> None:
     state = {
         "a/b": torch.tensor(1),
         "a": {"b": torch.tensor(2)},
@@ -84,12 +85,12 @@ def test_colliding_paths_stay_apart():
     assert is_same(round_trip(state), state)
 
 
-def test_tensors_carry_their_paths():
+def test_tensors_carry_their_paths() -> None:
     _, named = encode_state({"model": {"conv.weight": torch.zeros(1)}, "optimizer": [{0: torch.zeros(2)}]})
     assert sorted(named) == ["model/conv.weight", "optimizer/0/0"]
 
 
-def test_channels_last_and_other_strides_come_back():
+def test_channels_last_and_other_strides_come_back() -> None:
     image = torch.arange(2 * 3 * 4 * 5.0).reshape(2, 3, 4, 5)
     state = {
         "last": image.to(memory_format=torch.channels_last),
@@ -99,7 +100,7 @@ def test_channels_last_and_other_strides_come_back():
     assert is_same(round_trip(state), state)
 
 
-def test_tensors_that_share_memory_come_back_apart():
+def test_tensors_that_share_memory_come_back_apart() -> None:
     weight = torch.arange(6.0)
     back = round_trip({"a": weight, "b": weight, "row": weight.view(2, 3)[1], "wide": weight[:1].expand(4)})
     assert is_same(back, {"a": weight, "b": weight, "row": weight[3:], "wide": torch.zeros(4)})
@@ -107,7 +108,7 @@ def test_tensors_that_share_memory_come_back_apart():
     assert torch.equal(back["b"], weight)
 
 
-def test_tied_modules_come_back():
+def test_tied_modules_come_back() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Linear(3, 3))
     model[2].weight = model[0].weight
     other = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Linear(3, 3))
@@ -115,7 +116,7 @@ def test_tied_modules_come_back():
     assert is_same(dict(other.state_dict()), dict(model.state_dict()))
 
 
-def test_a_mapping_comes_back_as_a_dict_and_a_parameter_as_a_tensor():
+def test_a_mapping_comes_back_as_a_dict_and_a_parameter_as_a_tensor() -> None:
     back = round_trip(OrderedDict(weight=nn.Parameter(torch.ones(2))))
     assert type(back) is dict
     assert type(back["weight"]) is torch.Tensor
@@ -135,7 +136,7 @@ def test_a_mapping_comes_back_as_a_dict_and_a_parameter_as_a_tensor():
         ({"a": torch.zeros(1).to_sparse()}, "state at a: safetensors has no .*sparse"),
     ],
 )
-def test_what_cannot_be_stored_is_named(state, where):
+def test_what_cannot_be_stored_is_named(state: Any, where: str) -> None:
     with pytest.raises(TypeError, match=where):
         encode_state(state)
 
@@ -143,6 +144,6 @@ def test_what_cannot_be_stored_is_named(state, where):
 @pytest.mark.parametrize(
     "structure", [{"tensor": "gone"}, {"tensor": []}, {"what": 1}, {}, {"dict": [1]}, {"float": "x"}]
 )
-def test_a_structure_that_does_not_fit_is_refused(structure):
+def test_a_structure_that_does_not_fit_is_refused(structure: Any) -> None:
     with pytest.raises((ValueError, KeyError, TypeError)):
         decode_state(structure, {})

@@ -93,6 +93,7 @@ def test_dso_nas_keeps_what_is_not_zero_and_zero_stays() -> None:
         for name, group in GROUPS.items():
             closed[name] |= made.alpha[name].detach() == 0
             assert torch.equal(found.gates[name] == 0, closed[name])
+            assert found.grad_mask is not None
             assert torch.equal(~found.grad_mask[name], closed[name])
             (gradient,) = torch.autograd.grad(found.gates[name].sum(), made.alpha[name])
             assert torch.equal(gradient == 0, closed[name])

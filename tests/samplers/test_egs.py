@@ -13,8 +13,8 @@ from datanas.codes.choice_group import ChoiceGroup
 from datanas.constraint import constraint
 from datanas.core.settings import merge, validate
 from datanas.posterior import inclusion_probs
-from datanas.samplers.base import Draw
-from datanas.samplers.egs import EGS, Tau
+from datanas.samplers.base import Draw, Tau
+from datanas.samplers.egs import EGS
 
 OPS = ("none", "skip_connect", "sep_conv_3x3")
 NORMAL = ChoiceGroup("normal", ((0, 2), (1, 2), (0, 3)), OPS, outputs=(2, 3), inputs=2)

@@ -45,7 +45,7 @@ def conditionals(made: ENAS, ops: Ops) -> list[Tensor]:
     rows, token, settings = [], 0, made.config
     hidden = cell = torch.zeros(1, settings.hidden)
     names = [(name, len(group.primitives)) for name, group in made.groups.items() for _ in group.edges]
-    offsets = {}
+    offsets: dict[str, int] = {}
     for name, group in made.groups.items():
         offsets[name] = 1 + sum(len(made.groups[other].primitives) for other in offsets)
         assert len(group.primitives) == dict(names)[name]
@@ -83,7 +83,7 @@ def walks(made: ENAS) -> dict[Ops, Walk]:
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 3.0, "tanh_constant": 1.1}])
 @pytest.mark.parametrize("groups", [TINY, MIXED])
-def test_the_log_probability_is_the_sum_of_the_conditional_ones(groups: Any, options: dict[str, float]) -> None:
+def test_the_log_probability_is_the_sum_of_the_conditional_ones(groups: Any, options: dict[str, Any]) -> None:
     made = make(groups, **options)
     found = walks(made)
     for ops, walk in found.items():
@@ -156,13 +156,14 @@ def test_the_first_reward_is_its_own_baseline_and_then_it_averages() -> None:
     made = make(baseline_decay=0.75)
     (ops, walk), *_ = walks(made).items()
     assert not flat_gradient(made.loss(task_loss(ops), walk, 0.5), made).any()
-    expected = None
+    expected: float | None = None
     for loss in (0.7, 0.2, 1.9, 0.0):
         made.after_alpha_step(Update(walk, loss, {}, 0.1))
         reward = math.exp(-loss)
         expected = reward if expected is None else 0.75 * expected + 0.25 * reward
         assert float(made.baseline) == pytest.approx(expected)
     found = made.loss(task_loss(ops), walk, 0.5)
+    assert expected is not None
     torch.testing.assert_close(found, -(math.exp(-float(task_loss(ops))) - expected) * walk.log_prob)
 
 

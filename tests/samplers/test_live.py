@@ -16,7 +16,7 @@ from datanas.codes.choice_group import ChoiceGroup
 from datanas.core import seeding
 from datanas.engine.config import resolve
 from datanas.engine.setup import build_sampler, build_space
-from datanas.samplers.base import Derivation, Scope, Vectors
+from datanas.samplers.base import Derivation, Sampler, Scope, Vectors
 from datanas.samplers.derivation import derive_likeliest
 from datanas.samplers.live import live_log_share, live_paths
 
@@ -181,6 +181,7 @@ def test_best_sample_compares_live_candidates_only() -> None:
         {"space": {"name": "nasbench201"}, "sampler": {"name": "egs", "derivation": {"rule": "best_sample"}}}
     )
     sampler = build_sampler(config, build_space(config))
+    assert isinstance(sampler, Sampler)
     with torch.no_grad():
         sampler.alpha["cell"][:, 0] = 2.0
     group = sampler.groups["cell"]

@@ -32,6 +32,7 @@ def make(name: str) -> tuple[Sampler, ConvBody]:
     torch.manual_seed(0)
     settings = validate(samplers[name].Config, {"name": name, "parts": PARTS}, "sampler")
     sampler = samplers[name](settings, SPACE.groups(), "conv_cell").double()
+    assert isinstance(sampler, Sampler)
     with torch.no_grad():
         for parameter in sampler.parameters():
             parameter.copy_(torch.randn(parameter.shape))
@@ -74,7 +75,7 @@ def test_a_node_and_its_gradients_are_those_of_the_paper(
         edge_weights = sampler.get_parameter(f"beta.{group}")[:2].softmax(dim=0)
     else:
         weights, edge_weights = sampler.draw(0.5, torch.Generator().manual_seed(4)).gates[group], torch.ones(2)
-    node = nodes["2"]
+    node = nodes.get_submodule("2")
     assert isinstance(node, PartialNode)
     theirs = torch.zeros_like(slope)
     for edge in range(2):

@@ -19,7 +19,7 @@ from datanas.samplers.base import Scope, Vectors
 from datanas.samplers.darts import DARTS
 from datanas.samplers.derivation import derive_likeliest, top_edges, top_operations
 from datanas.samplers.egs import EGS
-from datanas.spaces import spaces
+from datanas.spaces.conv_cell import ConvCellSpace
 
 EDGES = ((0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (1, 4), (2, 4), (3, 4))
 """Nodes 2, 3 and 4 have 2, 2 and 4 incoming edges, which do not stand together."""
@@ -46,7 +46,7 @@ def kept(code: Tensor) -> list[tuple[int, int]]:
 
 def best_inputs(op_scores: Tensor, group: ChoiceGroup, *, none: bool) -> list[tuple[int, int]]:
     """DARTS' rule by going through every choice of edges and of their operations, the earliest of equally good ones."""
-    found = []
+    found: list[tuple[int, int]] = []
     for target in dict.fromkeys(target for _, target in group.edges):
         incoming = []
         for edge, (_, to) in enumerate(group.edges):
@@ -102,7 +102,7 @@ def test_of_equals_the_first_is_kept() -> None:
 def test_darts_keeps_the_cell_that_it_published(name: str) -> None:
     """From alphas in which `none` is the largest on every edge, as in the published searches."""
     cell = published.architecture(name)
-    groups = spaces["conv_cell"](spaces["conv_cell"].Config()).groups()
+    groups = ConvCellSpace(ConvCellSpace.Config()).groups()
     made = DARTS(DARTS.Config(), groups, "conv_cell")
     noise = torch.Generator().manual_seed(0)
     with torch.no_grad():

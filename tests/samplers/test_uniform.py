@@ -169,7 +169,8 @@ def evolution(population: int = 4, tournament: int = 2, groups: Mapping[str, Cho
 
 def different(count: int) -> list[dict[str, Tensor]]:
     """Cells no two of which are one change apart."""
-    generator, found = torch.Generator().manual_seed(5), []
+    generator = torch.Generator().manual_seed(5)
+    found: list[dict[str, Tensor]] = []
     while len(found) < count:
         code = random_codes(GROUPS, generator)
         if all(distance(code, other) > 2 for other in found):

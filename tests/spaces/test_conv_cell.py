@@ -12,8 +12,9 @@ from datanas.core.settings import validate
 from datanas.kernels.gates import Gates
 from datanas.ops import OpSettings
 from datanas.spaces.base import StemShape
-from datanas.spaces.conv_cell import ConvBody, ConvCellSpace, cell_kinds, network_plan, reductions, supernet_plan
+from datanas.spaces.conv_cell import ConvBody, ConvCellSpace, cell_kinds, reductions
 from datanas.spaces.network_config import ToweredConfig
+from datanas.spaces.plans import network_plan, supernet_plan
 
 
 class Stem(nn.Module):

@@ -97,7 +97,7 @@ def test_a_residual_block_is_the_benchmark_s() -> None:
     block = ResidualBlock(4).double().eval()
     x = torch.randn(2, 4, 8, 8, dtype=torch.double)
     pooled = x.unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5))
-    shortcut = torch.einsum("oi,nihw->nohw", block.downsample[1].weight[:, :, 0, 0], pooled)
+    shortcut = torch.einsum("oi,nihw->nohw", block.get_parameter("downsample.1.weight")[:, :, 0, 0], pooled)
     main = x
     for part in (block.conv_a, block.conv_b):
         _, conv, norm = part.children()

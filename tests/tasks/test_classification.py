@@ -15,6 +15,7 @@ from datanas.core.errors import ConfigError, DataError
 from datanas.core.settings import merge, validate
 from datanas.data.augment import normalise
 from datanas.data.base import ImageData, ImageSet
+from datanas.tasks.base import Part
 from datanas.tasks.classification import AuxiliaryTower, Classification, ClassifierHead, ImageBatch
 
 CPU = torch.device("cpu")
@@ -43,7 +44,7 @@ def rows(found: Tensor, data: ImageSet = DATA.train) -> list[int]:
     return [int((flat == row).all(dim=1).nonzero()[0]) for row in found.flatten(1)]
 
 
-def members(made: Classification, part: str) -> list[int]:
+def members(made: Classification, part: Part) -> list[int]:
     """The images of a part, from the batches of one pass over it."""
     stream = made._streams[part]
     found = [rows(stream.batch(step)[0]) for step in range(made.steps_per_epoch(part))]
@@ -241,9 +242,8 @@ def test_accuracy_and_loss_are_those_counted_by_hand() -> None:
 
 
 def test_top_5_is_counted_by_hand_where_there_are_more_classes() -> None:
-    data = ImageData(
-        *(replace(part, labels=torch.arange(len(part)) % 7) for part in (DATA.train, DATA.test)), "abcdefg"
-    )
+    train, test = (replace(part, labels=torch.arange(len(part)) % 7) for part in (DATA.train, DATA.test))
+    data = ImageData(train, test, tuple("abcdefg"))
     logits = torch.randn(7, generator=torch.Generator().manual_seed(0))
     found = task(data).evaluate(lambda x: logits.expand(len(x), -1), "test")
     likeliest = logits.argsort(descending=True)[:5].tolist()
@@ -371,7 +371,7 @@ def test_the_auxiliary_tower_has_the_batch_norms_of_its_reference(stem: str, giv
     """DARTS' tower for ImageNet lacks the second one, of 2 * 768 parameters."""
     settings = Classification.Config(stem=stem, auxiliary_norms=given)
     head = Classification.head(settings, (8, 16), 10)
-    parameters = sum(parameter.numel() for parameter in head.auxiliary.parameters())
+    parameters = sum(parameter.numel() for parameter in head.get_submodule("auxiliary").parameters())
     assert parameters == 8 * 128 + 2 * 128 + 128 * 768 * 4 + (norms - 1) * 2 * 768 + 768 * 10 + 10
 
 
@@ -398,7 +398,9 @@ def test_a_network_with_a_tower_trains_on_small_images(size: int) -> None:
     made.split_train(0.0, 4)
     loss = made.loss(network, made.batch("train", 0))
     loss.backward()
-    assert network.head.auxiliary.classifier.weight.grad.abs().sum() > 0
+    gradient = network.get_parameter("head.auxiliary.classifier.weight").grad
+    assert gradient is not None
+    assert gradient.abs().sum() > 0
 
 
 def test_it_tells_what_it_is_about() -> None:

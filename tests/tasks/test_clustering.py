@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.two_processes import together
 from torch import Tensor
 
 import datanas
@@ -26,6 +25,7 @@ from datanas.tasks.adaptive_pairs import (
 )
 from datanas.tasks.cluster_head import Assignment
 from datanas.tasks.clustering import Clustering
+from datanas.testing.two_processes import together
 
 CPU = torch.device("cpu")
 CLASSES = ("ant", "bee", "cow")

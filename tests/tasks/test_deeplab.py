@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -44,7 +46,7 @@ def test_the_auxiliary_head_is_for_training_only() -> None:
     assert isinstance(head.eval()(features, image), torch.Tensor)
 
 
-def features_of(**options: object) -> torch.Size:
+def features_of(**options: Any) -> torch.Size:
     network = build_network(architecture("gdas"), task="segmentation", channels=2, cells=3, head_channels=4, **options)
     with torch.no_grad():
         return network.eval().body(network.stem(torch.zeros(1, 3, 64, 96)))[-1].shape[2:]
@@ -72,7 +74,7 @@ def test_a_network_takes_images_of_any_size(size: tuple[int, int]) -> None:
 
 def test_a_backbone_has_the_weights_of_a_classifier() -> None:
     """Whether dense or not: what a classification learned fits stem and body."""
-    options = {"channels": 4, "cells": 5, "stem": "cifar_half"}
+    options: dict[str, Any] = {"channels": 4, "cells": 5, "stem": "cifar_half"}
     trained = build_network(architecture("gdas"), task="classification", **options)
     network = build_network(architecture("gdas"), task="segmentation", output_stride=2, auxiliary=True, **options)
     shapes = [

@@ -289,7 +289,7 @@ def test_images_smaller_than_the_strides_are_refused() -> None:
 @pytest.mark.parametrize("part", ["test", "validation"])
 def test_a_part_that_cannot_be_measured_is_refused_at_once(part: str) -> None:
     with pytest.raises(DataError, match=rf"task\.test\.way: .* the part '{part}', which has 1; set fewer ways"):
-        task(replace(WITH_VALIDATION, **{part: classes(1, part)}))
+        task(replace(WITH_VALIDATION, **dict[str, Any]({part: classes(1, part)})))
 
 
 def test_images_of_shared_classes_are_parted_by_class() -> None:

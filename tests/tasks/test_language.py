@@ -60,7 +60,8 @@ class Watching:
     """A model that notes the states it is given."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.model, self.states = model, []
+        self.model = model
+        self.states: list[Tensor | None] = []
 
     def __call__(self, x: tuple[Tensor, Tensor | None]) -> Predictions:
         self.states.append(x[1])
@@ -281,14 +282,14 @@ def test_images_are_refused() -> None:
 def test_the_task_alone_names_space_data_and_settings() -> None:
     config = resolve({"task": {"name": "language"}})
     assert (config.space.name, config.data.name, config.sampler.name) == ("recurrent_cell", "manual", "egs")
-    assert (config.train.channels, config.train.average_after) == (850, 5)
+    assert (dict(config.train)["channels"], config.train.average_after) == (850, 5)
     assert config.search.weights.lr == 20.0
     assert resolve(config.model_dump(mode="json")) == config
 
 
 def test_nothing_of_it_reaches_a_search_on_images() -> None:
     config = resolve({})
-    assert (config.train.channels, config.train.cells, config.train.average_after) == (36, 20, None)
+    assert (dict(config.train)["channels"], dict(config.train)["cells"], config.train.average_after) == (36, 20, None)
 
 
 def test_the_decoder_may_begin_with_what_is_frequent() -> None:

@@ -46,8 +46,9 @@ def test_each_part_has_about_its_share(sizes: list[int]) -> None:
     }
     words = {split: len(" ".join(sentences).split()) for split, sentences in divide(topics).items()}
     assert sum(words.values()) == sum(sizes)
-    for split, share in (("train", 0.8), ("valid", 0.1), ("test", 0.1)):
-        assert abs(words[split] - share * sum(sizes)) <= 2 * max(sizes)
+    shares = {"train": 0.8, "valid": 0.1, "test": 0.1}
+    for split, count in words.items():
+        assert abs(count - shares[split] * sum(sizes)) <= 2 * max(sizes)
 
 
 def test_the_manual_is_large_enough_to_search_on() -> None:

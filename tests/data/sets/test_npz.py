@@ -56,7 +56,7 @@ def test_where_both_orders_are_possible_the_last_axis_or_layout_decides(save_npz
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_floating_images_become_float32(save_npz: Save, dtype: type) -> None:
+def test_floating_images_become_float32(save_npz: Save, dtype: type[np.floating[Any]]) -> None:
     x = (X / 255).astype(dtype)
     data = load(save_npz(**SOUND | {"train_x": x, "test_x": x[:3]}))
     assert data.train.images.dtype == torch.float32

@@ -28,7 +28,7 @@ def test_shapes_are_rectangles_and_ellipses_of_the_size_that_is_said() -> None:
         if len(values) == 1:
             return 0.0, 20, 20
         rows, columns = np.nonzero(mask == values[counts.argmin()])
-        height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+        height, width = int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
         return len(rows) / (height * width), height, width
 
     found = [filled(seed) for seed in range(60)]
