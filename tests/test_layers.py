@@ -29,6 +29,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
             {"samplers", "data"},
             {"tasks"},
             {"network"},
+            {"budgets"},
             {"runs"},
             {"engine"},
             {"deploy"},
@@ -42,12 +43,13 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
 )
 """Lowest first. A part imports from its own layer and from those below, save what APART forbids."""
 
-MODEL_CODE = frozenset().union(*LAYERS[2:10])
+MODEL_CODE = frozenset().union(*LAYERS[2:11])
 APART: dict[str, frozenset[str]] = {
     "samplers": frozenset({"data"}),
     "data": frozenset({"samplers", "spaces", "ops"}),
     "tasks": frozenset({"samplers"}),
     "network": frozenset({"samplers", "data"}),
+    "budgets": frozenset({"samplers", "data", "tasks", "references"}),
     "runs": MODEL_CODE,
     "report": MODEL_CODE | {"engine", "deploy", "comparison", "racing"},
 }

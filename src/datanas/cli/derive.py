@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 def run(
     path: Annotated[Path, Parameter(name="RUN", help="Run folder of a search.")],
     /,
-    *,
+    *overrides: Annotated[
+        str,
+        Parameter(
+            name="--budget.KEY VALUE",
+            allow_leading_hyphen=True,
+            help="What the network may cost, such as --budget.macs 2M, and its size, such as --train.cells 8.",
+        ),
+    ],
     top: Annotated[int, Parameter(name=["--top", "-n"], help="How many of the best architectures to list.")] = 1,
     samples: Annotated[int | None, Parameter(help="M, where it should differ from the search's.")] = None,
     rule: Annotated[
@@ -50,6 +57,7 @@ def run(
     """Derive the most probable architecture of a search, with its probability and margin."""
     from datanas.core.console import say
     from datanas.core.errors import ConfigError
+    from datanas.core.settings import parse_overrides
     from datanas.engine.derive import derive
     from datanas.racing.search import DERIVED_FILE
     from datanas.report.cells import cell_text, draw_cells
@@ -58,8 +66,9 @@ def run(
         raise ConfigError(f"--top: must be at least 1, got {top}")
     others: tuple[tuple[Architecture, float], ...] = ()
     measure = None
+    settings = parse_overrides(overrides)
     otherwise = checkpoint != "last" or any(
-        x is not None for x in (samples, rule, operations, none, candidates, raw or None)
+        x is not None for x in (samples, rule, operations, none, candidates, raw or None, settings or None)
     )
     if epoch is not None:
         if top > 1 or otherwise:
@@ -76,6 +85,7 @@ def run(
             none=none,
             candidates=candidates,
             raw=raw or None,
+            settings=settings,
         )
         kept = replace(derivation.architecture, source=_source(path))
         others, measure = derivation.ranking[1:], derivation.measure
@@ -91,6 +101,10 @@ def run(
     kept.save(target)
     _, failed = draw_cells(kept, picture, require_storage=True)
     print(cell_text(kept))
+    if "costs" in (kept.posterior or {}):
+        from datanas.engine.budget import costs_text
+
+        print(costs_text(kept))
     for warning in failed:
         say(f"warning: {warning}")
     for place, (architecture, value) in enumerate(others, start=2):

@@ -38,7 +38,10 @@ def run(
     resume: Resume = None,
     budget: Annotated[
         str | None,
-        Parameter(help="What search and race may take, such as 20m; the settings that are left open are then chosen."),
+        Parameter(
+            name=["--time", "--budget"],
+            help="What search and race may take, such as 20m; the settings that are left open are then chosen.",
+        ),
     ] = None,
     devices: Devices = None,
     num_nodes: NumNodes = None,
@@ -91,6 +94,10 @@ def run(
                 print(sentence)
         drawn, failed = draw_cells(result.architecture, result.path / "cells.svg")
         print(cell_text(result.architecture))
+        if result.architecture.posterior and "costs" in result.architecture.posterior:
+            from datanas.engine.budget import costs_text
+
+            print(costs_text(result.architecture))
         if result.gap is not None:
             gap = result.gap
             task = tasks[settings.task.name].measuring(json.loads((result.path / DATA_FILE).read_bytes()))

@@ -90,4 +90,6 @@ def run(
             print(f"note: {result.dead_parts}")
         if settings.train.max_macs is not None:
             print(f"{result.channels} channels, the most within {settings.train.max_macs:,} multiply-adds")
+        if result.within:
+            print(result.within)
         print(f"written to {result.path}: network.safetensors, evaluation.json, metrics.jsonl")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, SerializeAsAny, field_validator
 
+from datanas.budgets.config import BudgetConfig
 from datanas.core.errors import ConfigError, nearest
 from datanas.core.registry import Registry, load_plugin
 from datanas.core.settings import (
@@ -52,6 +53,7 @@ class Config(Section):
     sampler: SerializeAsAny[ComponentConfig]
     search: SearchConfig = SearchConfig()
     train: SerializeAsAny[TrainConfig]
+    budget: BudgetConfig = BudgetConfig()
     truth: TruthConfig = TruthConfig()
 
     @field_validator("device")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from datanas.core.errors import ConfigError
+from datanas.engine.budget import budget_of, recorded
 from datanas.engine.config import resolve
 from datanas.engine.earlier_run import load_chosen_state, load_run_config
 from datanas.engine.process import process_kept
 from datanas.engine.search import SearchJob
 from datanas.engine.setup import build_sampler, build_space, load_task, memory_errors, select_device
-from datanas.engine.uncollapsed import derive_uncollapsed
+from datanas.engine.within_budget import derive_within
 from datanas.samplers.derivation import Derivation, Rule
 
 
@@ -26,6 +29,7 @@ def derive(
     none: bool | None = None,
     candidates: int | None = None,
     raw: bool | None = None,
+    settings: Sequence[tuple[str, object]] = (),
 ) -> Derivation:
     """The architectures of a search run that a rule would keep, from a checkpoint.
 
@@ -38,9 +42,13 @@ def derive(
         checkpoint: the last, or that after the epoch whose child scored best on the alpha part.
         rule, operations, none, candidates, raw: as in `sampler.derivation`, where they should differ from the search's.
 
+        settings: of the sections `budget` and `train`, by dotted name, where they should differ from the search's:
+            what the network may cost, and of which size it is.
+
     Raises:
         CheckpointError: no usable checkpoint there.
-        ConfigError: the sampler has no such setting, or the space has no use for the rule.
+        ConfigError: the sampler has no such setting, the space has no use for the rule, or no network is within the
+            budget.
 
     >>> run = datanas.search(recipe).path
     >>> [round(log_prob, 1) <= 0 for _, log_prob in derive(run, n=3).ranking]
@@ -55,7 +63,10 @@ def derive(
         "derivation.candidates": candidates,
         "derivation.raw": raw,
     }
-    changes = [(f"sampler.{name}", value) for name, value in given.items() if value is not None]
+    for name, _ in settings:
+        if name.partition(".")[0] not in ("budget", "train"):
+            raise ConfigError(f"--{name}: derive takes settings of budget and train alone; known: --budget.macs")
+    changes = [*((f"sampler.{name}", value) for name, value in given.items() if value is not None), *settings]
     if changes:
         config = resolve(config, changes)
     space = build_space(config)
@@ -63,7 +74,10 @@ def derive(
     _, state = load_chosen_state(Path(run), "search", checkpoint)
     if sampler.rule != "best_sample":
         sampler.load_state_dict(state["job"]["sampler"])
-        return derive_uncollapsed(sampler, space, n)
+        budget = budget_of(config, recorded(config, Path(run)))
+        if budget is not None:
+            budget.limit(sampler)
+        return derive_within(sampler, space, budget, n)
     with memory_errors():
         device = select_device(config)
         job = SearchJob(config, load_task(config, device), device)

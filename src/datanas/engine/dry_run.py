@@ -13,6 +13,8 @@ import torch
 from datanas.codes.architecture import Architecture
 from datanas.core import seeding
 from datanas.engine.alpha_reach import flat_warning
+from datanas.engine.budget import around, budget_of, require_within
+from datanas.engine.budgeted_alpha import expected_inclusion
 from datanas.engine.config import Config
 from datanas.engine.fit import require_search, require_training
 from datanas.engine.gap import re_estimated
@@ -58,6 +60,7 @@ def estimate_search(config: Config) -> str:
             f"supernet            {count_parameters(job.supernet):,} parameters",
             f"sampled operations  {costs['parameters']:,.0f} parameters, {costs['macs'] / 1e6:.1f} M multiply-adds "
             f"{job.task.one()}, on average",
+            *_budget(job),
             *_times(job, step, measure, measured, device),
             *_warnings(flat_warning(job), _long_measuring(job, step, measure, measured), _left_out(job)),
         ]
@@ -74,6 +77,7 @@ def estimate_train(config: Config, architecture: Architecture) -> str:
         start = starting_weights(config)
         task = load_task(config, device)
         config = with_width(architecture, config, task)
+        costs = require_within(architecture, config, task)
         job = TrainJob(config, architecture, task, device, start=start)
         step, measure = measure_job(job, device)
     measured = -(-config.train.epochs // config.train.validate_every)
@@ -84,10 +88,32 @@ def estimate_train(config: Config, architecture: Architecture) -> str:
             f"network             {width} channels, {count_parameters(job.network):,} parameters"
             f"{', the auxiliary tower included' if has_auxiliary else ''}",
             f"multiply-adds       {count_macs(job.network, job.task.example()) / 1e6:,.1f} M {job.task.one()}",
+            *(
+                [f"budget              met: {budget.text(costs)}"]
+                if (budget := budget_of(config, around(task)))
+                else []
+            ),
             *_times(job, step, measure, measured, device),
             *_warnings(_left_out(job)),
         ]
     )
+
+
+def _budget(job: SearchJob) -> list[str]:
+    """Whether networks are within the bounds, what the cheapest has, and what is expected where alpha starts."""
+    budget = job.budget
+    if budget is None:
+        return []
+    least = budget.require_met(job.sampler)  # refused before, where it cannot be met
+    lines = [f"budget              can be met; the least is {budget.text(least)}"] if least else []
+    if job.budget_loss is not None:
+        expected = job.budget_loss.expected(expected_inclusion(job.sampler))
+        lines.append(f"expected of P       {budget.text({name: float(value) for name, value in expected.items()})}")
+    if "memory" in budget.bounds:
+        lines.append(
+            "budget.memory       is no sum over operations: counted for what ranks first, and refused if none has less"
+        )
+    return lines
 
 
 def measure_job(job: Job, device: torch.device) -> tuple[float, float]:

@@ -13,10 +13,11 @@ import torch
 from datanas.codes.architecture import Architecture
 from datanas.codes.liveness import live_cell
 from datanas.core import seeding
+from datanas.engine.budget import Budget
 from datanas.engine.collapse import collapse, inspect, is_collapsed
 from datanas.engine.config import Config
 from datanas.engine.selection import rank
-from datanas.engine.uncollapsed import derive_uncollapsed
+from datanas.engine.within_budget import derive_within
 from datanas.network import Supernet
 from datanas.samplers.derivation import Derivation
 from datanas.samplers.interface import BaseSampler
@@ -35,14 +36,14 @@ _REMEDY = (
 
 
 class Findings:
-    """What a sampler has found in its space, for a configuration.
+    """What a sampler has found in its space, for a configuration and, where there is one, within a budget.
 
     Attributes:
         modes: what would have been kept after each of `MODE_SHARES`, as plain data.
     """
 
-    def __init__(self, config: Config, space: Space, sampler: BaseSampler) -> None:
-        self._config, self._space, self._sampler = config, space, sampler
+    def __init__(self, config: Config, space: Space, sampler: BaseSampler, budget: Budget | None = None) -> None:
+        self._config, self._space, self._sampler, self._budget = config, space, sampler, budget
         self.modes: list[dict[str, Any]] = []
 
     def note_mode(self, reached: float) -> None:
@@ -50,7 +51,7 @@ class Findings:
         left = MODE_SHARES[len(self.modes) :]
         passed = sum(share <= reached + _ROUNDING for share in left)
         if passed and self._sampler.learns:
-            mode = derive_uncollapsed(self._sampler, self._space).architecture
+            mode = derive_within(self._sampler, self._space, self._budget).architecture
             entry = {"share": reached, "architecture": json.loads(mode.to_json())}
             self.modes += [entry] * passed
 
@@ -58,9 +59,11 @@ class Findings:
         """What the sampler's rule keeps, and the `n` best or likeliest; `best_sample` asks the supernet."""
         sampler = self._sampler
         if sampler.rule != "best_sample":
-            return derive_uncollapsed(sampler, self._space, n)
+            return derive_within(sampler, self._space, self._budget, n)
         count, seed = sampler.derivation.candidates, self._config.seed
         candidates = sampler.candidates(count, seeding.generator(seed, "candidates"))
+        if self._budget is not None:
+            candidates = self._budget.allowed(candidates)
         settings = self._config.search.gap
         ranking = rank(candidates, supernet, task, settings, device=device, seed=seed, n=n)
         best = Derivation(ranking[0][0], tuple(ranking[:n]))

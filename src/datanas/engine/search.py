@@ -20,6 +20,8 @@ from datanas.core import seeding
 from datanas.core.processes import ALONE, Processes
 from datanas.engine.alpha_reach import flat_warning
 from datanas.engine.alpha_step import alpha_gates, alpha_loss
+from datanas.engine.budget import around, budget_of
+from datanas.engine.budgeted_alpha import expected_inclusion, loss_of, start_within
 from datanas.engine.config import Config
 from datanas.engine.findings import MODES_FILE, Findings, genotype_file, with_source
 from datanas.engine.gap import Gap, measure_gap
@@ -89,7 +91,11 @@ class SearchJob(Job):
         if config.sync_batch_norm:
             synchronise(self.supernet, processes)
         self.sampler.costs = space.costs(self.supernet.stem, task.example())
-        self.findings = Findings(config, space, self.sampler)
+        self.budget = budget_of(config, around(task))
+        if self.budget is not None:
+            self.budget.limit(self.sampler)
+        self.budget_loss = loss_of(self.budget, self.sampler)
+        self.findings = Findings(config, space, self.sampler, self.budget)
         self.steps_per_epoch = task.steps_per_epoch("weights")
         self.times = Timetable(settings, self.steps_per_epoch, learns=self.sampler.learns)
         self.epochs, self.turn = self.times.epochs, self.times.turn
@@ -112,6 +118,7 @@ class SearchJob(Job):
         """Alpha steps, as many as fall on this step, and a weight step."""
         if step == 0:
             start_alpha(self.sampler, self.config, self.task)
+            start_within(self.sampler, self.budget_loss)
         figures: dict[str, float] = {}
         if count := self.times.alpha_steps(step):
             figures["alpha loss"] = sum(self._alpha_step(step) for _ in range(count)) / count
@@ -150,9 +157,14 @@ class SearchJob(Job):
         with seeding.keyed(self.config.seed, "alpha", number, *own, reach=self._reach):
             task_loss = alpha_loss(self, gates, step, number)
             loss = self.sampler.loss(task_loss, draw, progress)
+            if self.budget_loss is not None:
+                inclusion = self.sampler.inclusion_of(draw.probs)
+                loss = loss + self.budget_loss.loss(inclusion).to(loss.device)
             with frozen(self._weights):  # closed operations run in backward, and may draw there
                 value = update_alpha(loss, self._alphas, self._alpha_optimizer, what, self._average, task_loss)
         self.sampler.after_alpha_step(Update(draw, value, before, settings.alpha.lr))
+        if self.budget_loss is not None:
+            self.budget_loss.adapt(inclusion)
         self._alpha_steps += 1
         return value
 
@@ -168,7 +180,7 @@ class SearchJob(Job):
         if searched <= 0:
             return EpochReport(figures, f"pre-training  loss {means['loss']:.3f}")
         is_last = searched == settings.epochs
-        self.derivation = self.choose() if is_last else self.sampler.derive()
+        self.derivation = self.choose() if is_last or self.budget is not None else self.sampler.derive()
         kept = self.derivation.architecture
         notes = kept.posterior or {}
         lines, score = [f"loss {means['loss']:.3f}"], None
@@ -181,6 +193,8 @@ class SearchJob(Job):
             lines.append(f"log P {notes['log_prob']:.2f}")
         figures |= {f"derived/{name}": value for name, value in notes.items() if isinstance(value, int | float)}
         figures |= self.findings.figures()
+        if self.budget_loss is not None:
+            figures |= self.budget_loss.figures(expected_inclusion(self.sampler))
         warnings = self.findings.warnings(kept, has_begun=is_last or self._alpha_steps > 0)
         collapse = self.findings.collapse(kept) if is_last else None
         self.warnings = warnings if collapse is None else [*warnings, collapse]
@@ -217,6 +231,7 @@ class SearchJob(Job):
             "alpha_steps": self._alpha_steps,
             "modes": list(self.findings.modes),
             "task": self.task.state_dict(),
+            **({} if self.budget_loss is None else {"budget": self.budget_loss.state_dict()}),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -225,5 +240,7 @@ class SearchJob(Job):
         self.weight_optimizer.load_state_dict(state["weight_optimizer"])
         self._alpha_optimizer.load_state_dict(state["alpha_optimizer"])
         self._alpha_steps = int(state["alpha_steps"])
+        if self.budget_loss is not None:
+            self.budget_loss.load_state_dict(state["budget"])
         self.findings.modes = list(state.get("modes", []))  # runs of earlier versions have none
         self.task.load_state_dict(state["task"])

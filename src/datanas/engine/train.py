@@ -17,6 +17,7 @@ from torch import Tensor
 from datanas.codes.architecture import Architecture
 from datanas.core import seeding
 from datanas.core.processes import ALONE, Processes
+from datanas.engine.budget import require_within
 from datanas.engine.config import Config, require_held_out
 from datanas.engine.earlier_run import load_run_config, with_recipe_of
 from datanas.engine.evaluation import evaluating
@@ -85,6 +86,7 @@ def train(
             start = None if plan.has_begun else starting_weights(plan.config)
             task = load_task(plan.config, plan.device, plan.processes)
             plan.config = with_width(plan.architecture, plan.config, task)
+            costs = require_within(plan.architecture, plan.config, task)
             job = TrainJob(plan.config, plan.architecture, task, plan.device, plan.processes, start)
         run = plan.open(task, job.length, {"architecture.json": chosen.to_json()})
         with Loop(job, run, quiet=quiet) as loop:
@@ -92,7 +94,7 @@ def train(
                 loop.add(job.step(step))
                 if loop.ends_epoch:
                     loop.report(job.end_epoch(loop.epoch, loop.means()))
-        return write_result(job, run)
+        return write_result(job, run, costs)
 
 
 class TrainJob(Job):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save
 
+from datanas.engine.budget_kept import within_text
 from datanas.engine.evaluation import NETWORK_FILE, Evaluation, measure
 from datanas.engine.rebuild import dead_parts
 from datanas.engine.run import Run
@@ -27,6 +29,8 @@ class TrainResult:
         evaluation: its figures on the test set, or on the held-out share with `train.test: false`.
         validation: its figures on the part `validation` that the data bring, where they do.
         channels: its width, as set or as found by `train.max_macs`.
+        costs: what its network costs by each cost of the budget; empty without one.
+        within: how these stand to the bounds, in a sentence for people; empty without any.
         dead_parts: what of the architecture takes no part in the network, for people; empty where all of it does.
     """
 
@@ -36,9 +40,11 @@ class TrainResult:
     validation: Evaluation | None
     channels: int
     dead_parts: str = ""
+    costs: Mapping[str, float] = field(default_factory=dict)
+    within: str = ""
 
 
-def write_result(job: TrainJob, run: Run) -> TrainResult:
+def write_result(job: TrainJob, run: Run, costs: Mapping[str, float]) -> TrainResult:
     """Write the weights of a training that has made its last step, measure it once, and write that."""
     network, task, channels = job.evaluated, job.task, run.config.train.network_config.width
     # Copies: a head may share weights with its stem, and safetensors stores nothing that is shared.
@@ -49,6 +55,8 @@ def write_result(job: TrainJob, run: Run) -> TrainResult:
     evaluation = measure(network, task, part)
     figures = {**evaluation.figures, evaluation.score_name: evaluation.score, "loss": evaluation.loss}
     written = {**asdict(evaluation), "channels": channels, "preference": task.selection_score(figures)}
+    if costs:
+        written["costs"] = dict(costs)
     validation = None
     if task.has_validation:
         validation = evaluation if part == "validation" else measure(network, task, "validation")
@@ -56,4 +64,5 @@ def write_result(job: TrainJob, run: Run) -> TrainResult:
     run.write_json("evaluation.json", written)
     assert run.architecture is not None
     dead = dead_parts(run.architecture, run.config)
-    return TrainResult(run.path, network.eval(), evaluation, validation, channels, dead)
+    within = within_text(job, costs)
+    return TrainResult(run.path, network.eval(), evaluation, validation, channels, dead, costs, within)

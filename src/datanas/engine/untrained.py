@@ -69,7 +69,7 @@ def prior_children(config: Config) -> int:
         return 0
     if prior.children is not None:
         return prior.children
-    is_bounded = config.train.max_macs is not None or config.search.race.max_macs is not None
+    is_bounded = config.train.max_macs is not None or config.search.race.max_macs is not None or config.budget.fill
     return 0 if is_bounded else PRIOR_CHILDREN
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -12,21 +12,30 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
+from datanas.budgets.base import CostModel
+from datanas.budgets.counted import Macs
+from datanas.budgets.models import models_of
 from datanas.codes.architecture import Architecture
 from datanas.core.errors import ConfigError
 from datanas.engine.config import Config
 from datanas.engine.rebuild import network_for
-from datanas.kernels.hardware import count_macs
 from datanas.tasks.base import Task
 
 
-def widest(macs_of: Callable[[int], int], bound: int, start: int = 1, setting: str = "max_macs") -> int:
-    """The largest width whose multiply-adds are at most `bound`.
+def widest(
+    macs_of: Callable[[int], float],
+    bound: float,
+    start: int = 1,
+    setting: str = "max_macs",
+    unit: str = "multiply-adds",
+) -> int:
+    """The largest width whose multiply-adds, or whatever is bounded, are at most `bound`.
 
     Args:
         macs_of: multiply-adds at a width, which grow with it.
         start: about where to look first.
         setting: what set the bound, for the message.
+        unit: of what is bounded, for the message.
 
     Raises:
         ConfigError: even width 1 exceeds the bound.
@@ -40,7 +49,7 @@ def widest(macs_of: Callable[[int], int], bound: int, start: int = 1, setting: s
         fits, exceeds = fits // 2, fits
     if fits == 0:
         raise ConfigError(
-            f"{setting}: the narrowest network, of 1 channel, needs {macs_of(1):,} multiply-adds, more than {bound:,}; "
+            f"{setting}: the narrowest network, of 1 channel, needs {macs_of(1):,.0f} {unit}, more than {bound:,.0f}; "
             "allow as many, or take fewer cells, smaller examples or a stem that reduces them further"
         )
     while exceeds - fits > 1:
@@ -76,26 +85,51 @@ class _Unfilled(TorchFunctionMode):
 def with_width(architecture: Architecture, config: Config, task: Task[Any]) -> Config:
     """The configuration with the channels that `train.max_macs` leaves room for; where it is not set, as it was.
 
+    With `budget.fill` the bounds of the budget count likewise, and the narrowest of what they leave room for is taken.
     Nothing is computed: networks are built and counted on the meta device, for examples as large as the task's.
 
     Raises:
-        ConfigError: the bound is too low for any network, or the network cannot be built.
+        ConfigError: a bound is too low for any network, or the network cannot be built.
     """
-    bound = config.train.max_macs
-    if bound is None:
+    models = models_of(config.budget) if config.budget.fill else {}
+    bounds: dict[str, tuple[CostModel, float]] = {
+        f"budget.{name}": (model, config.budget.bounds[name]) for name, model in models.items()
+    }
+    if config.train.max_macs is not None:
+        bounds["train.max_macs"] = Macs(), config.train.max_macs
+    if not bounds:
         return config
-
-    def macs_of(width: int) -> int:
-        with on_meta():
-            return count_macs(network_for(architecture, _at_width(config, width), task), example)
-
     example = tree_map_only(torch.Tensor, lambda each: each.to("meta"), task.example())
-    return _at_width(config, widest(macs_of, bound, config.train.network_config.width, "train.max_macs"))
+
+    @cache
+    def network_of(channels: int) -> nn.Module:
+        with on_meta():
+            return network_for(architecture, _at_width(without_auxiliary(config), channels), task)
+
+    def cost_of(channels: int, setting: str) -> float:
+        cost = bounds[setting][0].measure(network_of(channels), example)
+        if cost is None:
+            raise ConfigError(
+                f"{setting}: its table is of networks of one size; leave budget.fill off, or the bound out"
+            )
+        return cost
+
+    widths = [
+        widest(partial(cost_of, setting=setting), bound, config.train.network_config.width, setting, model.unit)
+        for setting, (model, bound) in bounds.items()
+    ]
+    return _at_width(config, min(widths))
+
+
+def without_auxiliary(config: Config) -> Config:
+    """The configuration of the network that inference runs."""
+    return config.model_copy(update={"train": config.train.with_network(config.train.network_config.untowered())})
 
 
 def keep_width(before: Config, now: Config) -> Config:
     """What is asked for now, with the channels that the same bound has led to before."""
-    if now.train.max_macs is None or now.train.max_macs != before.train.max_macs:
+    finds = now.train.max_macs is not None or now.budget.fill
+    if not finds or now.train.max_macs != before.train.max_macs or now.budget != before.budget:
         return now
     return _at_width(now, before.train.network_config.width)
 

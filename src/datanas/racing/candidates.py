@@ -13,6 +13,7 @@ from datanas.codes.architecture import Architecture
 from datanas.codes.liveness import lets_through, live_cell
 from datanas.core import seeding
 from datanas.core.errors import ArchitectureError, CheckpointError, ConfigError
+from datanas.engine.budget import Budget, around, budget_of
 from datanas.engine.collapse import is_collapsed
 from datanas.engine.config import Config
 from datanas.engine.derive import derive
@@ -61,7 +62,7 @@ def gather(
         ConfigError: a search has noted nothing on the way.
     """
     settings, space = config.search.race, build_space(config)
-    chosen = _Chosen(space)
+    chosen = _Chosen(space, budget_of(config, around(task)))
     if settings.searched:
         sources = [searched(run, is_named=len(runs) > 1) for run in runs]
         chosen.add(chain.from_iterable(zip_longest(*sources)), count - count // 2)
@@ -112,11 +113,11 @@ def _modes(run: Path) -> list[tuple[float, Architecture]]:
 
 
 class _Chosen:
-    """Candidates, none of which has collapsed, is dead or makes the same network as another."""
+    """Candidates, none of which has collapsed, is dead, beyond the budget or makes the same network as another."""
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, budget: Budget | None = None) -> None:
         self.candidates: list[Candidate] = []
-        self._space = space
+        self._space, self._budget = space, budget
         self._known: set[Any] = set()
 
     def add(self, offered: Iterable[Candidate | None], count: int) -> None:
@@ -130,7 +131,15 @@ class _Chosen:
             key = network_key(candidate.architecture)
             if key not in self._known:
                 self._known.add(key)
-                self.candidates.append(candidate)
+                if self._allows(candidate.architecture):
+                    self.candidates.append(candidate)
+
+    def _allows(self, architecture: Architecture) -> bool:
+        """Whether its network is within the budget, or will be made so wide as to be."""
+        budget = self._budget
+        if budget is None or budget.config.fill:
+            return True
+        return not budget.exceeded(budget.costs(architecture))
 
 
 def network_key(found: Architecture) -> tuple[Any, ...]:

@@ -18,9 +18,12 @@ from torch import Tensor
 from datanas import posterior
 from datanas.codes.architecture import Architecture, Cell
 from datanas.codes.choice_group import ChoiceGroup
+from datanas.core.errors import ConfigError
 from datanas.core.settings import Section
+from datanas.samplers.limits import Limits
 from datanas.samplers.live import Code, best_paths, is_live, likeliest_single, live_log_share, live_paths
 from datanas.samplers.vectors import Scope, Vectors
+from datanas.samplers.within import likeliest_within
 
 LOG_P = "log P"
 """The measure of a ranking by probability: the logarithm of the kept network's probability under P, at most 0."""
@@ -90,6 +93,7 @@ def derive_likeliest(
     scope: Scope,
     aggregate: str,
     raw: bool = False,
+    limits: Limits | None = None,
 ) -> Derivation:
     """The `n` likeliest live architectures of independent probability vectors, each drawn from `samples` times.
 
@@ -103,7 +107,16 @@ def derive_likeliest(
     Args:
         raw: of all architectures, dead ones too, with unconditional probabilities: the mode of the paper. Without it
             that is also what comes out where no live architecture has a positive probability.
+        limits: what its live operations may cost; the kept architecture then notes as `free_log_prob` what the
+            likeliest has without them. Its margin is found only where more than one is asked for.
+
+    Raises:
+        ConfigError: no architecture of positive probability keeps the limits.
     """
+    if limits is not None:
+        return _likeliest_within(
+            probs, vectors, samples, n, limits, space=space, scope=scope, aggregate=aggregate, raw=raw
+        )
     wanted = max(n, 2)
     ranked = _ranked(probs, vectors, samples, wanted)
     tables = [_tables(path, vectors) for _, path in ranked]
@@ -120,6 +133,36 @@ def derive_likeliest(
     found = [assemble(codes, groups, space=space, scope=scope, aggregate=aggregate) for codes in tables[:n]]
     margin = ranked[0][0] - ranked[1][0] if len(ranked) > 1 else float("inf")
     notes: dict[str, float | int] = {"log_prob": log_probs[0], "margin": margin, "samples": samples}
+    kept = replace(found[0], posterior=notes if raw else {**notes, "log_live": log_live})
+    return Derivation(kept, tuple(zip((kept, *found[1:]), log_probs, strict=False)), LOG_P)
+
+
+def _likeliest_within(
+    probs: Mapping[str, Tensor],
+    vectors: Mapping[str, Vectors],
+    samples: int,
+    n: int,
+    limits: Limits,
+    *,
+    space: str,
+    scope: Scope,
+    aggregate: str,
+    raw: bool,
+) -> Derivation:
+    log_live = 0.0 if raw else sum(live_log_share(probs[name], layout, samples) for name, layout in vectors.items())
+    ranked = likeliest_within(probs, vectors, samples, limits, n, raw=raw) if log_live > -math.inf else []
+    if not ranked:
+        raise ConfigError("budget: no architecture that the search gives any probability is within it")
+    free = derive_likeliest(probs, vectors, samples, 1, space=space, scope=scope, aggregate=aggregate, raw=raw)
+    groups = {name: layout.group for name, layout in vectors.items()}
+    found = [
+        assemble(_tables(path, vectors), groups, space=space, scope=scope, aggregate=aggregate)
+        for _, path in ranked[:n]
+    ]
+    log_probs = [min(log_prob - log_live, 0.0) for log_prob, _ in ranked]
+    notes: dict[str, float | int] = {"log_prob": log_probs[0], "samples": samples, "free_log_prob": free.ranking[0][1]}
+    if len(ranked) > 1:
+        notes["margin"] = ranked[0][0] - ranked[1][0]
     kept = replace(found[0], posterior=notes if raw else {**notes, "log_live": log_live})
     return Derivation(kept, tuple(zip((kept, *found[1:]), log_probs, strict=False)), LOG_P)
 

@@ -34,6 +34,7 @@ class DSONAS(Sampler):
 
     uses_optimizer: ClassVar[bool] = False
     independent: ClassVar[bool] = False
+    heeds_limits: ClassVar[bool] = False
     config: Config
 
     def __init__(self, config: Config, groups: Mapping[str, ChoiceGroup], space: str) -> None:

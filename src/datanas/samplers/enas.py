@@ -58,6 +58,7 @@ class ENAS(BaseSampler):
     default_rule: ClassVar[Rule] = "best_sample"
     differentiable: ClassVar[bool] = False
     independent: ClassVar[bool] = False
+    heeds_limits: ClassVar[bool] = False
     config: Config
     baseline: Tensor
     rewarded: Tensor

@@ -14,7 +14,7 @@ from datanas.codes.choice_group import ChoiceGroup
 from datanas.samplers import register_sampler
 from datanas.samplers.derivation import Derivation, Rule
 from datanas.samplers.interface import BaseSampler, Draw, SamplerConfig, Update
-from datanas.samplers.uniform import mutated, random_codes, random_probs
+from datanas.samplers.uniform import mutated_within, random_codes, random_codes_within, random_probs
 
 
 @register_sampler("evolution")
@@ -59,11 +59,11 @@ class Evolution(BaseSampler):
     def draw_for_alpha(self, progress: float, generator: torch.Generator) -> Draw:
         alive = self._alive()
         if alive < self.config.population:
-            return self._as_draw(random_codes(self.groups, generator))
+            return self._as_draw(random_codes_within(self.groups, generator, self.limits))
         few = torch.randperm(alive, generator=generator)[: self.config.tournament]
         parent = int(few[self.fitness[few].argmax()])
         codes = {name: self._cells(name)[parent].clone() for name in self.groups}
-        return self._as_draw(mutated(codes, self.groups, generator))
+        return self._as_draw(mutated_within(codes, self.groups, generator, self.limits))
 
     def _as_draw(self, codes: Mapping[str, Tensor]) -> Draw:
         return Draw(codes, {name: self.vector_probs(name).float() for name in codes}, codes)
@@ -102,7 +102,7 @@ class Evolution(BaseSampler):
         ranking = self._ranking()
         if not ranking:
             nothing = torch.Generator().manual_seed(0)
-            kept = self.assemble(random_codes(self.groups, nothing))
+            kept = self.assemble(random_codes_within(self.groups, nothing, self.limits))
             return Derivation(kept, ((kept, 0.0),))
         return Derivation(ranking[0][0], tuple(ranking[:n])).ranked_by("fitness (minus loss)")
 

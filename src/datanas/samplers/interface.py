@@ -27,7 +27,9 @@ from datanas.samplers.derivation import (
     top_operations,
 )
 from datanas.samplers.derivation import Derivation as Derivation
+from datanas.samplers.limits import Limits
 from datanas.samplers.live import is_live
+from datanas.samplers.rules_within import top_edges_within, top_operations_within
 from datanas.samplers.vectors import Merge as Merge
 from datanas.samplers.vectors import Scope as Scope
 from datanas.samplers.vectors import Vectors as Vectors
@@ -88,6 +90,7 @@ class BaseSampler(nn.Module, ABC):
         normalise: how a node combines its operations, "sum" or "mean".
         partial_channels: candidates run on one part of so many of the channels while searching.
         costs: additive costs by choice group, once the engine has told them.
+        limits: what the operations of a derived architecture may cost, once the engine has told it; None for no limits.
         single_op: whether every edge of an architecture holds exactly one operation.
     """
 
@@ -104,6 +107,9 @@ class BaseSampler(nn.Module, ABC):
     """Of `search.alpha`, where nothing is said; that of DARTS."""
     independent: ClassVar[bool] = True
     """Whether P is a product of its vectors, so that expectations under it can be computed."""
+
+    heeds_limits: ClassVar[bool] = True
+    """Whether it derives within `limits`."""
 
     _OLDER_NAMES: ClassVar[Mapping[str, str]] = {
         "propose": "draw_for_alpha",
@@ -134,6 +140,7 @@ class BaseSampler(nn.Module, ABC):
         self.normalise: Literal["sum", "mean"] = "sum"
         self.partial_channels = 1
         self.costs: Mapping[str, Costs] = {}
+        self.limits: Limits | None = None
         self.vectors = {name: Vectors(group, scope, merge) for name, group in groups.items()}
         self.derivation = config.derivation if isinstance(config, SamplerConfig) else DerivationConfig()
         self.single_op = any(group.single for group in groups.values())
@@ -226,9 +233,12 @@ class BaseSampler(nn.Module, ABC):
                 scope=self.scope,
                 aggregate=self.normalise,
                 raw=settings.raw,
+                limits=self.limits,
             )
             return found if self.independent else found.ranked_by("log of the product of the shares")
         op_scores = self.op_scores()
+        if self.limits is not None:
+            return self.derivation_of(self._ruled_within(op_scores, self.limits))
         if self.rule == "top_edges":
             codes = {name: top_edges(op_scores[name], group, none=settings.none) for name, group in groups.items()}
         else:
@@ -237,6 +247,46 @@ class BaseSampler(nn.Module, ABC):
                 for name, group in groups.items()
             }
         return self.derivation_of(codes)
+
+    def _ruled_within(self, op_scores: Mapping[str, Tensor], limits: Limits) -> dict[str, Tensor]:
+        settings = self.derivation
+        if self.rule == "top_edges":
+            codes = top_edges_within(op_scores, self.groups, limits, none=settings.none)
+        else:
+            none = settings.none or self.single_op
+            codes = top_operations_within(op_scores, self.groups, limits, settings.operations, none=none)
+        if codes is None:
+            raise ConfigError(f"budget: no code that the rule {self.rule} could keep is within it; try likeliest")
+        return codes
+
+    def inclusion_of(self, probs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """How likely each operation is to be in the network that is kept, by group, shape (edges, ops); differentiable.
+
+        Eq. 14. Where an edge holds one operation, its p_k^M among those of all, as the derivation weighs them. The rule
+        `top_edges` keeps `fan_in` edges into a node, here each as likely as the others, and no `none`.
+
+        Args:
+            probs: the vectors of a draw, shape (vectors, entries).
+        """
+        found = {}
+        for name, layout in self.vectors.items():
+            if layout.group.single:
+                powers = probs[name] ** self.samples
+                found[name] = layout.to_edges(powers / powers.sum(dim=1, keepdim=True))
+                continue
+            found[name] = layout.to_edges(posterior.inclusion_probs(probs[name], self.samples))
+            if self.rule == "top_edges" and not self.derivation.none:
+                found[name] = self._on_kept_edges(found[name], layout.group)
+        return found
+
+    def _on_kept_edges(self, table: Tensor, group: ChoiceGroup) -> Tensor:
+        share = torch.ones(len(group.edges), 1, dtype=table.dtype)
+        for part in group.by_target:
+            share[list(part)] = min(group.fan_in, len(part)) / len(part)
+        if group.null is None:
+            return table * share
+        rest = (1 - table[:, group.null : group.null + 1]).clamp_min(1e-6)
+        return table * share / rest
 
     def derivation_of(self, codes: Mapping[str, Tensor]) -> Derivation:
         """The derivation of these codes, by group, shape (edges, ops), as the only architecture of the ranking.
@@ -282,5 +332,7 @@ class BaseSampler(nn.Module, ABC):
         tables = [
             {name: layout.to_edges(drawn[name][index]) for name, layout in self.vectors.items()} for index in range(n)
         ]
+        if self.limits is not None:
+            tables = [each for each in tables if self.limits.allow(self.limits.cost(each, self.groups))]
         live = tables if self.derivation.raw else [each for each in tables if is_live(each, self.vectors)] or tables
         return list(dict.fromkeys(self.assemble(each) for each in live))

@@ -15,7 +15,7 @@ from datanas.core.errors import ConfigError
 from datanas.samplers import register_sampler
 from datanas.samplers.derivation import Derivation, Rule
 from datanas.samplers.interface import BaseSampler, Draw, SamplerConfig
-from datanas.samplers.uniform import random_codes, random_probs
+from datanas.samplers.uniform import random_codes, random_codes_within, random_probs
 
 
 @register_sampler("random")
@@ -57,9 +57,10 @@ class RandomSearch(BaseSampler):
 
     def derive(self, n: int = 1) -> Derivation:
         generator = torch.Generator().manual_seed(int(self.kept))
-        found = list(dict.fromkeys(self.assemble(random_codes(self.groups, generator)) for _ in range(n)))
+        cells = (random_codes_within(self.groups, generator, self.limits) for _ in range(n))
+        found = list(dict.fromkeys(map(self.assemble, cells)))
         return Derivation(found[0], tuple((architecture, 0.0) for architecture in found))
 
     def candidates(self, n: int, generator: torch.Generator) -> list[Architecture]:
-        found = (self.assemble(random_codes(self.groups, generator)) for _ in range(n))
+        found = (self.assemble(random_codes_within(self.groups, generator, self.limits)) for _ in range(n))
         return list(dict.fromkeys(found))

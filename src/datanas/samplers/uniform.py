@@ -9,8 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from datanas.codes.choice_group import ChoiceGroup
+from datanas.core.errors import ConfigError
+from datanas.samplers.limits import Limits
 
 Code = Float[Tensor, "edges ops"]
+TRIES = 10_000
+"""Random cells that are drawn for one within limits."""
 
 
 def random_codes(groups: Mapping[str, ChoiceGroup], generator: torch.Generator) -> dict[str, Code]:
@@ -20,6 +24,41 @@ def random_codes(groups: Mapping[str, ChoiceGroup], generator: torch.Generator) 
     Talwalkar (UAI 2019).
     """
     return {name: _random_code(group, generator) for name, group in groups.items()}
+
+
+def random_codes_within(
+    groups: Mapping[str, ChoiceGroup], generator: torch.Generator, limits: Limits | None
+) -> dict[str, Code]:
+    """The same among those that keep the limits: drawn until one does.
+
+    Raises:
+        ConfigError: none of `TRIES` does.
+    """
+    for _ in range(TRIES):
+        codes = random_codes(groups, generator)
+        if limits is None or keeps(codes, groups, limits):
+            return codes
+    raise ConfigError(f"budget: of {TRIES} random cells none is within it; allow more, or take another sampler")
+
+
+def keeps(codes: Mapping[str, Code], groups: Mapping[str, ChoiceGroup], limits: Limits) -> bool:
+    """Whether cells keep the limits, and are live: a dead one costs nothing."""
+    is_live = all(group.lets_through(codes[name]) for name, group in groups.items())
+    return is_live and limits.allow(limits.cost(codes, groups))
+
+
+def mutated_within(
+    codes: Mapping[str, Code],
+    groups: Mapping[str, ChoiceGroup],
+    generator: torch.Generator,
+    limits: Limits | None,
+) -> dict[str, Code]:
+    """As `mutated`, with a change that keeps the limits; of many tries in vain the same cells."""
+    for _ in range(TRIES // 100):
+        changed = mutated(codes, groups, generator)
+        if limits is None or keeps(changed, groups, limits):
+            return changed
+    return dict(codes)
 
 
 def _random_code(group: ChoiceGroup, generator: torch.Generator) -> Code:

@@ -201,6 +201,14 @@ class Space(NetworkBuilder):
     def costs(self, stem: nn.Module, example: Any) -> Mapping[str, Costs]:
         """The additive cost of every (edge, operation) behind this stem, for an input like `example`."""
 
+    def at_size(self, channels: int, cells: int) -> Space:
+        """The space whose supernet has the width and depth of a network, so that its `costs` are those of a network.
+
+        Raises:
+            ConfigError: it does not say what its networks cost, or has none of this size.
+        """
+        raise ConfigError(f"budget: space {self.name} does not say what its networks cost")
+
     @abstractmethod
     def identities(self, group: str) -> frozenset[str]:
         """The primitives that only pass their input on, in this choice group."""

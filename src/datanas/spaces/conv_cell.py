@@ -330,6 +330,9 @@ class ConvCellSpace(Space):
     def count_live(cls, architecture: Architecture, settings: ToweredConfig) -> LiveCount:
         return _live_stack(architecture, settings.cells).count
 
+    def at_size(self, channels: int, cells: int) -> ConvCellSpace:
+        return ConvCellSpace(self.config.model_copy(update={"channels": channels, "cells": cells}))
+
     def identities(self, group: str) -> frozenset[str]:
         """None in a reduction cell, where the identity of an input is a factorised reduction."""
         return frozenset({"skip_connect"} & set(self.config.primitives) if group == "normal" else ())

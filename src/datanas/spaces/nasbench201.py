@@ -185,6 +185,10 @@ class NASBench201Space(Space):
     def count_live(cls, architecture: Architecture, settings: Network) -> LiveCount:
         return live_stack([architecture.cells["cell"]] * settings.cells).count
 
+    def at_size(self, channels: int, cells: int) -> NASBench201Space:
+        sizes = {"channels": channels, "cells_per_stage": cells // STAGES}
+        return NASBench201Space(self.config.model_copy(update=sizes))
+
     def identities(self, group: str) -> frozenset[str]:
         return frozenset({"skip_connect"})
 

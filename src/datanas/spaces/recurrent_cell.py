@@ -118,6 +118,9 @@ class RecurrentCellSpace(Space):
     def count_live(cls, architecture: Architecture, settings: Any) -> LiveCount:
         return live_stack([architecture.cells[GROUP]]).count
 
+    def at_size(self, channels: int, cells: int) -> RecurrentCellSpace:
+        return RecurrentCellSpace(self.config.model_copy(update={"hidden": channels}))
+
     def identities(self, group: str) -> frozenset[str]:
         """None: in a highway connection `identity` passes on a learned part of what it reads."""
         return frozenset()

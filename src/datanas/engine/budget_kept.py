@@ -1,0 +1,45 @@
+"""How a trained network stands to its budget: counted, and timed on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+
+from datanas.budgets.latency_rows import LatencyRows
+from datanas.budgets.models import models_of
+from datanas.budgets.units import show
+from datanas.kernels.hardware import median_seconds
+
+if TYPE_CHECKING:
+    from datanas.engine.train import TrainJob
+
+
+def within_text(job: TrainJob, costs: Mapping[str, float]) -> str:
+    """What the network costs beside the bounds; and of a latency what one example takes here, and whether that is more.
+
+    A table that names its device is not compared with this one.
+    """
+    settings = job.config.budget
+    if not settings.bounds or not costs:
+        return ""
+    models = models_of(settings)
+    parts = [
+        f"{show(costs[name], models[name].unit)} of {show(bound, models[name].unit)}"
+        for name, bound in settings.bounds.items()
+    ]
+    text = f"within the budget: {', '.join(parts)}"
+    table = models.get("latency")
+    if settings.latency is None or not isinstance(table, LatencyRows):
+        return text
+    if table.device is not None:
+        return f"{text}; the latency is that of the table of {table.device}, and was not timed here"
+    with torch.inference_mode():
+        network, example = job.evaluated.eval(), job.task.example()
+        taken = 1000 * median_seconds(lambda: network(example), job.device)
+    threads = torch.get_num_threads()
+    found = f"{show(taken, 'ms')} timed here on {job.device} with {threads} thread{'s' if threads > 1 else ''}"
+    if taken <= settings.latency:
+        return f"{text}; {found}"
+    return f"{text} by the table, but {found}: the bound of {show(settings.latency, 'ms')} is missed"

@@ -1,0 +1,56 @@
+"""What a search keeps under a budget: the best of its ranking whose network, counted, is within all bounds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from datanas.core.errors import ConfigError
+from datanas.engine.budget import Budget, noted
+from datanas.engine.uncollapsed import derive_uncollapsed
+from datanas.samplers.derivation import LOG_P, Derivation
+from datanas.samplers.interface import BaseSampler
+from datanas.spaces.base import Space
+
+COUNTED = 64
+"""Architectures whose networks are counted at most."""
+
+
+def derive_within(sampler: BaseSampler, space: Space, budget: Budget | None, n: int = 1) -> Derivation:
+    """As `derive_uncollapsed`, with the first architecture whose network is within all bounds.
+
+    The ranking is within those that add up already (`BaseSampler.limits`); the others, such as peak memory, are
+    counted. The kept architecture notes its `costs`, and as `over_budget` how many likelier ones were passed over.
+
+    Raises:
+        ConfigError: of the `COUNTED` best none is within the bounds.
+    """
+    found = derive_uncollapsed(sampler, space, n)
+    if budget is None or not budget.bounds:
+        return found
+    count, counted = n, 0
+    least: dict[str, float] = {}
+    while True:
+        for place in range(counted, len(found.ranking)):
+            architecture = found.ranking[place][0] if place else found.architecture
+            costs = budget.costs(architecture)
+            if not budget.exceeded(costs):
+                return _kept(found, place, costs, n)
+            least = {name: min(value, least.get(name, value)) for name, value in costs.items()}
+        counted, is_all = len(found.ranking), len(found.ranking) < count
+        if found.measure != LOG_P or is_all or count >= COUNTED:
+            raise ConfigError(
+                f"budget: of the {counted} architectures that rank first none is within it: the least that any of them "
+                f"has is {budget.text(least)}"
+            )
+        count = min(COUNTED, max(8, 2 * count))
+        found = derive_uncollapsed(sampler, space, count)
+
+
+def _kept(found: Derivation, place: int, costs: dict[str, float], n: int) -> Derivation:
+    architecture, number = found.ranking[place]
+    notes = dict((found.architecture if place == 0 else architecture).posterior or {})
+    if place:
+        notes = {name: value for name, value in (found.architecture.posterior or {}).items() if name != "margin"}
+        notes |= {"log_prob": number, "over_budget": place}
+    kept = noted(replace(architecture, posterior=notes), costs)
+    return replace(found, architecture=kept, ranking=((kept, number), *found.ranking[place + 1 : place + n]))
