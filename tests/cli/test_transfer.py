@@ -115,7 +115,8 @@ def test_a_dry_run_names_the_width(transfer: Transfer, cli: Callable[..., Any]) 
 
 
 def test_profile_takes_a_bound(cli: Callable[..., Any]) -> None:
-    out = cli("profile", "gdas", "--cells", 3, "--size", 16, "--device", "cpu", "--max-macs", "1.25M").out
+    options = ("--cells", 3, "--size", 16, "--device", "cpu", "--batch", 1, "--no-memory")
+    out = cli("profile", "gdas", *options, "--max-macs", "1.25M").out
     assert int(re.search(r"channels +(\d+), the most within 1,250,000 multiply-adds", out)[1]) > 1
     assert float(re.search(r"multiply-adds +([\d.]+) M", out)[1]) <= 1.25
 
