@@ -29,6 +29,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
             {"samplers", "data"},
             {"tasks"},
             {"supernet", "network"},
+            {"budgets"},
             {"runs"},
             {"engine"},
             {"deploy"},

@@ -49,6 +49,7 @@ def test_help_names_every_command_with_its_purpose(cli: Callable[..., Any]) -> N
                 "--json",
             ],
         ),
+        ("calibrate", ["--config -c", "--output -o", "--csv", "--plot", "--rounds", "--again", "--SECTION.KEY"]),
         ("list", ["KIND", "operations", "samplers", "architectures", "--plugin"]),
     ],
 )

@@ -10,6 +10,7 @@ import torch
 
 from datanas.codes.architecture import Architecture
 from datanas.core.errors import ConfigError
+from datanas.engine.config import Config
 from datanas.engine.width import on_meta
 from datanas.kernels.hardware import count_macs
 from datanas.network import Network, build_network, builder_of, task_settings
@@ -97,6 +98,23 @@ class NetworkRecipe:
         """What of the architecture takes no part, for people; empty where all of it does."""
         builder = builder_of(self.architecture)
         return builder.count_live(self.architecture, self.cells or builder.network_size[1]).text()
+
+    @classmethod
+    def of_training(cls, architecture: Architecture, config: Config, task: Task[Any]) -> NetworkRecipe:
+        """The network that the configuration's `train` section makes of an architecture for this task's data."""
+        shape = task.example_shape
+        return cls(
+            architecture,
+            config.task.name,
+            config.task.model_dump(mode="json"),
+            task.num_classes,
+            config.train.channels,
+            config.train.cells,
+            (shape[2], shape[1]) if len(shape) == 3 else None,
+            shape[0] if len(shape) == 3 else None,
+            config.train.pooling_norm,
+            config.train.prune,
+        )
 
     def to_plain(self) -> dict[str, Any]:
         """As JSON types."""

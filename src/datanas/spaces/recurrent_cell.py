@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from pydantic import Field, field_validator
 from torch import nn
 
 from datanas.codes.architecture import RECURRENT_PRIMITIVES, Architecture
 from datanas.codes.choice_group import ChoiceGroup
-from datanas.codes.liveness import LiveCount, live_cell, live_stack
+from datanas.codes.liveness import LiveCell, LiveCount, live_cell, live_stack
 from datanas.core.errors import ArchitectureError, nearest
 from datanas.core.settings import ComponentConfig
 from datanas.kernels.gates import Gates
@@ -22,6 +23,7 @@ from datanas.ops.activations import activations
 from datanas.spaces import register_space
 from datanas.spaces.base import Body, Costs, Space
 from datanas.spaces.sequence import DEFAULTS, SIZE, Carried, Sequences, check_size, sequence_shape
+from datanas.spaces.workload import CellWork, Workload
 
 GROUP = "recurrent"
 UNSEARCHED = 4
@@ -157,3 +159,26 @@ class RecurrentCellSpace(Space):
         if group.null is not None:
             macs[:, group.null] = 0
         return {GROUP: Costs(np.zeros(group.shape), macs)}
+
+    def of_size(self, channels: int, cells: int) -> RecurrentCellSpace:
+        check_size(self.name, cells, auxiliary=False)
+        return RecurrentCellSpace(self.config.model_copy(update={"hidden": channels}))
+
+    def work(self, stem: nn.Module, example: Any) -> list[CellWork]:
+        """One cell: the activations of one step, each with the product of its edge."""
+        group = self.groups()[GROUP]
+        row = tuple(None if name == NONE else Workload(name, self.config.hidden) for name in group.primitives)
+        return [CellWork(GROUP, (row,) * len(group.edges))]
+
+    def live_cells(self, architecture: Architecture) -> list[LiveCell | None]:
+        return [live_cell(architecture.cells[GROUP])]
+
+    def probe(
+        self, workload: Workload, batch: int, device: torch.device, *, pooling_norm: bool = False
+    ) -> Callable[[], object]:
+        """One step of a cell of one searched node; what its first node takes is in it too."""
+        units = workload.channels
+        choice = Choice(0, 0, 0, 1, activations[workload.primitive])
+        steps = RecurrentSteps([choice], 2, (1,), width=units, hidden=units, norm=False).to(device).eval()
+        x, state = torch.randn(1, batch, units, device=device), torch.randn(batch, units, device=device)
+        return lambda: steps(x, state, None)
