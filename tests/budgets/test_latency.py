@@ -31,7 +31,7 @@ STEM = build_network("darts_v2", channels=4, cells=5).stem.eval()
 def space() -> Space:
     kind: Any = spaces["conv_cell"]
     made: Space = kind(validate(kind.Config, {"name": "conv_cell"}, "space"))
-    return made.of_size(4, 5)
+    return made.at_size(4, 5)
 
 
 @pytest.fixture
@@ -67,15 +67,15 @@ def test_the_additive_form_is_the_prediction(space: Space, table: LatencyTable) 
     live = 0
     for _ in range(30):
         chosen = assemble(random_codes(groups, generator), groups, space="conv_cell")
-        total = additive.constant + sum((additive.costs[name] * code).sum() for name, code in chosen.code.items())
+        total = additive.constant + sum((additive.tables[name] * code).sum() for name, code in chosen.code.items())
         predicted = table.predict(chosen, space, STEM, X)
         if spaces["conv_cell"].count_live(chosen, 5).text() == "":
             live += 1
             assert total == pytest.approx(predicted, rel=1e-12)
         assert total >= predicted - 1e-9
     assert live > 0
-    assert (additive.costs["normal"][:, 0] == 0).all()  # none
-    assert (additive.costs["normal"][:, 1:] > 0).all()
+    assert (additive.tables["normal"][:, 0] == 0).all()  # none
+    assert (additive.tables["normal"][:, 1:] > 0).all()
 
 
 def test_what_is_dead_takes_no_time(space: Space, table: LatencyTable) -> None:

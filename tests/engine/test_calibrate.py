@@ -14,7 +14,7 @@ from datanas.budgets.latency import LatencyTable
 from datanas.codes.liveness import lets_through
 from datanas.core.errors import ConfigError, DataError
 from datanas.engine import calibrate as calibration
-from datanas.engine.calibrate import Subject, calibrate, latency_table, varied_cells
+from datanas.engine.calibrate import Subject, calibrate, latency_table, network_ms, varied_cells
 from datanas.engine.config import Config, resolve
 from datanas.engine.setup import build_space, load_task
 from datanas.network import Network
@@ -146,6 +146,19 @@ def test_a_real_measurement_is_of_the_right_kind(
     assert min(table.times.values()) > 0
     assert table.held_out is not None
     assert min(table.held_out.measured_ms) > max(table.times.values())
+
+
+def test_a_network_is_timed_by_the_clock_of_tables(settings: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Subject.of(settings, load_task(settings, CPU), CPU).recipe
+
+    def times(calls: Sequence[Any], rounds: int, **options: Any) -> np.ndarray:
+        with torch.inference_mode():
+            assert [call().shape for call in calls] == [(5, 3)]
+        assert options == {"threads": 1, "device": CPU}
+        return np.array([[3.0], [2.0], [4.0]][:rounds])
+
+    monkeypatch.setattr(calibration, "interleaved_ms", times)
+    assert network_ms(recipe, CPU, 1, batch=5, rounds=3) == 2.0
 
 
 @pytest.mark.parametrize(

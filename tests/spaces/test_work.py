@@ -29,7 +29,7 @@ CELL = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|none~0|avg_pool_3x3~1|
 def make_space(name: str, channels: int, cells: int) -> Space:
     kind: Any = spaces[name]
     space: Space = kind(validate(kind.Config, {"name": name}, "space"))
-    return space.of_size(channels, cells)
+    return space.at_size(channels, cells)
 
 
 def expected(space: Space, chosen: Architecture, stem: nn.Module, x: Any) -> Counter[Any]:
@@ -141,11 +141,11 @@ def test_a_size_that_there_is_not_is_refused() -> None:
 def test_a_space_that_does_not_tell_cannot_be_timed() -> None:
     class Quiet(spaces["conv_cell"]):  # type: ignore[misc]
         name = "quiet"
-        of_size, work = Space.of_size, Space.work
+        at_size, work = Space.at_size, Space.work
 
     space = Quiet(validate(Quiet.Config, {"name": "conv_cell"}, "space"))
     with pytest.raises(ConfigError, match="quiet does not tell how large its rebuilt networks are"):
-        space.of_size(4, 5)
+        space.at_size(4, 5)
     with pytest.raises(ConfigError, match="quiet does not tell at what shapes its operations run"):
         space.work(nn.Identity(), None)
 

@@ -95,12 +95,12 @@ class AdditiveLatency:
     """A latency as an additive cost, of networks none of whose cells is left out.
 
     Attributes:
-        costs: milliseconds of each (edge, operation), in all cells of its group together, by group.
         constant: milliseconds of what every network has.
+        tables: by group the milliseconds of each (edge, operation), in all cells of that group together.
     """
 
-    costs: Mapping[str, NDArray[np.float64]]
     constant: float
+    tables: Mapping[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ class LatencyTable:
         """Milliseconds of the rebuilt network.
 
         Args:
-            space: of the network's size (`Space.of_size`).
+            space: of the network's size (`Space.at_size`).
             stem, example: what stands before its cells, and what that is given.
 
         Raises:
@@ -272,8 +272,8 @@ class LatencyTable:
         """
         work = space.work(stem, example)
         self.require_all(each for cell in work for row in cell.table for each in row if each is not None)
-        costs = {name: np.zeros(group.shape) for name, group in space.groups().items()}
+        tables = {name: np.zeros(group.shape) for name, group in space.groups().items()}
         for cell in work:
             rows = [[0.0 if each is None else self.times[each] for each in row] for row in cell.table]
-            costs[cell.group] += self.fit.overlap * np.array(rows)
-        return AdditiveLatency(costs, self.fit(0.0, len(work)))
+            tables[cell.group] += self.fit.overlap * np.array(rows)
+        return AdditiveLatency(self.fit(0.0, len(work)), tables)

@@ -89,7 +89,7 @@ class Subject:
         space = build_space(config)
         groups = space.groups()
         some = assemble(random_codes(groups, seeding.generator(config.seed, "calibrate")), groups, space=space.name)
-        space = space.of_size(config.train.channels, config.train.cells)
+        space = space.at_size(config.train.channels, config.train.cells)
         recipe = NetworkRecipe.of_training(some, config, task)
         network = recipe.build().eval()
         cpu = torch.device("cpu")
@@ -202,6 +202,19 @@ def latency_table(
     found.require(machine=subject.machine, network=subject.network)
     found.require_all(subject.workloads)
     return found
+
+
+def network_ms(
+    recipe: NetworkRecipe, device: torch.device, threads: int, *, batch: int = 1, rounds: int = ROUNDS
+) -> float:
+    """Milliseconds of a network's forward pass by the clock of a table, to compare with what the table promises.
+
+    Args:
+        rounds: how often it is timed; the least counts, on a GPU the median.
+    """
+    with torch.inference_mode():
+        call = partial(recipe.infer, place(recipe.build(), device).eval(), recipe.example(batch, device))
+    return float(typical_ms(interleaved_ms([call], rounds, threads=threads, device=device), device)[0])
 
 
 def _cached(subject: Subject) -> LatencyTable | None:

@@ -148,7 +148,7 @@ class Space(NetworkBuilder):
     def costs(self, stem: nn.Module, example: Any) -> Mapping[str, Costs]:
         """The additive cost of every (edge, operation) behind this stem, for an input like `example`."""
 
-    def of_size(self, channels: int, cells: int) -> Space:
+    def at_size(self, channels: int, cells: int) -> Space:
         """The space whose supernet is as wide and as deep as a rebuilt network of `channels` and `cells`.
 
         Its `costs` and `work` are those of such a network.

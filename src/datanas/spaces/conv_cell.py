@@ -360,7 +360,7 @@ class ConvCellSpace(Space):
                 macs[cell.group][edge, op] += load.maps * found[1]
         return {name: Costs(parameters[name], macs[name]) for name in groups}
 
-    def of_size(self, channels: int, cells: int) -> ConvCellSpace:
+    def at_size(self, channels: int, cells: int) -> ConvCellSpace:
         return ConvCellSpace(self.config.model_copy(update={"channels": channels, "cells": cells}))
 
     def work(self, stem: nn.Module, example: Tensor) -> list[CellWork]:

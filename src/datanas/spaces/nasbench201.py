@@ -208,7 +208,7 @@ class NASBench201Space(Space):
                     macs[:, op] += found[1]
         return {"cell": Costs(parameters, macs)}
 
-    def of_size(self, channels: int, cells: int) -> NASBench201Space:
+    def at_size(self, channels: int, cells: int) -> NASBench201Space:
         _check_cells(cells)
         return NASBench201Space(
             self.config.model_copy(update={"channels": channels, "cells_per_stage": cells // STAGES})

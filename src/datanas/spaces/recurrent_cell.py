@@ -160,7 +160,7 @@ class RecurrentCellSpace(Space):
             macs[:, group.null] = 0
         return {GROUP: Costs(np.zeros(group.shape), macs)}
 
-    def of_size(self, channels: int, cells: int) -> RecurrentCellSpace:
+    def at_size(self, channels: int, cells: int) -> RecurrentCellSpace:
         check_size(self.name, cells, auxiliary=False)
         return RecurrentCellSpace(self.config.model_copy(update={"hidden": channels}))
 
