@@ -158,7 +158,7 @@ def test_a_network_is_timed_by_the_clock_of_tables(settings: Config, monkeypatch
         return np.array([[3.0], [2.0], [4.0]][:rounds])
 
     monkeypatch.setattr(calibration, "interleaved_ms", times)
-    assert network_ms(recipe, CPU, 1, batch=5, rounds=3) == 2.0
+    assert network_ms(recipe, CPU, 1, batch=5, rounds=3) == 3.0
 
 
 @pytest.mark.parametrize(

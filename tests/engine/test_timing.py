@@ -46,12 +46,13 @@ def test_one_thread_is_timed_by_its_own_processor_time() -> None:
     assert clock_of(CPU, 2) is clock_of(GPU, 1) is time.perf_counter
 
 
-def test_the_typical_time_is_the_least_and_on_a_gpu_the_median() -> None:
+def test_the_typical_time_is_the_median_and_where_others_count_the_least() -> None:
     times = np.array([[3.0, 9.0], [1.0, 5.0], [2.0, 7.0]])
-    assert typical_ms(times, CPU).tolist() == [1.0, 5.0]
-    assert typical_ms(times, GPU).tolist() == [2.0, 7.0]
+    assert typical_ms(times, CPU, 1).tolist() == typical_ms(times, GPU, 2).tolist() == [2.0, 7.0]
+    assert typical_ms(times, CPU, 2).tolist() == [1.0, 5.0]
 
 
 def test_two_halves_are_compared() -> None:
     times = np.array([[1.0, 4.0], [2.0, 4.0], [1.5, 4.0], [1.1, 4.4]])
-    assert repeat_error(times, CPU) == pytest.approx((0.1 + 0.0) / 2)
+    assert repeat_error(times, CPU, 2) == pytest.approx((0.1 + 0.0) / 2)
+    assert repeat_error(times, CPU, 1) == pytest.approx((0.3 / 1.25 + 0.05) / 2)

@@ -156,8 +156,8 @@ def calibrate(
     Args:
         config: its `train` section says how large the networks are, `device` and `threads` where they run.
         fitted, held_out: random networks that the fit takes, and that it is checked on.
-        rounds: how often everything is timed; the least of the times counts, on a GPU the median. Where two halves of
-            them differ by more than SETTLED on average, as often again, at most BLOCKS times.
+        rounds: how often everything is timed (`datanas.engine.timing`). Where two halves of them differ by more than
+            SETTLED on average, as often again, at most BLOCKS times.
         batch: examples in a forward pass.
         again: measure even where the cache has a table.
         on_block: is told after these rounds how many are done, and by how much the halves differ.
@@ -210,11 +210,11 @@ def network_ms(
     """Milliseconds of a network's forward pass by the clock of a table, to compare with what the table promises.
 
     Args:
-        rounds: how often it is timed; the least counts, on a GPU the median.
+        rounds: how often it is timed (`datanas.engine.timing`).
     """
     with torch.inference_mode():
         call = partial(recipe.infer, place(recipe.build(), device).eval(), recipe.example(batch, device))
-    return float(typical_ms(interleaved_ms([call], rounds, threads=threads, device=device), device)[0])
+    return float(typical_ms(interleaved_ms([call], rounds, threads=threads, device=device), device, threads)[0])
 
 
 def _cached(subject: Subject) -> LatencyTable | None:
@@ -248,13 +248,13 @@ def _measured(
     first = len(workloads)
 
     def is_settled(times: NDArray[np.float64]) -> bool:
-        error = repeat_error(times[:, first:], device)
+        error = repeat_error(times[:, first:], device, subject.threads)
         on_block(len(times), error)
         return error <= SETTLED
 
     times = interleaved_ms(calls, rounds, threads=subject.threads, device=device, blocks=BLOCKS, is_settled=is_settled)
-    best = typical_ms(times, device)
-    networks, noise = best[first:], repeat_error(times[:, first:], device)
+    best = typical_ms(times, device, subject.threads)
+    networks, noise = best[first:], repeat_error(times[:, first:], device, subject.threads)
     table = LatencyTable(
         {each: float(time) for each, time in zip(workloads, best, strict=False)},
         machine=subject.machine,

@@ -57,17 +57,21 @@ def interleaved_ms(
     return np.array(found)
 
 
-def typical_ms(times: NDArray[np.float64], device: torch.device) -> NDArray[np.float64]:
-    """The time of each call from those of its rounds: the least, since what disturbs only adds; on a GPU the median.
+def typical_ms(times: NDArray[np.float64], device: torch.device, threads: int) -> NDArray[np.float64]:
+    """The time of each call from those of its rounds.
+
+    The median; on the CPU with several threads the least, since the time of day counts what else ran there, which only
+    adds.
 
     Args:
         times: (rounds, calls).
     """
-    found: NDArray[np.float64] = np.min(times, axis=0) if device.type == "cpu" else np.median(times, axis=0)
+    is_disturbed = device.type == "cpu" and clock_of(device, threads) is time.perf_counter
+    found: NDArray[np.float64] = np.min(times, axis=0) if is_disturbed else np.median(times, axis=0)
     return found
 
 
-def repeat_error(times: NDArray[np.float64], device: torch.device) -> float:
+def repeat_error(times: NDArray[np.float64], device: torch.device, threads: int) -> float:
     """The mean relative difference between what every other round gives and what the rest give."""
-    one, other = (typical_ms(times[start::2], device) for start in (0, 1))
+    one, other = (typical_ms(times[start::2], device, threads) for start in (0, 1))
     return float(np.mean(np.abs(one - other) / np.minimum(one, other)))
