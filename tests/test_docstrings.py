@@ -25,6 +25,7 @@ MODULES = (
     "engine.config",
     "engine.derive",
     "engine.evaluation",
+    "engine.profile",
     "engine.train",
     "racing.search",
     "tasks.metric",

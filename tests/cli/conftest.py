@@ -141,7 +141,7 @@ def text_chain(write_text: Callable[..., Path], cli: Callable[..., Outcome], tmp
         "derive": cli("derive", search, "--top", 3, "-o", root / "derived.json"),
         "train": cli("train", search, *settings(root), "--run.name", "train"),
         "evaluate": cli("evaluate", train),
-        "profile": cli("profile", search, "--channels", 4, "--classes", 11, "--device", "cpu"),
+        "profile": cli("profile", search, "--channels", 4, "--classes", 11, "--device", "cpu", "--no-memory"),
         "lstm": cli("train", "lstm", *settings(root), "--run.name", "lstm"),
     }
     assert {name: outcome.code for name, outcome in printed.items()} == dict.fromkeys(printed, 0), printed

@@ -34,7 +34,22 @@ def test_help_names_every_command_with_its_purpose(cli: Callable[..., Any]) -> N
         ("train", ["--architecture -a", "--config -c", "--seed", "--resume", "--plugin", "--dry-run", "--SECTION.KEY"]),
         ("sample", ["--config -c", "--seed", "--output -o", "--SECTION.KEY"]),
         ("evaluate", ["RUN", "--SECTION.KEY"]),
-        ("profile", ["ARCHITECTURE", "--channels", "--cells", "--classes", "--size", "--stem", "--batch", "--device"]),
+        (
+            "profile",
+            [
+                "ARCHITECTURE",
+                "--channels",
+                "--cells",
+                "--classes",
+                "--size",
+                "--stem",
+                "--batch",
+                "--device",
+                "--threads",
+                "--json",
+            ],
+        ),
+        ("calibrate", ["--config -c", "--output -o", "--csv", "--plot", "--rounds", "--again", "--SECTION.KEY"]),
         ("list", ["KIND", "operations", "samplers", "architectures", "--plugin"]),
     ],
 )

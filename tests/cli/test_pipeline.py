@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -333,7 +334,8 @@ class TestEvaluate:
 
 class TestProfile:
     NAMES = ("DARTS", "darts_v2", "data_m7")
-    SMALL = ("--channels", "4", "--cells", "3", "--classes", "3", "--size", "8", "--device", "cpu")
+    SIZE = ("--channels", "4", "--cells", "3", "--classes", "3", "--size", "8")
+    SMALL = (*SIZE, "--batch", "1", "--no-memory", "--device", "cpu", "--threads", "1")
 
     def test_counts_what_training_counted(self, chain: Any, cli: Callable[..., Any]) -> None:
         evaluation = json.loads((chain.train / "evaluation.json").read_text())
@@ -343,18 +345,24 @@ class TestProfile:
             lines = dict(line.split(maxsplit=1) for line in outcome.out.splitlines())
             assert lines["parameters"] == f"{evaluation['parameters']:,}"
             assert lines["multiply-adds"] == f"{evaluation['macs'] / 1e6:,.1f} M an image at 8x8"
-            assert lines["latency"].endswith("for a batch of 1 on cpu, median of 10 after 3")
-            assert "GiB" in lines["memory"]
+            assert " ms for a batch of 1 on cpu, 1 thread, float32, median of 10 after 3; " in lines["latency"]
 
     def test_takes_a_published_name(self, cli: Callable[..., Any]) -> None:
         first, second, third = (cli("profile", name, *self.SMALL).out.splitlines()[:2] for name in self.NAMES)
         assert first == second
         assert first != third
 
+    def test_prints_json(self, cli: Callable[..., Any]) -> None:
+        code, out, _ = cli("profile", "gdas", *self.SMALL, "--batch", "2", "--json")
+        assert code == 0
+        found = json.loads(out)
+        assert list(found["latency_ms"]) == ["1", "2"]
+        assert (found["threads"], found["precision"], found["memory_bytes"]) == (1, "float32", {})
+
     def test_takes_an_architecture_of_another_space_without_settings(self, tmp_path: Path, cli: Any) -> None:
         text = "|skip_connect~0|+|none~0|none~1|+|none~0|skip_connect~1|none~2|"
         Architecture.from_genotype(text).save(tmp_path / "cell.json")
-        code, out, _ = cli("profile", tmp_path / "cell.json", "--device", "cpu")
+        code, out, _ = cli("profile", tmp_path / "cell.json", "--device", "cpu", "--no-memory")
         assert code == 0
         assert " M an image at 32x32" in out
 
@@ -422,18 +430,28 @@ class TestBest:
 @pytest.mark.parametrize("given", ["train", "search"])
 def test_a_run_s_profile_is_that_of_the_network_it_trains(given: str, chain: Any, cli: Callable[..., Any]) -> None:
     trained = json.loads((chain.train / "evaluation.json").read_text())
-    printed = cli("profile", getattr(chain, given), "--device", "cpu").out.splitlines()
-    assert printed[0].split() == ["parameters", f"{trained['parameters']:,}"]
-    assert f"{trained['macs'] / 1e6:,.1f} M an image at 8x8" in printed[1]
+    printed = cli("profile", getattr(chain, given), "--device", "cpu", "--no-memory").out
+    assert f"parameters     {trained['parameters']:,}\n" in printed
+    assert f"multiply-adds  {trained['macs'] / 1e6:,.1f} M an image at 8x8\n" in printed
+
+
+def test_a_run_s_profile_is_of_its_network_and_no_other(chain: Any, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    run = shutil.copytree(chain.train, tmp_path / "run")
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(re.sub(r"(?m)^(train:\n(?:  .*\n)*?  channels: )\d+$", r"\g<1>6", config))
+    code, out, err = cli("profile", run, "--device", "cpu", "--no-memory")
+    assert (code, out) == (3, "")
+    assert "network.safetensors: does not fit the run's architecture: stem.conv.weight has shape" in err
+    assert cli("profile", run, "--channels", 6, "--device", "cpu", "--no-memory").code == 0
 
 
 def test_options_change_a_run_s_profile(chain: Any, cli: Callable[..., Any]) -> None:
     plain, wider, larger = (
-        cli("profile", chain.train, "--device", "cpu", *options).out.splitlines()
+        cli("profile", chain.train, "--device", "cpu", "--no-memory", *options).out.splitlines()
         for options in ([], ["--channels", 8], ["--size", 16])
     )
     assert wider[0] != plain[0] == larger[0]
-    assert larger[1].endswith("at 16x16")
+    assert larger[2].endswith("at 16x16")
 
 
 def test_a_search_s_cell_is_trained_as_its_recipe_says(chain: Any, tmp_path: Path, cli: Callable[..., Any]) -> None:

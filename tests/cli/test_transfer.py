@@ -116,7 +116,8 @@ def test_a_dry_run_names_the_width(transfer: Transfer, cli: Callable[..., Any]) 
 
 
 def test_profile_takes_a_bound(cli: Callable[..., Any]) -> None:
-    out = cli("profile", "gdas", "--cells", 3, "--size", 16, "--device", "cpu", "--max-macs", "1.25M").out
+    options = ("--cells", 3, "--size", 16, "--device", "cpu", "--batch", 1, "--no-memory")
+    out = cli("profile", "gdas", *options, "--max-macs", "1.25M").out
     (channels,) = re.findall(r"channels +(\d+), the most within 1,250,000 multiply-adds", out)
     (macs,) = re.findall(r"multiply-adds +([\d.]+) M", out)
     assert int(channels) > 1

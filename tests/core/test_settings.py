@@ -302,6 +302,8 @@ def test_every_recipe_resolves(recipe: Path) -> None:
         table = [] if raw.get("retrain") else [("base.truth.table", "table.npz")]
         resolve_comparison(raw, [("base.data.root", "."), *table])
         return
+    if "networks" in raw:  # nothing is learned: benchmarks/hardware.py reads it
+        return
     raw["data"] = raw["data"] if raw["data"]["name"].startswith("photo") else {**raw["data"], "root": "."}
     assert resolve(raw).data.name == raw["data"]["name"]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from datanas.cli.options import MaxMacs
+from datanas.cli.options import Flag, MaxMacs
 
 
 def run(
@@ -26,18 +26,29 @@ def run(
         Parameter(help="imagenet reduces the image eightfold first; by default what suits the space."),
     ] = None,
     max_macs: MaxMacs = None,
-    batch: Annotated[int, Parameter(help="Examples a batch when timing.")] = 1,
+    batch: Annotated[
+        tuple[int, ...],
+        Parameter(negative=(), help="Examples a batch when timing; may be repeated. By default 1, then 32."),
+    ] = (),
     device: Annotated[str, Parameter(help="auto, cpu, cuda, ...")] = "auto",
+    threads: Annotated[int | None, Parameter(help="CPU threads; by default as many as torch takes.")] = None,
+    no_memory: Annotated[Flag, Parameter(help="Do not measure memory, which takes a process of its own.")] = False,
+    json: Annotated[Flag, Parameter(help="Print JSON.")] = False,
 ) -> None:
-    """Count parameters and multiply-adds of a rebuilt network, and time it.
+    """Count parameters and multiply-adds of a rebuilt network, time it, and measure the memory that it needs.
 
     Of a run folder it is the network that the run trained, or the one that its recipe would train; options change it.
     """
-    from datanas.engine.profile import profile, profile_run
+    from datanas.engine.profile import BATCHES, profile, profile_run
     from datanas.lookup import find_architecture, run_folder
 
     run = run_folder(architecture)
     found = find_architecture(architecture)
-    options = (channels, cells, classes, size, stem, batch, device, max_macs)
+    options = (channels, cells, classes, size, stem, batch or BATCHES, device, max_macs)
+    memory = not no_memory
     with found.naming_file():
-        print(profile(found, *options) if run is None else profile_run(run, *options))
+        if run is None:
+            measured = profile(found, *options, threads=threads, memory=memory)
+        else:
+            measured = profile_run(run, *options, threads=threads, memory=memory)
+    print(measured.to_json() if json else measured)

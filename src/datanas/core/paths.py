@@ -22,6 +22,13 @@ LONGEST = 120
 _OTHER_TEXTS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
+def cache_folder() -> Path:
+    """Where this user's programs keep what can be made again: `datanas` under XDG_CACHE_HOME, or under ~/.cache."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    # A path that is not absolute counts for nothing (XDG Base Directory Specification).
+    return (Path(given) if os.path.isabs(given) else Path(os.path.expanduser("~"), ".cache")) / "datanas"
+
+
 def shown(path: str | Path) -> str:
     """A path for a message, cut where it is very long."""
     text = str(path).replace("\n", " ")

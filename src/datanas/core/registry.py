@@ -21,6 +21,8 @@ from datanas.core.paths import path_errors, shown
 
 T = TypeVar("T")
 _plugins_loaded = False
+_PLUGIN = "datanas_plugin_"
+"""How the module of a plugin's file is called."""
 
 
 class Registry(Generic[T]):
@@ -104,7 +106,7 @@ def load_plugin(path: str | Path) -> None:
         if not Path(path).is_file():
             raise ConfigError(f"plugin {shown(path)}: no such file")
         file = Path(path).resolve()
-    name = f"datanas_plugin_{file.stem}_{blake2b(str(file).encode(), digest_size=4).hexdigest()}"
+    name = f"{_PLUGIN}{file.stem}_{blake2b(str(file).encode(), digest_size=4).hexdigest()}"
     if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(name, file)
@@ -117,3 +119,9 @@ def load_plugin(path: str | Path) -> None:
     except Exception as error:
         del sys.modules[name]
         raise ConfigError(f"plugin {path}: {type(error).__name__}: {error}") from error
+
+
+def loaded_plugins() -> list[Path]:
+    """The files that `load_plugin` has imported."""
+    modules = [module for name, module in sys.modules.items() if name.startswith(_PLUGIN)]
+    return [Path(file) for module in modules if (file := getattr(module, "__file__", None))]

@@ -2,27 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 
 from datanas.codes.architecture import Architecture
-from datanas.core.errors import ConfigError
+from datanas.core.errors import CheckpointError, ConfigError
 from datanas.engine.config import resolve
 from datanas.engine.data_record import recorded_sizes
 from datanas.engine.earlier_run import load_run_config
 from datanas.engine.evaluation import NETWORK_FILE
+from datanas.engine.memory import inference_memory
+from datanas.engine.network_recipe import NetworkRecipe
 from datanas.engine.process import process_kept
 from datanas.engine.rebuild import with_network_of
 from datanas.engine.setup import memory_errors, select_device
-from datanas.engine.width import on_meta, widest
-from datanas.kernels.hardware import count_macs, count_parameters, median_seconds, peak_memory, place, read_macs
+from datanas.engine.width import widest
+from datanas.kernels.hardware import call_seconds, count_parameters, place, read_macs, weight_bytes
 from datanas.lookup import find_architecture
-from datanas.network import Network, builder_of, count_live, network_config, network_for_task, task_settings
-from datanas.spaces.network_config import NetworkConfig
-from datanas.tasks import tasks
+from datanas.network import Network, builder_of
+
+BATCHES = (1, 32)
+"""Examples in the forward passes that are timed where nothing is said."""
+WARM_UP, REPEATS = 3, 10
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a rebuilt network costs; `str` gives it as text.
+
+    Attributes:
+        parameters: learned numbers.
+        weight_bytes: what these and the statistics of batch norm take.
+        macs: multiply-adds of one example.
+        example: what one is ("an image at 32x32").
+        latency_ms: the median time of a forward pass in milliseconds, by the examples in it.
+        least_ms: the least of the same times, which others on the machine disturb least.
+        memory_bytes: the highest point of a process of its own while it builds and runs the network, by the examples;
+            empty where that was not measured.
+        memory_missing: why it is empty; "" where nobody asked.
+        device, threads, precision: what it was timed on, and in.
+        channels: width of the first cell.
+        bound: multiply-adds that the width was found for; None where it was given.
+        dead: what of the architecture takes no part, for people; empty where all of it does.
+        prune: whether that is left out.
+    """
+
+    parameters: int
+    weight_bytes: int
+    macs: int
+    example: str
+    latency_ms: Mapping[int, float]
+    least_ms: Mapping[int, float]
+    memory_bytes: Mapping[int, int]
+    memory_missing: str
+    device: str
+    threads: int
+    precision: str
+    channels: int
+    bound: int | None
+    dead: str
+    prune: bool
+
+    def to_json(self) -> str:
+        """All of it; units stand in the names."""
+        return json.dumps(asdict(self), indent=1)
+
+    def __str__(self) -> str:
+        place = self.device
+        if self.device == "cpu":
+            place += f", {self.threads} thread{'' if self.threads == 1 else 's'}"
+        lines = [
+            f"parameters     {self.parameters:,}",
+            f"weights        {_bytes(self.weight_bytes)} in {self.precision}, statistics included",
+            f"multiply-adds  {self.macs / 1e6:,.1f} M {self.example}",
+        ]
+        for batch, median in self.latency_ms.items():
+            lines.append(
+                f"latency        {median:.2f} ms for a batch of {batch} on {place}, {self.precision}, "
+                f"median of {REPEATS} after {WARM_UP}; the least is {self.least_ms[batch]:.2f} ms"
+            )
+        for batch, size in self.memory_bytes.items():
+            lines.append(f"memory         {_bytes(size)} to build and run it on a batch of {batch}, in its own process")
+        if self.memory_missing:
+            lines.append(f"memory         not measured: {self.memory_missing}")
+        if self.dead:
+            lines.append(f"{'left out' if self.prune else 'dead':14s} {self.dead}")
+        if self.bound is not None:
+            lines.append(f"channels       {self.channels}, the most within {self.bound:,} multiply-adds")
+        return "\n".join(lines)
 
 
 def profile_run(
@@ -32,44 +107,46 @@ def profile_run(
     classes: int | None = None,
     size: int | None = None,
     stem: str | None = None,
-    batch: int = 1,
+    batch: int | Sequence[int] = BATCHES,
     device: str = "auto",
     max_macs: str | int | None = None,
-) -> str:
+    *,
+    threads: int | None = None,
+    memory: bool = True,
+) -> Profile:
     """As `profile`, of the network that a run trained, or that the recipe of a search would train.
 
     Whatever is given wins over the run's settings. No data are read: `data.json` says how many classes there were and
     how large an example; of a run that has none the task's usual ones are taken.
 
     Raises:
-        CheckpointError, ConfigError: no run folder, or a value out of range.
+        CheckpointError, ConfigError: no run folder, or a value out of range; or a trained network of another shape.
         ArchitectureError: the architecture cannot be rebuilt.
     """
     architecture = find_architecture(run)
     config = with_network_of(load_run_config(run), architecture)
+    trained = (run / NETWORK_FILE).is_file()
     bound = max_macs
-    if bound is None and channels is None and not (run / NETWORK_FILE).is_file():
+    if bound is None and channels is None and not trained:
         bound = config.train.max_macs  # of a search: how wide that makes the network has not been found yet
+    as_trained = trained and all(value is None for value in (channels, cells, classes, stem, max_macs))
+    _require_one(channels, max_macs)
     shape, outputs = recorded_sizes(run)
-    sides = None if shape is None else (shape[1], shape[2])
-    options = config.task.model_dump()
-    return profile(
+    options = config.task.model_dump(mode="json")
+    recipe = NetworkRecipe(
         architecture,
-        channels,
-        cells,
+        config.task.name,
+        options if stem is None else {**options, "stem": stem},
         outputs if classes is None else classes,
-        sides if size is None else size,
-        batch=batch,
-        device=device,
-        max_macs=bound,
-        task=config.task.name,
-        options=options if stem is None else {**options, "stem": stem},
-        in_channels=None if shape is None else shape[0],
-        settings=config.train.network_config.untowered(),
+        {**dict(config.train.network_config), **_given(channels=channels, cells=cells)},
+        (size, size) if size is not None else None if shape is None else (shape[2], shape[1]),
+        None if shape is None else shape[0],
+    )
+    return profile_recipe(
+        recipe, batch, device, bound, threads=threads, memory=memory, weights=run / NETWORK_FILE if as_trained else None
     )
 
 
-@process_kept()
 def profile(
     architecture: Architecture,
     channels: int | None = None,
@@ -77,83 +154,132 @@ def profile(
     classes: int | None = None,
     size: int | tuple[int, int] | None = None,
     stem: str | None = None,
-    batch: int = 1,
+    batch: int | Sequence[int] = BATCHES,
     device: str = "auto",
     max_macs: str | int | None = None,
     *,
     task: str | None = None,
     options: Mapping[str, Any] | None = None,
     in_channels: int | None = None,
-    settings: NetworkConfig | None = None,
-) -> str:
-    """Parameters, multiply-adds, latency and memory of the network, as text.
+    pooling_norm: bool = False,
+    prune: bool = True,
+    threads: int | None = None,
+    memory: bool = True,
+) -> Profile:
+    """Parameters, multiply-adds, latency and memory of the network.
 
     Args:
         channels, cells, classes: as for `build_network`.
         size: height and width of the images; None for what the task takes (32).
         stem: the way in, where the task has several.
-        batch: examples in the timed forward pass.
+        batch: examples in the timed forward pass, or several such numbers.
         device: where it is timed.
         max_macs: multiply-adds that the network may have, such as "600M"; it becomes as wide as stays within that.
-        task, options, in_channels: as for `build_network`; `options` are settings of the task.
-        settings: of the network, where channels and cells are not given.
+        task, options, in_channels, pooling_norm, prune: as for `build_network`; `options` are settings of the task.
+        threads: of the CPU; None for as many as torch has.
+        memory: measure it, in a process that takes seconds to start.
 
     Raises:
         ConfigError: a value out of range, or no such device; a size or a stem for a task that has none.
         ArchitectureError: the architecture cannot be rebuilt.
+
+    >>> found = profile(datanas.architecture("gdas"), channels=4, cells=3, size=8, batch=2, memory=False)
+    >>> found.parameters, list(found.latency_ms)
+    (22722, [2])
     """
-    for label, value in (("size", size), ("batch", batch)):
-        if isinstance(value, int) and value < 1:
-            raise ConfigError(f"--{label}: must be at least 1, got {value}")
-    space = builder_of(architecture)
-    task = space.task if task is None else task
-    kind = tasks[task]
-    if size is not None and kind.default_size is None:
-        raise ConfigError(f"--size: {kind.one()} has none; leave it out")
-    size = kind.default_size if size is None else size
-    height, width = (size, size) if isinstance(size, int) else size or (1, 1)
     given = {**(options or {}), **({} if stem is None else {"stem": stem})}
-    sizes = {"channels": channels, "cells": cells}
-    of_task = task_settings(space, task, given)
-    given.pop("name", None)
-    inputs = kind.inputs(kind.default_classes if classes is None else classes) if in_channels is None else in_channels
+    sides = (size, size) if isinstance(size, int) else None if size is None else (size[1], size[0])
+    network = {"pooling_norm": pooling_norm, "prune": prune} | _given(channels=channels, cells=cells)
+    own = {name: value for name, value in network.items() if name in builder_of(architecture).Network.model_fields}
+    recipe = NetworkRecipe(architecture, task, given, classes, own, sides, in_channels)
+    _require_one(channels, max_macs)
+    return profile_recipe(recipe, batch, device, max_macs, threads=threads, memory=memory)
 
-    def example(count: int, where: torch.device) -> Any:
-        found = kind.example_input(of_task, inputs, max(height, width), count, where)
-        return found if height == width else found[..., :height, :width].clone(memory_format=torch.channels_last)
 
-    base = {"auxiliary": False} if settings is None else dict(settings)
-    of_network = network_config(space, {**base, **{key: value for key, value in sizes.items() if value is not None}})
+@process_kept()
+def profile_recipe(
+    recipe: NetworkRecipe,
+    batch: int | Sequence[int] = BATCHES,
+    device: str = "auto",
+    max_macs: str | int | None = None,
+    *,
+    threads: int | None = None,
+    memory: bool = True,
+    weights: Path | None = None,
+) -> Profile:
+    """As `profile`, of a network that is described already.
 
-    def network(width: int) -> Network:
-        return network_for_task(architecture, of_network.at_width(width), task, classes, in_channels, given)
+    Args:
+        weights: the file of a trained network that has to be this one.
 
-    def macs_of(width: int) -> int:
-        with on_meta():
-            return count_macs(network(width), example(1, torch.device("meta")))
-
+    Raises:
+        CheckpointError: it is another one.
+    """
+    batches = (batch,) if isinstance(batch, int) else tuple(dict.fromkeys(batch))
+    if not batches or min(batches) < 1:
+        raise ConfigError(f"--batch: must be at least 1, got {min(batches, default='nothing')}")
     bound = None if max_macs is None else _bound(max_macs)
     if bound is not None:
-        if channels is not None:
-            raise ConfigError("--channels: --max-macs finds them; give one of the two")
-        of_network = of_network.at_width(widest(macs_of, bound, of_network.width, "--max-macs"))
-    macs = macs_of(of_network.width)
-    where = select_device(resolve({"device": device}))
-    dead = count_live(architecture, of_network).text()
+        settings = recipe.settings
+        settings = settings.at_width(widest(recipe.macs, bound, settings.width, "--max-macs"))
+        recipe = replace(recipe, network=dict(settings))
+    macs = recipe.macs()
+    where = select_device(resolve({"device": device, "threads": threads}))
+    median_ms, least_ms = {}, {}
     with memory_errors(), torch.inference_mode():
-        placed = place(network(of_network.width), where).eval()
-        x = example(batch, where)
-        seconds = median_seconds(lambda: placed(x), where)
-    return "\n".join(
-        [
-            f"parameters     {count_parameters(placed):,}",
-            f"multiply-adds  {macs / 1e6:,.1f} M {kind.one()}{'' if size is None else f' at {width}x{height}'}",
-            f"latency        {1000 * seconds:.2f} ms for a batch of {batch} on {where}, median of 10 after 3",
-            f"memory         {peak_memory(where) / 2**30:.2f} GiB at the highest point of the process",
-            *([f"{'left out' if of_network.is_pruned else 'dead':14s} {dead}"] if dead else []),
-            *([] if bound is None else [f"channels       {of_network.width}, the most within {bound:,} multiply-adds"]),
-        ]
+        network = place(recipe.build(), where).eval()
+        if weights is not None:
+            _require_trained(network, weights)
+        for count in batches:
+            call = partial(recipe.infer, network, recipe.example(count, where))
+            seconds = call_seconds(call, where, warm_up=WARM_UP, repeats=REPEATS)
+            median_ms[count], least_ms[count] = 1000 * statistics.median(seconds), 1000 * min(seconds)
+    used, missing = inference_memory(recipe, batches, where, torch.get_num_threads()) if memory else ({}, "")
+    size = "" if recipe.size is None else f" at {recipe.size[0]}x{recipe.size[1]}"
+    return Profile(
+        parameters=count_parameters(network),
+        weight_bytes=weight_bytes(network),
+        macs=macs,
+        example=f"{recipe.kind.one()}{size}",
+        latency_ms=median_ms,
+        least_ms=least_ms,
+        memory_bytes=used,
+        memory_missing=missing,
+        device=str(where),
+        threads=torch.get_num_threads(),
+        precision=str(next(network.parameters()).dtype).removeprefix("torch."),
+        channels=recipe.settings.width,
+        bound=bound,
+        dead=recipe.dead_parts(),
+        prune=recipe.settings.is_pruned,
     )
+
+
+def _require_trained(network: Network, file: Path) -> None:
+    """Make sure that a trained network has the parameters of this one; an auxiliary tower may stand beside them.
+
+    Raises:
+        CheckpointError: it has not, or the file holds none.
+    """
+    try:
+        with safe_open(file, "pt") as found:
+            shapes = {name: list(found.get_slice(name).get_shape()) for name in found.keys()}  # noqa: SIM118
+    except Exception as error:
+        raise CheckpointError(f"{file}: not a trained network: {str(error).splitlines()[0]}") from None
+    for name, parameter in network.named_parameters():
+        if shapes.get(name) != list(parameter.shape):
+            is_there = f"has shape {shapes[name]}" if name in shapes else "is missing"
+            raise CheckpointError(
+                f"{file}: does not fit the run's architecture: {name} {is_there}, not {list(parameter.shape)}"
+            )
+
+
+def _bytes(count: int) -> str:
+    """A number of bytes for people."""
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
+        if count >= size:
+            return f"{count / size:.2f} {unit}"
+    return f"{count / 2**10:.1f} KiB"
 
 
 def _bound(text: str | int) -> int:
@@ -161,3 +287,12 @@ def _bound(text: str | int) -> int:
         return read_macs(text)
     except ValueError as error:
         raise ConfigError(f"--max-macs: {error}") from None
+
+
+def _given(**sizes: int | None) -> dict[str, int]:
+    return {name: value for name, value in sizes.items() if value is not None}
+
+
+def _require_one(channels: int | None, max_macs: str | int | None) -> None:
+    if channels is not None and max_macs is not None:
+        raise ConfigError("--channels: --max-macs finds them; give one of the two")

@@ -7,6 +7,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +30,12 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 def count_parameters(module: nn.Module) -> int:
     """Learned numbers."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def weight_bytes(module: nn.Module) -> int:
+    """Bytes of what is saved of a module: parameters and buffers, as they are held."""
+    tensors = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def count_macs(module: nn.Module, x: Any) -> int:
@@ -136,8 +143,10 @@ def synchronize(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def median_seconds(call: Callable[[], object], device: torch.device, *, warm_up: int = 3, repeats: int = 10) -> float:
-    """The median wall-clock time of `call`, in seconds, after warm-up."""
+def call_seconds(
+    call: Callable[[], object], device: torch.device, *, warm_up: int = 3, repeats: int = 10
+) -> list[float]:
+    """Wall-clock times of `call`, in seconds, after warm-up."""
     for _ in range(warm_up):
         call()
     seconds = []
@@ -147,7 +156,30 @@ def median_seconds(call: Callable[[], object], device: torch.device, *, warm_up:
         call()
         synchronize(device)
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    return seconds
+
+
+def median_seconds(call: Callable[[], object], device: torch.device, *, warm_up: int = 3, repeats: int = 10) -> float:
+    """The median wall-clock time of `call`, in seconds, after warm-up."""
+    return statistics.median(call_seconds(call, device, warm_up=warm_up, repeats=repeats))
+
+
+def forget_peak_memory(device: torch.device) -> None:
+    """Let `peak_memory` begin anew from what is held now; where the system cannot, it stays where it was."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _linux_memory(entry: str) -> int:
+    """Bytes of an entry of this process' status; 0 where there is none."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            if line.startswith(entry):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 def peak_memory(device: torch.device) -> int:
@@ -156,11 +188,8 @@ def peak_memory(device: torch.device) -> int:
     """
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    status = Path("/proc/self/status")
-    if status.is_file():  # getrusage would count what the process was forked from
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+    if found := _linux_memory("VmHWM:"):  # getrusage would count what the process was forked from
+        return found
     if sys.platform == "win32":
         return _peak_memory_of_windows()
     try:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import nn
 
 from datanas.codes.architecture import Architecture
 from datanas.codes.choice_group import ChoiceGroup
-from datanas.codes.liveness import LiveCount
+from datanas.codes.liveness import LiveCell, LiveCount
 from datanas.core.errors import ConfigError
 from datanas.core.settings import ComponentConfig, typed
 from datanas.spaces.network_config import NetworkConfig, ToweredConfig
+from datanas.spaces.workload import CellWork, Workload
 
 
 @dataclass(frozen=True)
@@ -202,12 +204,35 @@ class Space(NetworkBuilder):
         """The additive cost of every (edge, operation) behind this stem, for an input like `example`."""
 
     def at_size(self, channels: int, cells: int) -> Space:
-        """The space whose supernet has the width and depth of a network, so that its `costs` are those of a network.
+        """The space whose supernet is as wide and as deep as a rebuilt network of `channels` and `cells`.
+
+        Its `costs` and `work` are those of such a network.
 
         Raises:
-            ConfigError: it does not say what its networks cost, or has none of this size.
+            ConfigError: there is no such network, or the space cannot tell.
         """
-        raise ConfigError(f"budget: space {self.name} does not say what its networks cost")
+        raise self._cannot("how large its rebuilt networks are")
+
+    def work(self, stem: nn.Module, example: Any) -> Sequence[CellWork]:
+        """What every cell of a network as large as the supernet can run behind this stem, for an input like `example`.
+
+        Raises:
+            ConfigError: the space does not tell.
+        """
+        raise self._cannot("at what shapes its operations run")
+
+    def live_cells(self, architecture: Architecture) -> Sequence[LiveCell | None]:
+        """What each of these cells runs of an architecture; None for one that is left out whole."""
+        raise self._cannot("which of its cells run")
+
+    def probe(
+        self, workload: Workload, batch: int, device: torch.device, *, pooling_norm: bool = False
+    ) -> Callable[[], object]:
+        """A call that runs one operation alone, as a rebuilt network does, on so many examples."""
+        raise self._cannot("how one operation runs alone")
+
+    def _cannot(self, what: str) -> ConfigError:
+        return ConfigError(f"space.name: {self.name} does not tell {what}, so that its operations cannot be timed")
 
     @abstractmethod
     def identities(self, group: str) -> frozenset[str]:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from datanas.codes.architecture import CONV_PRIMITIVES, Architecture
 from datanas.codes.choice_group import ChoiceGroup
-from datanas.codes.liveness import LiveCount, LiveStack, cells_read, live_stack
+from datanas.codes.liveness import LiveCell, LiveCount, LiveStack, cells_read, live_stack
 from datanas.core.errors import ArchitectureError, ConfigError
 from datanas.core.settings import ComponentConfig
 from datanas.kernels.gates import Gates
 from datanas.kernels.layout import join_channels
 from datanas.kernels.shifts import interleaved, shifted
-from datanas.ops import OpSettings, operations
+from datanas.ops import NONE, OpSettings, operations
 from datanas.ops.conv import FactorizedReduce, ReLUConvBN
 from datanas.spaces import register_space
 from datanas.spaces.base import Body, Costs, Space, StemShape
@@ -28,6 +29,7 @@ from datanas.spaces.plans import (
     CellNodes,
     CellPlan,
     check_parts,
+    conv_probe,
     feature_size,
     known_once,
     network_plan,
@@ -36,6 +38,7 @@ from datanas.spaces.plans import (
     require_known,
     supernet_plan,
 )
+from datanas.spaces.workload import CellWork, Workload
 
 INPUTS = 2
 
@@ -330,9 +333,6 @@ class ConvCellSpace(Space):
     def count_live(cls, architecture: Architecture, settings: ToweredConfig) -> LiveCount:
         return _live_stack(architecture, settings.cells).count
 
-    def at_size(self, channels: int, cells: int) -> ConvCellSpace:
-        return ConvCellSpace(self.config.model_copy(update={"channels": channels, "cells": cells}))
-
     def identities(self, group: str) -> frozenset[str]:
         """None in a reduction cell, where the identity of an input is a factorised reduction."""
         return frozenset({"skip_connect"} & set(self.config.primitives) if group == "normal" else ())
@@ -345,21 +345,46 @@ class ConvCellSpace(Space):
         groups = self.groups()
         parameters = {name: np.zeros(group.shape) for name, group in groups.items()}
         macs = {name: np.zeros(group.shape) for name, group in groups.items()}
-        height, breadth = feature_size(stem, example)
-        width, shifts = self.config.channels, 1
-        dense = dense_reductions(self.config.cells, _stem_shape(stem).dense)
-        for index in range(self.config.cells):
-            shifts = 4 * shifts if index in dense else shifts
-            reduction = index in reductions(self.config.cells)
-            kind = "reduce" if reduction else "normal"
-            after = ((height + 1) // 2, (breadth + 1) // 2) if reduction else (height, breadth)
-            width = width * 2 if reduction else width
-            for edge, (source, _) in enumerate(groups[kind].edges):
-                halving = reduction and source < INPUTS
-                stride, size_in = (2, (height, breadth)) if halving else (1, after)
-                for op, primitive in enumerate(self.config.primitives):
-                    found = operation_cost(primitive, width, stride, size_in)
-                    parameters[kind][edge, op] += found[0]
-                    macs[kind][edge, op] += shifts * found[1]
-            height, breadth = after
+        for cell in self.work(stem, example):
+            for edge, op in np.ndindex(*groups[cell.group].shape):
+                load = cell.table[edge][op]
+                if load is None:
+                    continue
+                found = operation_cost(load.primitive, load.channels, load.stride, (load.size[0], load.size[1]))
+                parameters[cell.group][edge, op] += found[0]
+                macs[cell.group][edge, op] += load.maps * found[1]
         return {name: Costs(parameters[name], macs[name]) for name in groups}
+
+    def at_size(self, channels: int, cells: int) -> ConvCellSpace:
+        return ConvCellSpace(self.config.model_copy(update={"channels": channels, "cells": cells}))
+
+    def work(self, stem: nn.Module, example: Tensor) -> list[CellWork]:
+        groups, found = self.groups(), []
+        height, breadth = feature_size(stem, example)
+        width, maps = self.config.channels, 1
+        dense = dense_reductions(self.config.cells, _stem_shape(stem).dense)
+        for index, kind in enumerate(cell_kinds(self.config.cells)):
+            maps = 4 * maps if index in dense else maps
+            before = after = (height, breadth)
+            if kind == "reduce":
+                width, after = 2 * width, _halved(height, breadth)
+            rows = []
+            for source, _ in groups[kind].edges:
+                stride, size = (2, before) if kind == "reduce" and source < INPUTS else (1, after)
+                rows.append(
+                    tuple(
+                        None if primitive == NONE else Workload(primitive, width, stride, size, maps)
+                        for primitive in self.config.primitives
+                    )
+                )
+            found.append(CellWork(kind, tuple(rows)))
+            height, breadth = after
+        return found
+
+    def live_cells(self, architecture: Architecture) -> tuple[LiveCell | None, ...]:
+        return _live_stack(architecture, self.config.cells).cells
+
+    def probe(
+        self, workload: Workload, batch: int, device: torch.device, *, pooling_norm: bool = False
+    ) -> Callable[[], object]:
+        return conv_probe(workload, batch, device, pooling_norm=pooling_norm)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from datanas.codes.architecture import Architecture
 from datanas.codes.benchmark_text import BENCHMARK_PRIMITIVES
 from datanas.codes.choice_group import ChoiceGroup
-from datanas.codes.liveness import LiveCount, live_cell, live_stack
+from datanas.codes.liveness import LiveCell, LiveCount, live_cell, live_stack
 from datanas.core.errors import ArchitectureError, ConfigError
 from datanas.core.settings import ComponentConfig
 from datanas.kernels.gates import Gates
 from datanas.kernels.norm import BatchNorm2d
-from datanas.ops import OpSettings
+from datanas.ops import NONE, OpSettings
 from datanas.ops.conv import ReLUConvBN
 from datanas.spaces import register_space
 from datanas.spaces.base import Body, Costs, Space, StemShape
@@ -27,11 +28,13 @@ from datanas.spaces.plans import (
     CellNodes,
     CellPlan,
     check_parts,
+    conv_probe,
     feature_size,
     network_plan,
     operation_cost,
     supernet_plan,
 )
+from datanas.spaces.workload import CellWork, Workload
 
 STAGES = 3
 
@@ -114,6 +117,11 @@ def _check_stem(stem: nn.Module, channels: int) -> None:
         )
 
 
+def _check_cells(cells: int) -> None:
+    if cells < STAGES or cells % STAGES:
+        raise ConfigError(f"cells: {cells} cannot be shared among three equal stages; take a multiple of {STAGES}")
+
+
 @register_space("nasbench201")
 class NASBench201Space(Space):
     """The benchmark's one cell, whose every choice has a known accuracy."""
@@ -173,8 +181,7 @@ class NASBench201Space(Space):
                 "cells: a nasbench201 network needs one named 'cell', with one input and one output"
             )
         cells = settings.cells
-        if cells < STAGES or cells % STAGES:
-            raise ConfigError(f"cells: {cells} cannot be shared among three equal stages; take a multiple of {STAGES}")
+        _check_cells(cells)
         _check_stem(stem, settings.channels)
         live = live_cell(cell) if settings.prune else None
         plan = None if live is not None and not live.outputs else network_plan(architecture, "cell", live)
@@ -185,10 +192,6 @@ class NASBench201Space(Space):
     def count_live(cls, architecture: Architecture, settings: Network) -> LiveCount:
         return live_stack([architecture.cells["cell"]] * settings.cells).count
 
-    def at_size(self, channels: int, cells: int) -> NASBench201Space:
-        sizes = {"channels": channels, "cells_per_stage": cells // STAGES}
-        return NASBench201Space(self.config.model_copy(update=sizes))
-
     def identities(self, group: str) -> frozenset[str]:
         return frozenset({"skip_connect"})
 
@@ -198,11 +201,38 @@ class NASBench201Space(Space):
     def costs(self, stem: nn.Module, example: Tensor) -> dict[str, Costs]:
         group = self.groups()["cell"]
         parameters, macs = np.zeros(group.shape), np.zeros(group.shape)
+        for cell in self.work(stem, example):
+            for op, load in enumerate(cell.table[0]):  # the same on every edge
+                if load is not None:
+                    found = operation_cost(load.primitive, load.channels, 1, (load.size[0], load.size[1]))
+                    parameters[:, op] += found[0]
+                    macs[:, op] += found[1]
+        return {"cell": Costs(parameters, macs)}
+
+    def at_size(self, channels: int, cells: int) -> NASBench201Space:
+        _check_cells(cells)
+        return NASBench201Space(
+            self.config.model_copy(update={"channels": channels, "cells_per_stage": cells // STAGES})
+        )
+
+    def work(self, stem: nn.Module, example: Tensor) -> list[CellWork]:
+        group, found = self.groups()["cell"], []
         height, breadth = feature_size(stem, example)
         for stage in range(STAGES):
-            for op, primitive in enumerate(group.primitives):
-                found = operation_cost(primitive, self.config.channels * 2**stage, 1, (height, breadth))
-                parameters[:, op] += self.config.cells_per_stage * found[0]
-                macs[:, op] += self.config.cells_per_stage * found[1]
+            width = self.config.channels * 2**stage
+            row = tuple(
+                None if primitive == NONE else Workload(primitive, width, 1, (height, breadth))
+                for primitive in group.primitives
+            )
+            found += self.config.cells_per_stage * [CellWork("cell", (row,) * len(group.edges))]
             height, breadth = (height + 1) // 2, (breadth + 1) // 2
-        return {"cell": Costs(parameters, macs)}
+        return found
+
+    def live_cells(self, architecture: Architecture) -> list[LiveCell | None]:
+        live = live_cell(architecture.cells["cell"])
+        return STAGES * self.config.cells_per_stage * [live if live.outputs else None]
+
+    def probe(
+        self, workload: Workload, batch: int, device: torch.device, *, pooling_norm: bool = False
+    ) -> Callable[[], object]:
+        return conv_probe(workload, batch, device, pooling_norm=pooling_norm)

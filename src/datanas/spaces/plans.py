@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, cast
@@ -19,12 +19,13 @@ from datanas.core.errors import ArchitectureError, ConfigError, nearest
 from datanas.core.registry import Registry
 from datanas.kernels.choice import Choice
 from datanas.kernels.gates import Gates
-from datanas.kernels.hardware import count_macs, count_parameters
+from datanas.kernels.hardware import count_macs, count_parameters, place
 from datanas.kernels.mixed import MixedNode
 from datanas.kernels.node_sum import Shared
 from datanas.kernels.partial import PartialNode, Split, split_state
 from datanas.ops import NONE, OpSettings, operations
 from datanas.ops.identity import Zero
+from datanas.spaces.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -188,3 +189,15 @@ def feature_size(stem: nn.Module, example: Tensor) -> tuple[int, int]:
         _, last = stem.eval()(example)
     stem.train(training)
     return last.shape[2], last.shape[3]
+
+
+def conv_probe(
+    workload: Workload, batch: int, device: torch.device, *, pooling_norm: bool = False
+) -> Callable[[], object]:
+    """A call that runs one operation on feature maps as the only one into a node."""
+    plan = CellPlan((Choice(0, 0, 0, 1, workload.primitive),), (1,), (1,), (True,))
+    settings = OpSettings(workload.channels, pooling_norm=pooling_norm)
+    nodes = place(CellNodes(plan, settings, halved=1 if workload.stride == 2 else 0), device).eval()
+    x = torch.randn(batch * workload.maps, workload.channels, *workload.size, device=device)
+    x = x.contiguous(memory_format=torch.channels_last)
+    return lambda: nodes([x])

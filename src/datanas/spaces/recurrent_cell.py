@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from pydantic import Field, field_validator
 from torch import nn
 
 from datanas.codes.architecture import RECURRENT_PRIMITIVES, Architecture
 from datanas.codes.choice_group import ChoiceGroup
-from datanas.codes.liveness import LiveCount, live_cell, live_stack
-from datanas.core.errors import ArchitectureError
+from datanas.codes.liveness import LiveCell, LiveCount, live_cell, live_stack
+from datanas.core.errors import ArchitectureError, ConfigError
 from datanas.core.settings import ComponentConfig
 from datanas.kernels.choice import Choice
 from datanas.kernels.gates import Gates
@@ -23,6 +24,7 @@ from datanas.spaces import register_space
 from datanas.spaces.base import Body, Costs, Space
 from datanas.spaces.plans import every_choice, known_once, require_known
 from datanas.spaces.sequence import Carried, RecurrentConfig, Sequences, sequence_shape
+from datanas.spaces.workload import CellWork, Workload
 
 GROUP = "recurrent"
 UNSEARCHED = 4
@@ -118,9 +120,6 @@ class RecurrentCellSpace(Space):
     def count_live(cls, architecture: Architecture, settings: Any) -> LiveCount:
         return live_stack([architecture.cells[GROUP]]).count
 
-    def at_size(self, channels: int, cells: int) -> RecurrentCellSpace:
-        return RecurrentCellSpace(self.config.model_copy(update={"hidden": channels}))
-
     def identities(self, group: str) -> frozenset[str]:
         """None: in a highway connection `identity` passes on a learned part of what it reads."""
         return frozenset()
@@ -139,3 +138,27 @@ class RecurrentCellSpace(Space):
         if group.null is not None:
             macs[:, group.null] = 0
         return {GROUP: Costs(np.zeros(group.shape), macs)}
+
+    def at_size(self, channels: int, cells: int) -> RecurrentCellSpace:
+        if cells != 1:
+            raise ConfigError(f"train.cells: a {self.name} network has one layer; leave it out, got {cells}")
+        return RecurrentCellSpace(self.config.model_copy(update={"hidden": channels}))
+
+    def work(self, stem: nn.Module, example: Any) -> list[CellWork]:
+        """One cell: the activations of one step, each with the product of its edge."""
+        group = self.groups()[GROUP]
+        row = tuple(None if name == NONE else Workload(name, self.config.hidden) for name in group.primitives)
+        return [CellWork(GROUP, (row,) * len(group.edges))]
+
+    def live_cells(self, architecture: Architecture) -> list[LiveCell | None]:
+        return [live_cell(architecture.cells[GROUP])]
+
+    def probe(
+        self, workload: Workload, batch: int, device: torch.device, *, pooling_norm: bool = False
+    ) -> Callable[[], object]:
+        """One step of a cell of one searched node; what its first node takes is in it too."""
+        units = workload.channels
+        choice = Choice(0, 0, 0, 1, activations[workload.primitive])
+        steps = RecurrentSteps([choice], 2, (1,), width=units, hidden=units, norm=False).to(device).eval()
+        x, state = torch.randn(1, batch, units, device=device), torch.randn(batch, units, device=device)
+        return lambda: steps(x, state, None)

@@ -122,6 +122,13 @@ class Task(ABC, Generic[BatchT]):
         images = torch.randn(batch, in_channels, size, size, device=device)
         return images.contiguous(memory_format=torch.channels_last)
 
+    @classmethod
+    def answer(cls, output: Any) -> Any:
+        """What whoever uses a network computes from its output besides, such as scores that it leaves out; by default
+        nothing, so that it is the output itself.
+        """
+        return output
+
     def selection_score(self, figures: Mapping[str, float]) -> float:
         """How much a search or training prefers a network with these figures of `evaluate`; the higher the better.
 

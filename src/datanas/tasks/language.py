@@ -128,6 +128,11 @@ class Language(Task[TokenBatch]):
         """One step of some columns of text."""
         return torch.zeros(1, batch, dtype=torch.int64, device=device)
 
+    @classmethod
+    def answer(cls, output: Predictions) -> Tensor:
+        """The scores of all words."""
+        return output.logits
+
     @property
     def example_shape(self) -> tuple[int, ...]:
         return (1,)
