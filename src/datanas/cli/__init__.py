@@ -14,12 +14,24 @@ from datanas import __version__
 from datanas.core.console import answering, mute, notices, say
 from datanas.core.errors import DatanasError, EndedElsewhere, Interrupted
 
-COMMANDS = ("search", "race", "derive", "sample", "train", "evaluate", "profile", "export", "compare", "list")
+COMMANDS = (
+    "search",
+    "race",
+    "derive",
+    "sample",
+    "train",
+    "evaluate",
+    "predict",
+    "profile",
+    "export",
+    "compare",
+    "list",
+)
 
 app = App(
     name="datanas",
     version=__version__,
-    help="Differentiable architecture search: search on your data, derive, retrain, evaluate.\n\n"
+    help="Differentiable architecture search: search on your data, derive, retrain, evaluate, predict.\n\n"
     "With --debug, any command shows where an error came from.",
     help_format="plaintext",
     suppress_keyboard_interrupt=False,

@@ -152,6 +152,10 @@ class Language(Task[TokenBatch]):
     def num_classes(self) -> int:
         return len(self.data.vocabulary)
 
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        return self.data.vocabulary
+
     def describe(self) -> dict[str, Any]:
         return {
             "words": self.num_classes,
