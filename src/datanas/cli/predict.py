@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from cyclopts import Parameter
 
 from datanas.cli.options import Flag
 
 if TYPE_CHECKING:
-    from datanas.deploy.predictions import ClassPredictions
-    from datanas.deploy.predictor import Predictor
+    from datanas.deploy.classes import ClassPredictor
+    from datanas.deploy.words import TextPredictor
+
+Row = tuple[str, Sequence[object]]
+"""A line for people, and the cells of the table."""
+
+
+class _Options(NamedTuple):
+    inputs: tuple[Path, ...]
+    top: int
+    batch_size: int
+    skip_broken: bool
 
 
 def run(
@@ -21,7 +32,9 @@ def run(
         Path, Parameter(name="RUN", help="Run folder of a finished training or fit, or a folder of datanas export.")
     ],
     /,
-    *inputs: Annotated[Path, Parameter(name="INPUT", help="Images, folders of images, .npy or .npz files of arrays.")],
+    *inputs: Annotated[
+        Path, Parameter(name="INPUT", help="Images, folders of them, .npy or .npz files of arrays; files of text.")
+    ],
     top: Annotated[int, Parameter(help="Likeliest classes that are shown.")] = 3,
     table: Annotated[Path | None, Parameter(name="--csv", help="Write them into a file too, a line an input.")] = None,
     batch_size: Annotated[int, Parameter(help="Images that pass the network together.")] = 250,
@@ -31,49 +44,71 @@ def run(
         float | None,
         Parameter(help="The value that is white in images of more than 8 bits, of a network that has seen none."),
     ] = None,
+    continued: Annotated[
+        str | None, Parameter(name="--continue", help="Words that a network of words is to go on with.")
+    ] = None,
+    words: Annotated[int, Parameter(help="How many words follow those.")] = 20,
+    seed: Annotated[int | None, Parameter(help="Draw these words by chance; by default the likeliest follow.")] = None,
 ) -> None:
-    """Tell what a trained network says of images: the likeliest classes of each, with their probabilities.
+    """Tell what a trained network says of inputs: of images the likeliest classes, of texts how well it foretells them.
 
     datanas predict runs/mine photo.jpg holiday/ --csv found.csv
     """
     from datanas.core.errors import ConfigError
     from datanas.deploy.predict import load
+    from datanas.deploy.words import TextPredictor
 
     if top < 1:
         raise ConfigError(f"--top must be at least 1, got {top}")
-    if not inputs:
+    if not inputs and continued is None:
         raise ConfigError(f"INPUT: nothing is given to predict; say what: datanas predict {path} photo.jpg")
-    predictor = load(path, device, white_level=white_level)
-    print_classes(predictor, inputs, top, table, batch_size=batch_size, skip_broken=skip_broken)
+    predictor: Any = load(path, device, white_level=white_level)
+    options = _Options(inputs, top, batch_size, skip_broken)
+    if continued is not None:
+        if not isinstance(predictor, TextPredictor):
+            raise ConfigError(f"--continue: task {predictor.task} is not one of words")
+        print(" ".join([continued.strip(), predictor.continue_text(continued, words, seed=seed)]).strip())
+    elif isinstance(predictor, TextPredictor):
+        _print(("input", "perplexity", "words", "unknown"), _texts(predictor, options), table)
+    else:
+        count = min(top, len(predictor.classes))
+        names = [f"{what}_{place}" for place in range(1, count + 1) for what in ("class", "probability")]
+        _print(("input", *names), _classes(predictor, options), table)
 
 
-def print_classes(
-    predictor: Predictor[Any], inputs: Any, top: int, table: Path | None, *, batch_size: int, skip_broken: bool
-) -> None:
+def _print(header: Sequence[str], rows: Iterator[Row], table: Path | None) -> None:
     """A line an input as soon as it is known; the table at the end, whole."""
     from datanas.core.atomic import write_atomic
-    from datanas.deploy.classes import ClassPredictor
 
-    assert isinstance(predictor, ClassPredictor)
-    rows: list[list[str]] = []
-    for found in predictor.predict_batches(inputs, batch_size=batch_size, skip_broken=skip_broken):
-        for name, best in zip(found.names, found.top(top), strict=True):
-            print("  ".join([name, *(f"{label} {share:.2f}" for label, share in best)]))
-        if table is not None:
-            rows += _rows(found, top)
-    if table is not None:
-        shown = min(top, len(predictor.classes))
-        header = ["input", *(f"{what}_{place}" for place in range(1, shown + 1) for what in ("class", "probability"))]
-        write_atomic(table, csv_text([header, *rows]).encode(errors="surrogateescape"))
-
-
-def _rows(found: ClassPredictions, top: int) -> list[list[str]]:
-    pairs = zip(found.names, found.top(top), strict=True)
-    return [[name, *(text for label, share in best for text in (label, f"{share:.6f}"))] for name, best in pairs]
-
-
-def csv_text(rows: list[list[str]]) -> str:
-    """A table with commas, quoted where it is needed."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    for line, cells in rows:
+        print(line)
+        if table is not None:
+            writer.writerow(cells)
+    if table is not None:
+        write_atomic(table, text.getvalue().encode(errors="surrogateescape"))
+
+
+def _classes(predictor: ClassPredictor, options: _Options) -> Iterator[Row]:
+    batches = predictor.predict_batches(options.inputs, batch_size=options.batch_size, skip_broken=options.skip_broken)
+    for found in batches:
+        for name, best in zip(found.names, found.top(options.top), strict=True):
+            line = "  ".join([name, *(f"{label} {share:.2f}" for label, share in best)])
+            yield line, [name, *(cell for label, share in best for cell in (label, f"{share:.6f}"))]
+
+
+def _texts(predictor: TextPredictor, options: _Options) -> Iterator[Row]:
+    for path in options.inputs:
+        for each in predictor.predict(path):
+            counts = f"{each.words:,} words, {each.unknown:,} of them unknown"
+            yield (
+                f"{each.name}  perplexity {each.perplexity:.2f}  ({counts})",
+                [
+                    each.name,
+                    f"{each.perplexity:.4f}",
+                    each.words,
+                    each.unknown,
+                ],
+            )

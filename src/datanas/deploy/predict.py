@@ -9,14 +9,17 @@ from datanas.core.errors import ConfigError
 from datanas.deploy.classes import ClassPredictor, ClusterPredictor
 from datanas.deploy.predictor import Predictor
 from datanas.deploy.trained import find_trained
+from datanas.deploy.words import TextPredictor
 from datanas.engine.setup import usable_device
 from datanas.tasks.base import Task
 from datanas.tasks.classification import Classification
 from datanas.tasks.clustering import Clustering
+from datanas.tasks.language import Language
 
 PREDICTORS: dict[type[Task[Any]], type[Predictor[Any]]] = {
     Classification: ClassPredictor,
     Clustering: ClusterPredictor,
+    Language: TextPredictor,
 }
 
 
