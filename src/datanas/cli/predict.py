@@ -14,6 +14,7 @@ from datanas.cli.options import Flag
 
 if TYPE_CHECKING:
     from datanas.deploy.classes import ClassPredictor
+    from datanas.deploy.masks import MaskPredictor
     from datanas.deploy.words import TextPredictor
 
 Row = tuple[str, Sequence[object]]
@@ -23,6 +24,7 @@ Row = tuple[str, Sequence[object]]
 class _Options(NamedTuple):
     inputs: tuple[Path, ...]
     top: int
+    folder: Path | None
     batch_size: int
     skip_broken: bool
 
@@ -37,6 +39,12 @@ def run(
     ],
     top: Annotated[int, Parameter(help="Likeliest classes that are shown.")] = 3,
     table: Annotated[Path | None, Parameter(name="--csv", help="Write them into a file too, a line an input.")] = None,
+    output: Annotated[
+        Path | None, Parameter(name=["--output", "-o"], help="New folder for masks, of a network that tells pixels.")
+    ] = None,
+    support: Annotated[
+        Path | None, Parameter(help="Folder of class folders of examples, of a network that tells classes by these.")
+    ] = None,
     batch_size: Annotated[int, Parameter(help="Images that pass the network together.")] = 250,
     device: Annotated[str, Parameter(help="auto, cpu, cuda, ...")] = "auto",
     skip_broken: Annotated[Flag, Parameter(help="Leave out what cannot be read, with a warning.")] = False,
@@ -55,6 +63,8 @@ def run(
     datanas predict runs/mine photo.jpg holiday/ --csv found.csv
     """
     from datanas.core.errors import ConfigError
+    from datanas.deploy.examples import ExamplePredictor
+    from datanas.deploy.masks import MaskPredictor
     from datanas.deploy.predict import load
     from datanas.deploy.words import TextPredictor
 
@@ -63,13 +73,23 @@ def run(
     if not inputs and continued is None:
         raise ConfigError(f"INPUT: nothing is given to predict; say what: datanas predict {path} photo.jpg")
     predictor: Any = load(path, device, white_level=white_level)
-    options = _Options(inputs, top, batch_size, skip_broken)
+    for option, value, kind in (
+        ("--continue", continued, TextPredictor),
+        ("--output", output, MaskPredictor),
+        ("--support", support, ExamplePredictor),
+    ):
+        if value is not None and not isinstance(predictor, kind):
+            raise ConfigError(f"{option}: is of no use for the network of {path}, whose task is {predictor.task}")
+    if support is not None:
+        predictor = predictor.with_examples(support)
+    options = _Options(inputs, top, output, batch_size, skip_broken)
     if continued is not None:
-        if not isinstance(predictor, TextPredictor):
-            raise ConfigError(f"--continue: task {predictor.task} is not one of words")
         print(" ".join([continued.strip(), predictor.continue_text(continued, words, seed=seed)]).strip())
     elif isinstance(predictor, TextPredictor):
         _print(("input", "perplexity", "words", "unknown"), _texts(predictor, options), table)
+    elif isinstance(predictor, MaskPredictor):
+        names = [f"{what}_{place}" for place in range(1, top + 1) for what in ("class", "share")]
+        _print(("input", "mask", *names), _masks(predictor, options), table)
     else:
         count = min(top, len(predictor.classes))
         names = [f"{what}_{place}" for place in range(1, count + 1) for what in ("class", "probability")]
@@ -97,6 +117,19 @@ def _classes(predictor: ClassPredictor, options: _Options) -> Iterator[Row]:
         for name, best in zip(found.names, found.top(options.top), strict=True):
             line = "  ".join([name, *(f"{label} {share:.2f}" for label, share in best)])
             yield line, [name, *(cell for label, share in best for cell in (label, f"{share:.6f}"))]
+
+
+def _masks(predictor: MaskPredictor, options: _Options) -> Iterator[Row]:
+    from datanas.deploy.masks import MaskFolder
+
+    folder = None if options.folder is None else MaskFolder(options.folder, predictor.classes)
+    batches = predictor.predict_batches(options.inputs, batch_size=options.batch_size, skip_broken=options.skip_broken)
+    for found in batches:
+        for name, mask, shares in zip(found.names, found.masks, found.shares(), strict=True):
+            file = "" if folder is None else str(folder.add(name, mask))
+            best = [*shares.items()][: options.top]
+            line = "  ".join([name, *filter(None, [file]), *(f"{label} {share:.2f}" for label, share in best)])
+            yield line, [name, file, *(cell for label, share in best for cell in (label, f"{share:.6f}"))]
 
 
 def _texts(predictor: TextPredictor, options: _Options) -> Iterator[Row]:

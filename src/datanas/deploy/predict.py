@@ -7,6 +7,8 @@ from typing import Any
 
 from datanas.core.errors import ConfigError
 from datanas.deploy.classes import ClassPredictor, ClusterPredictor
+from datanas.deploy.examples import ExamplePredictor
+from datanas.deploy.masks import MaskPredictor
 from datanas.deploy.predictor import Predictor
 from datanas.deploy.trained import find_trained
 from datanas.deploy.words import TextPredictor
@@ -14,12 +16,16 @@ from datanas.engine.setup import usable_device
 from datanas.tasks.base import Task
 from datanas.tasks.classification import Classification
 from datanas.tasks.clustering import Clustering
+from datanas.tasks.fewshot import FewShot
 from datanas.tasks.language import Language
+from datanas.tasks.segmentation import Segmentation
 
 PREDICTORS: dict[type[Task[Any]], type[Predictor[Any]]] = {
     Classification: ClassPredictor,
     Clustering: ClusterPredictor,
     Language: TextPredictor,
+    Segmentation: MaskPredictor,
+    FewShot: ExamplePredictor,
 }
 
 

@@ -96,8 +96,6 @@ class PictureReader:
             view = None
         pixels = replace(self._pixels, white_of_8_bits=None) if is_converted else self._pixels
         found, traits = pixels_of(image, source, pixels, view)
-        if form.longest is not None and max(size) > form.longest:
-            found = _reduced(found, form.longest)
         unit: NDArray[Any] = found.astype(np.float32) / 255 if form.is_floating else found
         return unit, traits, is_resized
 
@@ -213,13 +211,6 @@ def _require_unit(frame: Frame, white: float) -> None:
             f"floating pixels of {low:g} to {high:g}, which must lie in 0..{white:g}; give the image itself, in "
             f"0..{white:g} or as uint8: it is normalised here"
         )
-
-
-def _reduced(pixels: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
-    """(c, h, w) with the longer side of this length, as data sets with masks reduce images."""
-    image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-    width, height = (max(1, round(side * longest / max(image.size))) for side in image.size)
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
 
 
 def _why(error: BrokenImageError) -> str:
