@@ -239,6 +239,12 @@ def test_16_bits_take_the_white_of_the_training_images(tmp_path: Path) -> None:
     np.testing.assert_allclose(datanas.load(run).predict_proba(tmp_path / "deep.png"), expected(run)[:1], atol=1e-6)
 
 
+def test_floating_pixels_are_rounded_where_the_network_was_trained_on_bytes(folder_case: Case) -> None:
+    predictor = datanas.load(folder_case.run)
+    found = predictor.predict_proba(np.stack([np.full((8, 8, 3), value) for value in (100.6 / 255, 101.4 / 255)]))
+    np.testing.assert_array_equal(found, predictor.predict_proba(np.full((2, 8, 8, 3), 101, np.uint8)))
+
+
 def test_floating_pixels_lose_no_digit_where_the_network_was_trained_on_such(tmp_path: Path) -> None:
     x, y = np.random.default_rng(0).random((12, 8, 8, 3)), np.arange(12) % 2
     np.savez(tmp_path / "data.npz", train_x=x, train_y=y, test_x=x, test_y=y)
