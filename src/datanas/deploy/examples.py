@@ -65,7 +65,7 @@ class ExamplePredictor(ClassPredictor):
 
     def _probabilities(self, outputs: Any) -> Tensor:
         points: Tensor = outputs.float()
-        temperature = points.shape[1] if self._settings.temperature is None else self._settings.temperature
+        temperature = points.shape[1] if self.settings.temperature is None else self.settings.temperature
         distances = squared_distances(points, torch.stack([*self._examples.values()]))
         return (-distances / temperature).softmax(dim=1)
 

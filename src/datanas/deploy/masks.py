@@ -50,11 +50,11 @@ class MaskPredictor(ImagePredictor[MaskPredictions]):
 
     @torch.inference_mode()
     def _mask(self, name: str, pixels: Tensor) -> NDArray[np.uint8]:
-        least, size = max(output_strides(self._settings.stem)), tuple(pixels.shape[1:])
+        least, size = max(output_strides(self.settings.stem)), tuple(pixels.shape[1:])
         if min(size) < least:
             raise DataError(f"{name}: is {size[1]}x{size[0]}, but the network needs {least} pixels each way")
-        images = normalise(self._reduced(pixels)[None].to(self.device), *self._moments)
-        found = log_probabilities(self.network, images, self._settings.test_scales, flip=self._settings.test_flip)
+        images = normalise(self._reduced(pixels)[None].to(self.device), *self.moments)
+        found = log_probabilities(self.network, images, self.settings.test_scales, flip=self.settings.test_flip)
         mask: NDArray[np.uint8] = found[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
         if mask.shape == size:
             return mask

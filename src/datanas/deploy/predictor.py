@@ -37,9 +37,14 @@ class Predictor(ABC, Generic[ResultT]):
         self.task: str = trained.settings.name
         self.path = trained.path
         self.device = device
-        self._settings: Any = trained.settings
+        self.settings: Any = trained.settings
         self._use = trained.use
         self._count = trained.num_classes
+
+    @property
+    def output_names(self) -> tuple[str, ...] | None:
+        """What each output of the network stands for; None where that has no names."""
+        return self._use.outputs
 
     @abstractmethod
     def predict(self, inputs: Any, *, batch_size: int = BATCH_SIZE, skip_broken: bool = False) -> ResultT:
@@ -74,7 +79,11 @@ class ImagePredictor(Predictor[ResultT]):
         self.form = validate(ImageForm, trained.use.input, "input")
         self._reader = PictureReader(self.form, white_level)
         preparation = trained.use.preprocessing
-        self._moments = torch.tensor(preparation["mean"]), torch.tensor(preparation["std"])
+        self.moments = torch.tensor(preparation["mean"]), torch.tensor(preparation["std"])
+
+    def read(self, inputs: Inputs) -> Tensor:
+        """(n, c, h, w), the pixels that the network sees before they are normalised; of images of one size."""
+        return torch.stack([each for _, pixels in self._batches(inputs, BATCH_SIZE, False) for each in pixels])
 
     def _batches(
         self, inputs: Inputs, batch_size: int, skip_broken: bool
@@ -90,4 +99,4 @@ class ImagePredictor(Predictor[ResultT]):
     def _outputs(self, pixels: Tensor) -> Any:
         """What the network makes of pixels (n, c, h, w)."""
         with torch.inference_mode():
-            return self.network(normalise(pixels.to(self.device), *self._moments))
+            return self.network(normalise(pixels.to(self.device), *self.moments))
