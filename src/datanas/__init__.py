@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datanas.comparison.compare import Comparison as Comparison
     from datanas.comparison.compare import compare as compare
     from datanas.deploy.load import load_network as load_network
+    from datanas.deploy.predict import load as load
     from datanas.engine.config import Config as Config
     from datanas.engine.derive import derive as derive
     from datanas.engine.evaluation import evaluate as evaluate
@@ -36,6 +37,7 @@ _HOMES = {
     "SearchResult": "datanas.engine.search_result",
     "TrainResult": "datanas.engine.train_result",
     "build_network": "datanas.network",
+    "load": "datanas.deploy.predict",
     "load_network": "datanas.deploy.load",
     "compare": "datanas.comparison.compare",
     "derive": "datanas.engine.derive",

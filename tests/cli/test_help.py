@@ -34,6 +34,7 @@ def test_help_names_every_command_with_its_purpose(cli: Callable[..., Any]) -> N
         ("train", ["--architecture -a", "--config -c", "--seed", "--resume", "--plugin", "--dry-run", "--SECTION.KEY"]),
         ("sample", ["--config -c", "--seed", "--output -o", "--SECTION.KEY"]),
         ("evaluate", ["RUN", "--SECTION.KEY"]),
+        ("predict", ["RUN", "INPUT", "--top", "--csv", "--output -o", "--support", "--skip-broken", "--continue"]),
         (
             "profile",
             [

@@ -21,6 +21,7 @@ COMMANDS = (
     "sample",
     "train",
     "evaluate",
+    "predict",
     "profile",
     "calibrate",
     "export",
@@ -31,7 +32,7 @@ COMMANDS = (
 app = App(
     name="datanas",
     version=__version__,
-    help="Differentiable architecture search: search on your data, derive, retrain, evaluate.\n\n"
+    help="Differentiable architecture search: search on your data, derive, retrain, evaluate, predict.\n\n"
     "With --debug, any command shows where an error came from.",
     help_format="plaintext",
     suppress_keyboard_interrupt=False,

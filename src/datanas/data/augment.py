@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from pydantic import Field
@@ -156,8 +157,14 @@ def normalise(images: Batch, mean: Float[Tensor, " c"], std: Float[Tensor, " c"]
 
 
 def normalisation(mean: Float[Tensor, " c"], std: Float[Tensor, " c"]) -> dict[str, list[float]]:
-    """The statistics of `normalise` as plain numbers, for who prepares images without it."""
-    return {"mean": [round(value, 6) for value in mean.tolist()], "std": [round(value, 6) for value in std.tolist()]}
+    """The statistics of `normalise` as plain numbers, for who prepares images without it.
+
+    As few digits as give the same 32-bit numbers again.
+    """
+    return {
+        name: [float(str(np.float32(each))) for each in found.tolist()]
+        for name, found in (("mean", mean), ("std", std))
+    }
 
 
 def _standardise(images: Batch, mean: Tensor, std: Tensor) -> Float32[Tensor, "b c h w"]:

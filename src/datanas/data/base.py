@@ -16,6 +16,8 @@ from torch import Tensor
 from datanas.core.errors import DataError, DatanasError
 from datanas.core.paths import shown
 from datanas.core.settings import ComponentConfig
+from datanas.data.decode.image_form import ImageForm
+from datanas.data.decode.open_image import PixelForm
 
 DataT = TypeVar("DataT", covariant=True)
 Images = UInt8[Tensor, "n c h w"] | Float32[Tensor, "n c h w"]
@@ -146,12 +148,16 @@ class ImageData:
 
     Attributes:
         bears_mirroring: whether a mirrored image is known to be as good an image of its class.
+        pixels: how image files or arrays became these pixels, where they were not such pixels already.
+        is_scaled: whether images were scaled to their size.
     """
 
     train: ImageSet
     test: ImageSet
     classes: tuple[str, ...]
     bears_mirroring: bool = False
+    pixels: PixelForm | None = None
+    is_scaled: bool = False
     centre_share: ClassVar[float] = 1.0
     """How much of an image's shorter side is measured."""
 
@@ -164,6 +170,12 @@ class ImageData:
         """(c, h, w)."""
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
+
+    @property
+    def image_form(self) -> ImageForm:
+        """What any other image has to become."""
+        is_floating = self.train.images.is_floating_point()
+        return ImageForm.of(self.image_shape, self.pixels, is_scaled=self.is_scaled, is_floating=is_floating)
 
     @property
     def mean(self) -> Float32[Tensor, " c"]:

@@ -46,13 +46,26 @@ def model_card(
         "```python",
         "import datanas",
         "",
+        _use(config.task.name, name),
+        "```",
+        "",
+        "Inputs are prepared as `config.json` says. The network alone, for inputs that are prepared so:",
+        "",
+        "```python",
         f'network = datanas.load_network("{name}")',
         "```",
         *_with_timm(config, architecture, name),
-        "",
-        "Inputs are prepared as `config.json` says.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _use(task: str, name: str) -> str:
+    calls = {
+        "language": 'predict("text.txt")',
+        "fewshot": 'with_examples("examples").predict("picture.jpg")  # a folder of class folders',
+    }
+    call = calls.get(task, 'predict("picture.jpg")')
+    return f'datanas.load("{name}").{call}'
 
 
 def _with_timm(config: Config, architecture: Architecture, name: str) -> list[str]:

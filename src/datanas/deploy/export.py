@@ -17,13 +17,14 @@ from datanas.core.atomic import write_atomic
 from datanas.core.errors import CheckpointError, ConfigError, StorageError
 from datanas.core.paths import is_file, is_folder, path_errors, shown
 from datanas.deploy.card import model_card
-from datanas.deploy.load import CONFIG_FILE, WEIGHTS_FILE, Description, rebuild
+from datanas.deploy.load import CONFIG_FILE, WEIGHTS_FILE, Description, rebuild, without_auxiliary
+from datanas.deploy.trained import channels_of, describe_network
+from datanas.engine.data_record import VOCABULARY_FILE, use_record, vocabulary_text
 from datanas.engine.evaluation import NETWORK_FILE, restore
 from datanas.engine.process import process_kept
 from datanas.tasks.base import Task
 
 CARD_FILE = "README.md"
-AUXILIARY = "head.auxiliary."
 _OF_TIMM = ("channels", "cells", "pooling_norm", "prune")
 
 
@@ -48,23 +49,24 @@ def export(run: str | Path, folder: str | Path, overrides: list[tuple[str, objec
     figures = _figures(run)
     network, task, config = restore(run, overrides)
     architecture = Architecture.load(run / "architecture.json")
-    description = Description(
-        architecture=json.loads(architecture.to_json()),
-        task=config.task.model_dump(mode="json"),
-        num_classes=task.num_classes,
-        in_channels=task.example_shape[0] if task.default_size is not None else task.inputs(task.num_classes),
-        network=config.train.network_config.untowered().model_dump(mode="json"),
-    )
+    in_channels = channels_of(type(task), task.num_classes, task.example_shape)
+    description = describe_network(architecture, config, task.num_classes, in_channels)
     weights = _weights(network)
     try:
         rebuild(description, weights)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{run}: its network cannot be rebuilt without its run: {reason}") from None
-    document = {**_for_timm(architecture, task, description), "datanas": description.model_dump(mode="json")}
-    document["datanas_version"] = __version__
+    document = {
+        **_for_timm(architecture, task, description),
+        **use_record(task),
+        "datanas": description.model_dump(mode="json"),
+        "datanas_version": __version__,
+    }
     # The configuration last: without it the folder is no exported network.
     write_atomic(folder / WEIGHTS_FILE, save(weights, {"format": "pt"}))
+    if (words := vocabulary_text(task)) is not None:
+        write_atomic(folder / VOCABULARY_FILE, words.encode())
     write_atomic(folder / CARD_FILE, model_card(config, architecture, task, figures, folder.name).encode())
     write_atomic(folder / CONFIG_FILE, (json.dumps(document, indent=2) + "\n").encode())
     return folder
@@ -90,15 +92,14 @@ def _weights(network: torch.nn.Module) -> dict[str, Tensor]:
     """The state without an auxiliary tower, which only training uses, in plain layout."""
     return {
         name: value.cpu().clone(memory_format=torch.contiguous_format)
-        for name, value in network.state_dict().items()
-        if not name.startswith(AUXILIARY)
+        for name, value in without_auxiliary(network.state_dict()).items()
     }
 
 
 def _for_timm(architecture: Architecture, task: Task[Any], description: Description) -> dict[str, Any]:
     """The configuration by which timm rebuilds the network; nothing for what timm has no place for."""
     if architecture.space != "conv_cell" or description.task["name"] != "classification":
-        return {"preprocessing": task.preprocessing()}
+        return {}
     from datanas.deploy.timm_models import CELL_MODEL, timm_config
 
     stem = description.task["stem"]

@@ -23,6 +23,8 @@ from datanas.kernels.hardware import place
 from datanas.network import Network, builder_of, network_config, network_for_task
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+AUXILIARY = "head.auxiliary."
+"""How the weights of an auxiliary tower are called, which only training uses."""
 
 
 class Description(Section):
@@ -71,13 +73,28 @@ def rebuild(description: Description, weights: Mapping[str, Tensor]) -> Network:
     return network.eval()
 
 
+def without_auxiliary(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state as networks without an auxiliary tower have it."""
+    return {name: value for name, value in weights.items() if not name.startswith(AUXILIARY)}
+
+
 def load_network(folder: str | Path, device: torch.device | str = "cpu") -> Network:
     """The network that `datanas export` has written into a folder, in evaluation mode.
 
-    Inputs are prepared as the folder's `config.json` says: images are scaled to 0..1, then by `mean` and `std`.
+    Inputs are prepared as the folder's `config.json` says: images are scaled to 0..1, then by `mean` and `std`;
+    `datanas.load` does that.
 
     Raises:
         CheckpointError: the folder holds no exported network, or one that cannot be rebuilt.
+    """
+    return place(read_export(folder)[2], torch.device(device))
+
+
+def read_export(folder: str | Path) -> tuple[dict[str, Any], Description, Network]:
+    """What `config.json` says, the description in it, and the network.
+
+    Raises:
+        CheckpointError: as `load_network`.
     """
     path = Path(folder) / CONFIG_FILE
     try:
@@ -99,4 +116,4 @@ def load_network(folder: str | Path, device: torch.device | str = "cpu") -> Netw
         raise CheckpointError(
             f"{Path(folder) / WEIGHTS_FILE}: not this network: {str(error).splitlines()[0]}"
         ) from None
-    return place(network, torch.device(device))
+    return raw, description, network

@@ -13,21 +13,39 @@ from datanas.engine.config import Config
 from datanas.tasks.base import Task
 
 DATA_FILE = "data.json"
+VOCABULARY_FILE = "vocabulary.txt"
+"""The words that a network knows, one a line, in the order of their numbers: of a training on a text."""
 
 _log = logging.getLogger(__name__)
 
 
 def data_record(config: Config, task: Task[Any]) -> dict[str, Any]:
-    """The names of data set and task, names and counts of the data, and a sum of all examples; JSON types only."""
-    names = task.output_names
+    """The names of data set and task, names and counts of the data, how an example becomes an input of a network, and a
+    sum of all examples; JSON types only.
+    """
     return {
         "data": config.data.name,
         "task": config.task.name,
         **task.describe(),
-        "outputs": None if names is None else list(names),
+        **use_record(task),
         "num_classes": task.num_classes,
         "sum": task.sum_of_examples(),
     }
+
+
+def use_record(task: Task[Any]) -> dict[str, Any]:
+    """What somebody needs who uses a network without the data that it was trained on: its inputs and its outputs."""
+    names = task.output_names
+    return {
+        "preprocessing": task.preprocessing(),
+        "input": task.input_form(),
+        "outputs": None if names is None else list(names),
+    }
+
+
+def vocabulary_text(task: Task[Any]) -> str | None:
+    """The words that a task knows as the content of VOCABULARY_FILE; None of a task that is not of words."""
+    return None if task.vocabulary is None else "".join(f"{word}\n" for word in task.vocabulary)
 
 
 def data_line(config: Config, task: Task[Any]) -> str:
@@ -69,7 +87,7 @@ def require_known_data(run: Path, config: Config, task: Task[Any], *, named: boo
     Raises:
         DataError: other examples than those of the training, unasked; or other classes than the network tells apart.
     """
-    before = _read(run)
+    before = read_data_record(run)
     names = None if task.output_names is None else list(task.output_names)
     if before.get("outputs") is not None and names is not None and before["outputs"] != names:
         old, new = (", ".join(map(str, listed[:8])) for listed in (before["outputs"], names))
@@ -91,7 +109,7 @@ def recorded_sizes(run: Path) -> tuple[tuple[int, int, int] | None, int | None]:
 
     What an older version recorded says the latter by words, clusters or classes.
     """
-    found = _read(run)
+    found = read_data_record(run)
     shape, classes = found.get("shape"), found.get("classes")
     known = [found.get(name) for name in ("num_classes", "words", "clusters")]
     known.append(len(classes) if isinstance(classes, list) else None)
@@ -101,7 +119,7 @@ def recorded_sizes(run: Path) -> tuple[tuple[int, int, int] | None, int | None]:
     return (shape[0], shape[1], shape[2]), outputs
 
 
-def _read(run: Path) -> dict[str, Any]:
+def read_data_record(run: Path) -> dict[str, Any]:
     """What a run recorded; nothing for one of an older version."""
     try:
         found = json.loads((run / DATA_FILE).read_bytes())

@@ -142,7 +142,7 @@ def restore(
     """
     settings = resolve(load_run_config(run), overrides or [])
     device = select_device(settings)
-    weights, source = _trained_weights(Path(run), checkpoint)
+    weights, source = trained_weights(Path(run), checkpoint)
     task = load_task(settings, device)
     require_known_data(Path(run), settings, task, named=any(key.startswith("data.") for key, _ in overrides or []))
     architecture = Architecture.load(Path(run) / "architecture.json")
@@ -156,8 +156,12 @@ def restore(
     return place(network, device), task, settings
 
 
-def _trained_weights(run: Path, checkpoint: Literal["last", "best"] | None) -> tuple[dict[str, Tensor], Path]:
-    """The state of a trained network, and the file or folder that holds it."""
+def trained_weights(run: Path, checkpoint: Literal["last", "best"] | None) -> tuple[dict[str, Tensor], Path]:
+    """The state of a trained network, and the file or folder that holds it.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be read.
+    """
     if checkpoint is not None:
         step, state = load_chosen_state(run, "train", checkpoint)
         job = state["job"]

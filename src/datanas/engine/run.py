@@ -19,7 +19,7 @@ from datanas.core.processes import Processes
 from datanas.core.settings import parse_yaml
 from datanas.engine.changes import changed_facts, changed_settings, facts
 from datanas.engine.config import Config, resolve
-from datanas.engine.data_record import DATA_FILE, data_line, data_record
+from datanas.engine.data_record import DATA_FILE, VOCABULARY_FILE, data_line, data_record, vocabulary_text
 from datanas.engine.earlier import keep_unsaid
 from datanas.engine.earlier_run import load_job_state, load_run_config
 from datanas.engine.fit import require_search, require_training
@@ -149,7 +149,10 @@ class RunPlan:
         if self.folder is None:
             self.folder = RunFolder.create(self.config.run.root, self.config.run.name, self.kind)
             record = json.dumps(data_record(self.config, task), indent=2) + "\n"
-            self.folder.settle({**files, DATA_FILE: record, "config.yaml": self.config.to_yaml()}, self.kind)
+            first = {**files, DATA_FILE: record}
+            if self.kind == "train" and (words := vocabulary_text(task)) is not None:
+                first[VOCABULARY_FILE] = words
+            self.folder.settle({**first, "config.yaml": self.config.to_yaml()}, self.kind)
             return {"path": str(self.folder.path), "step": 0, "saved": None, "seconds": 0.0}
         remove_half_checkpoints(self.folder.path)
         step, saved, because = 0, None, []

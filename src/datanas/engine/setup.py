@@ -30,19 +30,29 @@ def select_device(config: Config) -> torch.device:
     Raises:
         ConfigError: no such device here.
     """
-    name = _device_name(config)
+    device = usable_device(config.device)
+    configure_process(threads=config.threads, deterministic=config.deterministic, device=device)
+    return device
+
+
+def usable_device(name: str) -> torch.device:
+    """The device of this name; `auto` takes a GPU where there is one.
+
+    Raises:
+        ConfigError: no such device here.
+    """
+    name = _device_name(name)
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, ImportError) as error:
         raise ConfigError(f"device: {name!r} cannot be used here: {unusable_because(name, error)}") from None
-    configure_process(threads=config.threads, deterministic=config.deterministic, device=device)
     return device
 
 
-def _device_name(config: Config) -> str:
-    if config.device != "auto":
-        return config.device
+def _device_name(name: str) -> str:
+    if name != "auto":
+        return name
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
@@ -54,7 +64,7 @@ def start(config: Config) -> tuple[Processes, torch.device]:
         ProcessLostError: a process does not come.
     """
     # The kind alone: each of several processes touches no device but its own.
-    kind, _, index = _device_name(config).partition(":")
+    kind, _, index = _device_name(config.device).partition(":")
     if index and config.devices * config.num_nodes > 1:
         raise ConfigError(f"device: {config.device} is one device, but devices asks for {config.devices}; say {kind}")
     processes = join(kind, config.devices, config.num_nodes, config.process_timeout)

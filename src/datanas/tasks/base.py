@@ -206,6 +206,15 @@ class Task(ABC, Generic[BatchT]):
         """
         return {}
 
+    def input_form(self) -> dict[str, Any]:
+        """What an example has to become before that, JSON types only: of images an `ImageForm`. Nothing by default."""
+        return {}
+
+    @property
+    def vocabulary(self) -> tuple[str, ...] | None:
+        """The words that numbers stand for in an input; None where it is not of words, by default."""
+        return None
+
     def fingerprint(self) -> str:
         """A sum of the examples and of their split: a run goes on with no others."""
         found = sha256(json.dumps(self.describe(), sort_keys=True).encode())

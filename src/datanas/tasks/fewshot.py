@@ -176,6 +176,9 @@ class FewShot(Task[EpisodeBatch]):
     def preprocessing(self) -> dict[str, Any]:
         return normalisation(self.data.mean, self.data.std)
 
+    def input_form(self) -> dict[str, Any]:
+        return self.data.image_form.model_dump(mode="json")
+
     def mirrored_parts(self) -> Mapping[str, bool]:
         bears = self.data.bears_mirroring
         return {

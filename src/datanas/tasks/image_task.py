@@ -77,6 +77,9 @@ class ImageTask(Task[BatchT]):
         """With `crop_pct`, the share of an image's shorter side that is measured, as timm calls it."""
         return {**normalisation(self.data.mean, self.data.std), "crop_pct": self.data.centre_share}
 
+    def input_form(self) -> dict[str, Any]:
+        return self.data.image_form.model_dump(mode="json")
+
     def mirrored_parts(self) -> Mapping[str, bool]:
         return {
             "task.search_augment": bool(self._search_augment.flip),

@@ -157,6 +157,10 @@ class Language(Task[TokenBatch]):
     def num_classes(self) -> int:
         return len(self.data.vocabulary)
 
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        return self.data.vocabulary
+
     def describe(self) -> dict[str, Any]:
         return {
             "words": self.num_classes,
@@ -270,14 +274,24 @@ class Language(Task[TokenBatch]):
 
     def _measure(self, model: Model, columns: Int64[Tensor, "columns rows"], stretch: int) -> dict[str, float]:
         """Every word of some columns of text that are read side by side, so many steps at a time."""
-        before = torch.cat((columns.new_full((len(columns), 1), self.data.eos), columns[:, :-1]), dim=1)
-        total = torch.zeros((), dtype=widest_float(self.device), device=self.device)
-        state: Tensor | None = None
-        for tokens, targets in zip(torch.split(before.T, stretch), torch.split(columns.T, stretch), strict=True):
-            found: Predictions = model((tokens, state))
-            total += found.cross_entropy(targets).to(total) * targets.numel()
-            state = found.state
-        return perplexity(float(total) / columns.numel())
+        return perplexity(mean_loss(model, columns, self.data.eos, stretch))
+
+
+def mean_loss(model: Model, columns: Int64[Tensor, "columns rows"], eos: int, stretch: int = STRETCH) -> float:
+    """The mean cross-entropy of every word, in nats, of columns that each begin after the end of a sentence.
+
+    Args:
+        eos: the end of a sentence.
+        stretch: steps that are measured at a time.
+    """
+    before = torch.cat((columns.new_full((len(columns), 1), eos), columns[:, :-1]), dim=1)
+    total = torch.zeros((), dtype=widest_float(columns.device), device=columns.device)
+    state: Tensor | None = None
+    for tokens, targets in zip(torch.split(before.T, stretch), torch.split(columns.T, stretch), strict=True):
+        found: Predictions = model((tokens, state))
+        total += found.cross_entropy(targets).to(total) * targets.numel()
+        state = found.state
+    return float(total) / columns.numel()
 
 
 def perplexity(loss: float) -> dict[str, float]:

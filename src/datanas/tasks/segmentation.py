@@ -177,6 +177,9 @@ class Segmentation(Task[SegmentationBatch]):
     def preprocessing(self) -> dict[str, Any]:
         return normalisation(self.data.mean, self.data.std)
 
+    def input_form(self) -> dict[str, Any]:
+        return self.data.image_form.model_dump(mode="json")
+
     def chosen(self) -> Mapping[str, Tensor]:
         return self._chosen
 

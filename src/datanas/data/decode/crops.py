@@ -18,22 +18,34 @@ LONGEST = 4 / 3
 
 @dataclass(frozen=True)
 class View:
-    """A part of an image, scaled to a square.
+    """A part of an image, scaled to a square, or to what a network of other images takes.
 
     Attributes:
-        side: of the square, in pixels.
+        side: of the square, in pixels; otherwise the width.
         cut: from an image's width and height to the part.
+        tall: the height where it is not the width.
     """
 
     side: int
     cut: Callable[[int, int], Box]
+    tall: int | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, in pixels."""
+        return self.side, self.tall or self.side
 
 
-def centre_square(width: int, height: int, share: float = 1.0) -> Box:
-    """The square around the centre whose side is a share (0..1] of the shorter side."""
-    side = share * min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    return left, top, left + side, top + side
+def centre_square(width: int, height: int, share: float = 1.0, ratio: float = 1.0) -> Box:
+    """The square around the centre whose side is a share (0..1] of the shorter side.
+
+    Args:
+        ratio: width to height of the part; of another than a square it is the largest that fits, times `share`.
+    """
+    tall = share * min(height, width / ratio)
+    broad = tall * ratio
+    left, top = (width - broad) / 2, (height - tall) / 2
+    return left, top, left + broad, top + tall
 
 
 def random_box(width: int, height: int, draws: Sequence[float], smallest: float) -> Box:

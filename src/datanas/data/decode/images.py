@@ -169,22 +169,38 @@ def read_image(source: Encoded, form: PixelForm, view: View | None) -> tuple[NDA
         BrokenImageError: it cannot be read.
     """
     with opened(source, form.max_pixels) as image:
-        if view is None:
-            pixels, traits = plain_image(image, source, form)
-        else:
-            pixels, traits = _see(image, source, form, view)
-        array: NDArray[Any] = np.asarray(pixels)
+        return pixels_of(image, source, form, view)
+
+
+def pixels_of(
+    image: Image.Image, source: Encoded, form: PixelForm, view: View | None
+) -> tuple[NDArray[np.uint8], frozenset[Trait]]:
+    """The same of an image that is open, or was never in a file.
+
+    Raises:
+        BrokenImageError: it has more than 8 bits and `form` does not say what is white.
+    """
+    if view is None:
+        pixels, traits = plain_image(image, source, form)
+    else:
+        pixels, traits = _see(image, source, form, view)
+    array: NDArray[Any] = np.asarray(pixels)
     return array[None] if form.channels == 1 else array.transpose(2, 0, 1), traits
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of an image once it is turned as its camera noted."""
+    width, height = image.size
+    return (height, width) if orientation(image) in _TURNED else (width, height)
 
 
 def _see(image: Image.Image, source: Encoded, form: PixelForm, view: View) -> tuple[Image.Image, frozenset[Trait]]:
     """A view of an opened file. A JPEG is decoded no larger than twice of what the view needs."""
-    is_turned = orientation(image) in _TURNED
-    width, height = reversed(image.size) if is_turned else image.size
+    width, height = upright_size(image)
     left, top, right, bottom = view.cut(width, height)
-    scale = 2 * view.side / min(right - left, bottom - top)
+    scale = 2 * max(view.size[0] / (right - left), view.size[1] / (bottom - top))
     image.draft(None, (math.ceil(scale * image.width), math.ceil(scale * image.height)))
     pixels, traits = plain_image(image, source, form)
     x, y = pixels.width / width, pixels.height / height
     box = left * x, top * y, min(right * x, pixels.width), min(bottom * y, pixels.height)
-    return pixels.resize((view.side, view.side), Image.Resampling.BILINEAR, box), traits
+    return pixels.resize(view.size, Image.Resampling.BILINEAR, box), traits

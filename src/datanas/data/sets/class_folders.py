@@ -58,11 +58,11 @@ class ClassFolders(Dataset[ClassSplitData]):
         found = {name: self._read(*each, form, where) for name, each in listed.items()}
         sets, names = {name: each[0] for name, each in found.items()}, {name: each[1] for name, each in found.items()}
         if parts:
-            data = ClassSplitData(sets["train"], sets.get("validation"), sets["test"])
+            train, held, test = sets["train"], sets.get("validation"), sets["test"]
         else:
             share = Fraction(str(self.config.test_share))
-            train, test = split_classes(sets["train"], share, self.config.split_seed)
-            data = ClassSplitData(train, None, test)
+            held, (train, test) = None, split_classes(sets["train"], share, self.config.split_seed)
+        data = ClassSplitData(train, held, test, pixels=form, is_scaled=self.config.resize is not None)
         check_class_splits(data, where)
         examined: dict[str, Examined] = {
             name: examine_set(part.images, part.classes, names[name].__getitem__) for name, part in sets.items()

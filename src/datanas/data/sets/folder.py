@@ -78,7 +78,7 @@ class Folder(Dataset[ImageData]):
             "test": examine_set(test, classes, test_names.__getitem__),
         }
         tell_suspects(examined, where)
-        return ImageData(train, test, classes)
+        return ImageData(train, test, classes, pixels=form, is_scaled=self.config.resize is not None)
 
     def _form(self) -> PixelForm:
         return self.config.form(self.config.channels)

@@ -85,7 +85,8 @@ class MaskFolder(Dataset[SegmentationData]):
             for part, listed in pairs.items()
         }
         held = sets.get("validation") if "test" in sets else None
-        data = SegmentationData(sets["train"], sets["test" if "test" in sets else "validation"], classes, held)
+        test = sets["test" if "test" in sets else "validation"]
+        data = SegmentationData(sets["train"], test, classes, held, pixels=form, longest=self.config.longest)
         check_masks(data, where)
         tell_suspects({name: examine_masks(part) for name, part in data.parts().items()}, where)
         return data

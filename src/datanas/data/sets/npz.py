@@ -24,7 +24,7 @@ from datanas.data.base import UNLABELLED, Dataset, ImageData, ImageSet, check_im
 from datanas.data.batches import stratified
 from datanas.data.decode.depth import white_of_arrays
 from datanas.data.decode.memory import require_memory
-from datanas.data.decode.open_image import to_bytes
+from datanas.data.decode.open_image import PixelForm, to_bytes
 from datanas.data.decode.parts import Part, part_of, words_of
 from datanas.data.decode.suspect import examine_set, tell_suspects
 
@@ -114,21 +114,26 @@ class Npz(Dataset[ImageData]):
         archive = Archive(self.config.root, where)
         arrays = find_arrays(archive.names, where)
         if "whole" in arrays and "train" not in arrays:
-            both = self._sets(archive, {"whole": arrays["whole"]}, where)["whole"]
+            sets, white = self._sets(archive, {"whole": arrays["whole"]}, where)
+            both = sets["whole"]
             classes = _classes(archive, both.labels, where, is_labelled=arrays["whole"].labels is not None)
             check_set(both, len(classes), f"{where}: {arrays['whole'].images}")
             train, test = self._split(both)
         else:
             chosen = _train_and_test(arrays, archive.names, where)
-            train, test = self._sets(archive, chosen, where).values()
+            sets, white = self._sets(archive, chosen, where)
+            train, test = sets.values()
             is_labelled = any(each.labels is not None for each in chosen.values())
             classes = _classes(archive, torch.cat([train.labels, test.labels]), where, is_labelled=is_labelled)
         check_images(train, test, classes, where, fewest_classes=1 if classes == (UNLABELLED,) else 2)
         tell_suspects({"train": examine_set(train, classes), "test": examine_set(test, classes)}, where)
-        return ImageData(train, test, classes)
+        pixels = PixelForm(white=white, white_of_8_bits=self.config.white_level)
+        return ImageData(train, test, classes, pixels=pixels)
 
-    def _sets(self, archive: Archive, arrays: Mapping[Place, Arrays], where: str) -> dict[Place, ImageSet]:
-        """The images and labels of parts, whose pixels have one white."""
+    def _sets(
+        self, archive: Archive, arrays: Mapping[Place, Arrays], where: str
+    ) -> tuple[dict[Place, ImageSet], float | None]:
+        """The images and labels of parts, whose pixels have one white, and that white where it is not the usual one."""
         pixels = {part: archive[names.images] for part, names in arrays.items()}
         white = self.config.white_level
         if white is None and all(array.dtype.kind in "iu" and array.dtype != np.uint8 for array in pixels.values()):
@@ -142,7 +147,7 @@ class Npz(Dataset[ImageData]):
                 if len(x) != len(y):
                     raise DataError(f"{where}: {names.images} holds {len(x)} images but {names.labels} {len(y)} labels")
             found[part] = ImageSet(x, y)
-        return found
+        return found, white
 
     def _split(self, both: ImageSet) -> tuple[ImageSet, ImageSet]:
         share = 1 - Fraction(str(self.config.test_share))

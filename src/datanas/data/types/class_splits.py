@@ -13,6 +13,8 @@ from torch import Tensor
 from datanas.core.errors import DataError
 from datanas.data.base import ImageData, ImageSet, check_set
 from datanas.data.batches import stratified, unlabelled
+from datanas.data.decode.image_form import ImageForm
+from datanas.data.decode.open_image import PixelForm
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,17 +48,25 @@ class ClassSplitData:
 
     Attributes:
         bears_mirroring: whether a mirrored image is known to be as good an image of its class.
+        pixels, is_scaled: as of `ImageData`.
     """
 
     train: ClassSet
     validation: ClassSet | None
     test: ClassSet
     bears_mirroring: bool = False
+    pixels: PixelForm | None = None
+    is_scaled: bool = False
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(c, h, w)."""
         return self._training.image_shape
+
+    @property
+    def image_form(self) -> ImageForm:
+        """What any other image has to become."""
+        return self._training.image_form
 
     @property
     def mean(self) -> Float32[Tensor, " c"]:
@@ -70,7 +80,13 @@ class ClassSplitData:
 
     @cached_property
     def _training(self) -> ImageData:
-        return ImageData(self.train.images, self.test.images, self.train.classes)
+        return ImageData(
+            self.train.images,
+            self.test.images,
+            self.train.classes,
+            pixels=self.pixels,
+            is_scaled=self.is_scaled,
+        )
 
     def parts(self) -> dict[str, ClassSet]:
         """The parts that there are, by name."""
@@ -102,7 +118,7 @@ def regroup(data: ImageData, test_share: Fraction, seed: int) -> ClassSplitData:
     pairs = zip((data.train.images, data.train.labels), (data.test.images, data.test.labels), strict=True)
     both = ImageSet(*(torch.cat(pair) for pair in pairs))
     train, test = split_classes(ClassSet(both, data.classes), test_share, seed)
-    return ClassSplitData(train, None, test, data.bears_mirroring)
+    return ClassSplitData(train, None, test, data.bears_mirroring, data.pixels, data.is_scaled)
 
 
 def check_class_splits(data: ClassSplitData, where: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from array import array
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -107,6 +107,27 @@ def encode(sources: Mapping[Split, Source], *, max_vocabulary: int | None = None
         unknown={split: int((~kept[ids]).sum()) for split, ids in parts.items() if split != "train" or limited},
         where=sources["train"].where,
     )
+
+
+def encode_known(source: Source, vocabulary: Sequence[str]) -> tuple[Int64[Tensor, " n"], int]:
+    """The ids that a text's words have in a vocabulary, and how many words became `<unk>`; lines as of `encode`.
+
+    Raises:
+        DataError: as `encode`; or the text holds other words and the vocabulary no `<unk>`.
+    """
+    ids_by_word: defaultdict[str, int] = defaultdict(None, {word: place for place, word in enumerate(vocabulary)})
+    ids_by_word.default_factory = ids_by_word.__len__
+    ids = _ids(source, ids_by_word).copy()
+    is_unknown = ids >= len(vocabulary)
+    if is_unknown.any():
+        if UNKNOWN not in vocabulary:
+            word = list(ids_by_word)[len(vocabulary)]
+            raise DataError(
+                f"{source.where}: holds the word {word!r}, which the network does not know, and it has no {UNKNOWN} "
+                "to take for it"
+            )
+        ids[is_unknown] = vocabulary.index(UNKNOWN)
+    return torch.from_numpy(ids), int(is_unknown.sum())
 
 
 def _ids(source: Source, ids_by_word: defaultdict[str, int]) -> NDArray[np.int64]:

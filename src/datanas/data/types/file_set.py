@@ -20,6 +20,7 @@ from datanas.core.errors import DataError
 from datanas.core.paths import read_bytes
 from datanas.data.base import Labels
 from datanas.data.decode.crops import DRAWS, View, centre_square, random_box
+from datanas.data.decode.image_form import ImageForm
 from datanas.data.decode.images import read_image
 from datanas.data.decode.open_image import BrokenImageError, PixelForm, TooLargeError
 from datanas.data.types.source import Take
@@ -176,6 +177,12 @@ class ImageFileData:
     def centre_share(self) -> float:
         """How much of an image's shorter side is measured."""
         return self.test.reading.size / self.test.reading.resize
+
+    @property
+    def image_form(self) -> ImageForm:
+        """What any other image has to become to be measured."""
+        form = self.test.reading.form
+        return ImageForm.of(self.image_shape, form, is_scaled=True, centre_share=self.centre_share)
 
 
 def tell_equal_files(train: FileSet, test: FileSet) -> None:

@@ -11,6 +11,8 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from datanas.core.errors import DataError
+from datanas.data.decode.image_form import ImageForm
+from datanas.data.decode.open_image import PixelForm
 
 VOID = 255
 """The value of pixels that have no class: they are neither learned nor scored."""
@@ -70,6 +72,8 @@ class SegmentationData:
 
     Attributes:
         bears_mirroring: whether a mirrored image with its mask is known to be as good an example.
+        pixels: how image files became these pixels, where that is worth telling.
+        longest: what the longer side was reduced to, where it was longer.
     """
 
     train: SegmentationSet
@@ -77,6 +81,13 @@ class SegmentationData:
     classes: tuple[str, ...]
     validation: SegmentationSet | None = None
     bears_mirroring: bool = False
+    pixels: PixelForm | None = None
+    longest: int | None = None
+
+    @property
+    def image_form(self) -> ImageForm:
+        """What any other image has to become."""
+        return ImageForm.of((3, None, None), self.pixels, longest=self.longest)
 
     def parts(self) -> dict[str, SegmentationSet]:
         """The parts that there are, by name."""

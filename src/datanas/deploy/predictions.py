@@ -1,0 +1,109 @@
+"""What a trained network says of inputs: results with types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ClassPredictions:
+    """The probabilities of classes, or of clusters.
+
+    Attributes:
+        names: what each input is called: its path, or "image 0".
+        classes: what each column of the probabilities stands for.
+        probabilities: (n, classes), float32; each row sums to 1.
+    """
+
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    probabilities: NDArray[np.float32]
+
+    @property
+    def indices(self) -> NDArray[np.int64]:
+        """(n,), the number of the likeliest class of each input."""
+        found: NDArray[np.int64] = self.probabilities.argmax(axis=1)
+        return found
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The likeliest class of each input."""
+        return tuple(self.classes[index] for index in self.indices)
+
+    def top(self, count: int = 3) -> list[list[tuple[str, float]]]:
+        """The likeliest classes of each input, with their probabilities, the likeliest first."""
+        order = (-self.probabilities).argsort(axis=1, kind="stable")[:, :count]
+        return [
+            [(self.classes[index], float(row[index])) for index in best]
+            for best, row in zip(order.tolist(), self.probabilities, strict=True)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __repr__(self) -> str:
+        best = [f"{name}: {label} {share:.2f}" for name, [(label, share)] in zip(self.names, self.top(1), strict=True)]
+        return _short("prediction", best)
+
+    @classmethod
+    def joined(cls, parts: Sequence[ClassPredictions]) -> ClassPredictions:
+        """Those of several batches, one after the other; at least one."""
+        names = tuple(name for part in parts for name in part.names)
+        return cls(names, parts[0].classes, np.concatenate([part.probabilities for part in parts]))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MaskPredictions:
+    """The class of every pixel.
+
+    Attributes:
+        names: what each image is called.
+        classes: what each number in a mask stands for.
+        masks: of each image (h, w), uint8, as large as the image.
+    """
+
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    masks: tuple[NDArray[np.uint8], ...]
+
+    def shares(self) -> Iterator[Mapping[str, float]]:
+        """The share of pixels of each class that an image holds, the largest first."""
+        for mask in self.masks:
+            counts = np.bincount(mask.ravel(), minlength=len(self.classes)) / mask.size
+            order = (-counts).argsort(kind="stable").tolist()
+            yield {self.classes[index]: float(counts[index]) for index in order if counts[index] > 0}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __repr__(self) -> str:
+        shown = [f"{name}: {mask.shape[1]}x{mask.shape[0]}" for name, mask in zip(self.names, self.masks, strict=True)]
+        return _short("mask", shown)
+
+
+@dataclass(frozen=True)
+class TextPrediction:
+    """How well a text is foretold.
+
+    Attributes:
+        name: of the file, or "text 0".
+        perplexity: of the text, read as one sequence.
+        words: how many were foretold, an end of a sentence a line among them.
+        unknown: how many of them the network does not know.
+    """
+
+    name: str
+    perplexity: float
+    words: int
+    unknown: int
+
+
+def _short(what: str, entries: Sequence[str]) -> str:
+    more = ", ..." if len(entries) > _SHOWN else ""
+    return f"<{len(entries)} {what}{'s' * (len(entries) != 1)}: {', '.join(entries[:_SHOWN])}{more}>"

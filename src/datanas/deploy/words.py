@@ -1,0 +1,114 @@
+"""Networks that foretell words: how well they foretell a text, and how they go on with one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datanas.core.errors import CheckpointError, ConfigError, DataError
+from datanas.core.paths import is_file, is_folder, read_bytes, shown
+from datanas.data.decode.image_list import is_hidden
+from datanas.data.sets.text import SUFFIXES
+from datanas.data.types.corpus import EOS, UNKNOWN, Source, encode_known
+from datanas.deploy.predictions import TextPrediction
+from datanas.deploy.predictor import BATCH_SIZE, Predictor
+from datanas.deploy.trained import Trained
+from datanas.tasks.language import mean_loss, perplexity
+
+
+class TextPredictor(Predictor[tuple[TextPrediction, ...]]):
+    """Perplexities of texts, and continuations."""
+
+    def __init__(self, trained: Trained, device: torch.device, white_level: float | None = None) -> None:
+        super().__init__(trained, device, white_level)
+        self.vocabulary = trained.use.vocabulary or ()
+        if len(self.vocabulary) != trained.num_classes or EOS not in self.vocabulary:
+            raise CheckpointError(
+                f"{trained.path}: the vocabulary has {len(self.vocabulary)} words, the network {trained.num_classes}"
+            )
+        self._eos = self.vocabulary.index(EOS)
+
+    def predict(
+        self, inputs: Any, *, batch_size: int = BATCH_SIZE, skip_broken: bool = False
+    ) -> tuple[TextPrediction, ...]:
+        """How well each text is foretold, read as one sequence, whatever the size of batches.
+
+        Args:
+            inputs: files, folders of files, or texts themselves: whatever has a blank and is no file. Words stand
+                between blanks, a sentence a line.
+        """
+        return tuple(self._measured(source) for source in _sources(inputs))
+
+    @torch.inference_mode()
+    def _measured(self, source: Source) -> TextPrediction:
+        ids, unknown = encode_known(source, self.vocabulary)
+        loss = mean_loss(self.network, ids[None].to(self.device), self._eos)
+        return TextPrediction(source.where, perplexity(loss)["perplexity"], len(ids), unknown)
+
+    @torch.inference_mode()
+    def continue_text(self, words: str, count: int = 20, *, seed: int | None = None, temperature: float = 1.0) -> str:
+        """The words that follow, ends of sentences as line breaks; never `<unk>`.
+
+        Args:
+            words: what stands before, from the beginning of a sentence; may be empty.
+            count: how many words follow.
+            seed: draw each word by its probability, keyed by this; None for the likeliest.
+            temperature: what scores are divided by before a word is drawn.
+
+        Raises:
+            ConfigError: fewer than one word, or a temperature that is not above 0.
+            DataError: the network does not know the words.
+        """
+        if count < 1:
+            raise ConfigError(f"words must be at least 1, got {count}")
+        if not temperature > 0:
+            raise ConfigError(f"temperature must be above 0, got {temperature}")
+        before = [self._eos]
+        if words.strip():
+            before += encode_known(Source("the words to continue", words), self.vocabulary)[0].tolist()[:-1]
+        generator = torch.Generator().manual_seed(0 if seed is None else seed)
+        tokens, state, found = torch.tensor(before)[:, None], None, []
+        for _ in range(count):
+            output: Any = self.network((tokens.to(self.device), state))
+            state = output.state
+            scores = output.logits[-1, 0].float().cpu()
+            if UNKNOWN in self.vocabulary:
+                scores[self.vocabulary.index(UNKNOWN)] = -torch.inf
+            if seed is None:
+                chosen = int(scores.argmax())
+            else:
+                chosen = int(torch.multinomial((scores / temperature).softmax(dim=0), 1, generator=generator))
+            found.append(chosen)
+            tokens = torch.tensor([[chosen]])
+        text = " ".join("\n" if each == self._eos else self.vocabulary[each] for each in found)
+        return text.replace(" \n ", "\n").replace(" \n", "\n").replace("\n ", "\n")
+
+
+def _sources(inputs: Any) -> list[Source]:
+    given = [inputs] if isinstance(inputs, str | Path) else inputs
+    if not isinstance(given, Iterable):
+        raise DataError(f"{type(inputs).__name__} is no text; give files of words, folders of them, or texts")
+    found: list[Source] = []
+    for each in given:
+        if not isinstance(each, str | Path):
+            raise DataError(f"{type(each).__name__} is no text; give files of words, folders of them, or texts")
+        if isinstance(each, str) and len(each.split()) > 1 and ("\n" in each or not is_file(each, DataError)):
+            found.append(Source(f"text {len(found)}", each))
+        else:
+            found += [Source(str(file), read_bytes(file, DataError)) for file in _files(Path(each))]
+    if not found:
+        raise DataError("no texts were given; give files of words, folders of them, or texts")
+    return found
+
+
+def _files(path: Path) -> list[Path]:
+    if not is_folder(path, DataError):
+        return [path]
+    files = [each for each in sorted(path.rglob("*")) if each.suffix.lower() in SUFFIXES and each.is_file()]
+    files = [each for each in files if not any(map(is_hidden, each.relative_to(path).parts))]
+    if not files:
+        raise DataError(f"{shown(path)}: holds no texts ({', '.join(SUFFIXES)})")
+    return files
