@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import pickle
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -172,6 +174,15 @@ def test_a_reference_is_described_by_its_own_settings_and_named() -> None:
     assert with_network_of(found, architecture("resnet18")) == found
     back = with_network_of(found, architecture("gdas"))
     assert (back.train.network, own(back)) == (None, STACK | {"channels": 8})
+
+
+@pytest.mark.parametrize("space", ["conv_cell", "nasbench201", "recurrent_cell"])
+def test_a_configuration_can_be_copied_and_pickled(space: str) -> None:
+    config = resolve({"space": space, "train": {"channels": 7}})
+    for found in (pickle.loads(pickle.dumps(config)), deepcopy(config)):
+        assert found == config
+        assert type(found.train) is type(config.train)
+        assert found.train.model_fields_set == config.train.model_fields_set
 
 
 def test_a_recipe_may_set_what_only_a_reference_has(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -256,6 +256,10 @@ class TrainConfig(Section):
         """The same training of a network with other settings."""
         return self.model_copy(update=dict(settings))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy finds the class again by the kind of network; it has no name of its own."""
+        return _blank, (self.Network,), self.__getstate__()
+
 
 @cache
 def train_config(network: type[NetworkConfig]) -> type[TrainConfig]:
@@ -263,6 +267,11 @@ def train_config(network: type[NetworkConfig]) -> type[TrainConfig]:
     found = cast(type[TrainConfig], create_model("TrainConfig", __base__=cast(Any, (TrainConfig, network))))
     found.Network = network
     return found
+
+
+def _blank(network: type[NetworkConfig]) -> TrainConfig:
+    kind = train_config(network)
+    return kind.__new__(kind)
 
 
 class TruthConfig(Section):

@@ -65,7 +65,7 @@ class StackConfig(NetworkConfig):
 
 
 class ToweredConfig(StackConfig):
-    """The same with a tower for an auxiliary classifier; all that a network could be set to up to version 0.2."""
+    """The same with a tower for an auxiliary classifier; all that a network could be set to in version 0.1."""
 
     auxiliary: bool = Field(True, description="train with the auxiliary tower")
 
