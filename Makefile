@@ -1,14 +1,15 @@
 # make demo   search, race, train and compare on embedded photographs: the cell that is kept, a random one, ResNet-18
 # make test   lint, types, tests
 # make faults every fault of docs/runs.md at every point; make test tries some of each
-# Both create .venv and install what they need. A CPU build of torch that is already in .venv is kept.
+# make mutants break mathematics and engine on purpose, show what no test notices; FILE=src/datanas/egs.py for one file
+# All create .venv and install what they need. A CPU build of torch that is already in .venv is kept.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PHOTOS := recipes/small/photos.yaml
 SEED := 0
 
-.PHONY: demo test faults lint clean
+.PHONY: demo test faults mutants lint clean
 
 .venv/demo: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -41,5 +42,9 @@ test: lint
 faults: .venv/dev
 	$(BIN)/python -m pytest tests/faults --complete -n 2 --dist worksteal -q
 
+mutants: .venv/dev
+	$(BIN)/mutmut run --max-children 2 $(if $(FILE),'$(subst /,.,$(FILE:src/%.py=%)).*')
+	$(BIN)/mutmut results | sed -n 's/: \(survived\|suspicious\|no tests\)$$//p' | xargs -r -n 1 $(BIN)/mutmut show
+
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo mutants

@@ -295,6 +295,65 @@ def test_rao_blackwellising_keeps_the_mean_and_lowers_the_variance() -> None:
     assert found["gumbel_rao"].var(0).sum() < 0.6 * found["shared_ties"].var(0).sum()
 
 
+def test_the_temperature_is_one_where_nothing_is_said() -> None:
+    logits = torch.randn(4, 3, generator=generator())
+    found, other = (gumbel_softmax(logits, *tau, hard=False, generator=generator(1)) for tau in ((), (1.0,)))
+    assert torch.equal(found, other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_noise_is_as_fine_as_the_logits(dtype: torch.dtype) -> None:
+    noise = egs._gumbel_noise((2, 3), torch.zeros(3, dtype=dtype), generator())
+    assert noise.dtype == dtype
+
+
+def test_without_a_generator_noise_is_drawn_where_the_logits_are() -> None:
+    before = torch.get_rng_state()
+    ensemble_gumbel_softmax(torch.zeros(3, 4, device="meta"), 2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def slope_of_softmax(soft: Tensor, weights: Tensor) -> Tensor:
+    """The gradient of (softmax(x) * weights).sum() in x where softmax(x) is `soft`, vector by vector."""
+    return soft * (weights - (soft * weights).sum(-1, keepdim=True))
+
+
+def test_reinmax_is_the_gradient_of_its_paper_in_every_vector() -> None:
+    """2 J(m) w - J(p) w / 2 with m = (D + softmax(logits / tau)) / 2 (Liu et al., NeurIPS 2023)."""
+    logits, weights = torch.randn(2, 2, 3, 4, generator=generator(), dtype=torch.float64)
+    logits.requires_grad_()
+    code = ensemble_gumbel_softmax(logits, 1, 0.4, generator=generator(1), estimator="reinmax")
+    (found,) = torch.autograd.grad((code * weights).sum(), logits)
+    tilted = (code.detach() + (logits.detach() / 0.4).softmax(-1)) / 2
+    expected = 2 * slope_of_softmax(tilted, weights) - slope_of_softmax(logits.detach().softmax(-1), weights) / 2
+    torch.testing.assert_close(found, expected)
+
+
+def test_rao_blackwellising_averages_over_noise_that_chooses_the_same() -> None:
+    """Of the chosen d -log E, of the others -log(E_k / p_k + E), E exponential (Paulus et al., ICLR 2021)."""
+    logits, weights = torch.randn(2, 2, 3, 4, generator=generator(), dtype=torch.float64)
+    logits.requires_grad_()
+    code = ensemble_gumbel_softmax(logits, 1, 0.4, generator=generator(1), estimator="gumbel_rao")
+    (found,) = torch.autograd.grad((code * weights).sum(), logits)
+    repeated = generator(1)
+    torch.empty(1, 2, 3, 4, dtype=torch.float64).exponential_(generator=repeated)
+    drawn = torch.empty(egs.RAO_DRAWS, 2, 3, 4, dtype=torch.float64).exponential_(generator=repeated)
+    of_chosen = (drawn * code.detach()).sum(-1, keepdim=True)
+    rest = -(drawn / logits.detach().softmax(-1) + of_chosen).log()
+    noisy = torch.where(code.detach() > 0, -of_chosen.log(), rest)
+    expected = slope_of_softmax((noisy / 0.4).softmax(-1), weights).mean(0) / 0.4
+    torch.testing.assert_close(found, expected)
+
+
+def test_inclusion_has_its_gradient_in_every_vector() -> None:
+    logits, weights = torch.randn(2, 2, 3, 4, generator=generator(), dtype=torch.float64)
+    logits.requires_grad_()
+    code = ensemble_gumbel_softmax(logits, 3, generator=generator(1), estimator="inclusion")
+    (found,) = torch.autograd.grad((code * weights).sum(), logits)
+    (expected,) = torch.autograd.grad((inclusion_probs(logits.softmax(-1), 3) * weights).sum(), logits)
+    torch.testing.assert_close(found, expected)
+
+
 def test_the_first_tied_draw_alone_has_the_gradient_of_first_tie(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, weights = torch.randn(2, 4, generator=generator(1), dtype=torch.float64)
     noise = torch.randn(6, 4, generator=generator(101), dtype=torch.float64)
@@ -322,7 +381,7 @@ def test_a_disjunction_counts_a_draw_only_where_no_other_chose_the_operation(mon
 
 @pytest.mark.usefixtures("unchecked")
 def test_an_unknown_estimator_is_refused() -> None:
-    with pytest.raises(ValueError, match="estimator must be one of shared_ties"):
+    with pytest.raises(ValueError, match="estimator must be one of shared_ties, first_tie, "):
         ensemble_gumbel_softmax(torch.zeros(3), 2, estimator="made_up")  # type: ignore[arg-type]
 
 
@@ -339,6 +398,12 @@ def test_tau_out_of_range(tau: float) -> None:
         gumbel_softmax(torch.zeros(3), tau)
     with pytest.raises(ValueError, match="tau must be"):
         ensemble_gumbel_softmax(torch.zeros(3), 2, tau)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_smallest_normal_number_is_a_temperature(dtype: torch.dtype) -> None:
+    code = gumbel_softmax(torch.zeros(3, dtype=dtype), torch.finfo(dtype).tiny, generator=generator())
+    assert code.sum() == 1
 
 
 @pytest.mark.usefixtures("unchecked")

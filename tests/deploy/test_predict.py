@@ -32,6 +32,11 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+def loaded(task: Task[Any]) -> Any:
+    """What a task of images was given."""
+    return vars(task)["data"]
+
+
 class Case(NamedTuple):
     """A training, the images that it was tested on as people have them, and what evaluation finds of each."""
 
@@ -93,9 +98,9 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def expected(run: Path) -> NDArray[np.float32]:
     """The probabilities of the images to test on, in their order, from the task's own batches."""
     network, task, _ = restore(run)
-    seen, _ = data_of(task).test.begin(torch.arange(len(data_of(task).test)))()
+    seen, _ = loaded(task).test.begin(torch.arange(len(loaded(task).test)))()
     with torch.inference_mode():
-        logits = network.eval()(normalise(seen, data_of(task).mean, data_of(task).std))
+        logits = network.eval()(normalise(seen, loaded(task).mean, loaded(task).std))
     found: NDArray[np.float32] = logits.softmax(dim=1).numpy()
     return found
 
@@ -126,7 +131,7 @@ def test_predictions_are_those_of_evaluation(case: Case, way: str) -> None:
 
 def test_their_share_of_right_ones_is_the_accuracy_of_evaluation(case: Case) -> None:
     _, task, _ = restore(case.run)
-    right = datanas.load(case.run).predict(case.files).indices == data_of(task).test.labels.numpy()
+    right = datanas.load(case.run).predict(case.files).indices == loaded(task).test.labels.numpy()
     assert right.mean() == evaluate(case.run).score
 
 
