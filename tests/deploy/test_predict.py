@@ -23,6 +23,7 @@ from datanas.data.decode.open_image import PixelForm
 from datanas.deploy.export import export
 from datanas.deploy.pictures import find_pictures
 from datanas.engine.evaluation import evaluate, restore
+from datanas.tasks.base import Task
 
 CLASSES = ("bright", "dark")
 SETTINGS: dict[str, Any] = {
