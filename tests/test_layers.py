@@ -34,6 +34,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
             {"deploy"},
             {"comparison"},
             {"racing"},
+            {"fitting"},
             {"report"},
             {"cli"},
         ),
@@ -49,7 +50,7 @@ APART: dict[str, frozenset[str]] = {
     "supernet": frozenset({"samplers", "data", "tasks", "network"}),
     "network": frozenset({"samplers", "data", "supernet"}),
     "runs": MODEL_CODE,
-    "report": MODEL_CODE | {"engine", "deploy", "comparison", "racing"},
+    "report": MODEL_CODE | {"engine", "deploy", "comparison", "racing", "fitting"},
 }
 LIGHTNING = ("lightning", "lightning_fabric", "pytorch_lightning")
 

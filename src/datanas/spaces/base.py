@@ -120,6 +120,8 @@ class Space(NetworkBuilder):
     """A search space, built from its `Config`."""
 
     Config: ClassVar[type[ComponentConfig]]
+    small: ClassVar[Mapping[str, Any]] = {}
+    """Settings, nested as in a recipe, by which supernet and network are small enough for a search of minutes."""
 
     @abstractmethod
     def groups(self) -> dict[str, ChoiceGroup]:

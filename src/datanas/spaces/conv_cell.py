@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -273,6 +273,7 @@ class ConvCellSpace(Space):
 
     name: ClassVar[str] = "conv_cell"
     fewest_cells: ClassVar[int] = 3
+    small: ClassVar[Mapping[str, Any]] = {"space": {"cells": 5}, "train": {"cells": 5}}
 
     def __init__(self, config: Config) -> None:
         self.config = config
