@@ -14,7 +14,20 @@ from datanas import __version__
 from datanas.core.console import answering, mute, notices, say
 from datanas.core.errors import DatanasError, EndedElsewhere, Interrupted
 
-COMMANDS = ("fit", "search", "race", "derive", "sample", "train", "evaluate", "profile", "export", "compare", "list")
+COMMANDS = (
+    "fit",
+    "search",
+    "race",
+    "derive",
+    "sample",
+    "train",
+    "evaluate",
+    "profile",
+    "export",
+    "compare",
+    "runs",
+    "list",
+)
 
 app = App(
     name="datanas",

@@ -120,6 +120,8 @@ class Space(NetworkBuilder):
     """A search space, built from its `Config`."""
 
     Config: ClassVar[type[ComponentConfig]]
+    scores_help: ClassVar[bool] = False
+    """Whether searches of it were measured to keep better cells where alpha starts from scores (docs/default.md)."""
     small: ClassVar[Mapping[str, Any]] = {}
     """Settings, nested as in a recipe, by which supernet and network are small enough for a search of minutes."""
 

@@ -128,6 +128,7 @@ class NASBench201Space(Space):
     network_size: ClassVar[tuple[int, int]] = (16, 15)
     fewest_cells: ClassVar[int] = STAGES
     defaults: ClassVar[Mapping[str, Any]] = {"task": {"name": "classification", "stem": "plain"}}
+    scores_help: ClassVar[bool] = True
     small: ClassVar[Mapping[str, Any]] = {"space": {"cells_per_stage": 1}, "train": {"cells": STAGES}}
 
     def __init__(self, config: Config) -> None:
