@@ -35,6 +35,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
             {"deploy"},
             {"comparison"},
             {"racing"},
+            {"fitting"},
             {"report"},
             {"cli"},
             {"testing"},
@@ -51,7 +52,7 @@ APART: dict[str, frozenset[str]] = {
     "network": frozenset({"samplers", "data"}),
     "budgets": frozenset({"samplers", "data", "tasks", "references"}),
     "runs": MODEL_CODE,
-    "report": MODEL_CODE | {"engine", "deploy", "comparison", "racing"},
+    "report": MODEL_CODE | {"engine", "deploy", "comparison", "racing", "fitting"},
 }
 LIGHTNING = ("lightning", "lightning_fabric", "pytorch_lightning")
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from datanas.engine.search_result import SearchResult as SearchResult
     from datanas.engine.train import train as train
     from datanas.engine.train_result import TrainResult as TrainResult
+    from datanas.fitting.fit import FitResult as FitResult
+    from datanas.fitting.fit import fit as fit
     from datanas.lookup import architecture as architecture
     from datanas.lookup import architectures as architectures
     from datanas.network import build_network as build_network
@@ -33,6 +35,7 @@ _HOMES = {
     "Architecture": "datanas.codes.architecture",
     "Comparison": "datanas.comparison.compare",
     "Config": "datanas.engine.config",
+    "FitResult": "datanas.fitting.fit",
     "RaceResult": "datanas.racing.race",
     "SearchResult": "datanas.engine.search_result",
     "TrainResult": "datanas.engine.train_result",
@@ -42,6 +45,7 @@ _HOMES = {
     "compare": "datanas.comparison.compare",
     "derive": "datanas.engine.derive",
     "evaluate": "datanas.engine.evaluation",
+    "fit": "datanas.fitting.fit",
     "race": "datanas.racing.race",
     "search": "datanas.racing.search",
     "train": "datanas.engine.train",

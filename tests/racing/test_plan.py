@@ -39,7 +39,8 @@ def test_candidates_and_epochs_that_are_given_leave_nothing_to_the_time() -> Non
 def test_a_plan_fits_its_time_and_neither_more_epochs_nor_candidates_would(seconds: float) -> None:
     plan = make_plan(PACE, seconds)
     first = plan.rungs[0]
-    assert PACE.seconds(plan.rungs) == plan.seconds <= seconds
+    assert PACE.seconds(plan.rungs) == plan.seconds
+    assert PACE.seconds(plan.rungs) <= seconds
     assert PACE.seconds(rungs_of(first.candidates, first.epochs + 1)) > seconds
     larger = [size for size in (6, 9, 12, 18, 27) if size > first.candidates]
     assert all(PACE.seconds(rungs_of(size, PACE.fewest_epochs)) > seconds for size in larger)

@@ -15,6 +15,7 @@ from datanas.core.console import answering, mute, notices, say
 from datanas.core.errors import DatanasError, EndedElsewhere, Interrupted
 
 COMMANDS = (
+    "fit",
     "search",
     "race",
     "derive",
@@ -26,6 +27,7 @@ COMMANDS = (
     "calibrate",
     "export",
     "compare",
+    "runs",
     "list",
 )
 

@@ -121,12 +121,21 @@ class RaceConfig(Section):
     time: float | None = Field(
         None, gt=0, description='that all of it takes, such as "20m"; null: as long as the search did'
     )
-    candidates: int | None = Field(None, ge=6, le=27, description="null: as many as the time allows, 6 to 27")
+    candidates: int | None = Field(
+        None, ge=2, le=27, description="references left out; null: as many as the time allows, 6 to 27"
+    )
     epochs: int | None = Field(
         None, ge=1, description="of the first rung; null: as many as the time allows. With candidates the time is open"
     )
     searched: bool = Field(True, description="whether cells of the search take part; without them it is a control")
     published: bool = Field(False, description="whether published cells of the space take part")
+    references: tuple[str, ...] = Field(
+        (),
+        description="such as resnet18: networks to compare with, which take part to the end, a random cell beside them",
+    )
+    examples: int | None = Field(
+        None, ge=2, description="training examples of each candidate, balanced; null for all that are not the judge's"
+    )
     max_macs: int | None = Field(None, description="multiply-adds; every candidate gets the width that meets it")
     processes: int | None = Field(None, ge=1, description="trainings at a time; null: one a core, or one a GPU")
 
@@ -217,6 +226,7 @@ class TrainConfig(Section):
         description="average the weights from the epoch on whose held-out score is worse than the best of all but the "
         "last so many, and evaluate the average (Merity et al., ICLR 2018)",
     )
+    examples: int | None = Field(None, ge=2, description="training examples to train on, balanced; null for all")
     validation: float = Field(0.0, ge=0, lt=1, description="share of the training examples held out and measured")
     start_from: Path | None = Field(
         None,

@@ -134,6 +134,8 @@ class TrainJob(Job):
             self._part, self.held_out = "weights", "alpha"
             task.split_search(config.search.split, settings.batch_size, config.search.examples)
         else:
+            if settings.examples is not None:
+                task.limit(settings.examples)
             task.split_train(settings.validation, settings.batch_size)
         self.network = network_for(architecture, config, task)
         self._size = with_network_of(config, architecture).train.network_config

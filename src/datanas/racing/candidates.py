@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from datanas.engine.rebuild import network_for
 from datanas.engine.setup import build_space
 from datanas.engine.untrained import scores_apply, untrained_scores
 from datanas.lookup import architecture, architectures
+from datanas.references import references
 from datanas.spaces.base import Space
 from datanas.tasks.base import Task
 
@@ -33,19 +34,32 @@ _NEXT = 24  # of the likeliest architectures at the end, as many are looked at
 
 @dataclass(frozen=True)
 class Candidate:
-    """An architecture in a race, and where it comes from, for people."""
+    """An architecture in a race, and where it comes from, for people.
+
+    Attributes:
+        is_searched: whether a search would have kept it.
+        stays: whether it takes part in every rung, to be compared with: a reference, or a random cell beside one.
+    """
 
     architecture: Architecture
     origin: str
     is_searched: bool = False
+    stays: bool = False
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether nothing in it was chosen."""
+        return self.architecture.space in references
 
     def to_json(self) -> dict[str, Any]:
         document = json.loads(self.architecture.to_json())
-        return {"architecture": document, "origin": self.origin, "is_searched": self.is_searched}
+        kind = {"is_searched": self.is_searched, "stays": self.stays}
+        return {"architecture": document, "origin": self.origin, **kind}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Candidate:
-        return cls(Architecture.from_json(data["architecture"]), data["origin"], data["is_searched"])
+        cell = Architecture.from_json(data["architecture"])
+        return cls(cell, data["origin"], data["is_searched"], data.get("stays", False))
 
 
 def gather(
@@ -68,11 +82,23 @@ def gather(
         chosen.add(chain.from_iterable(zip_longest(*sources)), count - count // 2)
     if settings.published:
         chosen.add(_published(config, task), count // 4)
-    chosen.add(random_candidates(config), (count - len(chosen.candidates)) // 2)
+    chosen.add(random_candidates(config), max(1, (count - len(chosen.candidates)) // 2))
     if scored and (left := count - len(chosen.candidates)):
         chosen.add(_best_scored(config, task, SCORED * left, space), left)
     chosen.add(random_candidates(config, "race/more random"), count - len(chosen.candidates))
-    return chosen.candidates
+    return [*_with_one_that_stays(chosen.candidates, settings.references), *map(_reference, settings.references)]
+
+
+def _with_one_that_stays(candidates: list[Candidate], names: Sequence[str]) -> list[Candidate]:
+    """The same; beside references the first random cell stays to the end."""
+    if not names:
+        return candidates
+    random = next(place for place, each in enumerate(candidates) if each.origin == "random")
+    return [replace(each, stays=place == random) for place, each in enumerate(candidates)]
+
+
+def _reference(name: str) -> Candidate:
+    return Candidate(architecture(name), f"reference: {name}", stays=True)
 
 
 def searched(run: Path, *, is_named: bool) -> Iterator[Candidate]:

@@ -86,7 +86,8 @@ def searched_against_random(
     Returns:
         Figures in the unit of the score, None where there are not two of both; and a sentence.
     """
-    both = [[rung[i].score for i in rung if candidates[i].is_searched == is_searched] for is_searched in (True, False)]
+    others = [number for number in rung if not candidates[number].is_reference]
+    both = [[rung[i].score for i in others if candidates[i].is_searched == wanted] for wanted in (True, False)]
     searched, random = (np.array(part) for part in both)
     if min(len(searched), len(random)) < 2:
         return None, "fewer than two searched or two other candidates: nothing is said of searching"

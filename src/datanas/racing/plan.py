@@ -55,11 +55,13 @@ class Pace:
     rest: float
     workers: int
 
-    def seconds(self, rungs: Sequence[Rung]) -> float:
-        """What these rungs take, one after the other."""
+    def seconds(self, rungs: Sequence[Rung], references: int = 0) -> float:
+        """What these rungs take, one after the other, each with so many references, and a random cell beside these."""
+        stay = [references, *(len(rungs) - 1) * [references + 1 if references else 0]]
         return sum(
-            math.ceil(rung.candidates / self.workers) * (rung.epochs * self.steps * self.step * _MARGIN + self.rest)
-            for rung in rungs
+            math.ceil((rung.candidates + more) / self.workers)
+            * (rung.epochs * self.steps * self.step * _MARGIN + self.rest)
+            for rung, more in zip(rungs, stay, strict=True)
         )
 
     @property
@@ -70,15 +72,15 @@ class Pace:
 
 @dataclass(frozen=True)
 class Plan:
-    """The rungs of a race and the seconds that they are expected to take."""
+    """The rungs of a race and the seconds that they are expected to take; None where nobody has measured."""
 
     rungs: tuple[Rung, ...]
-    seconds: float
+    seconds: float | None
 
     def text(self) -> str:
         """The plan for people."""
         rungs = ", ".join(f"{rung.candidates} candidates x {rung.epochs} epochs" for rung in self.rungs)
-        return f"{rungs}; about {show_seconds(self.seconds)}"
+        return rungs if self.seconds is None else f"{rungs}; about {show_seconds(self.seconds)}"
 
     def to_json(self) -> dict[str, Any]:
         return {"rungs": [asdict(rung) for rung in self.rungs], "seconds": self.seconds}
@@ -97,7 +99,13 @@ def rungs_of(candidates: int, epochs: int) -> tuple[Rung, ...]:
 
 
 def make_plan(
-    pace: Pace, seconds: float, candidates: int | None = None, epochs: int | None = None, *, spent: float = 0.0
+    pace: Pace,
+    seconds: float,
+    candidates: int | None = None,
+    epochs: int | None = None,
+    *,
+    spent: float = 0.0,
+    references: int = 0,
 ) -> Plan:
     """The largest race that fits, as long as it may be.
 
@@ -107,6 +115,7 @@ def make_plan(
         candidates: how many, where that is given.
         epochs: of the first rung, where that is given; with `candidates` nothing is left to the time.
         spent: seconds that have gone before, for the message.
+        references: how many take part besides.
 
     Raises:
         ConfigError: too little even for the smallest; the message says how much that takes.
@@ -115,19 +124,19 @@ def make_plan(
     least = epochs or pace.fewest_epochs
     if candidates is not None and epochs is not None:
         seconds = math.inf
-    size = next((each for each in sizes if pace.seconds(rungs_of(each, least)) <= seconds), None)
+    size = next((each for each in sizes if pace.seconds(rungs_of(each, least), references) <= seconds), None)
     if size is None:
-        needed = spent + pace.seconds(rungs_of(sizes[-1], least))
+        needed = spent + pace.seconds(rungs_of(sizes[-1], least), references)
         given = show_seconds(max(seconds + spent, 0.0))
         raise ConfigError(
             f"search.race.time: {given} are too few for {sizes[-1]} candidates and {least} epochs, which take about "
             f"{show_seconds(needed)}; allow as much with --time, or make trainings cheaper "
             "(--train.channels, --train.cells, --max-macs)"
         )
-    while epochs is None and pace.seconds(rungs_of(size, least + 1)) <= seconds:
+    while epochs is None and pace.seconds(rungs_of(size, least + 1), references) <= seconds:
         least += 1
     rungs = rungs_of(size, least)
-    return Plan(rungs, pace.seconds(rungs))
+    return Plan(rungs, pace.seconds(rungs, references))
 
 
 def trainings_at_a_time(config: Config) -> tuple[int, int]:

@@ -45,12 +45,10 @@ _MEASURED = 3  # gaps of a search
 _TRIED = 3  # cells whose training is timed
 _LEAST_TRAINING, _MOST_TRAINING = 10, 100  # epochs of the training of what was found; half of the time between them
 _SIDES = (64, 32)
-_BATCHES = ((2500, 64), (1000, 32), (300, 16), (0, 8))
-"""Images of a search, and the largest batch of which they make some twenty steps an epoch."""
 
 
 @dataclass(frozen=True)
-class _Costs:
+class Costs:
     """Seconds: of a step and of a measurement of the gap, how long both were measured, and steps of an epoch."""
 
     step: float
@@ -126,7 +124,7 @@ def planned(
     if chosen is None:
         _require_startable(config)
         with memory_errors():
-            chosen, line = _Planner(given, seconds).plan()
+            chosen, line = Planner(given, seconds).plan()
         if not quiet and is_first():
             say(line)
     return resolve(merge(chosen, given))
@@ -160,22 +158,24 @@ def _of_earlier_run(config: Config) -> dict[str, Any] | None:
     return {section: found[section] for section in ("data", "task", "space", "search", "train")}
 
 
-class _Planner:
+class Planner:
     """Lays choices under what was given, until the search fits into its time."""
 
     def __init__(self, given: Mapping[str, Any], seconds: float) -> None:
         self._given, self._seconds = given, seconds
-        self._chosen: dict[str, Any] = {}
+        self.chosen: dict[str, Any] = {}
         self._began = time.monotonic()
-        self._device = select_device(resolve(given))
+        self.device = select_device(resolve(given))
         self._notes: list[str] = []
 
     @property
-    def _config(self) -> Config:
-        return resolve(merge(self._chosen, self._given))
+    def config(self) -> Config:
+        """What was given over what has been chosen so far."""
+        return resolve(merge(self.chosen, self._given))
 
-    def _choose(self, choices: Mapping[str, Any]) -> None:
-        self._chosen = merge(self._chosen, choices)
+    def choose(self, choices: Mapping[str, Any]) -> None:
+        """Lay these under what was given, over what was chosen before."""
+        self.chosen = merge(self.chosen, choices)
 
     def _is_given(self, section: str, name: str) -> bool:
         found = self._given.get(section)
@@ -183,12 +183,12 @@ class _Planner:
 
     def plan(self) -> tuple[dict[str, Any], str]:
         """The choices, and what they are in a line for people."""
-        classifies = self._config.task.name == "classification"
-        races = self._config.search.choice == "race" or (classifies and not self._is_given("search", "choice"))
+        classifies = self.config.task.name == "classification"
+        races = self.config.search.choice == "race" or (classifies and not self._is_given("search", "choice"))
         if races:
-            self._choose({"search": {"choice": "race"}})
-        for side in self._sides() if classifies else [None]:
-            task, costs = self._measure(side, classifies=classifies)
+            self.choose({"search": {"choice": "race"}})
+        for side in self.sides() if classifies else [None]:
+            task, costs = self.measure(side, by_data=classifies)
             pace = self._training_pace(task, costs.load) if classifies or races else None
             fault = self._race_fault(pace, costs.load) if pace is not None and races else None
             if fault is None and costs.epochs_in(self._left(races=races)) >= costs.fewest_epochs:
@@ -197,22 +197,23 @@ class _Planner:
             if self._is_given("search", "choice"):
                 raise ConfigError(fault)
             self._notes.append("no race, for which this is too short")
-            self._choose({"search": {"choice": "derive"}})
+            self.choose({"search": {"choice": "derive"}})
             races = False
-            task, costs = self._measure(side, classifies=classifies)
+            task, costs = self.measure(side, by_data=classifies)
         line = self._fix(task, costs, races=races)
-        return self._chosen, line
+        return self.chosen, line
 
     def _left(self, *, races: bool) -> float:
         """Seconds for the search."""
         return (0.5 if races else 1.0) * self._seconds - (time.monotonic() - self._began)
 
-    def _sides(self) -> list[int | None]:
+    def sides(self) -> list[int | None]:
         """To what images may be scaled, in order of preference; None is as they are."""
-        data = self._config.data
+        data = self.config.data
         if getattr(data, "resize", 0) is not None:
             return [None]
-        sizes = some_sizes(Path(data.root))  # type: ignore[attr-defined]  # what can be resized has a root
+        root = Path(data.root)  # type: ignore[attr-defined]  # what can be resized has a root
+        sizes = some_sizes(root if root.is_dir() else root.parent)
         if not sizes:
             return [None]
         shorter = int(statistics.median(min(size) for size in sizes))
@@ -220,56 +221,38 @@ class _Planner:
         as_they_are = len(set(sizes)) == 1 and shorter <= _SIDES[0]
         return [None, *(side for side in smaller if side < shorter)] if as_they_are else list(smaller)
 
-    def _measure(self, side: int | None, *, classifies: bool) -> tuple[Task[Any], _Costs]:
-        """Choose what follows from the data, and time a step of the search."""
+    def measure(self, side: int | None, *, by_data: bool) -> tuple[Task[Any], Costs]:
+        """Choose what follows from the data, and time a step of the search.
+
+        Args:
+            side: to what images are scaled; None leaves them as they are.
+            by_data: whether to choose by number and size of the examples, too.
+        """
         began = time.monotonic()
         if side is not None:
-            self._choose({"data": {"resize": side}})
-        task = load_task(self._config, self._device)
+            self.choose({"data": {"resize": side}})
+        task = load_task(self.config, self.device)
         load = time.monotonic() - began
-        if classifies and isinstance(task, ImageTask):
-            self._choose(self._by_data(task))
-            task = type(task)(self._config.task, task.data, self._device, self._config.seed)
-        job = SearchJob(self._config, task, self._device)
-        step, measure = measure_job(job, self._device)
-        return task, _Costs(step, measure, load, job.steps_per_epoch)
-
-    def _by_data(self, task: ImageTask[Any]) -> dict[str, Any]:
-        """What number and size of the images ask for."""
-        count, side = len(task.data.train), min(task.data.image_shape[1:])
-        space = spaces[self._config.space.name]
-        sizes = space.first_sizes(has_many=count >= _LARGE)
-        batch = next(size for least, size in _BATCHES if count >= least)
-        kind = space.defaults.get("task", {}).get("stem", "cifar")
-        stem = kind if side <= 20 else f"{kind}_half" if side <= 80 else "imagenet"
-        return {
-            "task": {"stem": stem, "train_augment": {"cutout": side // 4}},
-            "space": sizes.get("space", {}),
-            "search": {
-                "batch_size": batch,
-                "alpha_start": 0.1,
-                "weights": {"lr": 0.05 if batch >= 32 else 0.025},
-                "gap": {"examples": 500},
-            },
-            "train": {
-                **sizes.get("train", {}),
-                "batch_size": min(96, 2 * batch),
-                "weights": {"lr": 0.1 if batch >= 64 else 0.05, "weight_decay": 5e-4, "warm_up_epochs": 1.0}
-                | {"nesterov": True},
-            },
-        }
+        if by_data:
+            has_many = isinstance(task, ImageTask) and len(task.data.train) >= _LARGE
+            sizes = spaces[self.config.space.name].first_sizes(has_many=has_many)
+            self.choose(merge(sizes, task.suited_settings()))
+            task = type(task)(self.config.task, task.data, self.device, self.config.seed)  # type: ignore[attr-defined]
+        job = SearchJob(self.config, task, self.device)
+        step, measure = measure_job(job, self.device)
+        return task, Costs(step, measure, load, job.steps_per_epoch)
 
     def _training_pace(self, task: Task[Any], load: float) -> Pace:
         """Time the training of some cells, and choose how long that of what is found will be."""
-        config = self._config
+        config = self.config
         task.set_aside(config.search.judge or None)
         candidates = list(islice(random_candidates(config), _TRIED))
         workers, threads = trainings_at_a_time(config)
         torch.set_num_threads(threads)
-        pace = measure_pace(candidates, training_of(config, 1), task, self._device, workers, load)
+        pace = measure_pace(candidates, training_of(config, 1), task, self.device, workers, load)
         select_device(config)
         epochs = int(0.5 * self._seconds / (pace.step * pace.steps))
-        self._choose({"train": {"epochs": min(_MOST_TRAINING, max(_LEAST_TRAINING, epochs))}})
+        self.choose({"train": {"epochs": min(_MOST_TRAINING, max(_LEAST_TRAINING, epochs))}})
         return pace
 
     def _race_fault(self, pace: Pace, load: float) -> str | None:
@@ -280,7 +263,7 @@ class _Planner:
             return str(error)
         return None
 
-    def _fix(self, task: Task[Any], costs: _Costs, *, races: bool) -> str:
+    def _fix(self, task: Task[Any], costs: Costs, *, races: bool) -> str:
         """Choose the epochs and what hangs on them; returns the line that tells of it all.
 
         Raises:
@@ -294,15 +277,11 @@ class _Planner:
                 f"fewest that tell operations apart, and what goes with them take about {show_seconds(needed)}; allow "
                 "as much, or take a smaller supernet (--space.channels, --space.cells, --data.resize)"
             )
-        steps = epochs * costs.steps
-        rate = min(0.05, max(0.003, _TRAVEL / (0.9 * steps)))
-        gap = {"every": max(1, -(-epochs // _MEASURED))}
-        search: dict[str, Any] = {"epochs": epochs, "alpha": {"lr": float(f"{rate:.2g}")}, "gap": gap}
-        expected = costs.seconds_of(epochs)
+        search, expected = self.settle_epochs(costs, epochs), costs.seconds_of(epochs)
         if races:
             search["race"] = {"time": self._seconds - min(expected, 0.5 * self._seconds)}
-        self._choose({"search": search})
-        config = self._config
+            self.choose({"search": search})
+        config = self.config
         count, size = len(task.chosen()["weights"]) + len(task.chosen()["alpha"]), ""
         if isinstance(task, ImageTask):
             size = f" of {task.data.image_shape[2]}x{task.data.image_shape[1]}"
@@ -313,3 +292,11 @@ class _Planner:
             f"{config.search.batch_size}, {epochs} epochs of {costs.steps} steps in about {show_seconds(expected)}"
             f"{race}{notes}; every number is in the config.yaml of the run"
         )
+
+    def settle_epochs(self, costs: Costs, epochs: int) -> dict[str, Any]:
+        """Choose so many epochs of a search, and what hangs on them: alpha's rate, and when the gap is measured."""
+        rate = min(0.05, max(0.003, _TRAVEL / (0.9 * epochs * costs.steps)))
+        gap = {"every": max(1, -(-epochs // _MEASURED))}
+        search: dict[str, Any] = {"epochs": epochs, "alpha": {"lr": float(f"{rate:.2g}")}, "gap": gap}
+        self.choose({"search": search})
+        return search

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from datanas.codes.architecture import Architecture
 from datanas.comparison.pool import Command, run_all
 from datanas.core.atomic import write_atomic
@@ -25,12 +27,12 @@ from datanas.engine.search_result import RESULT_FILE
 from datanas.engine.setup import load_task, memory_errors, select_device
 from datanas.racing.candidates import Candidate, gather
 from datanas.racing.outcome import Results, Trained, guarantee, order, searched_against_random, table
-from datanas.racing.plan import SIZES, Plan, make_plan, measure_pace, trainings_at_a_time
+from datanas.racing.plan import SIZES, Pace, Plan, make_plan, measure_pace, rungs_of, trainings_at_a_time
 from datanas.runs.folder import RunFolder
 from datanas.tasks import tasks
 from datanas.tasks.base import Task
 
-POOL_FILE, PLAN_FILE, RACE_FILE = "candidates.json", "plan.json", "race.json"
+CANDIDATES_FILE, PLAN_FILE, RACE_FILE = "candidates.json", "plan.json", "race.json"
 _NOTHING_LEFT = (
     "{run}: the search has used all training examples, so none are left to judge by; search again with "
     "--search.choice race, or with --search.judge 0.1"
@@ -175,14 +177,14 @@ class _Race:
     def run(self) -> RaceResult:
         """From where an earlier attempt stopped to the winner."""
         self._prepare()
-        candidates = [Candidate.from_json(each) for each in self._read(POOL_FILE)["candidates"]]
+        candidates = [Candidate.from_json(each) for each in self._read(CANDIDATES_FILE)["candidates"]]
         prepared = self._read(PLAN_FILE)
         plan = Plan.from_json(prepared)
         self._say(f"race: {plan.text()}")
         results: list[dict[int, Trained]] = []
-        left = list(range(min(plan.rungs[0].candidates, len(candidates))))
+        left = list(range(len(candidates)))
         for place, rung in enumerate(plan.rungs):
-            left = left[: rung.candidates]
+            left = [*left[: rung.candidates], *(each for each in left[rung.candidates :] if candidates[each].stays)]
             results.append(self._train(place, rung.epochs, {number: candidates[number] for number in left}))
             left = order(results[-1])
         return self._end(candidates, results, prepared["examples"])
@@ -212,18 +214,28 @@ class _Race:
             load = time.monotonic() - began
             task.set_aside(config.search.judge or None)
             examples = self._require_judge(task)
-            timed = gather(self._runs, config, task, SIZES[-1], scored=False)
-            pace = measure_pace(timed, training_of(config, 1), task, device, self._workers, load)
-            seconds = config.search.race.time or self._search_seconds()
-            spent = time.monotonic() - began
-            given = config.search.race
-            plan = make_plan(pace, seconds - spent, given.candidates, given.epochs, spent=spent)
+            plan, pace = self._plan(config, task, device, began, load)
             candidates = gather(self._runs, config, task, plan.rungs[0].candidates)
         except BaseException:
             self._folder.discard()
             raise
-        self._folder.write_json(POOL_FILE, {"candidates": [each.to_json() for each in candidates]})
-        self._folder.write_json(PLAN_FILE, {**plan.to_json(), "pace": asdict(pace), "examples": examples})
+        self._folder.write_json(CANDIDATES_FILE, {"candidates": [each.to_json() for each in candidates]})
+        self._folder.write_json(PLAN_FILE, {**plan.to_json(), "pace": pace and asdict(pace), "examples": examples})
+
+    def _plan(
+        self, config: Config, task: Task[Any], device: torch.device, began: float, load: float
+    ) -> tuple[Plan, Pace | None]:
+        """The rungs, and the pace that was measured for them where the settings leave them open."""
+        given = config.search.race
+        if given.candidates is not None and given.epochs is not None:
+            return Plan(rungs_of(given.candidates, given.epochs), None), None
+        timed = gather(self._runs, config, task, SIZES[-1], scored=False)
+        pace = measure_pace(timed, training_of(config, 1), task, device, self._workers, load)
+        seconds = given.time or self._search_seconds()
+        spent = time.monotonic() - began
+        others = len(given.references)
+        plan = make_plan(pace, seconds - spent, given.candidates, given.epochs, spent=spent, references=others)
+        return plan, pace
 
     def _search_seconds(self) -> float:
         return sum(float(json.loads((run / RESULT_FILE).read_bytes())["seconds"]) for run in self._runs)
@@ -317,6 +329,7 @@ def training_of(config: Config, epochs: int) -> Config:
         "average_after": None,
         "start_from": None,
         "max_macs": config.search.race.max_macs or train.max_macs,
+        "examples": config.search.race.examples,
         "weights": weights,
     }
     return config.model_copy(update={"train": train.model_copy(update=changes)})

@@ -82,6 +82,23 @@ class Lock:
             self._descriptor = -1
 
 
+def is_held(path: Path) -> bool:
+    """Whether some process holds the lock at `path`; asking writes nothing."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    except OSError:
+        return False
+    try:
+        if _take(descriptor):
+            _let_go(descriptor)
+            return False
+        return True
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+
+
 def _take(descriptor: int) -> bool:
     """Lock the file, if nobody else has; False where somebody has."""
     if sys.platform == "win32":

@@ -25,8 +25,8 @@ class PriorConfig(Section):
     children: int | None = Field(
         None,
         ge=0,
-        description="random cells that are scored; 0: alpha starts flat; null: 128, or 0 where a bound on "
-        "multiply-adds gives every cell its own width, so that the scores say nothing of the networks",
+        description="random cells that are scored; 0: alpha starts flat; null: 128 in spaces where that was measured "
+        "to help, but 0 where a bound on multiply-adds gives every cell its own width",
     )
     strength: float = Field(1.0, gt=0, description="log-odds for one standard deviation of the score")
 

@@ -171,6 +171,8 @@ class Space(NetworkBuilder):
     Config: ClassVar[type[ComponentConfig]]
     shallow: ClassVar[Mapping[str, Any]] = {}
     """Settings with which its supernet has as few cells as it may have."""
+    scores_help: ClassVar[bool] = False
+    """Whether searches of it were measured to keep better cells where alpha starts from scores (docs/default.md)."""
 
     @abstractmethod
     def groups(self) -> dict[str, ChoiceGroup]:

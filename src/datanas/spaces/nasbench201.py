@@ -146,6 +146,7 @@ class NASBench201Space(Space):
         "task": {"name": "classification", "stem": "plain"},
         "train": {"channels": 36, "cells": 20},  # as recipes of version 0.1 that leave them out mean
     }
+    scores_help: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -215,6 +215,13 @@ class Task(ABC, Generic[BatchT]):
         """The words that numbers stand for in an input; None where it is not of words, by default."""
         return None
 
+    def suited_settings(self) -> Mapping[str, Any]:
+        """What number and size of the examples ask for on a small machine, nested as in a recipe; nothing by default.
+
+        It stands where a search is planned by its data (`datanas fit`) and a recipe says nothing.
+        """
+        return {}
+
     def fingerprint(self) -> str:
         """A sum of the examples and of their split: a run goes on with no others."""
         found = sha256(json.dumps(self.describe(), sort_keys=True).encode())
@@ -268,6 +275,14 @@ class Task(ABC, Generic[BatchT]):
 
     def _set_aside(self, share: float | None) -> None:
         raise ConfigError(f"search.judge: task {self.config.name} cannot leave examples to a judge")
+
+    def limit(self, examples: int) -> None:
+        """Use only so many of the training examples, balanced over classes; to be called before the parts are made.
+
+        Raises:
+            ConfigError: the task cannot.
+        """
+        raise ConfigError(f"train.examples: task {self.config.name} takes all its examples; leave it out")
 
     @abstractmethod
     def split_search(self, ratio: str, batch_size: int, examples: int | None) -> None:

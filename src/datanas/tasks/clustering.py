@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from datanas.core import seeding
 from datanas.core.errors import ConfigError, DataError
-from datanas.core.settings import ComponentConfig
+from datanas.core.settings import ComponentConfig, merge
 from datanas.data.augment import augment, normalise
 from datanas.data.base import ImageData, Images, ImageSet, Labels
 from datanas.data.batches import unlabelled
@@ -131,6 +131,12 @@ class Clustering(ImageTask[ViewBatch]):
             "joined": self.config.joined,
             "shape": list(self.example_shape),
         }
+
+    def suited_settings(self) -> Mapping[str, Any]:
+        """Rates at which pairs are learned without labels (`recipes/small/clustering.yaml`)."""
+        found = super().suited_settings()
+        slow = {"lr": 0.02, "weight_decay": 3e-4, "warm_up_epochs": 0.0, "nesterov": False}
+        return merge(found, {"task": {"eta": 0.03}, "search": {"weights": {"lr": 0.02}}, "train": {"weights": slow}})
 
     def state_dict(self) -> dict[str, Any]:
         """Where the thresholds are, and after how many passes."""

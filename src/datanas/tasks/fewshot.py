@@ -186,6 +186,21 @@ class FewShot(Task[EpisodeBatch]):
             for name in ("task.search_augment", "task.train_augment")
         }
 
+    def suited_settings(self) -> Mapping[str, Any]:
+        """Episodes of fewer classes and narrow networks (`recipes/small/omniglot.yaml`)."""
+        classes = len(self.data.train.classes)
+        fast = {"lr": 0.05, "schedule": "cosine", "lr_min": 0.0}
+        return {
+            "task": {
+                "temperature": None,
+                "search": {"way": max(2, min(10, classes // 4)), "query": 5},
+                "train": {"way": max(2, min(20, classes // 2)), "query": 10},
+            },
+            "space": {"channels": 8},
+            "search": {"batch_size": 2, "alpha_start": 0.1, "weights": fast, "gap": {"every": 5}},
+            "train": {"channels": 16, "batch_size": 1, "weights": fast},
+        }
+
     def chosen(self) -> Mapping[str, Tensor]:
         """The classes of each part."""
         return {part: sampler.chosen for part, sampler in self._samplers.items()}

@@ -23,6 +23,8 @@ from datanas.tasks.base import BatchT, Part, Task
 from datanas.tasks.stems import CONVOLUTIONAL, STEM_KINDS, StemKind, image_stem, require_size
 
 EVALUATION_BATCH = 250
+_BATCHES = ((2500, 64), (1000, 32), (300, 16), (0, 8))
+"""Images for training, and the largest batch of which half of them make some twenty steps an epoch."""
 
 Indices = Int64[Tensor, " m"]
 Views = Float32[Tensor, "n c h w"]
@@ -73,6 +75,26 @@ class ImageTask(Task[BatchT]):
     def example_shape(self) -> tuple[int, int, int]:
         return self.data.image_shape
 
+    def suited_settings(self) -> Mapping[str, Any]:
+        count, side = len(self.data.train), min(self.data.image_shape[1:])
+        batch = next(size for least, size in _BATCHES if count >= least)
+        kind = "plain" if self.config.stem.startswith("plain") else "cifar"
+        stem = kind if side <= 20 else f"{kind}_half" if side <= 80 else "imagenet"
+        return {
+            "task": {"stem": stem, "train_augment": {"cutout": side // 4}},
+            "search": {
+                "batch_size": batch,
+                "alpha_start": 0.1,
+                "weights": {"lr": 0.05 if batch >= 32 else 0.025},
+                "gap": {"examples": 500},
+            },
+            "train": {
+                "batch_size": min(96, 2 * batch),
+                "weights": {"lr": 0.1 if batch >= 64 else 0.05, "weight_decay": 5e-4, "warm_up_epochs": 1.0}
+                | {"nesterov": True},
+            },
+        }
+
     def preprocessing(self) -> dict[str, Any]:
         """With `crop_pct`, the share of an image's shorter side that is measured, as timm calls it."""
         return {**normalisation(self.data.mean, self.data.std), "crop_pct": self.data.centre_share}
@@ -105,11 +127,18 @@ class ImageTask(Task[BatchT]):
         held, self._pool = left_to_judge(self._strata(), share)
         self._choose("validation", held)
 
+    def limit(self, examples: int) -> None:
+        self._pool = self._balanced(self._pool, examples)
+
+    def _balanced(self, indices: Indices, count: int | None) -> Indices:
+        """So many of them, balanced over what the parts are balanced by; all for None."""
+        if count is None or count >= len(indices):
+            return indices
+        first, _ = stratified(self._strata()[indices], Fraction(count, len(indices)), self._seed, "images")
+        return indices[first]
+
     def split_search(self, ratio: str, batch_size: int, examples: int | None) -> None:
-        strata, chosen = self._strata(), self._pool
-        if examples is not None and examples < len(chosen):
-            first, _ = stratified(strata[chosen], Fraction(examples, len(chosen)), self._seed, "images")
-            chosen = chosen[first]
+        strata, chosen = self._strata(), self._balanced(self._pool, examples)
         first, second = split(strata[chosen], ratio, self._seed)
         for part, indices in (("weights", chosen[first]), ("alpha", chosen[second])):
             self._add(cast(Part, part), indices, batch_size)

@@ -170,6 +170,28 @@ class Language(Task[TokenBatch]):
             "unknown": dict(self.data.unknown),
         }
 
+    def suited_settings(self) -> Mapping[str, Any]:
+        """A cell of 128 units that some minutes suffice for (`recipes/small/ptb.yaml`)."""
+        count = len(self.data.train)
+        columns = next(size for least, size in ((500_000, 64), (50_000, 32), (5_000, 16), (0, 4)) if count >= least)
+        return {
+            "task": {"bias": "frequencies", "dropout": {"embedding": 0.1, "input": 0.1, "hidden": 0.1, "output": 0.3}},
+            "space": {"hidden": 128},
+            "search": {
+                "examples": min(200_000, count),
+                "batch_size": min(32, columns),
+                "alpha_start": 0.1,
+                "weights": {"lr": 2.0, "lr_min": 0.2, "schedule": "cosine"},
+                "gap": {"examples": 20_000},
+            },
+            "train": {
+                "channels": 128,
+                "batch_size": columns,
+                "average_after": None,
+                "weights": {"lr": 20.0, "schedule": "cosine", "lr_min": 0.0},
+            },
+        }
+
     def chosen(self) -> Mapping[str, Tensor]:
         """The words of each part that is learned from."""
         return {part: self._texts[part] for part in self._streams}

@@ -180,6 +180,23 @@ class Segmentation(Task[SegmentationBatch]):
     def input_form(self) -> dict[str, Any]:
         return self.data.image_form.model_dump(mode="json")
 
+    def suited_settings(self) -> Mapping[str, Any]:
+        """Narrow networks and large crops (`recipes/small/camvid.yaml`)."""
+        shortest = min(min(size) for part in self.data.parts().values() for size in part.sizes)
+        stride = max(output_strides(self.config.stem))
+        crop = max(stride, min(160, shortest // stride * stride))
+        return {
+            "task": {"output_stride": stride // 2, "crop": crop, "atrous_rates": (3, 6, 9), "head_channels": 64},
+            "space": {"channels": 8},
+            "search": {"batch_size": 8, "alpha_start": 0.1, "weights": {"lr": 0.05}, "gap": {"examples": 50}},
+            "train": {
+                "channels": 16,
+                "batch_size": 8,
+                "auxiliary": False,
+                "weights": {"lr": 0.05, "schedule": "poly", "weight_decay": 1e-4, "warm_up_epochs": 1.0},
+            },
+        }
+
     def chosen(self) -> Mapping[str, Tensor]:
         return self._chosen
 

@@ -140,13 +140,12 @@ def test_a_file_that_is_no_archive(tmp_path: Path, content: bytes) -> None:
         load(tmp_path / "corpus.zip")
 
 
-@pytest.mark.parametrize(("name", "advice"), [("corpus.txt", ""), ("corpus.tar", "; unpack any other archive")])
-def test_a_single_file_is_told_which_three_are_wanted(tmp_path: Path, name: str, advice: str) -> None:
-    (tmp_path / name).write_bytes(b"a b c\n")
+def test_another_archive_is_told_what_is_wanted(tmp_path: Path) -> None:
+    (tmp_path / "corpus.tar").write_bytes(b"a b c\n")
     with pytest.raises(DataError) as caught:
-        load(tmp_path / name)
+        load(tmp_path / "corpus.tar")
     wanted = "give the folder of three files, such as train.txt, valid.txt and test.txt, or a .zip archive of them"
-    assert str(caught.value).endswith(wanted + advice)
+    assert str(caught.value).endswith(f"{wanted}; unpack any other archive")
 
 
 def test_a_damaged_member_is_named(tmp_path: Path) -> None:
@@ -273,3 +272,13 @@ def test_the_usual_name_goes_before_another_spelling(tmp_path: Path, caplog: pyt
     (write(tmp_path) / "training.txt").write_text("other\n")
     assert_is_written_text(load(tmp_path))
     assert "read train.txt as the train text, not training.txt" in caplog.text
+
+
+def test_a_single_file_is_parted_by_its_lines(tmp_path: Path) -> None:
+    file = tmp_path / "novel.txt"
+    file.write_text("".join(f"word{number % 3} and\n" for number in range(20)))
+    data = Text(Text.Config(root=file)).load()
+    assert [len(part) for part in (data.train, data.valid, data.test)] == [48, 6, 6]
+    file.write_text("one line\n" * 9)
+    with pytest.raises(DataError, match="9 lines are too few to part"):
+        Text(Text.Config(root=file)).load()

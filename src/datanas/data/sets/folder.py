@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from jaxtyping import Bool
 from pydantic import Field
+from torch import Tensor
 
 from datanas.core.errors import DataError
 from datanas.core.paths import require_folder, shown
@@ -94,23 +96,37 @@ class Folder(Dataset[ImageData]):
     def _split(
         self, both: ImageSet, names: list[str], classes: tuple[str, ...], where: str
     ) -> tuple[tuple[ImageSet, list[str]], tuple[ImageSet, list[str]]]:
-        """By the images' own names, so that one that comes or goes moves one other of its class at most."""
-        is_test = torch.zeros(len(names), dtype=torch.bool)
-        for label, name in enumerate(classes):
-            members = (both.labels == label).nonzero().flatten().tolist()
-            if len(members) < 2:
-                what = f"class {name!r}" if name != UNLABELLED else f"{self.config.root} holds no class folders, and"
-                raise DataError(f"{where}: {what} has {len(members)} readable images; a split needs two or more")
-            count = min(max(1, round(len(members) * self.config.test_share)), len(members) - 1)
-            is_test[sorted(members, key=lambda place: self._lot(names[place]))[:count]] = True
+        is_test = split_by_name(both, names, classes, self.config.test_share, self.config.split_seed, where)
         train, test = ((chosen).nonzero().flatten() for chosen in (~is_test, is_test))
         return (
             (both.select(train), [names[place] for place in train.tolist()]),
             (both.select(test), [names[place] for place in test.tolist()]),
         )
 
-    def _lot(self, name: str) -> bytes:
-        return sha256(f"{self.config.split_seed}/{name}".encode(errors="surrogateescape")).digest()
+
+def split_by_name(
+    both: ImageSet, names: list[str], classes: tuple[str, ...], share: float, seed: int, where: str
+) -> Bool[Tensor, " n"]:
+    """Which images are for testing, a share of each class.
+
+    By the images' own names, so that one that comes or goes moves one other of its class at most.
+
+    Raises:
+        DataError: a class of fewer than two images.
+    """
+
+    def lot(name: str) -> bytes:
+        return sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest()
+
+    is_test = torch.zeros(len(names), dtype=torch.bool)
+    for label, name in enumerate(classes):
+        members = (both.labels == label).nonzero().flatten().tolist()
+        if len(members) < 2:
+            what = f"class {name!r}" if name != UNLABELLED else "there are no class folders, and the whole"
+            raise DataError(f"{where}: {what} has {len(members)} readable images; a split needs two or more")
+        count = min(max(1, round(len(members) * share)), len(members) - 1)
+        is_test[sorted(members, key=lambda place: lot(names[place]))[:count]] = True
+    return is_test
 
 
 def parts_of(root: Path, where: str) -> dict[Part, Path]:

@@ -1,4 +1,4 @@
-"""Any text in three files: loose in a folder, or in a .zip archive."""
+"""Any text in three files, loose in a folder or in a .zip archive, or in a single one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from datanas.core.errors import DataError
-from datanas.core.paths import folder_entries, is_file, require_folder, shown
+from datanas.core.paths import folder_entries, is_file, read_bytes, require_folder, shown
 from datanas.core.settings import ComponentConfig
 from datanas.data import register_dataset
 from datanas.data.base import Dataset
@@ -35,12 +35,14 @@ class Text(Dataset[TextData]):
     """Files of words between blanks, a sentence a line, that name their part: `train.txt`, `ptb.valid.txt`,
     `wiki.test.tokens`, in any case and usual spelling (`parts_in`).
 
-    They lie in the folder `root`, in the only folder in it, or anywhere in the .zip `root`, which is not unpacked.
+    They lie in the folder `root`, in the only folder in it, or anywhere in the .zip `root`, which is not unpacked. Of a
+    single file of text its first lines are for training, a tenth behind them for validation, and the last tenth for
+    testing.
     """
 
     class Config(ComponentConfig):
         name: Literal["text"] = "text"
-        root: Path = Field(description="the folder of the three files, or a .zip file of them")
+        root: Path = Field(description="the folder of the three files, a .zip file of them, or a single .txt file")
         train: str | None = Field(default=None, description="the training file in root; unset: the one so named")
         valid: str | None = Field(default=None, description="the validation file in root; unset: the one so named")
         test: str | None = Field(default=None, description="the test file in root; unset: the one so named")
@@ -52,9 +54,30 @@ class Text(Dataset[TextData]):
 
     def load(self) -> TextData:
         config = self.config
+        if config.root.suffix.lower() in SUFFIXES and is_file(config.root, DataError):
+            return encode(_parted(config.root), max_vocabulary=config.max_vocabulary)
         shelf = open_shelf(config.root, "text")
         names = {split: _chosen(shelf, split, getattr(config, split)) or _only(shelf, split) for split in SPLITS}
         return encode(_read(shelf, names), max_vocabulary=config.max_vocabulary)
+
+
+def _parted(file: Path) -> dict[Split, Source]:
+    """The three parts of a single file, by whole lines.
+
+    Raises:
+        DataError: it has fewer than ten lines.
+    """
+    where = f"text {shown(file)}"
+    require_memory(file.stat().st_size * _MEMORY_A_BYTE, f"{where}: its words", "give a smaller text")
+    lines = read_bytes(file, DataError).splitlines(keepends=True)
+    if len(lines) < 10:
+        raise DataError(
+            f"{where}: {len(lines)} lines are too few to part into training, validation and test text; write a "
+            "sentence a line, or give a folder of train.txt, valid.txt and test.txt"
+        )
+    first, second = len(lines) * 8 // 10, len(lines) * 9 // 10
+    parts = (lines[:first], lines[first:second], lines[second:])
+    return {split: Source(where, b"".join(part)) for split, part in zip(SPLITS, parts, strict=True)}
 
 
 class Shelf(ABC):

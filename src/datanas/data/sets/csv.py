@@ -1,0 +1,165 @@
+"""A table of image paths and their classes, as a .csv or .tsv file."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field
+
+from datanas.core.errors import DataError
+from datanas.core.paths import read_text, require_file, shown
+from datanas.data import register_dataset
+from datanas.data.base import Dataset, ImageData, ImageSet, check_images
+from datanas.data.decode.depth import settle_white
+from datanas.data.decode.image_list import SUFFIXES
+from datanas.data.decode.images import decode
+from datanas.data.decode.parts import part_of
+from datanas.data.decode.suspect import examine_set, tell_suspects
+from datanas.data.sets.folder import FolderConfig, split_by_name
+
+_PATHS = ("path", "file", "filename", "filepath", "file_name", "image", "image_path", "img", "id")
+_LABELS = ("label", "class", "target", "category", "y", "labels", "class_name")
+_PARTS = ("split", "part", "set", "subset", "fold")
+_LOOKED_AT = 50  # rows by which a column is told
+
+
+@register_dataset("csv")
+class Csv(Dataset[ImageData]):
+    """One row an image: its path, from the table's folder on, and its class; a column of parts where there is one.
+
+    The columns are found by their names (`path` and `label`, or others as usual), or else as the one that holds image
+    files and the other one. Rows of a part for validation are tested on where none are for testing.
+    """
+
+    class Config(FolderConfig):
+        name: Literal["csv"] = "csv"
+        root: Path = Field(description="the .csv or .tsv file")
+        path_column: str | None = Field(default=None, description="unset: by its name, or the one that holds files")
+        label_column: str | None = Field(default=None, description="unset: by its name, or the only other one")
+
+    config: Config
+
+    def load(self) -> ImageData:
+        config = self.config
+        where = f"csv {shown(config.root)}"
+        require_file(config.root, DataError, where)
+        rows = _read(config.root, where)
+        table = _Table(rows, config.root.parent, where, config.path_column, config.label_column)
+        classes = table.classes()
+        form = settle_white(table.files, config.form(config.channels), where)
+        images, kept = decode(table.files, where, form=form, resize=config.resize, skip_broken=config.skip_broken)
+        both = ImageSet(images, torch.tensor([classes.index(table.labels[place]) for place in kept]))
+        names = [table.names[place] for place in kept]
+        is_test = table.is_test(kept)
+        if is_test is None:
+            is_test = split_by_name(both, names, classes, config.test_share, config.split_seed, where)
+        chosen = {"train": (~is_test).nonzero().flatten(), "test": is_test.nonzero().flatten()}
+        train, test = (both.select(places) for places in chosen.values())
+        check_images(train, test, classes, where)
+        examined = {
+            part: examine_set(both.select(places), classes, [names[each] for each in places.tolist()].__getitem__)
+            for part, places in chosen.items()
+        }
+        tell_suspects(examined, where)
+        return ImageData(train, test, classes)
+
+
+def _read(path: Path, where: str) -> list[list[str]]:
+    text = read_text(path, DataError).removeprefix("\ufeff")
+    try:
+        dialect = csv.Sniffer().sniff(text[:10_000], ",;\t|")
+    except csv.Error:
+        dialect = csv.excel
+    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), dialect) if any(row)]
+    widths = {len(row) for row in rows}
+    if len(rows) < 2 or widths == {1}:
+        raise DataError(f"{where}: expected a row an image with its path and its class, parted by commas")
+    if len(widths) > 1:
+        line = next(number for number, row in enumerate(rows, 1) if len(row) != len(rows[0]))
+        raise DataError(f"{where}: row {line} has {len(rows[line - 1])} cells, the first has {len(rows[0])}")
+    return rows
+
+
+class _Table:
+    """The rows of a table whose columns are known.
+
+    Attributes:
+        files, names, labels: of each row; names are as the table has them.
+    """
+
+    def __init__(
+        self, rows: list[list[str]], folder: Path, where: str, path_column: str | None, label_column: str | None
+    ) -> None:
+        self._where = where
+        head, body = rows[0], rows[1:]
+        if any(Path(cell).suffix.lower() in SUFFIXES for cell in head):
+            head, body = [str(place) for place in range(len(head))], rows
+        named = {name.lower(): place for place, name in enumerate(head)}
+        files = self._column(head, path_column, "path_column")
+        if files is None:
+            holds_files = [place for place in range(len(head)) if _holds_files(body, place)]
+            files = next((named[name] for name in _PATHS if named.get(name) in holds_files), None)
+            if files is None and len(holds_files) == 1:
+                files = holds_files[0]
+        if files is None:
+            raise DataError(
+                f"{where}: no column of image files among {', '.join(head)}; the table needs a row an image with its "
+                "path and its class (data.path_column says which), and tables of numbers are not searched"
+            )
+        labels = self._column(head, label_column, "label_column")
+        parts = next((named[name] for name in _PARTS if name in named), None)
+        if labels is None:
+            others = [place for place in range(len(head)) if place not in (files, parts)]
+            labels = next((named[name] for name in _LABELS if name in named and named[name] != files), None)
+            labels = others[0] if labels is None and len(others) == 1 else labels
+        if labels is None:
+            raise DataError(f"{where}: which of {', '.join(head)} is the class? say it with --data.label_column NAME")
+        self.names = [row[files] for row in body]
+        self.files = [folder / name for name in self.names]
+        self.labels = [row[labels] for row in body]
+        self._parts = None if parts is None else [row[parts] for row in body]
+        for line, label in enumerate(self.labels, 1):
+            if not label:
+                raise DataError(f"{where}: {self.names[line - 1]} has no class; fill it in, or remove the row")
+
+    def _column(self, head: Sequence[str], name: str | None, setting: str) -> int | None:
+        if name is None:
+            return None
+        if name not in head:
+            raise DataError(f"{self._where}: no column {name!r} (data.{setting}); the table has {', '.join(head)}")
+        return head.index(name)
+
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes: numbers in their order, words in alphabetical.
+
+        Raises:
+            DataError: nearly every image has a class of its own.
+        """
+        found = sorted(set(self.labels), key=lambda name: (int(name) if name.isdecimal() else -1, name))
+        if len(found) > max(2, len(self.labels) // 2):
+            raise DataError(
+                f"{self._where}: {len(self.labels)} images have {len(found)} different labels, such as {found[0]!r}; "
+                "a class needs several images, and texts and numbers to predict are not searched for"
+            )
+        return tuple(found)
+
+    def is_test(self, kept: Sequence[int]) -> torch.Tensor | None:
+        """Which of the images that were read are for testing; None where the table does not say."""
+        if self._parts is None:
+            return None
+        parts = [part_of(self._parts[place]) for place in kept]
+        tested = "test" if "test" in parts else "validation"
+        if tested not in parts or "train" not in parts:
+            return None
+        if any(part not in ("train", tested) for part in parts):
+            raise DataError(f"{self._where}: the parts must be train and test, or train and validation")
+        return torch.tensor([part == tested for part in parts])
+
+
+def _holds_files(rows: Sequence[Sequence[str]], column: int) -> bool:
+    cells = [row[column] for row in rows[:_LOOKED_AT]]
+    return bool(cells) and all(Path(cell).suffix.lower() in SUFFIXES for cell in cells)

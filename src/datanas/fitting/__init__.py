@@ -1,0 +1,1 @@
+"""From data to a network that one can use: recognised, planned, searched, raced, trained, measured, exported."""

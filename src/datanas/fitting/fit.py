@@ -1,0 +1,284 @@
+"""From data to an exported network in a given time: plan, search, race, train, measure, export; goes on when killed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from datanas.codes.architecture import Architecture
+from datanas.core.console import say
+from datanas.core.durations import read_seconds, show_seconds
+from datanas.core.errors import CheckpointError, ConfigError, Interrupted
+from datanas.core.paths import shown
+from datanas.core.settings import merge
+from datanas.deploy.export import export
+from datanas.deploy.load import CONFIG_FILE
+from datanas.engine.config import Config, resolve, with_overrides
+from datanas.engine.process import process_kept
+from datanas.engine.rebuild import with_network_of
+from datanas.engine.search import search
+from datanas.engine.setup import load_task, memory_errors, select_device
+from datanas.engine.train import train
+from datanas.fitting.outcome import Outcome, measure_outcome
+from datanas.fitting.plan import FOR_REST, Plan, make_plan
+from datanas.fitting.recognise import recognise, tell
+from datanas.fitting.sizing import measured
+from datanas.racing.race import race
+from datanas.runs.folder import RunFolder
+
+REQUEST_FILE, PLAN_FILE, CLOCK_FILE, RESULT_FILE = "request.json", "plan.json", "clock.json", "fit.json"
+SEARCH, RACE, TRAIN, EXPORT = "search", "race", "train", "export"
+"""Folders of the stages, in that of the fit."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a fit leaves.
+
+    Attributes:
+        path: its folder.
+        architecture: of the network that was kept, wherever it came from.
+        export: the folder of the network alone, for `datanas.load`.
+        outcome: its figures, and those of what it was compared with.
+        seconds: that all of it took.
+    """
+
+    path: Path
+    architecture: Architecture
+    export: Path
+    outcome: Outcome
+    seconds: float
+
+    def predict(self, x: Any) -> Any:
+        """As `datanas.load(result.export).predict(x)`."""
+        from datanas.deploy.predict import load
+
+        return load(self.export).predict(x)
+
+
+@process_kept()
+def fit(
+    data: str | Path | None = None,
+    time: str | float = "10m",
+    *,
+    task: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    overrides: Sequence[tuple[str, object]] = (),
+    max_macs: int | None = None,
+    races: bool = True,
+    same_plan_as: str | Path | None = None,
+    resume: str | Path | None = None,
+    quiet: bool = False,
+) -> FitResult:
+    """Search, choose, train and export a network for these data within a time; a fit of that name goes on.
+
+    Args:
+        data: a folder, a file or the name of a data set (`datanas.fitting.recognise`).
+        time: for all of it, such as "10m", or seconds.
+        task: what to do with the data; None for what such data are usually for.
+        config, overrides: settings that hold whatever is planned, nested and as dotted names.
+        max_macs: a bound on the multiply-adds of the network.
+        races: choose among trained candidates where there is time.
+        same_plan_as: the folder of another fit whose plan is repeated, epochs and all, however long it takes.
+        resume: the folder of a fit to go on with.
+        quiet: no progress on stderr.
+
+    Raises:
+        ConfigError, DataError: before anything is written.
+        Interrupted: a signal came; the same call goes on.
+
+    >>> result = fit("pictures", "10m")  # doctest: +SKIP
+    """
+    if resume is not None:
+        folder = RunFolder.open(Path(resume))
+        folder.require_kind("fit")
+    else:
+        if data is None:
+            raise ConfigError("fit needs data: a folder, a file, or the name of a data set")
+        folder = _begin(data, time, task, config, overrides, max_macs, races, same_plan_as, quiet=quiet)
+    with folder:
+        return _Fit(folder, quiet=quiet).run()
+
+
+def _begin(
+    data: str | Path,
+    time_given: str | float,
+    task: str | None,
+    config: Mapping[str, Any] | None,
+    overrides: Sequence[tuple[str, object]],
+    max_macs: int | None,
+    races: bool,
+    same_plan_as: str | Path | None,
+    *,
+    quiet: bool,
+) -> RunFolder:
+    """The folder of a fit: one that stands already, or a new one with its plan."""
+    began = time.monotonic()
+    seconds = read_time(time_given)
+    given = settings_of(data, task, config, overrides)
+    run = resolve(given).run
+    request = {
+        "given": json.loads(json.dumps({key: value for key, value in given.items() if key != "run"}, default=str)),
+        "seconds": seconds,
+        "max_macs": max_macs,
+        "races": races,
+    }
+    if run.name is not None and (run.root / run.name / "config.yaml").is_file():
+        folder = RunFolder.open(run.root / run.name)
+        folder.require_kind("fit", "; choose another --run.name")
+        if read_json(folder.path / REQUEST_FILE) != request:
+            folder.close()
+            raise ConfigError(f"{folder.path}: is a fit of other data, time or settings; choose another --run.name")
+        return folder
+    RunFolder.require_free(run.root, run.name)
+    if not quiet:
+        say(tell(given))
+    if same_plan_as is None:
+        plan = make_plan(given, seconds, max_macs=max_macs, races=races)
+    else:
+        plan = plan_of(Path(same_plan_as), given)
+    if not quiet:
+        say(plan.text())
+    folder = RunFolder.create(run.root, run.name, "fit")
+    texts = {REQUEST_FILE: request, PLAN_FILE: plan.to_json(), CLOCK_FILE: {"seconds": time.monotonic() - began}}
+    files = {name: json.dumps(content, indent=2) + "\n" for name, content in texts.items()}
+    folder.settle({**files, "config.yaml": resolve(plan.config).to_yaml()}, "fit")
+    return folder
+
+
+def settings_of(
+    data: str | Path, task: str | None, config: Mapping[str, Any] | None, overrides: Sequence[tuple[str, object]]
+) -> dict[str, Any]:
+    """What was recognised in the data, under what was given."""
+    named = dict(overrides).get("data.root") or (config or {}).get("data", {}).get("root")
+    return with_overrides(merge(recognise(data, task, has_root=named is not None), config or {}), overrides)
+
+
+def read_time(given: object) -> float:
+    """Seconds.
+
+    Raises:
+        ConfigError: no time.
+    """
+    try:
+        return read_seconds(float(given) if isinstance(given, int) else given)
+    except ValueError as error:
+        raise ConfigError(f"time: {error}") from None
+
+
+def plan_of(run: Path, given: Mapping[str, Any]) -> Plan:
+    """The plan of another fit for these data, its training as long as it was in the end.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    plan = Plan.from_json(read_json(run / PLAN_FILE))
+    here = {name: given[name] for name in ("seed", "threads", "device", "run") if name in given}
+    raw = merge({**plan.config, "data": given["data"], "run": {**plan.config["run"], "name": None}}, here)
+    epochs = plan.epochs or plan.config["train"]["epochs"]
+    return replace(plan, config=resolve(raw).model_dump(mode="json"), epochs=epochs)
+
+
+def read_json(path: Path) -> Any:
+    """What a file of a fit holds.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{shown(path)}: cannot be read: {error}") from None
+
+
+class _Fit:
+    """A fit in its folder, from where an earlier attempt stopped."""
+
+    def __init__(self, folder: RunFolder, *, quiet: bool) -> None:
+        self._folder, self._path, self._quiet = folder, folder.path, quiet
+        self._plan = Plan.from_json(read_json(self._path / PLAN_FILE))
+        self._config = resolve(self._plan.config)
+        self._before = float(read_json(self._path / CLOCK_FILE)["seconds"])
+        self._began = time.monotonic()
+
+    @property
+    def _spent(self) -> float:
+        return self._before + time.monotonic() - self._began
+
+    def run(self) -> FitResult:
+        try:
+            searched = self._search()
+            winner = self._race(searched)
+            self._train(winner)
+        except Interrupted as error:
+            self._note_time()
+            words = str(error).partition("; go on with")[0]
+            raise Interrupted(
+                f"{words}; go on with: datanas fit --resume {self._path}", error.exit_code - 128
+            ) from None
+        return self._end()
+
+    def _search(self) -> Architecture:
+        self._say("search", self._plan.search_seconds)
+        found = search(self._settings(SEARCH), quiet=self._quiet).architecture
+        self._note_time()
+        return found
+
+    def _race(self, searched: Architecture) -> Architecture:
+        """What wins the race, or what was searched where there is none."""
+        planned = self._plan.race
+        if planned is None:
+            return searched
+        self._say("race", planned.seconds)
+        asked = {name: value for name, value in asdict(planned).items() if name != "seconds"}
+        settings = {
+            "search": {"race": {**asked, "time": None}},
+            "run": {"root": str(self._path), "name": RACE, "keep": 1},
+        }
+        winner = race(self._path / SEARCH, settings=settings, quiet=self._quiet).architecture
+        self._note_time()
+        return winner
+
+    def _train(self, winner: Architecture) -> None:
+        """Train for as long as the time allows, settled once, when it begins."""
+        settings = with_network_of(self._settings(TRAIN), winner)
+        if self._plan.epochs is None:
+            with memory_errors():
+                device = select_device(settings)
+                size = measured(winner, settings, load_task(settings, device), device)
+            epochs = size.epochs_in(self._plan.seconds * (1 - FOR_REST) - self._spent)
+            self._plan = replace(self._plan, epochs=epochs)
+            self._folder.write_json(PLAN_FILE, self._plan.to_json())
+            self._say(f"train, {epochs} epochs,", size.seconds_of(epochs))
+        settings = resolve(merge(settings.model_dump(mode="json"), {"train": {"epochs": self._plan.epochs}}))
+        train(winner, settings, quiet=self._quiet)
+        self._note_time()
+
+    def _end(self) -> FitResult:
+        """Export, measure and write what came of it."""
+        folder = self._path / EXPORT
+        if not (folder / CONFIG_FILE).is_file():
+            export(self._path / TRAIN, folder)
+        race_path = self._path / RACE if self._plan.race is not None else None
+        outcome = measure_outcome(self._path / TRAIN, race_path)
+        self._note_time()
+        architecture = Architecture.load(self._path / TRAIN / "architecture.json")
+        architecture.save(self._path / "architecture.json")
+        self._folder.write_json(RESULT_FILE, {**outcome.to_json(), "seconds": self._spent})
+        return FitResult(self._path, architecture, folder, outcome, self._spent)
+
+    def _settings(self, stage: str) -> Config:
+        run = {"root": str(self._path), "name": stage, "keep": 1}
+        return resolve(merge(self._config.model_dump(mode="json"), {"run": run}))
+
+    def _say(self, stage: str, seconds: float) -> None:
+        if not self._quiet:
+            left = max(0.0, self._plan.seconds - self._spent)
+            say(f"{stage} takes about {show_seconds(seconds)}; {show_seconds(left)} of the whole are left")
+
+    def _note_time(self) -> None:
+        self._folder.write_json(CLOCK_FILE, {"seconds": self._spent})

@@ -1,0 +1,201 @@
+"""What a fit will do with its time: planned from measured steps, before anything is written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+from datanas.core.durations import show_seconds
+from datanas.core.errors import ConfigError
+from datanas.core.settings import merge
+from datanas.engine.config import Config, resolve
+from datanas.engine.setup import memory_errors
+from datanas.fitting.sizing import Size, at_macs, fitting_size, measured
+from datanas.racing.candidates import random_candidates
+from datanas.racing.plan import SIZES, Pace, measure_pace, rungs_of, trainings_at_a_time
+from datanas.racing.planning import Costs, Planner
+from datanas.racing.race import training_of
+from datanas.references import references
+from datanas.tasks import tasks
+from datanas.tasks.base import Task
+from datanas.tasks.image_task import ImageTask
+
+FOR_SEARCH, FOR_RACE, FOR_REST = 0.2, 0.25, 0.04
+"""Shares of the time: of the search, of the race, and of measuring and exporting at the end; training has the rest."""
+_SPACE = "nasbench201"
+_HEAT_EPOCHS, _HEAT_STEPS = 2, 80
+_LEAST_CANDIDATES = 2
+
+
+@dataclass(frozen=True)
+class Race:
+    """A race of so many candidates, references left out.
+
+    Attributes:
+        epochs: of the first rung.
+        examples: on which each is trained; None for all.
+        seconds: that it is expected to take.
+    """
+
+    candidates: int
+    epochs: int
+    examples: int | None
+    references: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a fit does, enough to repeat it.
+
+    Attributes:
+        seconds: that it may take.
+        config: the resolved configuration of search, race and training, as plain data.
+        search_seconds, train_seconds: that these are expected to take.
+        race: None where there is no time for one.
+        notes: what people should know of it.
+        epochs: of the training; None until it begins, when they are settled by the time that is left then.
+    """
+
+    seconds: float
+    config: dict[str, Any]
+    search_seconds: float
+    train_seconds: float
+    race: Race | None
+    notes: tuple[str, ...] = ()
+    epochs: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Plan:
+        race = (
+            None if data["race"] is None else Race(**{**data["race"], "references": tuple(data["race"]["references"])})
+        )
+        return cls(**{**data, "race": race, "notes": tuple(data["notes"])})
+
+    def text(self) -> str:
+        """For people, a line a stage."""
+        config = resolve(self.config)
+        search, train = config.search, config.train
+        size = f"{train.max_macs / 1e6:.1f} M multiply-adds" if train.max_macs else train.network_config.text()
+        lines = [
+            f"plan for {show_seconds(self.seconds)}:",
+            f"  search  about {show_seconds(self.search_seconds)}: {search.epochs} epochs, batch {search.batch_size}, "
+            f"space {config.space.name}",
+        ]
+        if self.race is not None:
+            rungs = ", then ".join(
+                f"{r.candidates} x {r.epochs} epochs" for r in rungs_of(self.race.candidates, self.race.epochs)
+            )
+            of = "all examples" if self.race.examples is None else f"{self.race.examples:,} examples"
+            beside = f", with {', '.join(self.race.references)}" if self.race.references else ""
+            lines.append(f"  race    about {show_seconds(self.race.seconds)}: {rungs} on {of}{beside}, at {size}")
+        lines.append(f"  train   about {show_seconds(self.train_seconds)}: {train.epochs} epochs at {size}")
+        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+
+
+def make_plan(given: Mapping[str, Any], seconds: float, *, max_macs: int | None = None, races: bool = True) -> Plan:
+    """Choose sizes, resolution and lengths for these data and this time; whatever is given stands.
+
+    Args:
+        given: sections of a recipe, among them `data` and `task`.
+        seconds: for all of it, planning included.
+        max_macs: a bound on the multiply-adds of the network.
+        races: whether to choose among trained candidates where there is time.
+
+    Raises:
+        ConfigError: faults of the settings, or too little time for any search; the message says how much would do.
+        DataError: as from loading.
+    """
+    began = time.monotonic()
+    with memory_errors():
+        planner, task, costs, notes = _search(_with_space(given), seconds)
+        epochs = max(costs.fewest_epochs, costs.epochs_in(FOR_SEARCH * seconds - (time.monotonic() - began)))
+        planner.settle_epochs(costs, epochs)
+        config = planner.config
+        for_search = costs.seconds_of(epochs)
+        left = seconds * (1 - FOR_REST) - (time.monotonic() - began) - for_search
+        for_race = min(FOR_RACE * seconds, 0.4 * left) if races else 0.0
+        if left < 0.3 * seconds:
+            needed = 1.5 * (seconds - left)
+            raise ConfigError(
+                f"time: {show_seconds(seconds)} are too few: a search of {epochs} epochs takes about "
+                f"{show_seconds(for_search)} here and its training as long at least; allow {show_seconds(needed)}, or "
+                "take smaller images (--data.resize) or a smaller supernet (--space.channels)"
+            )
+        if config.search.choice == "race":
+            task.set_aside(config.search.judge or None)
+        cells = [each.architecture for each in islice(random_candidates(config), 2)]
+        size = _size(planner, cells, task, left - for_race, max_macs)
+        config = at_macs(config, size.macs)
+        race = _race(planner, config, task, costs.load, for_race) if races else None
+        if races and race is None:
+            notes.append("too short for a race, so what the search prefers is kept unverified")
+        left -= 0.0 if race is None else race.seconds
+        train = max(1, size.epochs_in(left))
+        chosen = {"search": {"choice": "derive" if race is None else "race"}, "train": {"epochs": train}}
+        plain = merge(config.model_dump(mode="json"), chosen)
+    return Plan(seconds, plain, for_search, size.seconds_of(train), race, tuple(notes))
+
+
+def _with_space(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given, in the space whose networks train fastest where none is named: docs/fit.md has the figures."""
+    found = merge({"search": {"choice": "race"}}, given)
+    if issubclass(tasks[found["task"]["name"]], ImageTask) and not found.get("space"):
+        found["space"] = {"name": _SPACE}
+    return found
+
+
+def _search(given: Mapping[str, Any], seconds: float) -> tuple[Planner, Task[Any], Costs, list[str]]:
+    """Choose the images' size and what follows from the data, so that a search fits into its share."""
+    planner = Planner(given, seconds)
+    for side in planner.sides():
+        task, costs = planner.measure(side, by_data=True)
+        if costs.epochs_in(FOR_SEARCH * seconds) >= costs.fewest_epochs:
+            break
+    notes = [] if side is None else [f"images are scaled to {side}x{side} (--data.resize says otherwise)"]
+    return planner, task, costs, notes
+
+
+def _size(planner: Planner, cells: list[Any], task: Task[Any], seconds: float, most: int | None) -> Size:
+    config = planner.config
+    if isinstance(task, ImageTask):
+        return fitting_size(cells, config, task, planner.device, seconds, most)
+    return measured(cells[0], config, task, planner.device)
+
+
+def _race(planner: Planner, config: Config, task: Task[Any], load: float, seconds: float) -> Race | None:
+    """The largest race that fits; a heat of the likeliest, a random cell and a reference where none does."""
+    others = tuple(name for name in references if references[name].task == config.task.name)
+    candidates = list(islice(random_candidates(config), 3))
+    workers, _ = trainings_at_a_time(config)
+    pace = measure_pace(candidates, training_of(config, 1), task, planner.device, workers, load)
+    whole = [
+        (size, pace.fewest_epochs)
+        for size in SIZES
+        if pace.seconds(rungs_of(size, pace.fewest_epochs), len(others)) <= seconds
+    ]
+    if whole:
+        size, epochs = whole[0]
+        while pace.seconds(rungs_of(size, epochs + 1), len(others)) <= seconds:
+            epochs += 1
+        return Race(size, epochs, None, others, pace.seconds(rungs_of(size, epochs), len(others)))
+    return _heat(pace, config, task, others, seconds)
+
+
+def _heat(pace: Pace, config: Config, task: Task[Any], others: tuple[str, ...], seconds: float) -> Race | None:
+    """As few candidates on as many examples as there is time for."""
+    together = _LEAST_CANDIDATES + len(others)
+    turns = -(-together // pace.workers)
+    steps = int((seconds / turns - pace.rest) / (1.3 * pace.step))
+    if steps < _HEAT_STEPS or not task.metric.counts_examples:
+        return None
+    whole = pace.steps * config.train.batch_size
+    examples = min(whole, steps // _HEAT_EPOCHS * config.train.batch_size)
+    expected = turns * (1.3 * pace.step * _HEAT_EPOCHS * (examples / config.train.batch_size) + pace.rest)
+    return Race(_LEAST_CANDIDATES, _HEAT_EPOCHS, None if examples >= whole else examples, others, expected)

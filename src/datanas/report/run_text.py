@@ -1,0 +1,111 @@
+"""One screen that says what a run is, what was found and how sure it is, in plain words."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from datanas.codes.architecture import Architecture
+from datanas.core.errors import ArchitectureError
+from datanas.report.cells import cell_text
+from datanas.runs.overview import Overview, overview
+
+_SURE, _EVEN = 3.0, 0.5  # nats over the next likeliest
+
+
+def run_text(path: Path) -> str:
+    """What to say of a run folder, whatever its kind, however far it is.
+
+    Raises:
+        CheckpointError: it is none.
+    """
+    found = overview(path)
+    lines = [_head(found), *_inner(found)]
+    architecture = _architecture(path)
+    if architecture is not None:
+        lines += ["", cell_text(architecture)]
+    of_kind = {"search": _of_search, "race": _of_race, "train": _of_training, "fit": _of_fit}.get(found.kind)
+    if of_kind is not None and found.state == "complete":
+        lines += of_kind(path, architecture)
+    if found.state == "stopped" and found.kind in ("search", "train", "race", "fit", "compare"):
+        lines.append(f"it goes on with: datanas {found.kind} --resume {path}")
+    return "\n".join(lines)
+
+
+def _head(found: Overview) -> str:
+    about = f": {found.about}" if found.about else ""
+    epochs = f", {found.progress} epochs" if found.progress else ""
+    return f"{found.path}, a {found.kind} run{about}; {found.state}{epochs}"
+
+
+def _inner(found: Overview) -> list[str]:
+    return [f"  {part.path.name}: {part.state}, {part.score or 'no score yet'}" for part in found.inner]
+
+
+def _architecture(path: Path) -> Architecture | None:
+    try:
+        return Architecture.load(path / "architecture.json")
+    except ArchitectureError:
+        return None
+
+
+def _of_search(path: Path, architecture: Architecture | None) -> list[str]:
+    result = _json(path / "result.json")
+    lines = [_sureness((architecture.posterior if architecture else None) or result.get("posterior") or {})]
+    gap = result.get("gap")
+    if isinstance(gap, Mapping):
+        lines.append(
+            f"with the supernet's weights the supernet scores {gap['supernet']:.3g}, sampled children "
+            f"{gap['children_mean']:.3g}, the kept one {gap['child']:.3g}; what it reaches when trained says datanas "
+            f"train {path}"
+        )
+    return [*filter(None, lines), *(f"warning: {warning}" for warning in result.get("warnings", ()))]
+
+
+def _sureness(notes: Mapping[str, Any]) -> str:
+    """How sure a search is of what it kept, by the margin over the next likeliest in nats."""
+    margin = notes.get("margin")
+    if not isinstance(margin, int | float) or not math.isfinite(margin):
+        return ""
+    times = math.exp(min(margin, 10.0))
+    if margin >= _SURE:
+        how = f"{times:.0f} times" if margin < math.log(1000) else "more than a thousand times"
+        return f"the search has decided: the next likeliest cell is {how} less likely"
+    if margin >= _EVEN:
+        return f"the search leans to this cell: the next likeliest is {times:.1f} times less likely"
+    return (
+        f"the search has not decided: the next likeliest cell is only {times:.2f} times less likely, so chance chose "
+        "between them; a race tells them apart: datanas race"
+    )
+
+
+def _of_race(path: Path, _: Architecture | None) -> list[str]:
+    return list(_json(path / "race.json").get("sentences", ()))
+
+
+def _of_training(path: Path, _: Architecture | None) -> list[str]:
+    found = _json(path / "evaluation.json")
+    score = f"{found['score']:.2%}" if found.get("error") is not None else f"{found['score']:.2f}"
+    return [
+        f"{found['score_name']} {score} on the part {found.get('part', 'test')}, measured once at the end; "
+        f"{found['parameters']:,} parameters, {found['macs'] / 1e6:,.1f} M multiply-adds",
+        f"what it predicts: datanas predict {path} INPUT",
+    ]
+
+
+def _of_fit(path: Path, _: Architecture | None) -> list[str]:
+    found = _json(path / "fit.json")
+    score = f"{found['score']:.1%}" if found.get("interval") else f"{found['score']:.2f}"
+    return [
+        f"{found['score_name']} {score}; {found['parameters']:,} parameters, {found['macs'] / 1e6:.1f} M multiply-adds",
+        str(found.get("sentence", "")),
+        f"what it predicts: datanas predict {path} INPUT",
+    ]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    found = json.loads(path.read_bytes())
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,199 @@
+"""What run folders say of themselves: kind, how far, how good, how large; nothing of it imports torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from datanas.core.errors import CheckpointError, ConfigError, RunInUseError
+from datanas.core.paths import shown
+from datanas.runs.lock import is_held
+from datanas.runs.metrics import decode
+
+_RESULTS = {"search": "result.json", "train": "evaluation.json", "race": "race.json", "fit": "fit.json"}
+"""By kind of run, the file that it writes last."""
+_LOCK = "lock"
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A run folder at a glance.
+
+    Attributes:
+        path: the folder.
+        kind: search, train, race, compare or fit; "unknown" where nothing says it.
+        state: "complete", "stopped", "running", or "damaged: ..." with what is wrong.
+        started: when, in ISO 8601; empty where unknown.
+        about: task and data, or what stands for them.
+        progress: epochs that were made of all, such as "3/10"; empty where there are none.
+        score: as it is shown to people; empty where there is none yet.
+        parameters, macs: of the network; None of a run without one.
+        size: bytes of the folder.
+        inner: runs inside it, as those of a fit.
+    """
+
+    path: Path
+    kind: str
+    state: str
+    started: str
+    about: str
+    progress: str
+    score: str
+    parameters: int | None
+    macs: int | None
+    size: int
+    inner: tuple[Overview, ...] = ()
+
+
+def overviews(root: Path) -> list[Overview]:
+    """Those of all runs in a folder, oldest first.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise ConfigError(f"{shown(root)}: no such folder; runs are written to ./runs, or where --run.root says")
+    found = [overview(path) for path in sorted(root.iterdir()) if is_run(path)]
+    return sorted(found, key=lambda each: (each.started, each.path.name))
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is that of a run, complete or not."""
+    return path.is_dir() and any((path / name).is_file() for name in ("config.yaml", "env.json"))
+
+
+def overview(path: Path) -> Overview:
+    """What one folder says.
+
+    Raises:
+        CheckpointError: it is none of a run.
+    """
+    if not is_run(path):
+        raise CheckpointError(f"not a run folder: no config.yaml in {shown(path)}")
+    faults: list[str] = []
+    env = _json(path / "env.json", faults)
+    config = _yaml(path / "config.yaml", faults)
+    data = _json(path / "data.json", [])
+    kind = str(env.get("kind") or _kind_by_files(path))
+    result = _json(path / _RESULTS[kind], []) if kind in _RESULTS else {}
+    state = "complete" if result or (kind == "compare" and (path / "table.md").is_file()) else "stopped"
+    if faults:
+        state = f"damaged: {faults[0]}"
+    elif is_held(path / _LOCK):
+        state = "running"
+    task = str(data.get("task") or _named(config.get("task")))
+    source = str(data.get("data") or _named(config.get("data")))
+    return Overview(
+        path,
+        kind,
+        state,
+        str(env.get("started", "")),
+        f"{task} on {source}" if task or source else "",
+        _progress(path, kind, config),
+        _score(kind, result),
+        _whole(result.get("parameters")),
+        _whole(result.get("macs")),
+        sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        tuple(overview(inner) for inner in sorted(path.iterdir()) if kind == "fit" and is_run(inner)),
+    )
+
+
+def removable(root: Path) -> Iterator[tuple[Path, int, str]]:
+    """What can go from the runs in a folder: checkpoints of complete runs, and runs that never came to one.
+
+    Yields:
+        Path, bytes, and why.
+    """
+    for each in overviews(root):
+        if each.state == "running":
+            continue
+        checkpoints = sorted(each.path.rglob("checkpoints")) if each.state == "complete" else []
+        for folder in checkpoints:
+            yield folder, _bytes(folder), "checkpoints of a complete run: it cannot be gone on with to more epochs"
+        has_begun = any(each.path.rglob("checkpoints/step-*"))
+        if each.state == "stopped" and not has_begun:
+            yield each.path, each.size, "was stopped before its first checkpoint"
+
+
+def remove(path: Path) -> None:
+    """Remove what `removable` has named.
+
+    Raises:
+        RunInUseError: the run has begun to go on meanwhile.
+    """
+    if is_held(path / _LOCK) or is_held(path.parent / _LOCK):
+        raise RunInUseError(f"{path}: its run goes on")
+    shutil.rmtree(path)
+
+
+def _bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _kind_by_files(path: Path) -> str:
+    return next((kind for kind, file in _RESULTS.items() if (path / file).is_file()), "unknown")
+
+
+def _progress(path: Path, kind: str, config: Mapping[str, Any]) -> str:
+    section = config.get(kind)
+    epochs = section.get("epochs") if isinstance(section, Mapping) else None
+    if not isinstance(epochs, int):
+        return ""
+    made = 0
+    try:
+        for line in (path / "metrics.jsonl").read_text(errors="replace").splitlines():
+            made = max(made, int(json.loads(line).get("epoch", 0)))
+    except (OSError, ValueError, AttributeError):
+        pass
+    return f"{made}/{epochs}"
+
+
+def _score(kind: str, result: Mapping[str, Any]) -> str:
+    if kind in ("train", "fit") and isinstance(result.get("score"), int | float):
+        value, name = float(result["score"]), str(result.get("score_name", "score"))
+        is_share = result.get("error") is not None or result.get("interval") is not None
+        return f"{name} {value:.1%}" if is_share else f"{name} {value:.1f}"
+    gap = result.get("gap")
+    if kind == "search" and isinstance(gap, Mapping) and isinstance(gap.get("child"), int | float):
+        return f"child {decode(gap['child']):.3g}"
+    if kind == "race" and "origin" in result:
+        return f"won by: {result['origin']}"
+    return ""
+
+
+def _named(section: object) -> str:
+    name = section.get("name") if isinstance(section, Mapping) else section
+    return name if isinstance(name, str) else ""
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _json(path: Path, faults: list[str]) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError):
+        faults.append(f"{path.name} cannot be read")
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _yaml(path: Path, faults: list[str]) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_bytes())
+    except FileNotFoundError:
+        faults.append(f"{path.name} is missing")
+        return {}
+    except (OSError, yaml.YAMLError):
+        faults.append(f"{path.name} cannot be read")
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,131 @@
+"""A whole fit on tiny images: what it leaves, that it goes on, and that a plan can be repeated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.inside import Inside
+
+from datanas.cli import main
+from datanas.comparison import pool
+from datanas.core.errors import ConfigError, Interrupted
+from datanas.engine.config import resolve
+from datanas.fitting import fit as fitting
+from datanas.fitting.fit import FitResult, fit
+from datanas.fitting.plan import Plan, Race
+
+
+def plan_for(given: Any, seconds: float, **_: Any) -> Plan:
+    """Of tiny networks, so that a fit takes seconds."""
+    config = resolve(given).model_dump(mode="json")
+    config["search"]["choice"] = "race"
+    return Plan(seconds, config, 1.0, 1.0, Race(2, 1, 12, ("resnet18",), 1.0))
+
+
+def settings(root: Path, name: str = "fit") -> dict[str, Any]:
+    return {
+        "task": {"stem": "plain", "train_augment": {"cutout": 2}},
+        "space": {"name": "nasbench201", "channels": 2},
+        "search": {"epochs": 2, "batch_size": 6, "judge": 0.25, "gap": {"children": 2, "examples": 6}},
+        "train": {"channels": 2, "cells": 3, "epochs": 2, "batch_size": 6, "max_macs": 60_000, "auxiliary": False},
+        "run": {"root": str(root), "name": name},
+        "threads": 1,
+        "device": "cpu",
+    }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "make_plan", plan_for)
+        patch.setattr(pool, "_start", Inside().start)
+        patch.setattr(pool, "_POLL", 0.0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def done(tiny_images: Path, tmp_path_factory: pytest.TempPathFactory) -> FitResult:
+    return fit(tiny_images, 30.0, config=settings(tmp_path_factory.mktemp("runs")), quiet=True)
+
+
+def network(result: FitResult) -> bytes:
+    return (result.export / "model.safetensors").read_bytes()
+
+
+def test_a_fit_leaves_an_exported_network_and_says_how_good_it_is(done: FitResult) -> None:
+    found = json.loads((done.path / "fit.json").read_text())
+    assert found["score"] == done.outcome.score
+    assert done.outcome.examples == 12
+    assert (done.export / "config.json").is_file()
+    low, high = done.outcome.interval or (0.0, 0.0)
+    assert 0 <= low <= done.outcome.score <= high <= 1
+
+
+def test_the_references_of_the_race_stand_beside_it(done: FitResult) -> None:
+    origins = {each.origin for each in done.outcome.compared}
+    assert origins == {"searched: likeliest", "random", "reference: resnet18"}
+    best = max(each.score for each in done.outcome.compared)
+    assert done.outcome.compared[0].score == best
+    assert done.outcome.compared[0].origin == done.outcome.origin
+    assert "reference: resnet18" in done.outcome.text()
+
+
+def test_a_finished_fit_says_the_same_again(
+    done: FitResult, monkeypatch: pytest.MonkeyPatch, tiny_images: Path
+) -> None:
+    monkeypatch.setattr(pool, "_start", lambda *_: pytest.fail("a training was started"))
+    again = fit(tiny_images, 30.0, config=settings(done.path.parent), quiet=True)
+    assert again.outcome.score == done.outcome.score
+    assert again.outcome.compared == done.outcome.compared
+
+
+@pytest.mark.parametrize("stage", ["search", "race", "train"])
+def test_a_fit_that_was_stopped_goes_on_to_the_same_network(
+    done: FitResult, tiny_images: Path, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = done.path
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, stage, _stops)
+        with pytest.raises(Interrupted, match=f"go on with: datanas fit --resume {tmp_path / 'fit'}"):
+            fit(tiny_images, 30.0, config=settings(tmp_path), same_plan_as=plan, quiet=True)
+    assert network(fit(resume=tmp_path / "fit", quiet=True)) == network(done)
+
+
+def _stops(*_: Any, **__: Any) -> None:
+    raise Interrupted("interrupted; go on with: datanas something", 15)
+
+
+def test_another_fit_under_the_same_name_is_refused(done: FitResult, tiny_images: Path) -> None:
+    with pytest.raises(ConfigError, match="is a fit of other data, time or settings"):
+        fit(tiny_images, 60.0, config=settings(done.path.parent), quiet=True)
+
+
+def test_the_command_prints_cell_figures_and_where_they_are(
+    done: FitResult, tiny_images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", "--resume", str(done.path)]) == 0
+    said = capsys.readouterr().out
+    assert "accuracy" in said
+    assert "take this one" in said
+    assert f"datanas predict {done.path} INPUT" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["fit"], 2, "fit needs data"),
+        (["fit", "photos", "--time", "soon"], 2, "time: must be a time with its unit"),
+        (["fit", "photos", "--max-macs", "much"], 2, "--max-macs"),
+        (["fit", "/nowhere/at-all"], 8, "no such file or folder"),
+        (["fit", "photos", "--sampler.samples", "0"], 2, "sampler.samples"),
+    ],
+)
+def test_what_cannot_be_is_said_at_once(
+    arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == code
+    assert message in capsys.readouterr().err

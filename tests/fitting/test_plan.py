@@ -1,0 +1,88 @@
+"""The sizes and lengths of a fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from datanas.core.errors import ConfigError
+from datanas.fitting import plan as planning
+from datanas.fitting import sizing
+from datanas.fitting.plan import Plan, Race, make_plan
+from datanas.fitting.sizing import Size, wanted_epochs
+from datanas.racing import planning as racing
+from datanas.racing.plan import Pace
+
+
+def test_the_wanted_passes_grow_with_the_time_and_are_many_of_few_examples() -> None:
+    assert wanted_epochs(300, 700) == 8
+    assert wanted_epochs(1200, 700) == 16
+    assert wanted_epochs(10, 700) == sizing.FEWEST_EPOCHS
+    assert wanted_epochs(300, 10) == 60
+    assert wanted_epochs(1e6, 700) == sizing.MOST_EPOCHS
+
+
+def test_a_training_fills_its_time() -> None:
+    size = Size(1_000_000, step=0.1, measure=10.0, steps=100)
+    assert size.epochs_in(110) == 10
+    assert size.seconds_of(10) == pytest.approx(110)
+    assert size.epochs_in(1) == 1
+
+
+@pytest.fixture
+def given(tiny_images: Path) -> dict[str, object]:
+    return {
+        "data": {"name": "npz", "root": str(tiny_images)},
+        "task": {"name": "classification"},
+        "space": {"name": "nasbench201", "channels": 2},
+        "search": {"batch_size": 6, "gap": {"examples": 6}},
+        "train": {"batch_size": 6},
+        "threads": 1,
+        "device": "cpu",
+    }
+
+
+@pytest.fixture
+def steps_of_a_tenth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps whose time is that of a size: a tenth of a second for a million multiply-adds."""
+
+    def measured(cell: object, config: object, task: object, device: object) -> Size:
+        macs = config.train.max_macs  # type: ignore[attr-defined]
+        return Size(macs, macs / 1e7, 1.0, 10)
+
+    monkeypatch.setattr(sizing, "measured", measured)
+    monkeypatch.setattr(racing, "measure_job", lambda *_: (0.01, 0.1))
+    monkeypatch.setattr(planning, "measure_pace", lambda *_: Pace(10, 0.01, 1.0, 2))
+
+
+def test_more_time_makes_larger_networks_and_larger_races(given: dict[str, object], steps_of_a_tenth: None) -> None:
+    short, long = make_plan(given, 120.0), make_plan(given, 3600.0)
+    for plan in (short, long):
+        stages = plan.search_seconds + plan.train_seconds + (plan.race.seconds if plan.race else 0)
+        assert stages <= plan.seconds
+    assert short.race is not None
+    assert long.race is not None
+    assert short.config["train"]["max_macs"] < long.config["train"]["max_macs"]
+    assert short.race.candidates < long.race.candidates
+    assert long.race.references == ("resnet18",)
+    assert "with resnet18" in long.text()
+
+
+def test_a_bound_is_kept_and_without_a_race_there_is_none(given: dict[str, object], steps_of_a_tenth: None) -> None:
+    plan = make_plan(given, 3600.0, max_macs=200_000, races=False)
+    assert plan.config["train"]["max_macs"] <= 200_000
+    assert plan.race is None
+    assert "race" not in plan.text()
+
+
+def test_too_little_time_is_refused_with_what_would_do(given: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=r"time: 0 s are too few: .* allow "):
+        make_plan(given, 0.2)
+
+
+def test_a_plan_is_read_back_as_it_was_written() -> None:
+    race = Race(6, 2, None, ("resnet18",), 100.0)
+    plan = Plan(600.0, {"seed": 3}, 100.0, 300.0, race, ("a note",))
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan

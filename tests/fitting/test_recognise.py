@@ -1,0 +1,91 @@
+"""What lies at a path, and which task it is for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datanas.core.errors import ConfigError, DataError
+from datanas.fitting.recognise import recognise
+
+
+def image(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8)).save(file)
+
+
+def kind(path: Path) -> tuple[str, str]:
+    found = recognise(path)
+    assert found["data"]["root"] == str(path)
+    return found["data"]["name"], found["task"]["name"]
+
+
+def test_class_folders_are_classified(tmp_path: Path) -> None:
+    image(tmp_path / "cats" / "a.png")
+    image(tmp_path / "dogs" / "b.png")
+    assert kind(tmp_path) == ("folder", "classification")
+
+
+def test_images_without_class_folders_are_clustered(tmp_path: Path) -> None:
+    image(tmp_path / "a.png")
+    assert kind(tmp_path) == ("folder", "clustering")
+
+
+def test_images_with_masks_are_segmented(tmp_path: Path) -> None:
+    image(tmp_path / "train" / "images" / "a.png")
+    image(tmp_path / "train" / "masks" / "a.png")
+    assert kind(tmp_path) == ("mask_folder", "segmentation")
+
+
+def test_texts_are_modelled(tmp_path: Path) -> None:
+    for part in ("train", "valid", "test"):
+        (tmp_path / f"wiki.{part}.txt").write_text("words\n")
+    assert kind(tmp_path) == ("text", "language")
+    assert kind(tmp_path / "wiki.train.txt") == ("text", "language")
+
+
+def test_arrays_and_tables_of_images_are_classified(tmp_path: Path, tiny_images: Path) -> None:
+    assert kind(tiny_images) == ("npz", "classification")
+    table = tmp_path / "table.csv"
+    table.write_text("path,label\n")
+    assert kind(table) == ("csv", "classification")
+
+
+def test_an_archive_that_is_packed_as_a_data_set_is_read_as_that(tmp_path: Path) -> None:
+    np.savez(tmp_path / "cifar10.npz", train_jpg=np.zeros(3, np.uint8))
+    assert kind(tmp_path / "cifar10.npz") == ("cifar10", "classification")
+
+
+def test_a_data_set_goes_by_its_name_and_another_task_may_be_asked_for() -> None:
+    assert recognise("photos") == {"data": {"name": "photos"}, "task": {"name": "classification"}}
+    assert recognise("ptb")["task"] == {"name": "language"}
+    assert recognise("photos", "clustering")["task"] == {"name": "clustering"}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("net.safetensors", "is a network, and data are needed"),
+        ("scan.nii", "volumes are not searched on"),
+        ("one.png", "is one image"),
+        ("notes.pdf", "of an unknown kind"),
+        ("broken.zip", "not a .zip archive"),
+    ],
+)
+def test_a_file_that_is_no_data_is_refused_in_a_sentence(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / name).write_bytes(b"nothing")
+    with pytest.raises(DataError, match=message):
+        recognise(tmp_path / name)
+
+
+def test_nothing_at_all_is_told_from_a_slip_in_a_name(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file or folder"):
+        recognise(tmp_path / "none")
+    with pytest.raises(ConfigError, match="did you mean 'cifar10'"):
+        recognise("cifar")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds neither images nor texts"):
+        recognise(tmp_path / "empty")
