@@ -9,7 +9,6 @@ from cyclopts import Parameter
 
 from datanas.cli.options import Flag
 from datanas.core.errors import ConfigError
-from datanas.core.text_table import plain_table
 
 if TYPE_CHECKING:
     from datanas.runs.overview import Overview
@@ -43,6 +42,7 @@ def run(
 
 
 def _list(root: Path) -> None:
+    from datanas.core.text_table import plain_table
     from datanas.runs.overview import overviews
 
     found = overviews(root)
@@ -68,6 +68,7 @@ def _show(path: Path) -> None:
 
 
 def _compare(paths: tuple[Path, ...]) -> None:
+    from datanas.core.text_table import plain_table
     from datanas.runs.overview import overview
 
     found = [overview(path) for path in paths]
