@@ -67,6 +67,8 @@ def run(
     others: tuple[tuple[Architecture, float], ...] = ()
     measure = None
     settings = parse_overrides(overrides)
+    if unknown := [name for name, _ in settings if name.partition(".")[0] not in ("budget", "train")]:
+        raise ConfigError(f'Unknown option: "--{unknown[0]}". Settings that derive takes are --budget.* and --train.*')
     otherwise = checkpoint != "last" or any(
         x is not None for x in (samples, rule, operations, none, candidates, raw or None, settings or None)
     )
