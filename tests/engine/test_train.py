@@ -25,6 +25,7 @@ from datanas.engine.train_result import TrainResult
 from datanas.kernels.hardware import count_macs, count_parameters
 from datanas.lookup import architecture
 from datanas.network import build_network
+from datanas.spaces import network_config
 
 Make = Callable[..., dict[str, Any]]
 Read = Callable[[Path], dict[str, Tensor]]
@@ -95,7 +96,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(
 def test_drop_path_rises_linearly_by_epoch(train_job: Callable[..., TrainJob], monkeypatch: pytest.MonkeyPatch) -> None:
     job = train_job(train={"epochs": 4, "drop_path": 0.2, "batch_size": 24})
     found: list[float] = []
-    monkeypatch.setattr(module, "set_drop_path", lambda network, share: found.append(share))
+    monkeypatch.setattr(network_config, "set_drop_path", lambda network, share: found.append(share))
     for step in range(8):
         job.step(step)
     assert found == pytest.approx([0.0, 0.0, 0.05, 0.05, 0.1, 0.1, 0.15, 0.15])

@@ -72,15 +72,6 @@ def read_out(head: nn.Module, features: Any, x: Any) -> Any:
     return head(features, x) if getattr(head, "reads_input", False) else head(features)
 
 
-_OFF: dict[str, list[Any]] = {
-    "auxiliary": [False],
-    "drop_path": [0],
-    "pooling_norm": [False],
-    "prune": [True, False],
-}
-"""What a recipe may say of settings that a network does not have."""
-
-
 class NetworkBuilder(ABC):
     """What builds networks of one kind: a space from its architectures, a reference (`datanas.references`) its own."""
 
@@ -153,14 +144,14 @@ class NetworkBuilder(ABC):
             ConfigError: one says something else.
         """
         own, every = cls.Network.model_fields, ToweredConfig.model_fields
-        others = typed(ToweredConfig, {name: given[name] for name in cls.foreign_settings() & given.keys()})
+        others = typed(ToweredConfig, {name: given[name] for name in sorted(cls.foreign_settings() & given.keys())})
         is_resolved = every.keys() - {"prune"} <= given.keys()
         for name, value in others.items():
-            so = [cls.fixed[name]] if name in cls.fixed else _OFF.get(name, [])
-            if value not in so and not (is_resolved and value == every[name].default):
-                leave = f"leave it out or at {so[0]}" if so else "leave it out"
+            so = {"prune": True, **cls.fixed}.get(name, type(every[name].default)(0))
+            if value not in (so, False) and not (is_resolved and value == every[name].default):
                 raise ConfigError(
-                    f"{path}{name}: no setting of {cls.name}, which has {', '.join(own)}; {leave}, got {value!r}"
+                    f"{path}{name}: no setting of {cls.name}, which has {', '.join(own)}; leave it out or at {so}, "
+                    f"got {value!r}"
                 )
         return {name: value for name, value in given.items() if name not in others}
 
