@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, fx
 
-import datanas.engine.train as module
 from datanas.codes.architecture import Architecture
 from datanas.core import seeding
 from datanas.core.errors import ArchitectureError, CheckpointError, ConfigError, Interrupted, NonFiniteError
