@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datanas.engine.search_result import SearchResult as SearchResult
     from datanas.engine.train import train as train
     from datanas.engine.train_result import TrainResult as TrainResult
+    from datanas.fitting.estimator import ImageClassifier as ImageClassifier
     from datanas.fitting.fit import FitResult as FitResult
     from datanas.fitting.fit import fit as fit
     from datanas.lookup import architecture as architecture
@@ -36,6 +37,7 @@ _HOMES = {
     "Comparison": "datanas.comparison.compare",
     "Config": "datanas.engine.config",
     "FitResult": "datanas.fitting.fit",
+    "ImageClassifier": "datanas.fitting.estimator",
     "RaceResult": "datanas.racing.race",
     "SearchResult": "datanas.engine.search_result",
     "TrainResult": "datanas.engine.train_result",

@@ -1,0 +1,154 @@
+"""A fit in scikit-learn's manner: `ImageClassifier(time="10m").fit(X, y).predict(X)`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
+
+from datanas.core.errors import ConfigError, DataError
+from datanas.core.settings import merge
+from datanas.data.sets.npz import to_images
+from datanas.fitting.fit import fit
+from datanas.kernels.hardware import read_macs
+
+_IMAGE_AXES = (3, 4)
+
+
+class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Search, choose and train a network that classifies images, within a time (`datanas.fit`).
+
+    Args:
+        time: for all of it, such as "10m".
+        macs: multiply-adds that the network may have, such as "2M"; None for as many as there is time to train.
+        seed: decides every random number.
+        races: choose among trained candidates where there is time.
+        validation: share of the images that is kept from training, for the figures of `report_`.
+        root: the folder that the runs are written in, one a fit; None keeps none.
+        config: settings that hold whatever is planned, nested as in a recipe.
+        quiet: no progress on stderr.
+
+    Attributes:
+        classes_: the labels, sorted, in the order of the columns of `predict_proba`.
+        report_: what it reached on the images that were kept back, and what it was compared with, as text.
+
+    >>> ImageClassifier(time="5m", macs="1M").get_params()["macs"]
+    '1M'
+    """
+
+    def __init__(
+        self,
+        time: str = "10m",
+        macs: str | int | None = None,
+        *,
+        seed: int = 0,
+        races: bool = True,
+        validation: float = 0.1,
+        root: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        quiet: bool = True,
+    ) -> None:
+        self.time = time
+        self.macs = macs
+        self.seed = seed
+        self.races = races
+        self.validation = validation
+        self.root = root
+        self.config = config
+        self.quiet = quiet
+
+    def fit(self, X: Any, y: ArrayLike | None = None) -> Self:
+        """Fit images and their labels.
+
+        Args:
+            X: (n, h, w), (n, h, w, c) or (n, c, h, w), c 1 or 3, uint8 or floating in 0..1; a list of PIL images of one
+                size; or the path of a folder of class folders, an .npz or a .csv, whose labels are used.
+            y: (n,), of whole numbers or words; left out where X is a path.
+
+        Raises:
+            ConfigError, DataError: as `datanas.fit`.
+        """
+        with tempfile.TemporaryDirectory() as place:
+            if isinstance(X, str | Path):
+                if y is not None:
+                    raise ConfigError("y: a path holds its labels; leave it out")
+                source, labels = Path(X), None
+            else:
+                source, labels = Path(place) / "images.npz", self._write(X, y, Path(place) / "images.npz")
+            settings = merge({"seed": self.seed, "run": {"root": self.root or place}}, self.config or {})
+            if labels is not None:
+                settings = merge({"data": {"test_share": self.validation}}, settings)
+            bound = None if self.macs is None else read_macs(self.macs)
+            found = fit(source, self.time, config=settings, max_macs=bound, races=self.races, quiet=self.quiet)
+            # The network as bytes: an estimator can be pickled, and outlives the folder.
+            self.files_ = {file.name: file.read_bytes() for file in found.export.iterdir()}
+            self.report_ = found.outcome.text()
+        names = self._predictor().output_names
+        assert names is not None
+        self.classes_: NDArray[Any] = np.asarray(names) if labels is None else labels
+        return self
+
+    def _write(self, X: Any, y: ArrayLike | None, path: Path) -> NDArray[Any]:
+        """Images and numbered labels in a file; returns the labels by their numbers."""
+        if y is None:
+            raise DataError("y: is needed with images; of folders of classes give the path alone")
+        images = _stacked(X)
+        values, numbers = np.unique(np.asarray(y), return_inverse=True)
+        if len(images) != len(numbers) or np.asarray(y).ndim != 1:
+            raise DataError(f"y: must have the shape ({len(images)},), a label an image, got {np.asarray(y).shape}")
+        np.savez(path, x=images, y=numbers, classes=np.array([str(value) for value in values]))
+        return values
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """(n,), the likeliest label of each image; X as for `fit`, or whatever `datanas.load(...).predict` takes."""
+        likeliest = self.predict_proba(X).argmax(axis=1)
+        labels: NDArray[Any] = self.classes_
+        return np.take(labels, likeliest)
+
+    def predict_proba(self, X: Any) -> NDArray[np.float32]:
+        """(n, classes), the probability of each label."""
+        found: NDArray[np.float32] = self._predictor().predict_proba(X)
+        return found
+
+    def _predictor(self) -> Any:
+        from datanas.deploy.predict import load
+
+        if not hasattr(self, "files_"):
+            raise NotFittedError("this ImageClassifier is not fitted yet; call fit")
+        if "_loaded" not in vars(self):
+            with tempfile.TemporaryDirectory() as place:
+                for name, content in self.files_.items():
+                    (Path(place) / name).write_bytes(content)
+                self._loaded = load(place)
+        return self._loaded
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_loaded"}
+
+
+def _stacked(X: Any) -> NDArray[Any]:
+    """Images as one array of a form that `npz` takes.
+
+    Raises:
+        DataError: not images, or images of several sizes.
+    """
+    if isinstance(X, Sequence) and X and isinstance(X[0], Image.Image):
+        sizes = {(image.size, image.mode) for image in X}
+        if len(sizes) > 1:
+            raise DataError("X: the images differ in size or mode; give the path of their folder, or resize them")
+        X = np.stack([np.asarray(image) for image in X])
+    images = X.numpy() if hasattr(X, "numpy") else np.asarray(X)
+    if images.ndim not in _IMAGE_AXES:
+        raise DataError(
+            f"X: must be images, (n, h, w), (n, h, w, c) or (n, c, h, w), got the shape {images.shape}; tables of "
+            "numbers are not searched, and flat pixels want X.reshape(n, h, w)"
+        )
+    to_images(images[:1], "auto", "X")  # told now what it could not be
+    return images
