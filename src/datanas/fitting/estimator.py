@@ -109,8 +109,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
     def predict(self, X: Any) -> NDArray[Any]:
         """(n,), the likeliest label of each image; X as for `fit`, or whatever `datanas.load(...).predict` takes."""
         likeliest = self.predict_proba(X).argmax(axis=1)
-        labels: NDArray[Any] = self.classes_
-        return np.take(labels, likeliest)
+        found: NDArray[Any] = self.classes_[likeliest]
+        return found
 
     def predict_proba(self, X: Any) -> NDArray[np.float32]:
         """(n, classes), the probability of each label."""
