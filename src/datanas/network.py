@@ -175,7 +175,7 @@ def network_config(builder: type[NetworkBuilder], given: Mapping[str, Any]) -> N
     """
     usual = dict(zip(("channels", "cells"), getattr(builder, "network_size", ()), strict=False))  # of version 0.1
     given = {name: value for name, value in given.items() if value is not None}
-    for label in given.keys() & {"channels", "cells"}:
+    for label in sorted(given.keys() & {"channels", "cells"}):
         _require_one(label, given[label])
     return validate(builder.Network, builder.own_settings({**usual, **given}))
 
