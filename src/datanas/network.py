@@ -162,9 +162,6 @@ def build_network(
     """
     architecture = find_architecture(architecture)
     sizes = {"channels": channels, "cells": cells}
-    for label, count in {"num_classes": num_classes, **sizes}.items():
-        if count is not None and count < 1:
-            raise ConfigError(f"{label} must be at least 1, got {count}")
     given = {**sizes, "auxiliary": auxiliary, "pooling_norm": pooling_norm, "prune": prune}
     settings = network_config(builder_of(architecture), given)
     return network_for_task(architecture, settings, task, num_classes, in_channels, task_options)
@@ -178,6 +175,8 @@ def network_config(builder: type[NetworkBuilder], given: Mapping[str, Any]) -> N
     """
     usual = dict(zip(("channels", "cells"), getattr(builder, "network_size", ()), strict=False))  # of version 0.1
     given = {name: value for name, value in given.items() if value is not None}
+    for label in sorted(given.keys() & {"channels", "cells"}):
+        _require_one(label, given[label])
     return validate(builder.Network, builder.own_settings({**usual, **given}))
 
 
@@ -194,11 +193,17 @@ def network_for_task(
     task = builder.task if task is None else task
     entry = tasks[task]
     num_classes = entry.default_classes if num_classes is None else num_classes
+    _require_one("num_classes", num_classes)
     config = task_settings(builder, task, options)
     stem = entry.stem(config, entry.inputs(num_classes) if in_channels is None else in_channels, settings.width)
     return rebuild_network(
         architecture, stem, lambda widths: entry.tied_head(config, widths, num_classes, stem), settings
     )
+
+
+def _require_one(label: str, count: int) -> None:
+    if count < 1:
+        raise ConfigError(f"{label} must be at least 1, got {count}")
 
 
 def task_settings(builder: type[NetworkBuilder], task: str, options: Mapping[str, Any]) -> ComponentConfig:
