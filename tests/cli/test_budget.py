@@ -28,8 +28,9 @@ def run(make_config: Callable[[Path], dict[str, Any]], tmp_path_factory: pytest.
 def test_derive_within_a_bound_says_what_the_network_costs(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["derive", str(run), "--budget.macs", "150k", "--budget.parameters=20k"]) == 0
     said = capsys.readouterr().out
-    assert "its network: macs" not in said
-    assert all(part in said for part in ("its network: ", "multiply-adds", "parameters"))
+    assert "its network: " in said
+    assert "multiply-adds" in said
+    assert "parameters" in said
     assert (run / "derived.json").is_file()
 
 

@@ -116,7 +116,7 @@ def single_layouts(seed: int) -> tuple[dict[str, Vectors], dict[str, Tensor]]:
     return {"cell": layout}, {"cell": layout.log_probs(logits).exp()}
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("costs", [1, 2])
 def test_of_one_operation_an_edge_it_is_that_of_all_15625(seed: int, costs: int) -> None:
     layouts, probs = single_layouts(seed)
