@@ -18,6 +18,7 @@ from datanas.engine.calibrate import Subject, calibrate, latency_table, network_
 from datanas.engine.config import Config, resolve
 from datanas.engine.setup import build_space, load_task
 from datanas.network import Network
+from datanas.spaces import spaces
 
 CPU = torch.device("cpu")
 OVER = {"train": {"auxiliary": False, "channels": 2, "cells": 3}, "space": {"nodes": 5}, "threads": 1}
@@ -158,7 +159,16 @@ def test_a_network_is_timed_by_the_clock_of_tables(settings: Config, monkeypatch
         return np.array([[3.0], [2.0], [4.0]][:rounds])
 
     monkeypatch.setattr(calibration, "interleaved_ms", times)
-    assert network_ms(recipe, CPU, 1, batch=5, rounds=3) == 3.0
+    assert network_ms(recipe, CPU, 1, batch=5, rounds=3) == pytest.approx(2.0)
+
+
+def test_an_operation_s_time_is_that_of_one_of_the_runs_of_its_probe(
+    settings: Config, cache: Path, clock: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = calibrate(settings, fitted=4, held_out=2).times
+    monkeypatch.setattr(spaces["conv_cell"], "runs_of_probe", 2)
+    twice = calibrate(settings, fitted=4, held_out=2, again=True).times
+    assert [time / 2 for time in once.values()] == pytest.approx(list(twice.values()))
 
 
 @pytest.mark.parametrize(

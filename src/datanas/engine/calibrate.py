@@ -215,7 +215,7 @@ def network_ms(
     """
     with torch.inference_mode():
         call = partial(recipe.infer, place(recipe.build(), device).eval(), recipe.example(batch, device))
-    return float(typical_ms(interleaved_ms([call], rounds, threads=threads, device=device), device, threads)[0])
+    return float(typical_ms(interleaved_ms([call], rounds, threads=threads, device=device))[0])
 
 
 def _cached(subject: Subject) -> LatencyTable | None:
@@ -249,15 +249,15 @@ def _measured(
     first = len(workloads)
 
     def is_settled(times: NDArray[np.float64]) -> bool:
-        error = repeat_error(times[:, first:], device, subject.threads)
+        error = repeat_error(times[:, first:])
         on_block(len(times), error)
         return error <= SETTLED
 
     times = interleaved_ms(calls, rounds, threads=subject.threads, device=device, blocks=BLOCKS, is_settled=is_settled)
-    best = typical_ms(times, device, subject.threads)
-    networks, noise = best[first:], repeat_error(times[:, first:], device, subject.threads)
+    best = typical_ms(times)
+    networks, noise = best[first:], repeat_error(times[:, first:])
     table = LatencyTable(
-        {each: float(time) for each, time in zip(workloads, best, strict=False)},
+        {each: float(time) / space.runs_of_probe for each, time in zip(workloads, best, strict=False)},
         machine=subject.machine,
         network=subject.network,
     )

@@ -1,4 +1,4 @@
-"""Times of many calls on a machine that others use too: all in turn, round after round, and the least of each."""
+"""Times of many calls on a machine that others use too: all in turn, round after round."""
 
 from __future__ import annotations
 
@@ -10,13 +10,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+WARM_UP = 3
 CALLS_ON_GPU = 20
 """Of one call in a row there, where a call alone would be timed with the wait for its end."""
 
 
 def clock_of(device: torch.device, threads: int) -> Callable[[], float]:
-    """What tells the seconds of a call there: the processor time of one thread, or the time of day."""
-    return time.thread_time if device.type == "cpu" and threads == 1 else time.perf_counter
+    """What tells the seconds of a call there: the processor time of one thread, or torch.utils.benchmark's time of day,
+    which waits for a GPU.
+    """
+    if device.type == "cpu" and threads == 1:
+        return time.thread_time
+    # Its module looks for compilers, and tells of every GPU that is not there.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    from torch.utils.benchmark import timer
+
+    clock: Callable[[], float] = timer
+    return clock
 
 
 def interleaved_ms(
@@ -30,8 +40,8 @@ def interleaved_ms(
 ) -> NDArray[np.float64]:
     """Milliseconds of every call in every round, shape (rounds, calls).
 
-    What disturbs the machine for a second then disturbs all calls alike. torch.utils.benchmark's timer sets the
-    threads, warms up by two calls each time, and waits for the device.
+    What disturbs the machine for a second then disturbs all calls alike, and each finds the caches as another has left
+    them, as in a network: in every round in another order, which is the same in every measurement.
 
     With one thread on the CPU it is the time that this thread ran, so that it does not count when others ran in its
     place: on a machine without others the two are the same.
@@ -41,37 +51,53 @@ def interleaved_ms(
         blocks: of so many rounds, at most.
         is_settled: whether the times so far are enough, asked after each block.
     """
-    # The timer's module looks for compilers, and tells of every GPU that is not there.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    from torch.utils.benchmark import Timer
-
-    number = 1 if device.type == "cpu" else CALLS_ON_GPU
-    clock = clock_of(device, threads)
-    timers = [Timer("call()", timer=clock, globals={"call": call}, num_threads=threads) for call in calls]
+    number, clock = 1 if device.type == "cpu" else CALLS_ON_GPU, clock_of(device, threads)
+    before, order = torch.get_num_threads(), np.random.default_rng(0)
     found: list[list[float]] = []
-    with torch.inference_mode():
-        for _ in range(blocks):
-            found += [[1000 * timer.timeit(number).mean for timer in timers] for _ in range(rounds)]
-            if is_settled(np.array(found)):
-                break
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            for call in calls:
+                for _ in range(WARM_UP):
+                    call()
+            for _ in range(blocks):
+                for _ in range(rounds):
+                    found.append([0.0] * len(calls))
+                    for index in order.permutation(len(calls)):
+                        found[-1][index] = 1000 * _seconds(calls[index], number, clock)
+                if is_settled(np.array(found)):
+                    break
+    finally:
+        torch.set_num_threads(before)
     return np.array(found)
 
 
-def typical_ms(times: NDArray[np.float64], device: torch.device, threads: int) -> NDArray[np.float64]:
-    """The time of each call from those of its rounds.
+def _seconds(call: Callable[[], object], number: int, clock: Callable[[], float]) -> float:
+    start = clock()
+    for _ in range(number):
+        call()
+    return (clock() - start) / number
 
-    The median; on the CPU with several threads the least, since the time of day counts what else ran there, which only
-    adds.
+
+def typical_ms(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The time of each call t from those of its rounds, as the machine is in the quietest of them.
+
+    How slow the machine is in a round, s_r, is the median over the calls of t_r relative to the call's own median; what
+    comes out is median_r(t_r / s_r) * min_r(s_r). The least of the rounds alone would be up to a single lucky one.
 
     Args:
         times: (rounds, calls).
     """
-    is_disturbed = device.type == "cpu" and clock_of(device, threads) is time.perf_counter
-    found: NDArray[np.float64] = np.min(times, axis=0) if is_disturbed else np.median(times, axis=0)
+    slowness = np.median(times / np.median(times, axis=0), axis=1)
+    found: NDArray[np.float64] = np.median(times / slowness[:, None], axis=0) * slowness.min()
     return found
 
 
-def repeat_error(times: NDArray[np.float64], device: torch.device, threads: int) -> float:
-    """The mean relative difference between what every other round gives and what the rest give."""
-    one, other = (typical_ms(times[start::2], device, threads) for start in (0, 1))
-    return float(np.mean(np.abs(one - other) / np.minimum(one, other)))
+def repeat_error(times: NDArray[np.float64]) -> float:
+    """The mean relative difference between what every other round gives and what the rest give.
+
+    By how much all of one half is slower than the other is left out: it says nothing of one call beside another.
+    """
+    one, other = (typical_ms(times[start::2]) for start in (0, 1))
+    ratio = one / other
+    return float(np.mean(np.abs(ratio / np.median(ratio) - 1)))

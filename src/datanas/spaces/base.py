@@ -164,6 +164,8 @@ class Space(NetworkBuilder):
     """Settings with which its supernet has as few cells as it may have."""
     scores_help: ClassVar[bool] = False
     """Whether searches of it were measured to keep better cells where alpha starts from scores (docs/default.md)."""
+    runs_of_probe: ClassVar[int] = 1
+    """How often a call of `probe` runs its operation."""
 
     @abstractmethod
     def groups(self) -> dict[str, ChoiceGroup]:
@@ -221,7 +223,7 @@ class Space(NetworkBuilder):
     def probe(
         self, workload: Workload, batch: int, device: torch.device, *, pooling_norm: bool = False
     ) -> Callable[[], object]:
-        """A call that runs one operation alone, as a rebuilt network does, on so many examples."""
+        """A call that runs one operation `runs_of_probe` times as a rebuilt network does, on so many examples."""
         raise self._cannot("how one operation runs alone")
 
     def _cannot(self, what: str) -> ConfigError:

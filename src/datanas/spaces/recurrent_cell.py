@@ -72,6 +72,7 @@ class RecurrentCellSpace(Space):
     name: ClassVar[str] = "recurrent_cell"
     task: ClassVar[str] = "language"
     fixed: ClassVar[Mapping[str, Any]] = {"cells": 1}
+    runs_of_probe: ClassVar[int] = 8
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -156,9 +157,10 @@ class RecurrentCellSpace(Space):
     def probe(
         self, workload: Workload, batch: int, device: torch.device, *, pooling_norm: bool = False
     ) -> Callable[[], object]:
-        """One step of a cell of one searched node; what its first node takes is in it too."""
-        units = workload.channels
-        choice = Choice(0, 0, 0, 1, activations[workload.primitive])
-        steps = RecurrentSteps([choice], 2, (1,), width=units, hidden=units, norm=False).to(device).eval()
+        """One step of a cell whose nodes read each other in a row; what its first node takes is spread over them."""
+        units, nodes = workload.channels, 1 + self.runs_of_probe
+        choices = [Choice(node - 1, 0, node - 1, node, activations[workload.primitive]) for node in range(1, nodes)]
+        steps = RecurrentSteps(choices, nodes, (nodes - 1,), width=units, hidden=units, norm=False)
+        steps = steps.to(device).eval()
         x, state = torch.randn(1, batch, units, device=device), torch.randn(batch, units, device=device)
         return lambda: steps(x, state, None)
