@@ -12,7 +12,11 @@ import pytest
 import torch
 
 from datanas import architecture, build_network
+from datanas.budgets.base import NetworkSize
+from datanas.budgets.calibrated import CalibratedLatency
+from datanas.budgets.config import BudgetConfig
 from datanas.budgets.latency import HeldOut, LatencyFit, LatencyTable
+from datanas.budgets.models import models_of
 from datanas.codes.architecture import Architecture
 from datanas.core.errors import DataError
 from datanas.core.settings import validate
@@ -69,7 +73,7 @@ def test_the_additive_form_is_the_prediction(space: Space, table: LatencyTable) 
         chosen = assemble(random_codes(groups, generator), groups, space="conv_cell")
         total = additive.constant + sum((additive.tables[name] * code).sum() for name, code in chosen.code.items())
         predicted = table.predict(chosen, space, STEM, X)
-        if spaces["conv_cell"].count_live(chosen, 5).text() == "":
+        if spaces["conv_cell"].count_live(chosen, spaces["conv_cell"].Network(cells=5)).text() == "":
             live += 1
             assert total == pytest.approx(predicted, rel=1e-12)
         assert total >= predicted - 1e-9
@@ -172,3 +176,15 @@ def test_a_time_that_is_none_is_refused(time: float) -> None:
 def test_a_fit_that_is_none_is_refused() -> None:
     with pytest.raises(DataError, match=r"fit\.overlap: must be finite and at least 0"):
         LatencyTable({Workload("tanh", 4): 1.0}, fit=LatencyFit(overlap=math.nan))
+
+
+def test_a_calibrated_table_bounds_a_latency(table: LatencyTable, space: Space, tmp_path: Path) -> None:
+    table.save(tmp_path / "table.json")
+    budget = validate(BudgetConfig, {"latency": "5ms", "latency_table": tmp_path / "table.json"}, "budget")
+    model = models_of(budget)["latency"]
+    assert isinstance(model, CalibratedLatency)
+    assert model.device == "a"
+    size = NetworkSize(space, space.groups(), STEM, X, lambda _: STEM)
+    found, expected = model.additive(size), table.additive(space, STEM, X)
+    assert found.constant == expected.constant
+    assert all(np.array_equal(found.tables[name], each) for name, each in expected.tables.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datanas.budgets.base import CostModel
+from datanas.budgets.calibrated import CalibratedLatency, is_calibrated
 from datanas.budgets.config import COSTS, BudgetConfig
 from datanas.budgets.counted import Macs, Parameters, Size
 from datanas.budgets.latency_rows import LatencyRows
@@ -31,4 +32,5 @@ def _model(name: str, config: BudgetConfig) -> CostModel:
             return Memory()
         case _:
             assert config.latency_table is not None
-            return LatencyRows.load(config.latency_table)
+            table = config.latency_table
+            return CalibratedLatency.load(table) if is_calibrated(table) else LatencyRows.load(table)

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from datanas.budgets.calibrated import CalibratedLatency
 from datanas.budgets.latency_rows import LatencyRows
 from datanas.budgets.models import models_of
 from datanas.budgets.units import show
+from datanas.engine.calibrate import machine
 from datanas.kernels.hardware import median_seconds
 
 if TYPE_CHECKING:
@@ -31,9 +33,9 @@ def within_text(job: TrainJob, costs: Mapping[str, float]) -> str:
     ]
     text = f"within the budget: {', '.join(parts)}"
     table = models.get("latency")
-    if settings.latency is None or not isinstance(table, LatencyRows):
+    if settings.latency is None or not isinstance(table, LatencyRows | CalibratedLatency):
         return text
-    if table.device is not None:
+    if table.device not in (None, machine(job.device, torch.get_num_threads())["device"]):
         return f"{text}; the latency is that of the table of {table.device}, and was not timed here"
     with torch.inference_mode():
         network, example = job.evaluated.eval(), job.task.example()

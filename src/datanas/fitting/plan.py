@@ -131,7 +131,8 @@ def make_plan(given: Mapping[str, Any], seconds: float, *, max_macs: int | None 
         if config.search.choice == "race":
             task.set_aside(config.search.judge or None)
         cells = [each.architecture for each in islice(random_candidates(config), 2)]
-        size = _size(planner, cells, task, left - for_race, max_macs)
+        bounds = [bound for bound in (max_macs, config.budget.macs) if bound is not None]
+        size = _size(planner, cells, task, left - for_race, min(bounds, default=None))
         config = at_macs(config, size.macs)
         race = _race(planner, config, task, costs.load, for_race) if races else None
         if races and race is None:
@@ -144,8 +145,13 @@ def make_plan(given: Mapping[str, Any], seconds: float, *, max_macs: int | None 
 
 
 def _with_space(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What is given, in the space whose networks train fastest where none is named: docs/fit.md has the figures."""
+    """What is given, in the space whose networks train fastest where none is named (docs/fit.md has the figures).
+
+    Bounds are filled: networks become as wide as they allow, and as there is time to train.
+    """
     found = merge({"search": {"choice": "race"}}, given)
+    if found.get("budget"):
+        found["budget"] = {"fill": True, **found["budget"]}
     if issubclass(tasks[found["task"]["name"]], ImageTask) and not found.get("space"):
         found["space"] = {"name": _SPACE}
     return found

@@ -1,0 +1,54 @@
+"""Latency from a table that `datanas calibrate` has made: operations at their shapes, and how they add up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import ClassVar
+
+from datanas.budgets.base import CostModel, CostTable, NetworkSize
+from datanas.budgets.latency import LatencyTable
+
+
+class CalibratedLatency(CostModel):
+    """Milliseconds of a forward pass by a table of this or of another machine.
+
+    Attributes:
+        table: of the shapes that networks of the size in question run.
+        device: the processor or GPU that it is of; None where it does not say.
+    """
+
+    name: ClassVar[str] = "latency"
+    unit: ClassVar[str] = "ms"
+
+    def __init__(self, table: LatencyTable) -> None:
+        self.table = table
+        device = (table.machine or {}).get("device")
+        self.device = None if device is None else str(device)
+
+    @classmethod
+    def load(cls, path: Path) -> CalibratedLatency:
+        """Read what `LatencyTable.save` wrote.
+
+        Raises:
+            DataError: it is no such table.
+        """
+        return cls(LatencyTable.load(path))
+
+    def additive(self, size: NetworkSize) -> CostTable:
+        """As `CostModel.additive`.
+
+        Raises:
+            DataError: the table lacks an operation or a shape.
+        """
+        found = self.table.additive(size.space, size.stem, size.example)
+        return CostTable(found.constant, found.tables)
+
+
+def is_calibrated(path: Path) -> bool:
+    """Whether a file is a table of `datanas calibrate`, not one of rows by edge and operation."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and "operations" in found
