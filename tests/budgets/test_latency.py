@@ -31,6 +31,9 @@ X = torch.zeros(1, 3, 16, 16)
 STEM = build_network("darts_v2", channels=4, cells=5).stem.eval()
 
 
+FIVE_CELLS = spaces["conv_cell"].Network.model_validate({"cells": 5})
+
+
 @pytest.fixture
 def space() -> Space:
     kind: Any = spaces["conv_cell"]
@@ -73,7 +76,7 @@ def test_the_additive_form_is_the_prediction(space: Space, table: LatencyTable) 
         chosen = assemble(random_codes(groups, generator), groups, space="conv_cell")
         total = additive.constant + sum((additive.tables[name] * code).sum() for name, code in chosen.code.items())
         predicted = table.predict(chosen, space, STEM, X)
-        if spaces["conv_cell"].count_live(chosen, spaces["conv_cell"].Network.model_validate({"cells": 5})).text() == "":
+        if spaces["conv_cell"].count_live(chosen, FIVE_CELLS).text() == "":
             live += 1
             assert total == pytest.approx(predicted, rel=1e-12)
         assert total >= predicted - 1e-9

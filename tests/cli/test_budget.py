@@ -37,7 +37,7 @@ def test_derive_within_a_bound_says_what_the_network_costs(run: Path, capsys: py
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--budget.macs", "1k"], 2, "budget.macs: no network of 4 channels and 3 cells has less than"),
+        (["--budget.macs", "1k"], 2, "budget.macs: no network of 4 channels in the first of 3 cells has less than"),
         (["--budget.macs", "5ms"], 2, "budget.macs: must be a count"),
         (["--budget.speed", "5"], 2, "budget.speed: unknown key"),
         (["--budget.latency", "5ms"], 2, "latency needs latency_table"),

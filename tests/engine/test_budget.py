@@ -102,7 +102,9 @@ def test_what_is_kept_within_a_bound_is_the_likeliest_whose_network_is(finished:
 
 
 def test_the_least_possible_cost_is_named(finished: SearchResult) -> None:
-    with pytest.raises(ConfigError, match=r"budget\.macs: no network of 4 channels and 3 cells has less than .*k mul"):
+    with pytest.raises(
+        ConfigError, match=r"budget\.macs: no network of 4 channels in the first of 3 cells has less than .*k mul"
+    ):
         derive(finished.path, settings=[("budget.macs", "1k")])
 
 
@@ -178,7 +180,9 @@ def test_other_methods_keep_within_a_bound(config: Make, sampler: str) -> None:
 
 def test_a_training_beyond_the_bound_is_refused_and_leaves_nothing(config: Make) -> None:
     settings = config(budget={"macs": "50k"})
-    with pytest.raises(ConfigError, match=r"budget\.macs: the network of 4 channels and 3 cells is not within it"):
+    with pytest.raises(
+        ConfigError, match=r"budget\.macs: the network of 4 channels in the first of 3 cells is not within it"
+    ):
         datanas.train("darts_v2", settings, quiet=True)
     assert not (Path(settings["run"]["root"]) / settings["run"]["name"]).exists()
 

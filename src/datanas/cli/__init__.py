@@ -28,6 +28,8 @@ COMMANDS = (
     "export",
     "compare",
     "runs",
+    "options",
+    "recipes",
     "list",
 )
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from datanas.cli.options import Flag, Overrides, Plugin, Quiet, Recipe, Seed, resolve_options
+from datanas.cli.parameters import Flag, Overrides, Plugin, Quiet, Recipe, Seed, resolve_options
 from datanas.core.console import say
 from datanas.core.errors import ConfigError
 

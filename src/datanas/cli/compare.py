@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from datanas.cli.options import Flag, Overrides, PrintConfig, Quiet, Recipe
+from datanas.cli.parameters import Flag, Overrides, PrintConfig, Quiet, Recipe
 from datanas.core.errors import CheckpointError, ConfigError
 from datanas.core.paths import is_file, shown
 from datanas.core.settings import parse_overrides

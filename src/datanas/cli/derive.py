@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from datanas.cli.options import Flag
+from datanas.cli.parameters import Flag
 
 if TYPE_CHECKING:
     from datanas.codes.architecture import Architecture
@@ -68,7 +68,7 @@ def run(
     measure = None
     settings = parse_overrides(overrides)
     if unknown := [name for name, _ in settings if name.partition(".")[0] not in ("budget", "train")]:
-        raise ConfigError(f'Unknown option: "--{unknown[0]}". Settings that derive takes are --budget.* and --train.*')
+        raise ConfigError(f"--{unknown[0]}: derive takes settings of budget and train alone")
     otherwise = checkpoint != "last" or any(
         x is not None for x in (samples, rule, operations, none, candidates, raw or None, settings or None)
     )

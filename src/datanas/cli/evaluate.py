@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from datanas.cli.options import Overrides, paths_and_overrides
+from datanas.cli.parameters import Overrides, paths_and_overrides
 
 if TYPE_CHECKING:
     from datanas.engine.evaluation import Evaluation

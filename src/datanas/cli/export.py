@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from datanas.cli.options import Overrides
+from datanas.cli.parameters import Overrides
 from datanas.core.settings import parse_overrides
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from datanas.cli.options import Flag, MaxMacs, Overrides, Plugin, Quiet, Recipe, Seed, given_options
+from datanas.cli.parameters import Flag, MaxMacs, Overrides, Plugin, Quiet, Recipe, Seed, given_options
 from datanas.core.errors import ConfigError
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from datanas.cli.options import Plugin
+from datanas.cli.parameters import Plugin
 
 KINDS = {
     "operations": ("datanas.ops", "operations"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from cyclopts import Parameter
 
-from datanas.cli.options import Flag
+from datanas.cli.parameters import Flag
 
 if TYPE_CHECKING:
     from datanas.deploy.classes import ClassPredictor

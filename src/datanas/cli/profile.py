@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from datanas.cli.options import Flag, MaxMacs
+from datanas.cli.parameters import Flag, MaxMacs
 
 
 def run(

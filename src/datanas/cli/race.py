@@ -7,8 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from datanas.cli.options import Flag, MaxMacs, Overrides, Quiet, paths_and_overrides
+from datanas.cli.parameters import Flag, MaxMacs, Overrides, Quiet, paths_and_overrides
 from datanas.core.errors import ConfigError
+from datanas.core.recipes import find_recipe
 from datanas.core.settings import read_yaml
 
 
@@ -55,7 +56,7 @@ def run(
     from datanas.racing.race import race
     from datanas.report.cells import cell_text, draw_cells
 
-    settings = pairs if config is None else with_overrides(read_yaml(config), pairs)
+    settings = pairs if config is None else with_overrides(read_yaml(find_recipe(config)), pairs)
     result = race(*paths, settings=settings, resume=resume, quiet=quiet)
     with telling(f"the race is complete in {result.path}"):
         print(plain_table(result.rows, left=(1,)))

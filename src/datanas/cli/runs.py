@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from datanas.cli.options import Flag
+from datanas.cli.parameters import Flag
 from datanas.core.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from datanas.cli.options import Overrides, Plugin, Recipe, Seed, resolve_options
+from datanas.cli.parameters import Overrides, Plugin, Recipe, Seed, resolve_options
 
 
 def run(

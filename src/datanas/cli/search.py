@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from datanas.cli.options import (
+from datanas.cli.parameters import (
     Devices,
     DryRun,
     NumNodes,

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from datanas.cli.evaluate import figures
-from datanas.cli.options import (
+from datanas.cli.parameters import (
     Devices,
     DryRun,
     MaxMacs,
