@@ -16,7 +16,7 @@ from datanas.codes.liveness import live_cell
 from datanas.core.errors import ConfigError
 from datanas.core.settings import merge
 from datanas.engine.budget import Budget, around, require_within
-from datanas.engine.budgeted_alpha import expected_inclusion
+from datanas.engine.budgeted_alpha import start_within
 from datanas.engine.config import Config, resolve
 from datanas.engine.derive import derive
 from datanas.engine.rebuild import network_for
@@ -154,13 +154,45 @@ def test_a_search_under_a_bound_goes_on_bit_for_bit(
     assert states[0] == states[1]
 
 
-def test_alpha_starts_within_the_bound(config: Make) -> None:
-    settings = resolve(config(budget={"macs": "140k"}, sampler={"prior": {"children": 4, "strength": 5.0}}))
-    job = SearchJob(settings, load_task(settings, CPU), CPU)
-    job.step(0)
-    assert job.budget_loss is not None
-    first = job.budget_loss.expected(expected_inclusion(job.sampler))["macs"]
-    assert float(first) <= 140e3 * 1.05  # one alpha step later
+@pytest.mark.parametrize("space", ["conv_cell", "nasbench201"])
+def test_alpha_starts_where_what_is_likeliest_within_the_bound_is_likeliest(config: Make, space: str) -> None:
+    settings = config(budget={"macs": "1G"})
+    if space == "nasbench201":
+        settings |= {"space": {"name": space, "channels": 2}, "task": {"stem": "plain"}}
+
+    def job_within(macs: float) -> SearchJob:
+        """A search whose alpha likes what is dear."""
+        resolved = resolve(merge(settings, {"budget": {"macs": int(macs)}}))
+        job = SearchJob(resolved, load_task(resolved, CPU), CPU)
+        chance = torch.Generator().manual_seed(2)
+        likes = torch.tensor(["conv_3x3" in name for name in next(iter(job.sampler.groups.values())).primitives])
+        groups = job.sampler.groups.items()
+        job.sampler.start_from({name: torch.randn(each.shape, generator=chance) + 3 * likes for name, each in groups})
+        return job
+
+    loose = job_within(1e9)
+    assert loose.budget is not None
+    free = loose.sampler.derive().architecture
+    job = job_within(0.8 * loose.budget.costs(free)["macs"])
+    within = job.sampler.derive().architecture
+    assert within != free
+    flatness = job.sampler.flatness()
+    start_within(job.sampler, job.budget_loss)
+    assert job.sampler.flatness() == pytest.approx(flatness, abs=0.02)
+    job.sampler.limits = None
+    found = job.sampler.derive().architecture
+    if space == "nasbench201":
+        assert found == within
+    for name, layout in job.sampler.vectors.items():
+        shares = layout.to_edges(job.sampler.vector_probs(name))
+        chosen = torch.from_numpy(within.code[name].copy()) > 0
+        for members in layout.members:
+            edges = list(members)
+            if chosen[edges].any():
+                others = torch.where(chosen[edges], 0.0, shares[edges])
+                if layout.group.null is not None:
+                    others[:, layout.group.null] = 0
+                assert float(shares[edges][chosen[edges]].min()) >= float(others.max())
 
 
 @pytest.mark.parametrize("sampler", ["enas", "dso_nas"])

@@ -11,7 +11,7 @@ Rockafellar 1973 for inequalities). A cost of fixed weight w adds w E / unit ins
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -88,11 +88,6 @@ class BudgetLoss:
         """Of the costs whose multipliers adapt, those whose expectation is above the bound."""
         expected = self.expected(inclusion)
         return [name for name in self.multipliers if float(expected[name].detach()) > self._bounds[name]]
-
-    def slopes(self, names: Sequence[str]) -> dict[str, Float[Tensor, "edges ops"]]:
-        """By group what each operation costs, in units of the bounds of these costs, together."""
-        tables = [{group: costs / self._bounds[name] for group, costs in self._tables[name].items()} for name in names]
-        return {group: torch.stack([each[group] for each in tables]).sum(dim=0) for group in tables[0]}
 
     def figures(self, inclusion: Mapping[str, Float[Tensor, "edges ops"]]) -> dict[str, float]:
         """Expected costs and multipliers, for the metrics."""

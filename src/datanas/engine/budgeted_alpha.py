@@ -9,8 +9,7 @@ from datanas.budgets.lagrangian import BudgetLoss
 from datanas.engine.budget import Budget
 from datanas.samplers.base import Sampler
 from datanas.samplers.interface import BaseSampler
-
-_HALVINGS, _STEEPEST = 40, 2.0**20
+from datanas.samplers.vectors import Vectors
 
 
 def loss_of(budget: Budget | None, sampler: BaseSampler) -> BudgetLoss | None:
@@ -30,32 +29,36 @@ def expected_inclusion(sampler: BaseSampler) -> dict[str, Tensor]:
 
 
 def start_within(sampler: BaseSampler, budget: BudgetLoss | None) -> None:
-    """Lower the starting alpha of dear operations until every expected cost is within its bound.
+    """Let alpha start where the operations of the likeliest architecture within the bounds are the likeliest.
 
-    P is multiplied by exp(-t c) with c the sum of an operation's costs in units of their bounds, of those costs that
-    pass theirs: of all P within them that of the least relative entropy to where alpha was, for one bound and one
-    draw. t is the least that will do. A method whose alpha starts in its own way is left there.
+    Where the expected cost passes a bound, these operations exchange their numbers in each vector with those that have
+    larger ones: P is as sharp as before, and what else it prefers stays in its order. Making dear operations less
+    likely until the expected cost is within its bound would treat all edges alike, and leaves little but identities
+    (docs/budgets.md). A method whose alpha starts in its own way is left there.
     """
-    if budget is None or not isinstance(sampler, Sampler):
+    if budget is None or sampler.limits is None or not isinstance(sampler, Sampler):
         return
+    if not budget.passed(expected_inclusion(sampler)):
+        return
+    chosen = {name: torch.from_numpy(code.copy()) for name, code in sampler.derive().architecture.code.items()}
     with torch.no_grad():
-        before = {name: sampler.logits(name).detach().clone() for name in sampler.vectors}
-    passed = budget.passed(expected_inclusion(sampler))
-    if not passed:
-        return
-    slopes = budget.slopes(passed)
-
-    def passes(steepness: float) -> bool:
-        sampler.start_from({name: each - steepness * slopes[name].to(each) for name, each in before.items()})
-        return bool(budget.passed(expected_inclusion(sampler)))
-
-    low, high = 0.0, 1.0
+        logits = {name: _exchanged(sampler.logits(name), chosen[name], sampler.vectors[name]) for name in chosen}
     try:
-        while passes(high) and high < _STEEPEST:
-            low, high = high, 2 * high
-        for _ in range(_HALVINGS):
-            middle = (low + high) / 2
-            low, high = (middle, high) if passes(middle) else (low, middle)
-        passes(high)
+        sampler.start_from(logits)
     except NotImplementedError:
         return
+
+
+def _exchanged(logits: Tensor, code: Tensor, layout: Vectors) -> Tensor:
+    """The numbers of each vector, given anew: the largest to what is chosen there, all else in its former order."""
+    group, found = layout.group, logits.clone()
+    for members in layout.members:
+        places = [(edge, op) for edge in members for op in range(group.shape[1]) if group.single or op != group.null]
+        is_chosen = {place: bool(code[place]) for place in places}
+        if group.single and not any(is_chosen.values()) and group.null is not None:
+            is_chosen[members[0], group.null] = True
+        by_size = sorted(places, key=lambda place: -float(logits[place]))
+        wanted = sorted(by_size, key=lambda place, chosen=is_chosen: not chosen[place])  # type: ignore[misc]
+        for place, source in zip(wanted, by_size, strict=True):
+            found[place] = logits[source]
+    return found
