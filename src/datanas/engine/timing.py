@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-WARM_UP = 3
 CALLS_ON_GPU = 20
 """Of one call in a row there, where a call alone would be timed with the wait for its end."""
 
@@ -40,8 +39,8 @@ def interleaved_ms(
 ) -> NDArray[np.float64]:
     """Milliseconds of every call in every round, shape (rounds, calls).
 
-    What disturbs the machine for a second then disturbs all calls alike, and each finds the caches as another has left
-    them, as in a network: in every round in another order, which is the same in every measurement.
+    What disturbs the machine for a second then disturbs all calls alike. Every round has another order, so that none
+    always follows the same one; each call is made once before it is timed.
 
     With one thread on the CPU it is the time that this thread ran, so that it does not count when others ran in its
     place: on a machine without others the two are the same.
@@ -58,8 +57,7 @@ def interleaved_ms(
     try:
         with torch.inference_mode():
             for call in calls:
-                for _ in range(WARM_UP):
-                    call()
+                call()
             for _ in range(blocks):
                 for _ in range(rounds):
                     found.append([0.0] * len(calls))
@@ -73,6 +71,7 @@ def interleaved_ms(
 
 
 def _seconds(call: Callable[[], object], number: int, clock: Callable[[], float]) -> float:
+    call()  # so that it finds its own code and weights in the caches, as in a network
     start = clock()
     for _ in range(number):
         call()
