@@ -77,13 +77,18 @@ def test_a_run_under_way_is_running_and_is_not_removed(copy: Path) -> None:
 def test_cleaning_names_first_and_removes_only_when_told(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (copy / "never").mkdir()
     (copy / "never" / "config.yaml").write_text("seed: 0\n")
+    (copy / "never" / "env.json").write_text('{"kind": "search"}')
+    (copy / "foreign").mkdir()
+    (copy / "foreign" / "config.yaml").write_text("mine: true\n")
     assert main(["runs", "clean", str(copy)]) == 0
-    assert (copy / "found" / "checkpoints").is_dir()
+    assert (copy / "trained" / "checkpoints").is_dir()
     assert "--yes removes them" in capsys.readouterr().out
     assert main(["runs", "clean", str(copy), "--yes"]) == 0
-    assert not (copy / "found" / "checkpoints").exists()
+    assert not (copy / "trained" / "checkpoints").exists()
+    assert (copy / "found" / "checkpoints").is_dir(), "derive and race read those of a search"
     assert not (copy / "never").exists()
-    assert [each.state for each in overviews(copy)] == ["complete", "complete"]
+    assert (copy / "foreign" / "config.yaml").is_file(), "it is not ours"
+    assert [each.kind for each in overviews(copy)] == ["unknown", "search", "train"]
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "env.json"])

@@ -95,6 +95,15 @@ def test_one_seed_gives_one_network(fitted: ImageClassifier, pictures: Any) -> N
     assert again.files_["model.safetensors"] == fitted.files_["model.safetensors"]
 
 
+def test_fitted_again_it_knows_the_new_labels_only(fitted: ImageClassifier, pictures: Any) -> None:
+    images, labels = pictures
+    again = clone(fitted).fit(images, labels)
+    again.predict(images)
+    again.fit(images[labels != "cow"], labels[labels != "cow"])
+    assert again.predict_proba(images).shape == (60, 2)
+    assert set(again.predict(images)) <= {"ant", "bee"}
+
+
 def test_a_folder_and_pil_images_are_taken_too(tmp_path: Path, pictures: Any) -> None:
     images, labels = pictures
     for place, (image, label) in enumerate(zip(images, labels, strict=True)):

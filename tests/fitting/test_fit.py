@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,26 @@ def test_a_fit_that_was_stopped_goes_on_to_the_same_network(
 
 def _stops(*_: Any, **__: Any) -> None:
     raise Interrupted("interrupted; go on with: datanas something", 15)
+
+
+def test_an_export_that_was_killed_is_made_anew(done: FitResult, tmp_path: Path) -> None:
+    shutil.copytree(done.path, tmp_path / "fit")
+    (tmp_path / "fit" / "fit.json").unlink()
+    (tmp_path / "fit" / "export" / "config.json").unlink()
+    assert network(fit(resume=tmp_path / "fit", quiet=True)) == network(done)
+
+
+def test_a_plan_is_repeated_whole_or_not_at_all(done: FitResult, tiny_images: Path, tmp_path: Path) -> None:
+    given = {**settings(tmp_path), "search": {"epochs": 3}}
+    with pytest.raises(ConfigError, match=r"same_plan_as: .* has another search"):
+        fit(tiny_images, 30.0, config=given, same_plan_as=done.path, quiet=True)
+    assert not (tmp_path / "fit").exists()
+
+
+def test_the_recipe_yields_to_the_data_that_are_named(tiny_images: Path) -> None:
+    found = fitting.settings_of(tiny_images, None, {"data": "photos", "task": {"name": "clustering"}}, [])
+    assert found["data"] == {"name": "npz", "root": str(tiny_images)}
+    assert found["task"]["name"] == "classification"
 
 
 def test_another_fit_under_the_same_name_is_refused(done: FitResult, tiny_images: Path) -> None:

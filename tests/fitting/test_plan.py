@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ def test_a_training_fills_its_time() -> None:
 
 
 @pytest.fixture
-def given(tiny_images: Path) -> dict[str, object]:
+def given(tiny_images: Path) -> dict[str, Any]:
     return {
         "data": {"name": "npz", "root": str(tiny_images)},
         "task": {"name": "classification"},
@@ -50,14 +51,15 @@ def steps_of_a_tenth(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def measured(cell: object, config: object, task: object, device: object) -> Size:
         macs = config.train.max_macs  # type: ignore[attr-defined]
-        return Size(macs, macs / 1e7, 1.0, 10)
+        return Size(macs, (macs or 1e6) / 1e7, 1.0, 10)
 
     monkeypatch.setattr(sizing, "measured", measured)
+    monkeypatch.setattr(planning, "measured", measured)
     monkeypatch.setattr(racing, "measure_job", lambda *_: (0.01, 0.1))
     monkeypatch.setattr(planning, "measure_pace", lambda *_: Pace(10, 0.01, 1.0, 2))
 
 
-def test_more_time_makes_larger_networks_and_larger_races(given: dict[str, object], steps_of_a_tenth: None) -> None:
+def test_more_time_makes_larger_networks_and_larger_races(given: dict[str, Any], steps_of_a_tenth: None) -> None:
     short, long = make_plan(given, 120.0), make_plan(given, 3600.0)
     for plan in (short, long):
         stages = plan.search_seconds + plan.train_seconds + (plan.race.seconds if plan.race else 0)
@@ -70,14 +72,31 @@ def test_more_time_makes_larger_networks_and_larger_races(given: dict[str, objec
     assert "with resnet18" in long.text()
 
 
-def test_a_bound_is_kept_and_without_a_race_there_is_none(given: dict[str, object], steps_of_a_tenth: None) -> None:
+def test_a_bound_is_kept_and_without_a_race_there_is_none(given: dict[str, Any], steps_of_a_tenth: None) -> None:
     plan = make_plan(given, 3600.0, max_macs=200_000, races=False)
     assert plan.config["train"]["max_macs"] <= 200_000
     assert plan.race is None
     assert "race" not in plan.text()
 
 
-def test_too_little_time_is_refused_with_what_would_do(given: dict[str, object]) -> None:
+def test_what_is_given_stands(given: dict[str, Any], steps_of_a_tenth: None) -> None:
+    own = {**given, "search": {**given["search"], "epochs": 3}, "train": {"batch_size": 6, "epochs": 4}}
+    plan = make_plan(own, 3600.0)
+    assert plan.config["search"]["epochs"] == 3
+    assert (plan.config["train"]["epochs"], plan.epochs) == (4, 4)
+    fixed = make_plan({**given, "train": {"batch_size": 6, "channels": 3}}, 3600.0, races=False)
+    assert fixed.config["train"]["channels"] == 3
+    assert fixed.config["train"]["max_macs"] is None
+    with pytest.raises(ConfigError, match=r"search\.race\.epochs: a fit plans its race"):
+        make_plan({**given, "search": {"race": {"epochs": 2}}}, 3600.0)
+
+
+def test_a_bound_that_no_network_meets_is_refused_with_the_least(given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"max_macs: the narrowest network, of 1 channel, needs [\d,]+ multiply-adds"):
+        make_plan(given, 3600.0, max_macs=10)
+
+
+def test_too_little_time_is_refused_with_what_would_do(given: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"time: 0 s are too few: .* allow "):
         make_plan(given, 0.2)
 

@@ -45,6 +45,10 @@ class Dataset(ABC, Generic[DataT]):
     def __init__(self, config: ComponentConfig) -> None:
         self.config = config
 
+    def image_sizes(self) -> list[tuple[int, int]]:
+        """(width, height) in pixels of some images that `resize` would scale; none by default."""
+        return []
+
     @abstractmethod
     def load(self) -> DataT:
         """Read the data; the same configuration gives the same data.

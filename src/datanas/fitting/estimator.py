@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -76,12 +77,14 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
             ConfigError, DataError: as `datanas.fit`.
         """
         with tempfile.TemporaryDirectory() as place:
+            self.__dict__.pop("_loaded", None)
             if isinstance(X, str | Path):
                 if y is not None:
                     raise ConfigError("y: a path holds its labels; leave it out")
                 source, labels = Path(X), None
             else:
-                source, labels = Path(place) / "images.npz", self._write(X, y, Path(place) / "images.npz")
+                source = self._file(Path(place))
+                labels = self._write(X, y, source)
             settings = merge({"seed": self.seed, "run": {"root": self.root or place}}, self.config or {})
             if labels is not None:
                 settings = merge({"data": {"test_share": self.validation}}, settings)
@@ -94,6 +97,15 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         assert names is not None
         self.classes_: NDArray[Any] = np.asarray(names) if labels is None else labels
         return self
+
+    def _file(self, place: Path) -> Path:
+        """Where images are written for a fit: beside its run, where that stays."""
+        if self.root is None:
+            return place / "images.npz"
+        Path(self.root).mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(".npz", "images-", self.root)
+        os.close(descriptor)
+        return Path(name)
 
     def _write(self, X: Any, y: ArrayLike | None, path: Path) -> NDArray[Any]:
         """Images and numbered labels in a file; returns the labels by their numbers."""

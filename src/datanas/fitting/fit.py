@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from datanas.codes.architecture import Architecture
 from datanas.core.console import say
@@ -17,7 +20,7 @@ from datanas.core.paths import shown
 from datanas.core.settings import merge
 from datanas.deploy.export import export
 from datanas.deploy.load import CONFIG_FILE
-from datanas.engine.config import Config, resolve, with_overrides
+from datanas.engine.config import Config, lay_over, resolve, with_overrides
 from datanas.engine.process import process_kept
 from datanas.engine.rebuild import with_network_of
 from datanas.engine.search import search
@@ -94,6 +97,8 @@ def fit(
     >>> result = fit("pictures", "10m")  # doctest: +SKIP
     """
     if resume is not None:
+        if data is not None or task is not None or config or overrides or same_plan_as is not None:
+            raise ConfigError("a fit that is resumed is settled; give nothing but its folder")
         folder = RunFolder.open(Path(resume))
         folder.require_kind("fit")
     else:
@@ -126,6 +131,7 @@ def _begin(
         "seconds": seconds,
         "max_macs": max_macs,
         "races": races,
+        "same_plan_as": None if same_plan_as is None else str(Path(same_plan_as).absolute()),
     }
     if run.name is not None and (run.root / run.name / "config.yaml").is_file():
         folder = RunFolder.open(run.root / run.name)
@@ -154,8 +160,10 @@ def settings_of(
     data: str | Path, task: str | None, config: Mapping[str, Any] | None, overrides: Sequence[tuple[str, object]]
 ) -> dict[str, Any]:
     """What was recognised in the data, under what was given."""
-    named = dict(overrides).get("data.root") or (config or {}).get("data", {}).get("root")
-    return with_overrides(merge(recognise(data, task, has_root=named is not None), config or {}), overrides)
+    own = with_overrides(config or {}, overrides)  # plugins among them are known from here on
+    root = own.get("data", {}).get("root") if isinstance(own.get("data"), Mapping) else None
+    found = lay_over(config or {}, recognise(data, task, has_root=root is not None))
+    return with_overrides(found, overrides)
 
 
 def read_time(given: object) -> float:
@@ -175,12 +183,23 @@ def plan_of(run: Path, given: Mapping[str, Any]) -> Plan:
 
     Raises:
         CheckpointError: there is none.
+        ConfigError: something is given that the plan has otherwise.
     """
     plan = Plan.from_json(read_json(run / PLAN_FILE))
-    here = {name: given[name] for name in ("seed", "threads", "device", "run") if name in given}
-    raw = merge({**plan.config, "data": given["data"], "run": {**plan.config["run"], "name": None}}, here)
-    epochs = plan.epochs or plan.config["train"]["epochs"]
-    return replace(plan, config=resolve(raw).model_dump(mode="json"), epochs=epochs)
+    before = resolve(plan.config)
+    now = resolve(merge(plan.config, {name: value for name, value in given.items() if name != "run"}))
+    place = {"seed", "threads", "device", "run"}
+    for section in set(Config.model_fields) - place:
+        old, new = (getattr(each, section) for each in (before, now))
+        if section == "data":
+            old, new = (each.model_copy(update={"root": None}) for each in (old, new))
+        if old != new:
+            raise ConfigError(
+                f"same_plan_as: {run} has another {section}; it repeats the whole plan, so leave that out"
+            )
+    own = merge(now.model_dump(mode="json"), {"run": {**dict(given.get("run") or {}), "name": None}})
+    epochs = plan.epochs or before.train.epochs
+    return replace(plan, config=resolve(own).model_dump(mode="json"), epochs=epochs)
 
 
 def read_json(path: Path) -> Any:
@@ -204,12 +223,16 @@ class _Fit:
         self._config = resolve(self._plan.config)
         self._before = float(read_json(self._path / CLOCK_FILE)["seconds"])
         self._began = time.monotonic()
+        self._threads = self._config.threads or torch.get_num_threads()
 
     @property
     def _spent(self) -> float:
         return self._before + time.monotonic() - self._began
 
     def run(self) -> FitResult:
+        """All stages that are not complete; of a fit that is, what it has said."""
+        if (self._path / RESULT_FILE).is_file():
+            return self._result(read_json(self._path / RESULT_FILE))
         try:
             searched = self._search()
             winner = self._race(searched)
@@ -245,16 +268,21 @@ class _Fit:
 
     def _train(self, winner: Architecture) -> None:
         """Train for as long as the time allows, settled once, when it begins."""
+        torch.set_num_threads(self._threads)  # a race has its own
         settings = with_network_of(self._settings(TRAIN), winner)
         if self._plan.epochs is None:
             with memory_errors():
-                device = select_device(settings)
-                size = measured(winner, settings, load_task(settings, device), device)
-            epochs = size.epochs_in(self._plan.seconds * (1 - FOR_REST) - self._spent)
+                device, began = select_device(settings), time.monotonic()
+                task = load_task(settings, device)
+                load = time.monotonic() - began
+                size = measured(winner, settings, task, device)
+            # The data are read again by training, export and the last measurement.
+            epochs = size.epochs_in(self._plan.seconds * (1 - FOR_REST) - self._spent - 3 * load)
             self._plan = replace(self._plan, epochs=epochs)
             self._folder.write_json(PLAN_FILE, self._plan.to_json())
             self._say(f"train, {epochs} epochs,", size.seconds_of(epochs))
-        settings = resolve(merge(settings.model_dump(mode="json"), {"train": {"epochs": self._plan.epochs}}))
+        length = {"epochs": self._plan.epochs, "validate_every": self._plan.epochs}
+        settings = resolve(merge(settings.model_dump(mode="json"), {"train": length}))
         train(winner, settings, quiet=self._quiet)
         self._note_time()
 
@@ -262,14 +290,20 @@ class _Fit:
         """Export, measure and write what came of it."""
         folder = self._path / EXPORT
         if not (folder / CONFIG_FILE).is_file():
+            shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was killed
             export(self._path / TRAIN, folder)
         race_path = self._path / RACE if self._plan.race is not None else None
         outcome = measure_outcome(self._path / TRAIN, race_path)
         self._note_time()
-        architecture = Architecture.load(self._path / TRAIN / "architecture.json")
-        architecture.save(self._path / "architecture.json")
+        Architecture.load(self._path / TRAIN / "architecture.json").save(self._path / "architecture.json")
         self._folder.write_json(RESULT_FILE, {**outcome.to_json(), "seconds": self._spent})
-        return FitResult(self._path, architecture, folder, outcome, self._spent)
+        return self._result(read_json(self._path / RESULT_FILE))
+
+    def _result(self, found: Mapping[str, Any]) -> FitResult:
+        """What a complete fit has written."""
+        architecture = Architecture.load(self._path / "architecture.json")
+        outcome = Outcome.from_json(found)
+        return FitResult(self._path, architecture, self._path / EXPORT, outcome, float(found["seconds"]))
 
     def _settings(self, stage: str) -> Config:
         run = {"root": str(self._path), "name": stage, "keep": 1}

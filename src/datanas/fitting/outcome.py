@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
+import torch
 from scipy import stats
 
 from datanas.core.text_table import plain_table
 from datanas.engine.evaluation import restore
 from datanas.kernels.hardware import median_seconds
 from datanas.racing.race import CANDIDATES_FILE, RACE_FILE
-from datanas.tasks import tasks
+from datanas.runs.metrics import decode
 from datanas.tasks.base import Task
 
 _CONFIDENCE = 0.95
@@ -27,14 +29,16 @@ class Compared:
     Attributes:
         origin: where it comes from, for people.
         score: on the judge's examples.
-        behind: the score of the one that was kept less its own, with a 95 % interval (low, high); None where a score is
-            no share of examples.
+        shown: the score as people read it.
+        ahead: by how much the one that was kept is better, with an interval (low, high) that holds for all of the rung
+            together with 95 % probability (Bonferroni); None of itself, and where a score is no share of examples.
         macs, parameters: of its network there.
     """
 
     origin: str
     score: float
-    behind: tuple[float, float, float] | None
+    shown: str
+    ahead: tuple[float, float, float] | None
     macs: int
     parameters: int
 
@@ -45,7 +49,7 @@ class Outcome:
 
     Attributes:
         task: its name.
-        score, score_name: on the test examples, measured once.
+        score, score_name, shown: on the test examples, measured once; as people read it.
         interval: 95 % (Wilson), where the score is a share of examples.
         examples: that were tested on; None where the score counts no examples.
         macs, parameters: of the network.
@@ -58,6 +62,7 @@ class Outcome:
     task: str
     score: float
     score_name: str
+    shown: str
     interval: tuple[float, float] | None
     examples: int | None
     macs: int
@@ -71,32 +76,35 @@ class Outcome:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Outcome:
+        """What `to_json` gave, also after a way through a run folder."""
+        known = {each.name: decode(data[each.name]) for each in fields(cls)}
+        compared = tuple(
+            Compared(**{**each, "score": decode(each["score"]), "ahead": each["ahead"] and tuple(each["ahead"])})
+            for each in data["compared"]
+        )
+        return cls(**{**known, "interval": data["interval"] and tuple(data["interval"]), "compared": compared})
+
     def text(self) -> str:
         """One screen for people."""
-        metric = tasks[self.task].metric
-        interval = (
-            "" if self.interval is None else f" [{metric.show(self.interval[0])}, {metric.show(self.interval[1])}]"
-        )
+        interval = ""
+        if self.interval is not None:
+            interval = " [{:.1%}, {:.1%}]".format(*self.interval)
         on = "" if self.examples is None else f" on {self.examples:,} test examples"
         lines = [
-            f"{self.score_name} {metric.show(self.score)}{interval}{on}",
+            f"{self.score_name} {self.shown}{interval}{on}",
             f"{self.parameters:,} parameters, {self.macs / 1e6:.1f} M multiply-adds, "
             f"{1000 * self.latency:.1f} ms for one example on {self.device}; {self.origin}",
         ]
         if self.compared:
-            rows = [
-                [
-                    "trained alike, judged before the final training",
-                    self.score_name,
-                    "kept one ahead by",
-                    "multiply-adds",
-                ]
-            ]
+            head = "trained alike, judged before the final training"
+            rows = [[head, self.score_name, "kept one ahead by", "multiply-adds"]]
             for each in self.compared:
-                ahead = ""
-                if each.behind is not None and each is not self.compared[0]:
-                    ahead = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(metric.scale * part for part in each.behind))
-                rows.append([each.origin, metric.show(each.score), ahead, f"{each.macs / 1e6:.1f} M"])
+                ahead = (
+                    "" if each.ahead is None else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * x for x in each.ahead))
+                )
+                rows.append([each.origin, each.shown, ahead, f"{each.macs / 1e6:.1f} M"])
             lines.append(plain_table(rows))
         return "\n".join([*lines, self.sentence])
 
@@ -105,18 +113,21 @@ def measure_outcome(run: Path, race: Path | None) -> Outcome:
     """The figures of a finished training, and those of the race before it."""
     network, task, config = restore(run)
     found = json.loads((run / "evaluation.json").read_bytes())
+    score = float(decode(found["score"]))
     network.eval()
     example = task.example()
-    latency = median_seconds(lambda: network(example), task.device)
+    with torch.inference_mode():
+        latency = median_seconds(lambda: network(example), task.device)
     counts = len(task.chosen()["test"]) if task.metric.counts_examples else None
-    interval = None if counts is None else share_interval(found["score"], counts)
+    interval = None if counts is None else share_interval(score, counts)
     compared = () if race is None else _compared(race, type(task))
     source = json.loads((run / "architecture.json").read_bytes()).get("source") or {}
     origin = source.get("origin", "the likeliest of the search")
     return Outcome(
         config.task.name,
-        found["score"],
+        score,
         found["score_name"],
+        task.metric.show(score),
         interval,
         counts,
         found["macs"],
@@ -136,25 +147,26 @@ def share_interval(share: float, count: int) -> tuple[float, float]:
 
 
 def _compared(race: Path, task: type[Task[Any]]) -> tuple[Compared, ...]:
-    outcome = json.loads((race / RACE_FILE).read_bytes())
+    outcome: Mapping[str, Any] = json.loads((race / RACE_FILE).read_bytes())
     pool = json.loads((race / CANDIDATES_FILE).read_bytes())["candidates"]
-    last: Mapping[str, Any] = outcome["rungs"][-1]
-    kept = str(outcome["winner"])
-    examples = outcome["examples"]
+    last = {number: {key: decode(value) for key, value in row.items()} for number, row in outcome["rungs"][-1].items()}
+    kept, examples = str(outcome["winner"]), outcome["examples"]
     order = sorted(last, key=lambda number: (number != kept, -last[number]["selection_score"]))
+    z = NormalDist().inv_cdf(1 - (1 - _CONFIDENCE) / 2 / max(1, len(last) - 1))
 
-    def behind(number: str) -> tuple[float, float, float] | None:
-        if not task.metric.counts_examples:
+    def ahead(number: str) -> tuple[float, float, float] | None:
+        if number == kept or not task.metric.counts_examples:
             return None
         first, other = last[kept]["score"], last[number]["score"]
-        reach = 1.96 * ((first * (1 - first) + other * (1 - other)) / examples) ** 0.5
+        reach = z * ((first * (1 - first) + other * (1 - other)) / examples) ** 0.5
         return first - other, first - other - reach, first - other + reach
 
     return tuple(
         Compared(
             pool[int(number)]["origin"],
             last[number]["score"],
-            behind(number),
+            task.metric.show(last[number]["score"]),
+            ahead(number),
             last[number]["macs"],
             last[number]["parameters"],
         )
@@ -165,8 +177,9 @@ def _compared(race: Path, task: type[Task[Any]]) -> tuple[Compared, ...]:
 def _sentence(compared: tuple[Compared, ...], origin: str) -> str:
     if not compared:
         return "nothing was compared: there was no time for a race, so whether another network is better is not known"
-    shown = [each.origin for each in compared[1:] if each.behind is not None and each.behind[1] > 0]
-    open_ = [each.origin for each in compared[1:] if each.origin not in shown]
-    better = f"it is shown to be better than {', '.join(shown)}" if shown else ""
-    even = f"no difference to {', '.join(open_)} is shown" if open_ else ""
+    is_shown = [each.ahead is not None and each.ahead[1] > 0 for each in compared[1:]]
+    beaten = [each.origin for each, shown in zip(compared[1:], is_shown, strict=True) if shown]
+    undecided = [each.origin for each, shown in zip(compared[1:], is_shown, strict=True) if not shown]
+    better = f"it is shown to be better than {', '.join(beaten)}" if beaten else ""
+    even = f"no difference to {', '.join(undecided)} is shown" if undecided else ""
     return f"take this one ({origin}): {'; '.join(part for part in (better, even) if part)}, as trained in the race"

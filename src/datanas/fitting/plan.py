@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
+
+import torch
 
 from datanas.core.durations import show_seconds
 from datanas.core.errors import ConfigError
@@ -26,6 +29,7 @@ from datanas.tasks.image_task import ImageTask
 FOR_SEARCH, FOR_RACE, FOR_REST = 0.2, 0.25, 0.04
 """Shares of the time: of the search, of the race, and of measuring and exporting at the end; training has the rest."""
 _SPACE = "nasbench201"
+_COUNTED = ("macs", "parameters", "size", "memory")  # bounds that a width can be found for
 _HEAT_EPOCHS, _HEAT_STEPS = 2, 80
 _LEAST_CANDIDATES = 2
 
@@ -113,11 +117,16 @@ def make_plan(given: Mapping[str, Any], seconds: float, *, max_macs: int | None 
         DataError: as from loading.
     """
     began = time.monotonic()
+    given = _with_space(given)
     with memory_errors():
-        planner, task, costs, notes = _search(_with_space(given), seconds)
-        epochs = max(costs.fewest_epochs, costs.epochs_in(FOR_SEARCH * seconds - (time.monotonic() - began)))
-        planner.settle_epochs(costs, epochs)
+        planner, task, costs, notes = _search(given, seconds)
         config = planner.config
+        epochs = config.search.epochs
+        if not _is_given(given, "search", "epochs"):
+            epochs = max(costs.fewest_epochs, costs.epochs_in(FOR_SEARCH * seconds - (time.monotonic() - began)))
+            planner.settle_epochs(costs, epochs)
+            config = planner.config
+        races = races and config.search.choice == "race"
         for_search = costs.seconds_of(epochs)
         left = seconds * (1 - FOR_REST) - (time.monotonic() - began) - for_search
         for_race = min(FOR_RACE * seconds, 0.4 * left) if races else 0.0
@@ -130,18 +139,23 @@ def make_plan(given: Mapping[str, Any], seconds: float, *, max_macs: int | None 
             )
         if config.search.choice == "race":
             task.set_aside(config.search.judge or None)
-        cells = [each.architecture for each in islice(random_candidates(config), 2)]
-        bounds = [bound for bound in (max_macs, config.budget.macs) if bound is not None]
-        size = _size(planner, cells, task, left - for_race, min(bounds, default=None))
+        size = _size(planner, given, task, left - for_race, max_macs)
         config = at_macs(config, size.macs)
         race = _race(planner, config, task, costs.load, for_race) if races else None
         if races and race is None:
             notes.append("too short for a race, so what the search prefers is kept unverified")
         left -= 0.0 if race is None else race.seconds
-        train = max(1, size.epochs_in(left))
+        is_given = _is_given(given, "train", "epochs")
+        train = config.train.epochs if is_given else max(1, size.epochs_in(left))
         chosen = {"search": {"choice": "derive" if race is None else "race"}, "train": {"epochs": train}}
         plain = merge(config.model_dump(mode="json"), chosen)
-    return Plan(seconds, plain, for_search, size.seconds_of(train), race, tuple(notes))
+    settled = train if is_given else None
+    return Plan(seconds, plain, for_search, size.seconds_of(train), race, tuple(notes), settled)
+
+
+def _is_given(given: Mapping[str, Any], section: str, name: str) -> bool:
+    found = given.get(section)
+    return isinstance(found, Mapping) and found.get(name) is not None
 
 
 def _with_space(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,10 +164,18 @@ def _with_space(given: Mapping[str, Any]) -> dict[str, Any]:
     Bounds are filled: networks become as wide as they allow, and as there is time to train.
     """
     found = merge({"search": {"choice": "race"}}, given)
-    if found.get("budget"):
-        found["budget"] = {"fill": True, **found["budget"]}
-    if issubclass(tasks[found["task"]["name"]], ImageTask) and not found.get("space"):
-        found["space"] = {"name": _SPACE}
+    race = found["search"].get("race")
+    if isinstance(race, Mapping) and race.keys() - {"processes"}:
+        raise ConfigError(
+            f"search.race.{min(race.keys() - {'processes'})}: a fit plans its race; leave it out, or take datanas "
+            "search and datanas race"
+        )
+    budget = found.get("budget")
+    if isinstance(budget, Mapping) and budget.keys() & set(_COUNTED) and "latency" not in budget:
+        found["budget"] = {"fill": True, **budget}
+    space = found.get("space") or {}
+    if issubclass(tasks[found["task"]["name"]], ImageTask) and isinstance(space, Mapping) and "name" not in space:
+        found["space"] = {"name": _SPACE, **space}
     return found
 
 
@@ -168,19 +190,27 @@ def _search(given: Mapping[str, Any], seconds: float) -> tuple[Planner, Task[Any
     return planner, task, costs, notes
 
 
-def _size(planner: Planner, cells: list[Any], task: Task[Any], seconds: float, most: int | None) -> Size:
+def _size(planner: Planner, given: Mapping[str, Any], task: Task[Any], seconds: float, most: int | None) -> Size:
+    """The size of the network: as large as the time allows, within all bounds; as it is given, where that is said."""
     config = planner.config
-    if isinstance(task, ImageTask):
-        return fitting_size(cells, config, task, planner.device, seconds, most)
-    return measured(cells[0], config, task, planner.device)
+    bounds = [bound for bound in (most, config.train.max_macs, config.budget.macs) if bound is not None]
+    width = config.train.Network.width_setting
+    cells = [each.architecture for each in islice(random_candidates(config), 2)]
+    is_fixed = (_is_given(given, "train", width) and not bounds) or config.budget.latency is not None
+    if isinstance(task, ImageTask) and not is_fixed:
+        return fitting_size(cells, config, task, planner.device, seconds, min(bounds, default=None))
+    return measured(cells[0], at_macs(config, most) if most else config, task, planner.device)
 
 
 def _race(planner: Planner, config: Config, task: Task[Any], load: float, seconds: float) -> Race | None:
     """The largest race that fits; a heat of the likeliest, a random cell and a reference where none does."""
     others = tuple(name for name in references if references[name].task == config.task.name)
     candidates = list(islice(random_candidates(config), 3))
-    workers, _ = trainings_at_a_time(config)
+    workers, threads = trainings_at_a_time(config)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)  # as many as each training of the race will have
     pace = measure_pace(candidates, training_of(config, 1), task, planner.device, workers, load)
+    torch.set_num_threads(before)
     whole = [
         (size, pace.fewest_epochs)
         for size in SIZES
@@ -202,6 +232,7 @@ def _heat(pace: Pace, config: Config, task: Task[Any], others: tuple[str, ...], 
     if steps < _HEAT_STEPS or not task.metric.counts_examples:
         return None
     whole = pace.steps * config.train.batch_size
-    examples = min(whole, steps // _HEAT_EPOCHS * config.train.batch_size)
-    expected = turns * (1.3 * pace.step * _HEAT_EPOCHS * (examples / config.train.batch_size) + pace.rest)
-    return Race(_LEAST_CANDIDATES, _HEAT_EPOCHS, None if examples >= whole else examples, others, expected)
+    epochs = max(_HEAT_EPOCHS, math.ceil(_HEAT_STEPS / pace.steps))
+    examples = min(whole, steps // epochs * config.train.batch_size)
+    expected = turns * (1.3 * pace.step * epochs * (examples / config.train.batch_size) + pace.rest)
+    return Race(_LEAST_CANDIDATES, epochs, None if examples >= whole else examples, others, expected)

@@ -30,7 +30,6 @@ _TASKS: Mapping[type, str] = {
     ClassSplitData: "fewshot",
 }
 """The task of each kind of data, where nothing is said."""
-_MANY_PIXELS = 1 << 31  # of all images together as they are: beyond it files are read when they are needed
 MASKS = frozenset({"mask", "masks", "annotations", "labels", "gtfine"})
 
 
@@ -56,7 +55,7 @@ def recognise(data: str | Path, task: str | None = None, *, has_root: bool = Fal
             raise ConfigError(f"DATA: {shown(data)} is neither a path nor a data set; {nearest(str(data), datasets)}")
         found: dict[str, Any] = {"name": str(data)}
     else:
-        found = {"name": _of_folder(path) if path.is_dir() else _of_file(path), "root": str(path)}
+        found = {"name": _of_folder(path) if path.is_dir() else _of_file(path), "root": str(path.absolute())}
     usual = "clustering" if found["name"] == "folder" and _is_unlabelled(path) else _usual_task(found["name"])
     return {"data": found, "task": {"name": task or usual}}
 
@@ -124,7 +123,7 @@ def _of_folder(path: Path) -> str:
     folders = [entry for entry in entries if entry.is_dir()]
     if _has_masks(folders):
         return "mask_folder"
-    if any(entry.suffix.lower() in _TEXTS and part_of(entry.stem.split(".")[-1]) for entry in entries):
+    if not folders and any(entry.suffix.lower() in _TEXTS and part_of(entry.stem.split(".")[-1]) for entry in entries):
         return "text"
     if not folders and not any(entry.suffix.lower() in SUFFIXES for entry in entries):
         tables = [entry for entry in entries if entry.suffix.lower() in _TABLES | {".npz"}]

@@ -11,6 +11,7 @@ import torch
 from torch.utils._pytree import tree_map_only
 
 from datanas.codes.architecture import Architecture
+from datanas.core.errors import ConfigError
 from datanas.core.settings import merge
 from datanas.engine.config import Config, resolve
 from datanas.engine.dry_run import measure_job
@@ -26,6 +27,7 @@ FEWEST_EPOCHS, MOST_EPOCHS = 5, 100
 """Of a training: with fewer passes more is lost than a larger network gains; more learn the images by heart."""
 FEWEST_STEPS = 600
 """Of a training, likewise, where the examples are few."""
+_ALIKE = 2  # doublings that are to make a network wider
 _USUAL, _USUAL_TIME = 8.0, 300.0
 
 
@@ -90,15 +92,24 @@ def fitting_size(
         most: a bound on the multiply-adds that somebody has set.
 
     Raises:
-        ConfigError: as `with_width`, where not even the smallest network can be built.
+        ConfigError: not even the narrowest network is within the bound, or can be built.
     """
     pixels = math.prod(task.example_shape[1:]) / 32**2
+    least = _least(cells, config, task)
+    if most is not None and most < least:
+        raise ConfigError(
+            f"max_macs: the narrowest network, of 1 channel, needs {least:,} multiply-adds, more than {most:,}; allow "
+            "as many, or take smaller images (--data.resize) or a stem that reduces them further"
+        )
     ceiling = min(MOST_MACS * pixels, math.inf if most is None else most)
-    macs = max(round(min(LEAST_MACS * pixels, ceiling)), _least(cells, config, task))
+    macs = max(round(min(LEAST_MACS * pixels, ceiling)), least)
+    widths: list[int] = []
     best: Size | None = None
     while True:
         size = _mean_size(cells, at_macs(config, macs), task, device)
-        if best is not None and size.epochs_in(seconds) < wanted_epochs(seconds, size.steps):
+        widths.append(with_width(cells[0], at_macs(config, macs), task).train.network_config.width)
+        is_stuck = len(widths) > _ALIKE and widths[-1] == widths[-1 - _ALIKE]  # another bound holds
+        if best is not None and (is_stuck or size.epochs_in(seconds) < wanted_epochs(seconds, size.steps)):
             return best
         best = size
         if macs >= ceiling:

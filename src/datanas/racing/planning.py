@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from datanas.core.errors import ConfigError, StorageError
 from datanas.core.paths import path_errors
 from datanas.core.processes import is_first
 from datanas.core.settings import merge
-from datanas.data.decode.image_sides import some_sizes
+from datanas.data import datasets
 from datanas.engine.config import Config, resolve, typed_recipe, with_overrides
 from datanas.engine.dry_run import measure_job
 from datanas.engine.earlier_run import load_run_config
@@ -212,8 +211,7 @@ class Planner:
         data = self.config.data
         if getattr(data, "resize", 0) is not None:
             return [None]
-        root = Path(data.root)  # type: ignore[attr-defined]  # what can be resized has a root
-        sizes = some_sizes(root if root.is_dir() else root.parent)
+        sizes = datasets[data.name](data).image_sizes()
         if not sizes:
             return [None]
         shorter = int(statistics.median(min(size) for size in sizes))

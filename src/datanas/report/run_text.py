@@ -11,6 +11,7 @@ from typing import Any
 from datanas.codes.architecture import Architecture
 from datanas.core.errors import ArchitectureError
 from datanas.report.cells import cell_text
+from datanas.runs.metrics import decode
 from datanas.runs.overview import Overview, overview
 
 _SURE, _EVEN = 3.0, 0.5  # nats over the next likeliest
@@ -88,7 +89,8 @@ def _of_race(path: Path, _: Architecture | None) -> list[str]:
 
 def _of_training(path: Path, _: Architecture | None) -> list[str]:
     found = _json(path / "evaluation.json")
-    score = f"{found['score']:.2%}" if found.get("error") is not None else f"{found['score']:.2f}"
+    value = float(decode(found["score"]))
+    score = f"{value:.2%}" if found.get("error") is not None else f"{value:.2f}"
     return [
         f"{found['score_name']} {score} on the part {found.get('part', 'test')}, measured once at the end; "
         f"{found['parameters']:,} parameters, {found['macs'] / 1e6:,.1f} M multiply-adds",
@@ -98,9 +100,9 @@ def _of_training(path: Path, _: Architecture | None) -> list[str]:
 
 def _of_fit(path: Path, _: Architecture | None) -> list[str]:
     found = _json(path / "fit.json")
-    score = f"{found['score']:.1%}" if found.get("interval") else f"{found['score']:.2f}"
     return [
-        f"{found['score_name']} {score}; {found['parameters']:,} parameters, {found['macs'] / 1e6:.1f} M multiply-adds",
+        f"{found['score_name']} {found['shown']}; {found['parameters']:,} parameters, "
+        f"{found['macs'] / 1e6:.1f} M multiply-adds",
         str(found.get("sentence", "")),
         f"what it predicts: datanas predict {path} INPUT",
     ]

@@ -211,7 +211,7 @@ def _is_taken(path: Path) -> bool:
 
 
 def _is_leftover(name: str) -> bool:
-    first = (_LOCK, "env.json", "data.json", "architecture.json")
+    first = (_LOCK, "env.json", "data.json", "architecture.json", "request.json", "plan.json", "clock.json")
     return name in first or (name.startswith(".") and name.endswith(".tmp"))
 
 

@@ -18,6 +18,7 @@ from datanas.runs.metrics import decode
 
 _RESULTS = {"search": "result.json", "train": "evaluation.json", "race": "race.json", "fit": "fit.json"}
 """By kind of run, the file that it writes last."""
+_KINDS = (*_RESULTS, "compare")
 _LOCK = "lock"
 
 
@@ -105,19 +106,23 @@ def overview(path: Path) -> Overview:
 
 
 def removable(root: Path) -> Iterator[tuple[Path, int, str]]:
-    """What can go from the runs in a folder: checkpoints of complete runs, and runs that never came to one.
+    """What can go from the runs in a folder: checkpoints of complete trainings, and runs that never came to one.
+
+    Checkpoints of searches stay, since `derive` and `race` read them; so does all in which some run is under way, and
+    every folder that no process of this package has begun.
 
     Yields:
         Path, bytes, and why.
     """
     for each in overviews(root):
-        if each.state == "running":
+        if each.kind not in _KINDS or any(is_held(lock) for lock in each.path.rglob(_LOCK)):
             continue
-        checkpoints = sorted(each.path.rglob("checkpoints")) if each.state == "complete" else []
-        for folder in checkpoints:
-            yield folder, _bytes(folder), "checkpoints of a complete run: it cannot be gone on with to more epochs"
-        has_begun = any(each.path.rglob("checkpoints/step-*"))
-        if each.state == "stopped" and not has_begun:
+        if each.state == "complete":
+            for folder in sorted(each.path.rglob("checkpoints")):
+                if _json(folder.parent / "env.json", []).get("kind") == "train":
+                    why = "checkpoints of a complete training: it can no longer be gone on with to more epochs"
+                    yield folder, _bytes(folder), why
+        elif each.state == "stopped" and not any(each.path.rglob("checkpoints/step-*")):
             yield each.path, each.size, "was stopped before its first checkpoint"
 
 
@@ -155,10 +160,11 @@ def _progress(path: Path, kind: str, config: Mapping[str, Any]) -> str:
 
 
 def _score(kind: str, result: Mapping[str, Any]) -> str:
-    if kind in ("train", "fit") and isinstance(result.get("score"), int | float):
-        value, name = float(result["score"]), str(result.get("score_name", "score"))
-        is_share = result.get("error") is not None or result.get("interval") is not None
-        return f"{name} {value:.1%}" if is_share else f"{name} {value:.1f}"
+    if kind == "fit" and "shown" in result:
+        return f"{result['score_name']} {result['shown']}"
+    if kind == "train" and isinstance(decode(result.get("score")), int | float):
+        value, name = float(decode(result["score"])), str(result.get("score_name", "score"))
+        return f"{name} {value:.1%}" if result.get("error") is not None else f"{name} {value:.1f}"
     gap = result.get("gap")
     if kind == "search" and isinstance(gap, Mapping) and isinstance(gap.get("child"), int | float):
         return f"child {decode(gap['child']):.3g}"

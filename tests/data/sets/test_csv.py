@@ -56,6 +56,22 @@ def test_a_column_of_parts_says_what_is_tested_on(make_folder: Make) -> None:
     assert (len(found.train), len(found.test)) == (8, 4)
 
 
+def test_a_part_for_validation_is_left_out_beside_one_for_testing(make_folder: Make) -> None:
+    root = make_folder(per_class=6)
+    table = write(root, "path,label,split", "{path},{name},{part}")
+    rows = table.read_text().splitlines()
+    table.write_text("\n".join([rows[0], *(f"{row.rpartition(',')[0]},val" for row in rows[1:3]), *rows[3:]]))
+    assert len(load(table).train) + len(load(table).test) == 10
+
+
+def test_how_images_became_pixels_travels_with_them(make_folder: Make) -> None:
+    root = make_folder(per_class=4)
+    found, same = load(write(root, "path,label"), resize=4), Folder(Folder.Config(root=root, resize=4)).load()
+    assert (found.pixels, found.is_scaled) == (same.pixels, same.is_scaled)
+    assert found.is_scaled
+    assert sorted(Csv(Csv.Config(root=root / "table.csv")).image_sizes())[0] == (6, 4)
+
+
 def test_numbered_classes_are_in_the_order_of_their_numbers(make_folder: Make) -> None:
     root = make_folder(per_class=4)
     table = write(root, "path,label")

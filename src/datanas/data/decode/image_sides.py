@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from datanas.data.decode.image_list import ImageList
@@ -14,7 +15,11 @@ def some_sizes(root: Path, count: int = 64) -> list[tuple[int, int]]:
     Raises:
         DataError: the folder cannot be read.
     """
-    files = ImageList(str(root)).below(root)
+    return sizes_of(ImageList(str(root)).below(root), count)
+
+
+def sizes_of(files: Sequence[Path], count: int = 64) -> list[tuple[int, int]]:
+    """(width, height) in pixels of some image files, spread over them; what cannot be opened is passed over."""
     found = []
     for file in files[:: max(1, len(files) // count)][:count]:
         try:

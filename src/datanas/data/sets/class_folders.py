@@ -14,6 +14,7 @@ from datanas.data import register_dataset
 from datanas.data.base import Dataset, ImageSet
 from datanas.data.decode.depth import settle_white
 from datanas.data.decode.image_list import ImageList, class_folders
+from datanas.data.decode.image_sides import some_sizes
 from datanas.data.decode.images import decode
 from datanas.data.decode.open_image import PixelForm
 from datanas.data.decode.suspect import Examined, examine_set, tell_suspects
@@ -33,6 +34,9 @@ class ClassFolders(Dataset[ClassSplitData]):
         name: Literal["class_folders"] = "class_folders"
 
     config: Config
+
+    def image_sizes(self) -> list[tuple[int, int]]:
+        return some_sizes(self.config.root)
 
     def load(self) -> ClassSplitData:
         root = self.config.root

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from datanas.data import register_dataset
 from datanas.data.base import Dataset, ImageData, ImageSet, check_images
 from datanas.data.decode.depth import settle_white
 from datanas.data.decode.image_list import SUFFIXES
+from datanas.data.decode.image_sides import sizes_of
 from datanas.data.decode.images import decode
 from datanas.data.decode.parts import part_of
 from datanas.data.decode.suspect import examine_set, tell_suspects
@@ -24,6 +26,7 @@ from datanas.data.sets.folder import FolderConfig, split_by_name
 _PATHS = ("path", "file", "filename", "filepath", "file_name", "image", "image_path", "img", "id")
 _LABELS = ("label", "class", "target", "category", "y", "labels", "class_name")
 _PARTS = ("split", "part", "set", "subset", "fold")
+_log = logging.getLogger(__name__)
 _LOOKED_AT = 50  # rows by which a column is told
 
 
@@ -43,18 +46,29 @@ class Csv(Dataset[ImageData]):
 
     config: Config
 
+    def image_sizes(self) -> list[tuple[int, int]]:
+        return sizes_of(self._table(f"csv {shown(self.config.root)}").files)
+
+    def _table(self, where: str) -> _Table:
+        rows = _read(self.config.root, where)
+        return _Table(rows, self.config.root.parent, where, self.config.path_column, self.config.label_column)
+
     def load(self) -> ImageData:
         config = self.config
         where = f"csv {shown(config.root)}"
         require_file(config.root, DataError, where)
-        rows = _read(config.root, where)
-        table = _Table(rows, config.root.parent, where, config.path_column, config.label_column)
+        table = self._table(where)
         classes = table.classes()
         form = settle_white(table.files, config.form(config.channels), where)
         images, kept = decode(table.files, where, form=form, resize=config.resize, skip_broken=config.skip_broken)
         both = ImageSet(images, torch.tensor([classes.index(table.labels[place]) for place in kept]))
         names = [table.names[place] for place in kept]
         is_test = table.is_test(kept)
+        if is_test is not None and (unused := table.unused(kept)):
+            _log.warning("%s: left out %d images for validation: those for testing are tested on", where, sum(unused))
+            keep = torch.tensor([not each for each in unused])
+            both, is_test = both.select(keep.nonzero().flatten()), is_test[keep]
+            names = [name for name, out in zip(names, unused, strict=True) if not out]
         if is_test is None:
             is_test = split_by_name(both, names, classes, config.test_share, config.split_seed, where)
         chosen = {"train": (~is_test).nonzero().flatten(), "test": is_test.nonzero().flatten()}
@@ -65,7 +79,7 @@ class Csv(Dataset[ImageData]):
             for part, places in chosen.items()
         }
         tell_suspects(examined, where)
-        return ImageData(train, test, classes)
+        return ImageData(train, test, classes, pixels=form, is_scaled=config.resize is not None)
 
 
 def _read(path: Path, where: str) -> list[list[str]]:
@@ -155,9 +169,14 @@ class _Table:
         tested = "test" if "test" in parts else "validation"
         if tested not in parts or "train" not in parts:
             return None
-        if any(part not in ("train", tested) for part in parts):
-            raise DataError(f"{self._where}: the parts must be train and test, or train and validation")
+        if None in parts:
+            raise DataError(f"{self._where}: the parts must be train, validation and test, each by a usual name")
         return torch.tensor([part == tested for part in parts])
+
+    def unused(self, kept: Sequence[int]) -> list[bool]:
+        """Which of the images that were read are for validation where others are for testing; empty where none is."""
+        parts = [part_of((self._parts or [])[place]) for place in kept]
+        return [part == "validation" for part in parts] if {"test", "validation"} <= set(parts) else []
 
 
 def _holds_files(rows: Sequence[Sequence[str]], column: int) -> bool:

@@ -18,6 +18,7 @@ from datanas.data import register_dataset
 from datanas.data.base import UNLABELLED, Dataset, ImageData, ImageSet, check_images
 from datanas.data.decode.depth import settle_white
 from datanas.data.decode.image_list import SUFFIXES, ImageList, class_folders
+from datanas.data.decode.image_sides import some_sizes
 from datanas.data.decode.images import PixelConfig, decode
 from datanas.data.decode.open_image import PixelForm
 from datanas.data.decode.parts import Part, find_parts
@@ -57,6 +58,9 @@ class Folder(Dataset[ImageData]):
         name: Literal["folder"] = "folder"
 
     config: Config
+
+    def image_sizes(self) -> list[tuple[int, int]]:
+        return some_sizes(self.config.root)
 
     def load(self) -> ImageData:
         root = self.config.root
