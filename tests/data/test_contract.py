@@ -161,6 +161,16 @@ class TestFolders(OwnImages):
         return {"root": folder}
 
 
+class TestCsv(TestFolders):
+    names = ("csv",)
+
+    def settings_in(self, folder: Path) -> dict[str, Any]:
+        super().settings_in(folder)
+        rows = [f"{file.relative_to(folder)},{file.parent.name}" for file in sorted(folder.glob("*/*.png"))]
+        (folder / "table.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+        return {"root": folder / "table.csv"}
+
+
 class TestImageFiles(TestFolders):
     names = ("image_files",)
 

@@ -126,7 +126,7 @@ def split_by_name(
     for label, name in enumerate(classes):
         members = (both.labels == label).nonzero().flatten().tolist()
         if len(members) < 2:
-            what = f"class {name!r}" if name != UNLABELLED else "there are no class folders, and the whole"
+            what = f"class {name!r}" if name != UNLABELLED else "holds no class folders, and"
             raise DataError(f"{where}: {what} has {len(members)} readable images; a split needs two or more")
         count = min(max(1, round(len(members) * share)), len(members) - 1)
         is_test[sorted(members, key=lambda place: lot(names[place]))[:count]] = True
