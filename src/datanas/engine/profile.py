@@ -185,7 +185,7 @@ def profile(
 
     >>> found = profile(datanas.architecture("gdas"), channels=4, cells=3, size=8, batch=2, memory=False)
     >>> found.parameters, list(found.latency_ms)
-    (22722, [2])
+    (15918, [2])
     """
     given = {**(options or {}), **({} if stem is None else {"stem": stem})}
     sides = (size, size) if isinstance(size, int) else None if size is None else (size[1], size[0])
