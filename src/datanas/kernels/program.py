@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
@@ -49,27 +48,29 @@ class Program:
         nodes: the number of nodes, the first one included.
         outputs: those whose mean is the new hidden state.
         edges: by target, then source; an edge that runs nothing is there only if it is asked for a gradient.
+        out_of: the edges that run, by source.
+        into: the edges that run, by target, each with its place among those out of its source.
+        closed: the edges that run nothing but are asked, by source.
     """
 
     nodes: int
     outputs: tuple[int, ...]
     edges: tuple[Edge, ...]
+    out_of: list[list[Edge]] = field(init=False)
+    into: list[list[tuple[int, Edge]]] = field(init=False)
+    closed: list[list[Edge]] = field(init=False)
 
-    @cached_property
-    def out_of(self) -> list[list[Edge]]:
-        """The edges that run, by source."""
-        return [[edge for edge in self.edges if edge.source == node and edge.opened] for node in range(self.nodes)]
-
-    @cached_property
-    def into(self) -> list[list[tuple[int, Edge]]]:
-        """The edges that run, by target, each with its place among those out of its source."""
-        runs = [[edge for edge in self.edges if edge.target == node and edge.opened] for node in range(self.nodes)]
-        return [[(self.out_of[edge.source].index(edge), edge) for edge in edges] for edges in runs]
-
-    @cached_property
-    def closed(self) -> list[list[Edge]]:
-        """The edges that run nothing but are asked, by source."""
-        return [[edge for edge in self.edges if edge.source == node and not edge.opened] for node in range(self.nodes)]
+    def __post_init__(self) -> None:
+        out_of = [[edge for edge in self.edges if edge.source == node and edge.opened] for node in range(self.nodes)]
+        into = [
+            [(out_of[edge.source].index(edge), edge) for edge in self.edges if edge.target == node and edge.opened]
+            for node in range(self.nodes)
+        ]
+        closed = [
+            [edge for edge in self.edges if edge.source == node and not edge.opened] for node in range(self.nodes)
+        ]
+        for name, value in (("out_of", out_of), ("into", into), ("closed", closed)):
+            object.__setattr__(self, name, value)
 
 
 def program(
