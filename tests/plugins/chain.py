@@ -8,17 +8,21 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from datanas.codes.architecture import Architecture
+from datanas.codes.cell import Cell
 from datanas.codes.choice_group import ChoiceGroup
 from datanas.codes.liveness import LiveCount, live_cell, live_stack
+from datanas.codes.text_form import TextForm, register_text_form
 from datanas.core.errors import ArchitectureError, ConfigError
 from datanas.core.settings import ComponentConfig
 from datanas.kernels.gates import Gates
-from datanas.ops import OpSettings
+from datanas.ops import NONE, OpSettings
 from datanas.spaces import register_space
 from datanas.spaces.base import Body, Costs, Space, StemShape
 from datanas.spaces.network_config import NetworkConfig
 from datanas.spaces.plans import CellNodes, CellPlan, feature_size, network_plan, operation_cost, supernet_plan
 
+BEGINNING = "chain: "
+EDGES = ((0, 1), (1, 2), (2, 3))
 PRIMITIVES = ("none", "skip_connect", "sep_conv_3x3", "avg_pool_3x3")
 
 
@@ -36,6 +40,24 @@ class ChainBody(Body):
         values = self.nodes([x], gates["chain"] if gates is not None else None)
         last = values[self.outputs[0]] if self.outputs else None
         return (0 * x if last is None else last,)
+
+
+def write(cells: Mapping[str, Cell]) -> str:
+    """One operation on each edge, in a row; several with a plus between them."""
+    cell = cells["chain"]
+    parts = ["+".join(name for name, bit in zip(cell.primitives, row, strict=True) if bit) or NONE for row in cell.code]
+    return BEGINNING + ", ".join(parts)
+
+
+def read(text: str) -> dict[str, Cell]:
+    rows = text.removeprefix(BEGINNING).split(", ")
+    code = np.array([[name in row.split("+") for name in PRIMITIVES] for row in rows], np.uint8)
+    if len(rows) != len(EDGES) or not code.any(axis=1).all():
+        raise ArchitectureError(f"chain: must have {len(EDGES)} operations of {', '.join(PRIMITIVES)}, got {text}")
+    return {"chain": Cell(PRIMITIVES, EDGES, (3,), code, 1)}
+
+
+register_text_form(TextForm("chain", BEGINNING, read, write, frozenset({"chain"})))
 
 
 def require_width(stem: nn.Module, channels: int) -> None:
@@ -69,7 +91,7 @@ class Chain(Space):
         return self.config.channels
 
     def groups(self) -> dict[str, ChoiceGroup]:
-        return {"chain": ChoiceGroup("chain", ((0, 1), (1, 2), (2, 3)), PRIMITIVES, outputs=(3,), inputs=1)}
+        return {"chain": ChoiceGroup("chain", EDGES, PRIMITIVES, outputs=(3,), inputs=1)}
 
     def supernet_body(self, stem: nn.Module) -> ChainBody:
         require_width(stem, self.width)

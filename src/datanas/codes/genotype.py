@@ -13,6 +13,7 @@ import numpy as np
 
 from datanas.codes.benchmark_text import find_cells, print_cell, read_cell
 from datanas.codes.cell import MAX_COUNT, Cell
+from datanas.codes.text_form import form_of_cells, form_of_text
 from datanas.core.checks import check_keys, check_nodes, read_integer, read_list, read_name
 from datanas.core.errors import ArchitectureError, nearest
 
@@ -69,7 +70,9 @@ class _Entry(NamedTuple):
 
 def holds_genotype(text: str) -> bool:
     """Whether a text has a genotype of any form in it, be it a whole one or the beginning of one."""
-    return text.lstrip().startswith("|") or bool(_BEGINNING.search(text) or find_cells(text))
+    if text.lstrip().startswith("|") or form_of_text(text) is not None:
+        return True
+    return bool(_BEGINNING.search(text) or find_cells(text))
 
 
 def is_mapping(text: str) -> bool:
@@ -86,6 +89,8 @@ def read_genotype(text: str, primitives: Sequence[str] | None = None) -> tuple[s
         ArchitectureError: the text is something else; the message names the place.
     """
     text = text.removeprefix("\ufeff")
+    if (registered := form_of_text(text)) is not None:
+        return registered.space, dict(registered.read(text.strip()))
     places = [match.start() for match in _BEGINNING.finditer(text)]
     if not places:
         strings = [text] if text.lstrip().startswith("|") else find_cells(text)
@@ -117,6 +122,8 @@ def print_genotype(cells: Mapping[str, Cell]) -> str:
     Raises:
         ArchitectureError: the cells are not those that it names.
     """
+    if (registered := form_of_cells(frozenset(cells))) is not None:
+        return registered.write(cells)
     if cells.keys() == {"cell"}:
         return print_cell(cells["cell"])
     form = next((form for form in _FORMS if form.groups.keys() == cells.keys()), None)
