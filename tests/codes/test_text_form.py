@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +30,9 @@ PAIR = TextForm("pair", "pair ", read, write, frozenset({"pair"}))
 
 
 @pytest.fixture(autouse=True)
-def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_form, "_forms", {})
     register_text_form(PAIR)
-    yield
 
 
 def test_it_is_read_and_written_as_a_genotype_is(tmp_path: Path) -> None:
