@@ -211,6 +211,7 @@ def test_help_loads_no_torch_and_of_the_package_only_the_configuration_s_ground(
         "datanas.core.settings",
         "datanas.core.console",
         "datanas.core.paths",
+        "datanas.core.recipes",
     }
 
 

@@ -244,5 +244,5 @@ def test_without_a_budget_there_is_none(config: Make) -> None:
 def test_a_space_that_does_not_say_what_its_networks_cost_is_named(config: Make) -> None:
     settings, _, budget = made(config(), budget={"macs": "1M"})
     assert isinstance(budget._size(), NetworkSize)
-    with pytest.raises(ConfigError, match="does not say what its networks cost"):
+    with pytest.raises(ConfigError, match="does not tell how large its rebuilt networks are"):
         Space.at_size(build_space(settings), 4, 3)

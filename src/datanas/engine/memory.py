@@ -11,11 +11,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
+from datanas.core.errors import ConfigError
 from datanas.core.registry import load_plugin, loaded_plugins
 from datanas.engine.network_recipe import NetworkRecipe
 from datanas.kernels.hardware import forget_peak_memory, peak_memory, place, synchronize
@@ -61,7 +63,8 @@ def inference_memory(
 def measure(order: dict[str, Any]) -> dict[int, int]:
     """What the process does: bytes for each batch."""
     for plugin in order["plugins"]:
-        load_plugin(plugin)
+        with suppress(ConfigError):  # one that cannot be loaded beside the others is told where it is needed
+            load_plugin(plugin)
     torch.set_num_threads(order["threads"])
     device = torch.device(order["device"])
     recipe = NetworkRecipe.from_plain(order["recipe"])

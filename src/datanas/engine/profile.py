@@ -52,7 +52,7 @@ class Profile:
         channels: width of the first cell.
         bound: multiply-adds that the width was found for; None where it was given.
         dead: what of the architecture takes no part, for people; empty where all of it does.
-        prune: whether that is left out.
+        pruned: whether that is left out.
     """
 
     parameters: int
@@ -69,7 +69,7 @@ class Profile:
     channels: int
     bound: int | None
     dead: str
-    prune: bool
+    pruned: bool
 
     def to_json(self) -> str:
         """All of it; units stand in the names."""
@@ -94,7 +94,7 @@ class Profile:
         if self.memory_missing:
             lines.append(f"memory         not measured: {self.memory_missing}")
         if self.dead:
-            lines.append(f"{'left out' if self.prune else 'dead':14s} {self.dead}")
+            lines.append(f"{'left out' if self.pruned else 'dead':14s} {self.dead}")
         if self.bound is not None:
             lines.append(f"channels       {self.channels}, the most within {self.bound:,} multiply-adds")
         return "\n".join(lines)
@@ -251,7 +251,7 @@ def profile_recipe(
         channels=recipe.settings.width,
         bound=bound,
         dead=recipe.dead_parts(),
-        prune=recipe.settings.is_pruned,
+        pruned=recipe.settings.is_pruned,
     )
 
 
