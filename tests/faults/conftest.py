@@ -117,7 +117,7 @@ LANGUAGE = {
     "search.gap.examples": 100,
     "train.batch_size": 1680,
     "train.channels": 4,
-    "train.weights.lr": 200,  # so large that the third epoch is worse than the first, and averaging begins
+    "train.weights.lr": 300,  # so large that the third epoch is worse than the first, and averaging begins
     "train.average_after": 1,
 }
 
