@@ -56,7 +56,7 @@ def steps_of_a_tenth(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sizing, "measured", measured)
     monkeypatch.setattr(planning, "measured", measured)
     monkeypatch.setattr(racing, "measure_job", lambda *_: (0.01, 0.1))
-    monkeypatch.setattr(planning, "measure_pace", lambda *_: Pace(10, 0.01, 1.0, 2))
+    monkeypatch.setattr(racing, "measure_pace", lambda *_: Pace(10, 0.01, 1.0, 2))
 
 
 def test_more_time_makes_larger_networks_and_larger_races(given: dict[str, Any], steps_of_a_tenth: None) -> None:

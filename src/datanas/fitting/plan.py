@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
-import torch
-
 from datanas.core.durations import show_seconds
 from datanas.core.errors import ConfigError
 from datanas.core.settings import merge
@@ -18,9 +16,9 @@ from datanas.engine.config import Config, resolve
 from datanas.engine.setup import memory_errors
 from datanas.fitting.sizing import Size, at_macs, fitting_size, measured
 from datanas.racing.candidates import random_candidates
-from datanas.racing.plan import SIZES, Pace, measure_pace, rungs_of, trainings_at_a_time
+from datanas.racing.plan import Pace, rungs_of
+from datanas.racing.plan import make_plan as plan_of_race
 from datanas.racing.planning import Costs, Planner
-from datanas.racing.race import training_of
 from datanas.references import references
 from datanas.tasks import tasks
 from datanas.tasks.base import Task
@@ -122,7 +120,7 @@ def make_plan(given: Mapping[str, Any], seconds: float, *, max_macs: int | None 
         planner, task, costs, notes = _search(given, seconds)
         config = planner.config
         epochs = config.search.epochs
-        if not _is_given(given, "search", "epochs"):
+        if not planner.is_given("search", "epochs"):
             epochs = max(costs.fewest_epochs, costs.epochs_in(FOR_SEARCH * seconds - (time.monotonic() - began)))
             planner.settle_epochs(costs, epochs)
             config = planner.config
@@ -139,23 +137,19 @@ def make_plan(given: Mapping[str, Any], seconds: float, *, max_macs: int | None 
             )
         if config.search.choice == "race":
             task.set_aside(config.search.judge or None)
-        size = _size(planner, given, task, left - for_race, max_macs)
-        config = at_macs(config, size.macs)
-        race = _race(planner, config, task, costs.load, for_race) if races else None
+        size = _size(planner, task, left - for_race, max_macs)
+        planner.choose({"train": {"max_macs": size.macs}})
+        config = planner.config if size.macs is None else at_macs(planner.config, size.macs)
+        race = _race(planner, task, costs.load, for_race) if races else None
         if races and race is None:
             notes.append("too short for a race, so what the search prefers is kept unverified")
         left -= 0.0 if race is None else race.seconds
-        is_given = _is_given(given, "train", "epochs")
+        is_given = planner.is_given("train", "epochs")
         train = config.train.epochs if is_given else max(1, size.epochs_in(left))
         chosen = {"search": {"choice": "derive" if race is None else "race"}, "train": {"epochs": train}}
         plain = merge(config.model_dump(mode="json"), chosen)
     settled = train if is_given else None
     return Plan(seconds, plain, for_search, size.seconds_of(train), race, tuple(notes), settled)
-
-
-def _is_given(given: Mapping[str, Any], section: str, name: str) -> bool:
-    found = given.get(section)
-    return isinstance(found, Mapping) and found.get(name) is not None
 
 
 def _with_space(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -190,49 +184,38 @@ def _search(given: Mapping[str, Any], seconds: float) -> tuple[Planner, Task[Any
     return planner, task, costs, notes
 
 
-def _size(planner: Planner, given: Mapping[str, Any], task: Task[Any], seconds: float, most: int | None) -> Size:
+def _size(planner: Planner, task: Task[Any], seconds: float, most: int | None) -> Size:
     """The size of the network: as large as the time allows, within all bounds; as it is given, where that is said."""
     config = planner.config
     bounds = [bound for bound in (most, config.train.max_macs, config.budget.macs) if bound is not None]
     width = config.train.Network.width_setting
     cells = [each.architecture for each in islice(random_candidates(config), 2)]
-    is_fixed = (_is_given(given, "train", width) and not bounds) or config.budget.latency is not None
+    is_fixed = (planner.is_given("train", width) and not bounds) or config.budget.latency is not None
     if isinstance(task, ImageTask) and not is_fixed:
         return fitting_size(cells, config, task, planner.device, seconds, min(bounds, default=None))
     return measured(cells[0], at_macs(config, most) if most else config, task, planner.device)
 
 
-def _race(planner: Planner, config: Config, task: Task[Any], load: float, seconds: float) -> Race | None:
+def _race(planner: Planner, task: Task[Any], load: float, seconds: float) -> Race | None:
     """The largest race that fits; a heat of the likeliest, a random cell and a reference where none does."""
+    config = planner.config
     others = tuple(name for name in references if references[name].task == config.task.name)
-    candidates = list(islice(random_candidates(config), 3))
-    workers, threads = trainings_at_a_time(config)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)  # as many as each training of the race will have
-    pace = measure_pace(candidates, training_of(config, 1), task, planner.device, workers, load)
-    torch.set_num_threads(before)
-    whole = [
-        (size, pace.fewest_epochs)
-        for size in SIZES
-        if pace.seconds(rungs_of(size, pace.fewest_epochs), len(others)) <= seconds
-    ]
-    if whole:
-        size, epochs = whole[0]
-        while pace.seconds(rungs_of(size, epochs + 1), len(others)) <= seconds:
-            epochs += 1
-        return Race(size, epochs, None, others, pace.seconds(rungs_of(size, epochs), len(others)))
-    return _heat(pace, config, task, others, seconds)
+    pace = planner.training_pace(task, load)
+    try:
+        plan = plan_of_race(pace, seconds, references=len(others))
+    except ConfigError:
+        return _heat(pace, config, others, seconds) if task.metric.counts_examples else None
+    first = plan.rungs[0]
+    return Race(first.candidates, first.epochs, None, others, plan.seconds or seconds)
 
 
-def _heat(pace: Pace, config: Config, task: Task[Any], others: tuple[str, ...], seconds: float) -> Race | None:
-    """As few candidates on as many examples as there is time for."""
-    together = _LEAST_CANDIDATES + len(others)
-    turns = -(-together // pace.workers)
-    steps = int((seconds / turns - pace.rest) / (1.3 * pace.step))
-    if steps < _HEAT_STEPS or not task.metric.counts_examples:
+def _heat(pace: Pace, config: Config, others: tuple[str, ...], seconds: float) -> Race | None:
+    """As few candidates on as many examples as there is time for; None where these make too few steps."""
+    turns = -(-(_LEAST_CANDIDATES + len(others)) // pace.workers)
+    steps = pace.steps_in(seconds / turns)
+    if steps < _HEAT_STEPS:
         return None
-    whole = pace.steps * config.train.batch_size
     epochs = max(_HEAT_EPOCHS, math.ceil(_HEAT_STEPS / pace.steps))
-    examples = min(whole, steps // epochs * config.train.batch_size)
-    expected = turns * (1.3 * pace.step * epochs * (examples / config.train.batch_size) + pace.rest)
-    return Race(_LEAST_CANDIDATES, epochs, None if examples >= whole else examples, others, expected)
+    in_epoch = min(pace.steps, steps // epochs)
+    examples = None if in_epoch == pace.steps else in_epoch * config.train.batch_size
+    return Race(_LEAST_CANDIDATES, epochs, examples, others, turns * pace.training_seconds(epochs * in_epoch))

@@ -8,17 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_map_only
 
 from datanas.codes.architecture import Architecture
 from datanas.core.errors import ConfigError
 from datanas.core.settings import merge
 from datanas.engine.config import Config, resolve
 from datanas.engine.dry_run import measure_job
-from datanas.engine.rebuild import network_for, with_network_of
+from datanas.engine.rebuild import with_network_of
 from datanas.engine.train import TrainJob
-from datanas.engine.width import on_meta, with_width
-from datanas.kernels.hardware import count_macs
+from datanas.engine.width import with_width
 from datanas.tasks.base import Task
 
 LEAST_MACS, MOST_MACS = 250_000, 600_000_000
@@ -95,26 +93,26 @@ def fitting_size(
         ConfigError: not even the narrowest network is within the bound, or can be built.
     """
     pixels = math.prod(task.example_shape[1:]) / 32**2
-    least = _least(cells, config, task)
-    if most is not None and most < least:
-        raise ConfigError(
-            f"max_macs: the narrowest network, of 1 channel, needs {least:,} multiply-adds, more than {most:,}; allow "
-            "as many, or take smaller images (--data.resize) or a stem that reduces them further"
-        )
-    ceiling = min(MOST_MACS * pixels, math.inf if most is None else most)
-    macs = max(round(min(LEAST_MACS * pixels, ceiling)), least)
+    ceiling = round(min(MOST_MACS * pixels, math.inf if most is None else most))
+    macs = min(round(LEAST_MACS * pixels), ceiling)
     widths: list[int] = []
     best: Size | None = None
     while True:
-        size = _mean_size(cells, at_macs(config, macs), task, device)
-        widths.append(with_width(cells[0], at_macs(config, macs), task).train.network_config.width)
-        is_stuck = len(widths) > _ALIKE and widths[-1] == widths[-1 - _ALIKE]  # another bound holds
-        if best is not None and (is_stuck or size.epochs_in(seconds) < wanted_epochs(seconds, size.steps)):
-            return best
-        best = size
-        if macs >= ceiling:
-            return best
-        macs = round(min(2 * macs, ceiling))
+        try:
+            width = with_width(cells[0], at_macs(config, macs), task).train.network_config.width
+            size = _mean_size(cells, at_macs(config, macs), task, device)
+        except ConfigError:  # too little for the narrowest network
+            if macs == ceiling:
+                raise
+        else:
+            widths.append(width)
+            is_stuck = len(widths) > _ALIKE and widths[-1] == widths[-1 - _ALIKE]  # another bound holds
+            if best is not None and (is_stuck or size.epochs_in(seconds) < wanted_epochs(seconds, size.steps)):
+                return best
+            best = size
+            if macs == ceiling:
+                return best
+        macs = min(2 * macs, ceiling)
 
 
 def at_macs(config: Config, macs: int | None) -> Config:
@@ -126,11 +124,3 @@ def _mean_size(cells: Sequence[Architecture], config: Config, task: Task[Any], d
     sizes = [measured(cell, config, task, device) for cell in cells]
     step, measure = (sum(values) / len(sizes) for values in zip(*((s.step, s.measure) for s in sizes), strict=True))
     return Size(config.train.max_macs, step, measure, sizes[0].steps)
-
-
-def _least(cells: Sequence[Architecture], config: Config, task: Task[Any]) -> int:
-    """Multiply-adds of the largest of the networks of one channel."""
-    narrow = resolve(merge(config.model_dump(mode="json"), {"train": {"channels": 1, "max_macs": None}}))
-    example = tree_map_only(torch.Tensor, lambda each: each.to("meta"), task.example())
-    with on_meta():
-        return max(count_macs(network_for(cell, narrow, task), example) for cell in cells)

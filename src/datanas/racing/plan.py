@@ -59,10 +59,17 @@ class Pace:
         """What these rungs take, one after the other, each with so many references, and a random cell beside these."""
         stay = [references, *(len(rungs) - 1) * [references + 1 if references else 0]]
         return sum(
-            math.ceil((rung.candidates + more) / self.workers)
-            * (rung.epochs * self.steps * self.step * _MARGIN + self.rest)
+            math.ceil((rung.candidates + more) / self.workers) * self.training_seconds(rung.epochs * self.steps)
             for rung, more in zip(rungs, stay, strict=True)
         )
+
+    def training_seconds(self, steps: float) -> float:
+        """What a training of so many steps takes beside others."""
+        return steps * self.step * _MARGIN + self.rest
+
+    def steps_in(self, seconds: float) -> int:
+        """The steps that a training can make in this time, beside others; 0 where there is none."""
+        return max(0, int((seconds - self.rest) / (self.step * _MARGIN)))
 
     @property
     def fewest_epochs(self) -> int:

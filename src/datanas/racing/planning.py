@@ -30,6 +30,7 @@ from datanas.racing.candidates import random_candidates
 from datanas.racing.plan import SIZES, Pace, make_plan, measure_pace, trainings_at_a_time
 from datanas.racing.race import training_of
 from datanas.spaces import spaces
+from datanas.tasks import tasks
 from datanas.tasks.base import Task
 from datanas.tasks.image_task import ImageTask
 
@@ -72,7 +73,7 @@ def is_plain(given: Mapping[str, Any]) -> bool:
     """Whether a recipe leaves to the data how long and how large a search is."""
     search, config = given.get("search") or {}, resolve(given)
     is_told = isinstance(search, Mapping) and "epochs" in search
-    return not is_told and config.task.name == "classification" and config.devices * config.num_nodes == 1
+    return not is_told and tasks[config.task.name].metric.counts_examples and config.devices * config.num_nodes == 1
 
 
 @process_kept()
@@ -176,24 +177,27 @@ class Planner:
         """Lay these under what was given, over what was chosen before."""
         self.chosen = merge(self.chosen, choices)
 
-    def _is_given(self, section: str, name: str) -> bool:
+    def is_given(self, section: str, name: str) -> bool:
+        """Whether somebody has said this setting."""
         found = self._given.get(section)
         return isinstance(found, Mapping) and found.get(name) is not None
 
     def plan(self) -> tuple[dict[str, Any], str]:
         """The choices, and what they are in a line for people."""
-        classifies = self.config.task.name == "classification"
-        races = self.config.search.choice == "race" or (classifies and not self._is_given("search", "choice"))
+        classifies = tasks[self.config.task.name].metric.counts_examples
+        races = self.config.search.choice == "race" or (classifies and not self.is_given("search", "choice"))
         if races:
             self.choose({"search": {"choice": "race"}})
         for side in self.sides() if classifies else [None]:
             task, costs = self.measure(side, by_data=classifies)
-            pace = self._training_pace(task, costs.load) if classifies or races else None
+            pace = self.training_pace(task, costs.load) if classifies or races else None
+            if pace is not None:
+                self._settle_training(pace)
             fault = self._race_fault(pace, costs.load) if pace is not None and races else None
             if fault is None and costs.epochs_in(self._left(races=races)) >= costs.fewest_epochs:
                 break
         if fault is not None:
-            if self._is_given("search", "choice"):
+            if self.is_given("search", "choice"):
                 raise ConfigError(fault)
             self._notes.append("no race, for which this is too short")
             self.choose({"search": {"choice": "derive"}})
@@ -240,18 +244,26 @@ class Planner:
         step, measure = measure_job(job, self.device)
         return task, Costs(step, measure, load, job.steps_per_epoch)
 
-    def _training_pace(self, task: Task[Any], load: float) -> Pace:
-        """Time the training of some cells, and choose how long that of what is found will be."""
+    def training_pace(self, task: Task[Any], load: float) -> Pace:
+        """Time the training of some cells, with as many threads as each has in a race.
+
+        Args:
+            load: seconds that reading the data took.
+        """
         config = self.config
         task.set_aside(config.search.judge or None)
         candidates = list(islice(random_candidates(config), _TRIED))
         workers, threads = trainings_at_a_time(config)
+        before = torch.get_num_threads()
         torch.set_num_threads(threads)
         pace = measure_pace(candidates, training_of(config, 1), task, self.device, workers, load)
-        select_device(config)
+        torch.set_num_threads(before)
+        return pace
+
+    def _settle_training(self, pace: Pace) -> None:
+        """Choose how long the training of what is found will be."""
         epochs = int(0.5 * self._seconds / (pace.step * pace.steps))
         self.choose({"train": {"epochs": min(_MOST_TRAINING, max(_LEAST_TRAINING, epochs))}})
-        return pace
 
     def _race_fault(self, pace: Pace, load: float) -> str | None:
         """Why half of the time is too short for a race; None where it is not."""
