@@ -87,18 +87,22 @@ class Plan:
         size = f"{train.max_macs / 1e6:.1f} M multiply-adds" if train.max_macs else train.network_config.text()
         lines = [
             f"plan for {show_seconds(self.seconds)}:",
-            f"  search  about {show_seconds(self.search_seconds)}: {search.epochs} epochs, batch {search.batch_size}, "
+            f"  search  about {show_seconds(self.search_seconds)}: {_epochs(search.epochs)}, batch {search.batch_size}, "
             f"space {config.space.name}",
         ]
         if self.race is not None:
             rungs = ", then ".join(
-                f"{r.candidates} x {r.epochs} epochs" for r in rungs_of(self.race.candidates, self.race.epochs)
+                f"{r.candidates} x {_epochs(r.epochs)}" for r in rungs_of(self.race.candidates, self.race.epochs)
             )
             of = "all examples" if self.race.examples is None else f"{self.race.examples:,} examples"
             beside = f", with {', '.join(self.race.references)}" if self.race.references else ""
             lines.append(f"  race    about {show_seconds(self.race.seconds)}: {rungs} on {of}{beside}, at {size}")
-        lines.append(f"  train   about {show_seconds(self.train_seconds)}: {train.epochs} epochs at {size}")
+        lines.append(f"  train   about {show_seconds(self.train_seconds)}: {_epochs(train.epochs)} at {size}")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+
+
+def _epochs(count: int) -> str:
+    return "1 epoch" if count == 1 else f"{count} epochs"
 
 
 def make_plan(given: Mapping[str, Any], seconds: float, *, max_macs: int | None = None, races: bool = True) -> Plan:
