@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import yaml
 
 from datanas.core.recipes import recipes
 from datanas.engine.config import resolve
@@ -48,9 +49,23 @@ def test_a_name_that_is_none_is_told_with_the_nearest(cli: Callable[..., Any]) -
     assert "did you mean 'search.alpha'" in err
 
 
-def test_the_schema_is_that_of_a_recipe(cli: Callable[..., Any]) -> None:
-    schema = json.loads(cli("options", "--schema").out)
-    assert {"seed", "search", "train", "budget"} <= schema["properties"].keys()
+@pytest.mark.parametrize("recipe", ["small/cifar10", "small/ptb", "small/omniglot"])
+def test_the_schema_knows_all_that_a_recipe_says(recipe: str, cli: Callable[..., Any]) -> None:
+    schema = json.loads(cli("options", "--schema", "-c", recipe).out)
+
+    def unknown(data: dict[str, Any], section: dict[str, Any], path: str = "") -> list[str]:
+        for reference in (section, *section.get("allOf", ()), *section.get("anyOf", ())):
+            if "$ref" in reference:
+                section = schema["$defs"][reference["$ref"].rpartition("/")[2]]
+        known = section.get("properties", {})
+        missing = [path + key for key in data if key not in known]
+        inner = [(key, value) for key, value in data.items() if isinstance(value, dict) and key in known]
+        return missing + [name for key, value in inner for name in unknown(value, known[key], f"{path}{key}.")]
+
+    found = yaml.safe_load(recipes()[recipe].read_text())
+    assert unknown(found, schema) == []
+    assert unknown({"sampler": {"sample": 3}}, schema) == ["sampler.sample"]
+    assert "required" not in schema
 
 
 def test_recipes_are_listed_and_printed(cli: Callable[..., Any]) -> None:

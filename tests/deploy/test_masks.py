@@ -93,7 +93,7 @@ def test_shares_are_those_of_the_pixels(predictor: MaskPredictor) -> None:
 
 
 def test_an_image_that_is_too_small_is_refused(predictor: MaskPredictor) -> None:
-    with pytest.raises(DataError, match="image 0: is 9x2, but the network needs 4 pixels each way"):
+    with pytest.raises(DataError, match="image 0: is seen as 9x2, but the network needs 4 pixels each way"):
         predictor.predict(np.zeros((2, 9, 3), np.uint8))
 
 

@@ -16,7 +16,7 @@ def run(
     *given: Overrides,
     config: Recipe = None,
     plugin: Plugin = (),
-    schema: Annotated[Flag, Parameter(help="Print the JSON schema of a whole recipe, for editors, instead.")] = False,
+    schema: Annotated[Flag, Parameter(help="Print the JSON schema of such recipes, for editors.")] = False,
 ) -> None:
     """Print settings with what they take, their default and what they mean.
 
@@ -27,19 +27,18 @@ def run(
     prefix, overrides = (given[0], given[1:]) if given and not given[0].startswith("-") else ("", given)
     raw, pairs = given_options(config, overrides, None, plugin)
     from datanas.core.settings import MissingSettings
-    from datanas.engine.config import Config, resolve
+    from datanas.engine.config import resolve
+    from datanas.engine.options import options, recipe_schema
 
-    if schema:
-        print(json.dumps(Config.model_json_schema(), indent=1))
-        return
-    from datanas.engine.options import options
-
+    if prefix.startswith("."):
+        raise ConfigError(f"options: a name begins with its section, such as search.alpha, got {prefix!r}")
     try:
         found = resolve(raw, pairs)
     except MissingSettings as error:  # what has no default is listed, not asked for
         found = resolve(raw, [*pairs, *((name, "to-be-given") for name in error.names)])
-    if "." in prefix and prefix.startswith("."):
-        raise ConfigError(f"options: a name begins with its section, such as search.alpha, got {prefix!r}")
+    if schema:
+        print(json.dumps(recipe_schema(found), indent=1))
+        return
     for option in options(found, prefix.rstrip(".")):
         default = "required" if option.default is None else f"default {option.default}"
         print(f"{option.name}: {option.kind}; {default}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from io import BytesIO
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from datanas.core.atomic import write_atomic
 from datanas.core.errors import ConfigError, DataError, StorageError
 from datanas.core.paths import path_errors, shown
 from datanas.data.augment import normalise
+from datanas.data.decode.masks import reduced_size
 from datanas.data.sets.mask_folder import NAMES_FILE
 from datanas.deploy.pictures import Inputs
 from datanas.deploy.predictions import MaskPredictions
@@ -50,10 +52,11 @@ class MaskPredictor(ImagePredictor[MaskPredictions]):
 
     @torch.inference_mode()
     def _mask(self, name: str, pixels: Tensor) -> NDArray[np.uint8]:
-        least, size = max(output_strides(self.settings.stem)), tuple(pixels.shape[1:])
-        if min(size) < least:
-            raise DataError(f"{name}: is {size[1]}x{size[0]}, but the network needs {least} pixels each way")
-        images = normalise(self._reduced(pixels)[None].to(self.device), *self.moments)
+        least, size, reduced = max(output_strides(self.settings.stem)), tuple(pixels.shape[1:]), self._reduced(pixels)
+        if min(reduced.shape[1:]) < least:
+            seen = f"{reduced.shape[2]}x{reduced.shape[1]}"
+            raise DataError(f"{name}: is seen as {seen}, but the network needs {least} pixels each way")
+        images = normalise(reduced[None].to(self.device), *self.moments)
         found = log_probabilities(self.network, images, self.settings.test_scales, flip=self.settings.test_flip)
         mask: NDArray[np.uint8] = found[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
         if mask.shape == size:
@@ -66,8 +69,7 @@ class MaskPredictor(ImagePredictor[MaskPredictions]):
         if longest is None or max(height, width) <= longest:
             return pixels
         image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
-        reduced = (max(1, round(side * longest / max(height, width))) for side in (width, height))
-        found = np.array(image.resize((next(reduced), next(reduced)), Image.Resampling.BILINEAR))
+        found = np.array(image.resize(reduced_size((width, height), longest), Image.Resampling.BILINEAR))
         return torch.from_numpy(found).permute(2, 0, 1)
 
 
@@ -85,17 +87,19 @@ class MaskFolder:
                 raise ConfigError(f"{shown(folder)}: exists and is not empty; choose another folder")
         self._folder = folder
         self._names = "".join(f"{name}\n" for name in classes)
-        self._taken: dict[str, int] = {}
+        self._taken: set[str] = set()
 
     def add(self, name: str, mask: NDArray[np.uint8]) -> Path:
         """Write a mask under the name of its image, with a number behind it where that was taken before."""
         if not self._taken:
             write_atomic(self._folder / NAMES_FILE, self._names.encode())
         stem = Path(name).stem
-        count = self._taken[stem] = self._taken.get(stem, 0) + 1
-        file = self._folder / (f"{stem}.png" if count == 1 else f"{stem}-{count}.png")
+        names = chain([stem], (f"{stem}-{number}" for number in count(2)))
+        free = next(each for each in names if each.lower() not in self._taken)  # some systems heed no case
+        self._taken.add(free.lower())
+        file = self._folder / f"{free}.png"
         image = Image.fromarray(mask).convert("P")
-        image.putpalette([value for number in range(256) for value in colour(number)])
+        image.putpalette(PALETTE)
         data = BytesIO()
         image.save(data, "PNG")
         write_atomic(file, data.getvalue())
@@ -106,3 +110,7 @@ def colour(number: int) -> tuple[int, int, int]:
     """The colour of a class in PASCAL VOC's map: bit i of a channel is a bit of the number, three apart."""
     red, green, blue = (sum((number >> 3 * bit + channel & 1) << 7 - bit for bit in range(3)) for channel in range(3))
     return red, green, blue
+
+
+PALETTE = [value for number in range(256) for value in colour(number)]
+"""The colours of all classes, one channel after the other."""

@@ -72,7 +72,7 @@ class PictureReader:
 
     def _read(self, picture: Picture) -> _Read:
         source = picture.source
-        if getattr(source, "tile", None) and (file := getattr(source, "filename", "")):
+        if getattr(source, "tile", None) and (file := getattr(source, "filename", "")) and not _frame(source):
             source = Path(file)  # an image of Pillow that is not decoded yet: its file is read as any other
         if isinstance(source, np.ndarray):
             return self._read_frame(source)
@@ -220,3 +220,9 @@ def _why(error: BrokenImageError) -> str:
     if "--data.white_level" in text:
         return "has more than 8 bits a pixel, which the network was not trained on; say what is white: --white-level N"
     return text.replace("set --data.max_pixels N", "train with a larger --data.max_pixels")
+
+
+def _frame(image: Any) -> int:
+    """Which of several frames or pages somebody has turned an image of Pillow to."""
+    tell = getattr(image, "tell", None)
+    return int(tell()) if callable(tell) else 0

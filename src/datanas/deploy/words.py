@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from datanas.core.errors import CheckpointError, ConfigError, DataError
-from datanas.core.paths import is_file, is_folder, read_bytes, shown
+from datanas.core.paths import is_folder, read_bytes, shown
 from datanas.data.decode.image_list import is_hidden
 from datanas.data.sets.text import SUFFIXES
 from datanas.data.types.corpus import EOS, UNKNOWN, Source, encode_known
@@ -17,6 +19,8 @@ from datanas.deploy.predictions import TextPrediction
 from datanas.deploy.predictor import BATCH_SIZE, Predictor
 from datanas.deploy.trained import Trained
 from datanas.tasks.language import mean_loss, perplexity
+
+_log = logging.getLogger(__name__)
 
 
 class TextPredictor(Predictor[tuple[TextPrediction, ...]]):
@@ -30,6 +34,7 @@ class TextPredictor(Predictor[tuple[TextPrediction, ...]]):
                 f"{trained.path}: the vocabulary has {len(self.vocabulary)} words, the network {trained.num_classes}"
             )
         self._eos = self.vocabulary.index(EOS)
+        self._unknown = self.vocabulary.index(UNKNOWN) if UNKNOWN in self.vocabulary else None
 
     def predict(
         self, inputs: Any, *, batch_size: int = BATCH_SIZE, skip_broken: bool = False
@@ -68,15 +73,18 @@ class TextPredictor(Predictor[tuple[TextPrediction, ...]]):
             raise ConfigError(f"temperature must be above 0, got {temperature}")
         before = [self._eos]
         if words.strip():
-            before += encode_known(Source("the words to continue", words), self.vocabulary)[0].tolist()[:-1]
+            ids, unknown = encode_known(Source("the words to continue", words), self.vocabulary)
+            before += ids.tolist()[:-1]
+            if unknown:
+                _log.warning("the network does not know %d of the words to continue", unknown)
         generator = torch.Generator().manual_seed(0 if seed is None else seed)
         tokens, state, found = torch.tensor(before)[:, None], None, []
         for _ in range(count):
             output: Any = self.network((tokens.to(self.device), state))
             state = output.state
             scores = output.logits[-1, 0].float().cpu()
-            if UNKNOWN in self.vocabulary:
-                scores[self.vocabulary.index(UNKNOWN)] = -torch.inf
+            if self._unknown is not None:
+                scores[self._unknown] = -torch.inf
             if seed is None:
                 chosen = int(scores.argmax())
             else:
@@ -95,13 +103,19 @@ def _sources(inputs: Any) -> list[Source]:
     for each in given:
         if not isinstance(each, str | Path):
             raise DataError(f"{type(each).__name__} is no text; give files of words, folders of them, or texts")
-        if isinstance(each, str) and len(each.split()) > 1 and ("\n" in each or not is_file(each, DataError)):
+        if isinstance(each, str) and len(each.split()) > 1 and not _is_path(each):
             found.append(Source(f"text {len(found)}", each))
         else:
             found += [Source(str(file), read_bytes(file, DataError)) for file in _files(Path(each))]
     if not found:
         raise DataError("no texts were given; give files of words, folders of them, or texts")
     return found
+
+
+def _is_path(text: str) -> bool:
+    with suppress(OSError, ValueError):  # what no path can be is a text
+        return Path(text).exists()
+    return False
 
 
 def _files(path: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 from pydantic.fields import FieldInfo
 
 from datanas.core.errors import ConfigError, nearest
@@ -54,6 +54,16 @@ def options(config: Config, prefix: str = "") -> list[Option]:
             f"others: --{'; --'.join(others)}"
         )
     return kept
+
+
+def recipe_schema(config: Config) -> dict[str, Any]:
+    """The JSON schema of recipes with the components of a configuration; every setting may be left out."""
+    kinds: dict[str, Any] = {name: (type(getattr(config, name)), None) for name in (*COMPONENTS, "train")}
+    recipe: type[BaseModel] = create_model("Recipe", __base__=Config, **kinds)
+    found = recipe.model_json_schema()
+    for each in (found, *found.get("$defs", {}).values()):
+        each.pop("required", None)
+    return found
 
 
 def _beginnings(name: str) -> Iterator[str]:

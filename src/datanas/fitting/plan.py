@@ -87,8 +87,8 @@ class Plan:
         size = f"{train.max_macs / 1e6:.1f} M multiply-adds" if train.max_macs else train.network_config.text()
         lines = [
             f"plan for {show_seconds(self.seconds)}:",
-            f"  search  about {show_seconds(self.search_seconds)}: {_epochs(search.epochs)}, batch {search.batch_size}, "
-            f"space {config.space.name}",
+            f"  search  about {show_seconds(self.search_seconds)}: {_epochs(search.epochs)}, "
+            f"batch {search.batch_size}, space {config.space.name}",
         ]
         if self.race is not None:
             rungs = ", then ".join(

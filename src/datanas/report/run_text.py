@@ -89,7 +89,7 @@ def _of_race(path: Path, _: Architecture | None) -> list[str]:
 
 def _of_training(path: Path, _: Architecture | None) -> list[str]:
     found = _json(path / "evaluation.json")
-    value = float(decode(found["score"]))
+    value = float(found["score"])
     score = f"{value:.2%}" if found.get("error") is not None else f"{value:.2f}"
     return [
         f"{found['score_name']} {score} on the part {found.get('part', 'test')}, measured once at the end; "
@@ -110,4 +110,4 @@ def _of_fit(path: Path, _: Architecture | None) -> list[str]:
 
 def _json(path: Path) -> dict[str, Any]:
     found = json.loads(path.read_bytes())
-    return found if isinstance(found, dict) else {}
+    return decode(found) if isinstance(found, dict) else {}

@@ -16,10 +16,8 @@ from typing import Any
 from datanas.core.atomic import remove_leftovers, storage_errors, write_atomic
 from datanas.core.errors import CheckpointError, ConfigError
 from datanas.runs.environment import environment
-from datanas.runs.lock import Lock
+from datanas.runs.lock import LOCK_FILE, Lock
 from datanas.runs.metrics import encode
-
-_LOCK = "lock"
 
 
 class RunFolder:
@@ -53,7 +51,7 @@ class RunFolder:
                 root.mkdir(parents=True, exist_ok=True)
                 path, is_new = _make(root, name, kind)
                 made = [path, *made] if is_new else made
-                lock = Lock(path / _LOCK)
+                lock = Lock(path / LOCK_FILE)
             except OSError:
                 _remove_empty(made)
                 raise
@@ -84,7 +82,7 @@ class RunFolder:
         """
         if not (path / "config.yaml").is_file():
             raise CheckpointError(f"not a run folder: no config.yaml in {path}")
-        lock = Lock(path / _LOCK)
+        lock = Lock(path / LOCK_FILE)
         remove_leftovers(path)
         return cls(path, lock, None)
 
@@ -198,7 +196,7 @@ def _make(root: Path, name: str | None, kind: str) -> tuple[Path, bool]:
         except FileExistsError:
             if name is None:
                 continue
-            if not path.is_dir() or (_is_taken(path) and not (path / _LOCK).exists()):
+            if not path.is_dir() or (_is_taken(path) and not (path / LOCK_FILE).exists()):
                 raise _taken(path) from None
             return path, False
         return path, True
@@ -211,7 +209,7 @@ def _is_taken(path: Path) -> bool:
 
 
 def _is_leftover(name: str) -> bool:
-    first = (_LOCK, "env.json", "data.json", "architecture.json", "request.json", "plan.json", "clock.json")
+    first = (LOCK_FILE, "env.json", "data.json", "architecture.json", "request.json", "plan.json", "clock.json")
     return name in first or (name.startswith(".") and name.endswith(".tmp"))
 
 

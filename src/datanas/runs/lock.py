@@ -13,6 +13,8 @@ from pathlib import Path
 from datanas.core.atomic import storage_errors
 from datanas.core.errors import RunInUseError
 
+LOCK_FILE = "lock"
+"""Its name in a run folder."""
 _held: set[int] = set()
 _LOCKED_BYTE = 1 << 20
 """On Windows a locked byte cannot be read, so it stands far behind what the file says."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,12 @@ import yaml
 
 from datanas.core.errors import CheckpointError, ConfigError, RunInUseError
 from datanas.core.paths import shown
-from datanas.runs.lock import is_held
-from datanas.runs.metrics import decode
+from datanas.runs.lock import LOCK_FILE, is_held
+from datanas.runs.metrics import decode, read_metrics
 
 _RESULTS = {"search": "result.json", "train": "evaluation.json", "race": "race.json", "fit": "fit.json"}
 """By kind of run, the file that it writes last."""
 _KINDS = (*_RESULTS, "compare")
-_LOCK = "lock"
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def overview(path: Path) -> Overview:
     state = "complete" if result or (kind == "compare" and (path / "table.md").is_file()) else "stopped"
     if faults:
         state = f"damaged: {faults[0]}"
-    elif is_held(path / _LOCK):
+    elif is_held(path / LOCK_FILE):
         state = "running"
     task = str(data.get("task") or _named(config.get("task")))
     source = str(data.get("data") or _named(config.get("data")))
@@ -100,7 +100,7 @@ def overview(path: Path) -> Overview:
         _score(kind, result),
         _whole(result.get("parameters")),
         _whole(result.get("macs")),
-        sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        _bytes(path),
         tuple(overview(inner) for inner in sorted(path.iterdir()) if kind == "fit" and is_run(inner)),
     )
 
@@ -115,7 +115,7 @@ def removable(root: Path) -> Iterator[tuple[Path, int, str]]:
         Path, bytes, and why.
     """
     for each in overviews(root):
-        if each.kind not in _KINDS or any(is_held(lock) for lock in each.path.rglob(_LOCK)):
+        if each.kind not in _KINDS or any(is_held(lock) for lock in each.path.rglob(LOCK_FILE)):
             continue
         if each.state == "complete":
             for folder in sorted(each.path.rglob("checkpoints")):
@@ -132,13 +132,17 @@ def remove(path: Path) -> None:
     Raises:
         RunInUseError: the run has begun to go on meanwhile.
     """
-    if is_held(path / _LOCK) or is_held(path.parent / _LOCK):
+    if is_held(path / LOCK_FILE) or is_held(path.parent / LOCK_FILE):
         raise RunInUseError(f"{path}: its run goes on")
     shutil.rmtree(path)
 
 
 def _bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    total = 0
+    for file in folder.rglob("*"):
+        with suppress(OSError):  # of a run under way files come and go
+            total += file.stat().st_size if file.is_file() else 0
+    return total
 
 
 def _kind_by_files(path: Path) -> str:
@@ -151,23 +155,20 @@ def _progress(path: Path, kind: str, config: Mapping[str, Any]) -> str:
     if not isinstance(epochs, int):
         return ""
     made = 0
-    try:
-        for line in (path / "metrics.jsonl").read_text(errors="replace").splitlines():
-            made = max(made, int(json.loads(line).get("epoch", 0)))
-    except (OSError, ValueError, AttributeError):
-        pass
+    with suppress(CheckpointError, OSError, ValueError):
+        made = max((line.get("epoch", 0) for line in read_metrics(path)), default=0)
     return f"{made}/{epochs}"
 
 
 def _score(kind: str, result: Mapping[str, Any]) -> str:
     if kind == "fit" and "shown" in result:
         return f"{result['score_name']} {result['shown']}"
-    if kind == "train" and isinstance(decode(result.get("score")), int | float):
-        value, name = float(decode(result["score"])), str(result.get("score_name", "score"))
+    if kind == "train" and isinstance(result.get("score"), int | float):
+        value, name = float(result["score"]), str(result.get("score_name", "score"))
         return f"{name} {value:.1%}" if result.get("error") is not None else f"{name} {value:.1f}"
     gap = result.get("gap")
     if kind == "search" and isinstance(gap, Mapping) and isinstance(gap.get("child"), int | float):
-        return f"child {decode(gap['child']):.3g}"
+        return f"child {gap['child']:.3g}"
     if kind == "race" and "origin" in result:
         return f"won by: {result['origin']}"
     return ""
@@ -190,7 +191,7 @@ def _json(path: Path, faults: list[str]) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         faults.append(f"{path.name} cannot be read")
         return {}
-    return found if isinstance(found, dict) else {}
+    return decode(found) if isinstance(found, dict) else {}
 
 
 def _yaml(path: Path, faults: list[str]) -> dict[str, Any]:

@@ -150,6 +150,12 @@ def decode_pairs(
     )
 
 
+def reduced_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """Width and height of an image whose longer side becomes `longest`, 1 pixel at least."""
+    width, height = (max(1, round(side * longest / max(size))) for side in size)
+    return width, height
+
+
 def _read(
     pair: Pair, where: str, void: Sequence[int], values: Sequence[int] | None, longest: int | None, form: PixelForm
 ) -> _Read:
@@ -172,9 +178,8 @@ def _read(
         )
     mask = Image.fromarray(numbers)
     if longest is not None and max(image.size) > longest:
-        width, height = (max(1, round(side * longest / max(image.size))) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-        mask = mask.resize((width, height), Image.Resampling.NEAREST)
+        image = image.resize(reduced_size(image.size, longest), Image.Resampling.BILINEAR)
+        mask = mask.resize(image.size, Image.Resampling.NEAREST)
     upright_pixels = torch.from_numpy(np.array(image).transpose(2, 0, 1).copy())
     return _Read(upright_pixels, torch.from_numpy(np.array(mask)), traits, colours)
 
