@@ -74,3 +74,8 @@ def test_a_section_reads_back_what_it_writes() -> None:
     assert BudgetConfig(**config.model_dump(mode="json")) == config
     assert config.bounds == {"macs": 2e6, "size": 5e5, "latency": 5.0}
     assert not BudgetConfig().is_given
+
+
+@pytest.mark.parametrize(("text", "count"), [("2.05M", 2_050_000), ("8.2M", 8_200_000), ("4.02k", 4_020)])
+def test_no_count_is_cut_off_by_one(text: str, count: int) -> None:
+    assert read_count(text) == count

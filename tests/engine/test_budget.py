@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -246,3 +247,35 @@ def test_a_space_that_does_not_say_what_its_networks_cost_is_named(config: Make)
     assert isinstance(budget._size(), NetworkSize)
     with pytest.raises(ConfigError, match="does not tell how large its rebuilt networks are"):
         Space.at_size(build_space(settings), 4, 3)
+
+
+def test_a_table_serves_an_architecture_whatever_the_order_of_its_primitives(config: Make, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    rows = {"max_pool_3x3": 1, "avg_pool_3x3": 2, "skip_connect": 4, "sep_conv_3x3": 8, "sep_conv_5x5": 16}
+    rows |= {"dil_conv_3x3": 32, "dil_conv_5x5": 64}
+    table.write_text("op,milliseconds\n" + "".join(f"{op},{ms}\n" for op, ms in rows.items()))
+    over = {"space": {"nodes": 7}, "budget": {"latency": "1s", "latency_table": str(table)}}
+    _, _, budget = made(config(), **over)
+    plain = datanas.architecture("darts_v2")
+    cells = {
+        name: replace(cell, primitives=cell.primitives[::-1], code=cell.code[:, ::-1].copy())
+        for name, cell in plain.cells.items()
+    }
+    turned = replace(plain, cells=cells)
+    assert budget.costs(turned)["latency"] == budget.costs(plain)["latency"] > 0
+    with pytest.raises(ConfigError, match=r"its table is of space conv_cell as it is set, which has no resnet18"):
+        budget._tabled("latency", datanas.architecture("resnet18"))
+
+
+def test_a_weight_that_no_loss_could_take_is_refused(config: Make) -> None:
+    settings, _, budget = made(config(), sampler={"name": "random"}, budget={"weight": {"macs": 0.1}})
+    with pytest.raises(ConfigError, match=r"budget\.weight: sampler random has no loss"):
+        budget.limit(build_sampler(settings, build_space(settings)))
+
+
+def test_a_weight_of_what_is_not_bounded_fills_nothing(config: Make) -> None:
+    over = {"budget": {"macs": "400k", "fill": True, "weight": {"parameters": 0.1}}}
+    settings, task, _ = made(config(), **over)
+    architecture = datanas.architecture("darts_v2")
+    widened = with_width(architecture, settings, task)
+    assert require_within(architecture, widened, task)["macs"] <= 400e3

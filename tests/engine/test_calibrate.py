@@ -14,9 +14,9 @@ from datanas.budgets.latency import LatencyTable
 from datanas.codes.liveness import lets_through
 from datanas.core.errors import ConfigError, DataError
 from datanas.engine import calibrate as calibration
-from datanas.engine.calibrate import Subject, calibrate, latency_table, network_ms, varied_cells
+from datanas.engine.calibrate import Subject, calibrate, varied_cells
 from datanas.engine.config import Config, resolve
-from datanas.engine.setup import build_space, load_task
+from datanas.engine.setup import build_space
 from datanas.network import Network
 from datanas.spaces import spaces
 
@@ -111,32 +111,6 @@ def test_a_table_is_measured_once_a_machine(
     assert len(clock) == 5
 
 
-def test_a_bound_stands_on_the_table_of_this_machine_or_on_a_file(
-    settings: Config, cache: Path, clock: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    torch.set_num_threads(1)
-    task = load_task(settings, CPU)
-    with pytest.raises(
-        ConfigError, match=r"nothing is known of conv_cell networks of 2 channels .* with 1 threads; run"
-    ):
-        latency_table(settings, task, CPU)
-    table = calibrate(settings, fitted=4, held_out=2)
-    assert latency_table(settings, task, CPU) == table
-    table.save(tmp_path / "mine.json")
-    assert latency_table(settings, task, CPU, tmp_path / "mine.json") == table
-    monkeypatch.setattr(calibration, "cpu_model", lambda: "abacus")
-    with pytest.raises(ConfigError, match=r"nothing is known of conv_cell networks of 2 channels .* on abacus"):
-        latency_table(settings, task, CPU)
-    with pytest.raises(DataError, match=r"mine\.json: is of another machine: device .*, not 'abacus'"):
-        latency_table(settings, task, CPU, tmp_path / "mine.json")
-
-
-def test_a_file_that_lacks_a_shape_is_refused(settings: Config, tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("primitive,channels,latency_ms\nsep_conv_3x3,2,1\n")
-    with pytest.raises(DataError, match=r"a\.csv: lacks \d+ of the needed latencies"):
-        latency_table(settings, load_task(settings, CPU), CPU, tmp_path / "a.csv")
-
-
 def test_a_real_measurement_is_of_the_right_kind(
     settings: Config, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,19 +121,6 @@ def test_a_real_measurement_is_of_the_right_kind(
     assert min(table.times.values()) > 0
     assert table.held_out is not None
     assert min(table.held_out.measured_ms) > max(table.times.values())
-
-
-def test_a_network_is_timed_by_the_clock_of_tables(settings: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = Subject.of(settings, load_task(settings, CPU), CPU).recipe
-
-    def times(calls: Sequence[Any], rounds: int, **options: Any) -> np.ndarray:
-        with torch.inference_mode():
-            assert [call().shape for call in calls] == [(5, 3)]
-        assert options == {"threads": 1, "device": CPU}
-        return np.array([[3.0], [2.0], [4.0]][:rounds])
-
-    monkeypatch.setattr(calibration, "interleaved_ms", times)
-    assert network_ms(recipe, CPU, 1, batch=5, rounds=3) == pytest.approx(2.0)
 
 
 def test_an_operation_s_time_is_that_of_one_of_the_runs_of_its_probe(

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.utils.benchmark
 
+from datanas.engine import timing
 from datanas.engine.timing import clock_of, interleaved_ms, repeat_error, typical_ms
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -44,9 +45,14 @@ def test_calls_run_with_the_threads_that_are_asked_for_and_without_gradients() -
     assert torch.get_num_threads() == 1
 
 
-def test_one_thread_is_timed_by_its_own_processor_time() -> None:
+def test_one_thread_is_timed_by_its_own_processor_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert clock_of(CPU, 1) is time.thread_time
-    assert clock_of(CPU, 2) is clock_of(GPU, 1) is torch.utils.benchmark.timer
+    waited: list[torch.device] = []
+    monkeypatch.setattr(timing, "synchronize", waited.append)
+    for device, threads in ((CPU, 2), (GPU, 1)):
+        clock = clock_of(device, threads)
+        assert clock() <= clock()
+    assert waited == [CPU, CPU, GPU, GPU]
 
 
 def test_how_slow_the_machine_is_in_a_round_is_divided_out() -> None:

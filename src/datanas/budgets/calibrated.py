@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -41,12 +42,15 @@ class CalibratedLatency(CostModel):
         Raises:
             DataError: the table lacks an operation or a shape.
         """
-        found = self.table.additive(size.space, size.stem, size.example)
-        return CostTable(found.constant, found.tables)
+        return self.table.additive(size.space, size.stem, size.example)
 
 
 def is_calibrated(path: Path) -> bool:
     """Whether a file is a table of `datanas calibrate`, not one of rows by edge and operation."""
+    if path.suffix.lower() == ".csv":
+        with suppress(OSError, UnicodeDecodeError), path.open(encoding="utf-8-sig") as file:
+            return "primitive" in [name.strip() for name in file.readline().split(",")]
+        return False
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):

@@ -15,11 +15,9 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.optimize import nnls
-from scipy.stats import spearmanr
 from torch import nn
 
+from datanas.budgets.base import CostTable
 from datanas.budgets.latency_file import read_table, table_json
 from datanas.codes.architecture import Architecture
 from datanas.core.atomic import write_atomic
@@ -54,6 +52,8 @@ class LatencyFit:
         columns = np.stack([np.ones(len(sums_ms)), np.asarray(cells, float), np.asarray(sums_ms, float)], axis=1)
         if len(set(cells)) == 1:  # their share cannot be told from the constant
             columns[:, 1] = 0
+        from scipy.optimize import nnls  # takes longer to load than all else here
+
         found, _ = nnls(columns / np.asarray(measured_ms)[:, None], np.ones(len(sums_ms)))
         return cls(*map(float, found))
 
@@ -87,20 +87,9 @@ class HeldOut:
         """Spearman's; NaN where all are equal."""
         if len(set(self.measured_ms)) < 2 or len(set(self.predicted_ms)) < 2:
             return float("nan")
+        from scipy.stats import spearmanr
+
         return float(spearmanr(self.measured_ms, self.predicted_ms).statistic)
-
-
-@dataclass(frozen=True)
-class AdditiveLatency:
-    """A latency as an additive cost, of networks none of whose cells is left out.
-
-    Attributes:
-        constant: milliseconds of what every network has.
-        tables: by group the milliseconds of each (edge, operation), in all cells of that group together.
-    """
-
-    constant: float
-    tables: Mapping[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -258,7 +247,7 @@ class LatencyTable:
         self.require_all(wanted)
         return float(sum(self.times[each] for each in wanted)), sum(part is not None for part in parts)
 
-    def additive(self, space: Space, stem: nn.Module, example: Any) -> AdditiveLatency:
+    def additive(self, space: Space, stem: nn.Module, example: Any) -> CostTable:
         """The latency as a constant and a cost of each (edge, operation).
 
         Exact for `predict` of networks all of whose cells and chosen operations are live; where some are not, it is too
@@ -276,4 +265,4 @@ class LatencyTable:
         for cell in work:
             rows = [[0.0 if each is None else self.times[each] for each in row] for row in cell.table]
             tables[cell.group] += self.fit.overlap * np.array(rows)
-        return AdditiveLatency(self.fit(0.0, len(work)), tables)
+        return CostTable(self.fit(0.0, len(work)), tables)

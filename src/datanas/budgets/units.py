@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 
 _NUMBER = re.compile(r"([0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|\.[0-9]+)\s*([A-Za-zµ]*)")
 COUNTS = {"": 1.0, "k": 1e3, "M": 1e6, "m": 1e6, "G": 1e9, "g": 1e9}
@@ -47,7 +48,9 @@ def read_milliseconds(value: object) -> float:
 
 def _read(value: object, units: Mapping[str, float], wanted: str, least: float) -> float:
     found = None if isinstance(value, bool) else _NUMBER.fullmatch(str(value).strip())
-    number = math.nan if found is None or found[2] not in units else float(found[1]) * units[found[2]]
+    number = (
+        math.nan if found is None or found[2] not in units else float(Decimal(found[1]) * Decimal(str(units[found[2]])))
+    )
     if not least <= number <= _LARGEST or number == 0:
         raise ValueError(f"must be {wanted}, got {value!r}")
     return number

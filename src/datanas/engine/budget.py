@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils._pytree import tree_map_only
 
 from datanas.budgets.base import CostModel, CostTable, NetworkSize
+from datanas.budgets.calibrated import CalibratedLatency
 from datanas.budgets.models import models_of
 from datanas.budgets.units import show
 from datanas.codes.architecture import Architecture
@@ -90,6 +91,8 @@ class Budget:
         self._run = without_auxiliary(config)
         self._around = around
         self._tables: dict[str, CostTable] | None = None
+        if isinstance(latency := self.models.get("latency"), CalibratedLatency):
+            latency.table.require(network=self._shape())
 
     @property
     def tables(self) -> Mapping[str, CostTable]:
@@ -155,6 +158,8 @@ class Budget:
         Raises:
             ConfigError: no network keeps them, or the method cannot derive within any.
         """
+        if self.config.weights and not (sampler.learns and sampler.differentiable and sampler.heeds_limits):
+            raise ConfigError(f"budget.weight: sampler {sampler.config.name} has no loss for it to enter; give a bound")
         if not self.bounds:
             return
         if not sampler.heeds_limits:
@@ -185,10 +190,28 @@ class Budget:
                 )
         return least
 
+    def _shape(self) -> dict[str, Any]:
+        """What a calibrated table must be of, as it says it of itself."""
+        network = self._run.train.network_config
+        size = {"channels": network.width, "cells": getattr(network, "cells", 1)}
+        return {"space": self._run.space.name, **size, "task": self._run.task.name, "batch": 1}
+
     def _tabled(self, name: str, architecture: Architecture) -> float:
-        table = self.tables[name]
-        live = {group: live_cell(cell).code for group, cell in architecture.cells.items()}
-        return table.constant + sum(float((table.tables[group] * code).sum()) for group, code in live.items())
+        """The sum over the table, whatever the order of edges and primitives in the architecture."""
+        table, groups = self.tables[name], build_space(self._run).groups()
+        total = table.constant
+        for group_name, cell in architecture.cells.items():
+            group = groups.get(group_name)
+            for edge, op in zip(*np.nonzero(live_cell(cell).code), strict=True):
+                ends, primitive = cell.edges[edge], cell.primitives[op]
+                if group is None or ends not in group.edges or primitive not in group.primitives:
+                    raise ConfigError(
+                        f"budget.{name}: its table is of space {self._run.space.name} as it is set, which has no "
+                        f"{primitive} on edge {ends} of {group_name}"
+                    )
+                costs = table.tables[group_name]
+                total += float(costs[group.edges.index(ends), group.primitives.index(primitive)])
+        return total
 
     def _size(self) -> NetworkSize:
         space = build_space(self._run)

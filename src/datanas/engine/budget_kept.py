@@ -12,16 +12,19 @@ from datanas.budgets.latency_rows import LatencyRows
 from datanas.budgets.models import models_of
 from datanas.budgets.units import show
 from datanas.engine.calibrate import machine
-from datanas.kernels.hardware import median_seconds
+from datanas.engine.timing import interleaved_ms, typical_ms
 
 if TYPE_CHECKING:
     from datanas.engine.train import TrainJob
 
 
+_ROUNDS = 20
+
+
 def within_text(job: TrainJob, costs: Mapping[str, float]) -> str:
     """What the network costs beside the bounds; and of a latency what one example takes here, and whether that is more.
 
-    A table that names its device is not compared with this one.
+    A table that names another device is not compared with this one.
     """
     settings = job.config.budget
     if not settings.bounds or not costs:
@@ -37,10 +40,9 @@ def within_text(job: TrainJob, costs: Mapping[str, float]) -> str:
         return text
     if table.device not in (None, machine(job.device, torch.get_num_threads())["device"]):
         return f"{text}; the latency is that of the table of {table.device}, and was not timed here"
-    with torch.inference_mode():
-        network, example = job.evaluated.eval(), job.task.example()
-        taken = 1000 * median_seconds(lambda: network(example), job.device)
-    threads = torch.get_num_threads()
+    network, example, threads = job.evaluated.eval(), job.task.example(), torch.get_num_threads()
+    times = interleaved_ms([lambda: network(example)], _ROUNDS, threads=threads, device=job.device)
+    taken = float(typical_ms(times)[0])  # by the clock of calibrated tables
     found = f"{show(taken, 'ms')} timed here on {job.device} with {threads} thread{'s' if threads > 1 else ''}"
     if taken <= settings.latency:
         return f"{text}; {found}"

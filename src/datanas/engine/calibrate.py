@@ -180,44 +180,6 @@ def calibrate(
     return replace(table, source=str(subject.file))
 
 
-def latency_table(
-    config: Config, task: Task[Any], device: torch.device, path: str | Path | None = None
-) -> LatencyTable:
-    """The table that a bound on the latency stands on: a file's, or that which `calibrate` has put into the cache.
-
-    Raises:
-        DataError: the file is none, of another machine or network, or lacks an operation or a shape.
-        ConfigError: no file is given, and nothing was calibrated here.
-    """
-    subject = Subject.of(config, task, device)
-    if path is None:
-        found = _cached(subject) if subject.file.is_file() else None
-        if found is None:
-            raise ConfigError(
-                f"budget.latency: nothing is known of {subject.space.name} networks of "
-                f"{config.train.network_config.text()} on {subject.machine['device']} with {subject.threads} threads; "
-                "run datanas calibrate with the same recipe first, or give a table"
-            )
-        return found
-    found = LatencyTable.load(path)
-    found.require(machine=subject.machine, network=subject.network)
-    found.require_all(subject.workloads)
-    return found
-
-
-def network_ms(
-    recipe: NetworkRecipe, device: torch.device, threads: int, *, batch: int = 1, rounds: int = ROUNDS
-) -> float:
-    """Milliseconds of a network's forward pass by the clock of a table, to compare with what the table promises.
-
-    Args:
-        rounds: how often it is timed (`datanas.engine.timing`).
-    """
-    with torch.inference_mode():
-        call = partial(recipe.infer, place(recipe.build(), device).eval(), recipe.example(batch, device))
-    return float(typical_ms(interleaved_ms([call], rounds, threads=threads, device=device))[0])
-
-
 def _cached(subject: Subject) -> LatencyTable | None:
     """The table of the cache; None where it is damaged or was changed."""
     try:

@@ -13,7 +13,7 @@ import torch
 from datanas.codes.architecture import Architecture
 from datanas.codes.liveness import live_cell
 from datanas.core import seeding
-from datanas.engine.budget import Budget
+from datanas.engine.budget import Budget, noted
 from datanas.engine.collapse import collapse, inspect, is_collapsed
 from datanas.engine.config import Config
 from datanas.engine.selection import rank
@@ -51,9 +51,15 @@ class Findings:
         left = MODE_SHARES[len(self.modes) :]
         passed = sum(share <= reached + _ROUNDING for share in left)
         if passed and self._sampler.learns:
-            mode = derive_within(self._sampler, self._space, self._budget).architecture
+            mode = derive_within(self._sampler, self._space, self._budget, is_final=False).architecture
             entry = {"share": reached, "architecture": json.loads(mode.to_json())}
             self.modes += [entry] * passed
+
+    def interim(self) -> Derivation:
+        """What would be kept now, without asking the supernet."""
+        if self._budget is None or self._sampler.rule == "best_sample":
+            return self._sampler.derive()
+        return derive_within(self._sampler, self._space, self._budget, is_final=False)
 
     def choose(self, supernet: Supernet, task: Task[Any], device: torch.device, n: int = 1) -> Derivation:
         """What the sampler's rule keeps, and the `n` best or likeliest; `best_sample` asks the supernet."""
@@ -66,7 +72,10 @@ class Findings:
             candidates = self._budget.allowed(candidates)
         settings = self._config.search.gap
         ranking = rank(candidates, supernet, task, settings, device=device, seed=seed, n=n)
-        best = Derivation(ranking[0][0], tuple(ranking[:n]))
+        chosen = ranking[0][0]
+        if self._budget is not None:
+            chosen = noted(chosen, self._budget.costs(chosen))
+        best = Derivation(chosen, ((chosen, ranking[0][1]), *ranking[1:n]))
         return best.ranked_by(f"{task.metric.name} on the alpha part", candidates=len(candidates))
 
     def figures(self) -> dict[str, Any]:

@@ -180,7 +180,7 @@ class SearchJob(Job):
         if searched <= 0:
             return EpochReport(figures, f"pre-training  loss {means['loss']:.3f}")
         is_last = searched == settings.epochs
-        self.derivation = self.choose() if is_last or self.budget is not None else self.sampler.derive()
+        self.derivation = self.choose() if is_last else self.findings.interim()
         kept = self.derivation.architecture
         notes = kept.posterior or {}
         lines, score = [f"loss {means['loss']:.3f}"], None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 
@@ -10,21 +9,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from datanas.kernels.hardware import synchronize
+
 CALLS_ON_GPU = 20
 """Of one call in a row there, where a call alone would be timed with the wait for its end."""
 
 
 def clock_of(device: torch.device, threads: int) -> Callable[[], float]:
-    """What tells the seconds of a call there: the processor time of one thread, or torch.utils.benchmark's time of day,
-    which waits for a GPU.
-    """
+    """What tells the seconds of a call there: the time of its one thread, or the time of day once a GPU is done."""
     if device.type == "cpu" and threads == 1:
         return time.thread_time
-    # Its module looks for compilers, and tells of every GPU that is not there.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    from torch.utils.benchmark import timer
 
-    clock: Callable[[], float] = timer
+    def clock() -> float:
+        synchronize(device)
+        return time.perf_counter()
+
     return clock
 
 

@@ -93,7 +93,9 @@ def with_width(architecture: Architecture, config: Config, task: Task[Any]) -> C
     """
     models = models_of(config.budget) if config.budget.fill else {}
     bounds: dict[str, tuple[CostModel, float]] = {
-        f"budget.{name}": (model, config.budget.bounds[name]) for name, model in models.items()
+        f"budget.{name}": (model, config.budget.bounds[name])
+        for name, model in models.items()
+        if name in config.budget.bounds
     }
     if config.train.max_macs is not None:
         bounds["train.max_macs"] = Macs(), config.train.max_macs

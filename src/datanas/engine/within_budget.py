@@ -15,11 +15,17 @@ COUNTED = 64
 """Architectures whose networks are counted at most."""
 
 
-def derive_within(sampler: BaseSampler, space: Space, budget: Budget | None, n: int = 1) -> Derivation:
+def derive_within(
+    sampler: BaseSampler, space: Space, budget: Budget | None, n: int = 1, *, is_final: bool = True
+) -> Derivation:
     """As `derive_uncollapsed`, with the first architecture whose network is within all bounds.
 
     The ranking is within those that add up already (`BaseSampler.limits`); the others, such as peak memory, are
     counted. The kept architecture notes its `costs`, and as `over_budget` how many likelier ones were passed over.
+
+    Args:
+        is_final: otherwise, where none of them is within the bounds, the first is returned all the same: a search that
+            goes on may still come to one that is.
 
     Raises:
         ConfigError: of the `COUNTED` best none is within the bounds.
@@ -38,6 +44,8 @@ def derive_within(sampler: BaseSampler, space: Space, budget: Budget | None, n: 
             least = {name: min(value, least.get(name, value)) for name, value in costs.items()}
         counted, is_all = len(found.ranking), len(found.ranking) < count
         if found.measure != LOG_P or is_all or count >= COUNTED:
+            if not is_final:
+                return found
             raise ConfigError(
                 f"budget: of the {counted} architectures that rank first none is within it: the least that any of them "
                 f"has is {budget.text(least)}"
