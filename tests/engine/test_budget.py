@@ -254,9 +254,9 @@ def test_a_table_serves_an_architecture_whatever_the_order_of_its_primitives(con
     rows = {"max_pool_3x3": 1, "avg_pool_3x3": 2, "skip_connect": 4, "sep_conv_3x3": 8, "sep_conv_5x5": 16}
     rows |= {"dil_conv_3x3": 32, "dil_conv_5x5": 64}
     table.write_text("op,milliseconds\n" + "".join(f"{op},{ms}\n" for op, ms in rows.items()))
-    over = {"space": {"nodes": 7}, "budget": {"latency": "1s", "latency_table": str(table)}}
-    _, _, budget = made(config(), **over)
-    plain = datanas.architecture("darts_v2")
+    over = {"budget": {"latency": "1s", "latency_table": str(table)}}
+    settings, _, budget = made(config(), **over)
+    (plain,) = random_architectures(settings, 1)
     cells = {
         name: replace(cell, primitives=cell.primitives[::-1], code=cell.code[:, ::-1].copy())
         for name, cell in plain.cells.items()
