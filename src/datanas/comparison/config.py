@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
@@ -12,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import Field, field_validator, model_validator
 
+from datanas.core.cores import usable_cores
 from datanas.core.errors import ConfigError, nearest
 from datanas.core.settings import Section, apply_overrides, merge, read_yaml, validate
 from datanas.engine.changes import flat
@@ -151,12 +151,12 @@ class CompareConfig(Section):
         device = str(self.base.get("device", "auto"))
         if torch.cuda.is_available() and device.startswith(("auto", "cuda")):
             return self.processes or torch.cuda.device_count()
-        return self.processes or os.cpu_count() or 1
+        return self.processes or usable_cores()
 
     @property
     def threads(self) -> int:
         """CPU threads of each run."""
-        return max(1, (os.cpu_count() or 1) // self.workers)
+        return max(1, usable_cores() // self.workers)
 
     def method(self, name: str, seed: int, changes: Mapping[str, Any] | None = None) -> Config:
         """The configuration of one search.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 
+from datanas.core.cores import usable_cores
 from datanas.core.durations import show_seconds
 from datanas.core.errors import ConfigError
 from datanas.engine.config import Config
@@ -148,7 +148,7 @@ def make_plan(
 
 def trainings_at_a_time(config: Config) -> tuple[int, int]:
     """How many trainings of a race go on side by side, and the threads of each."""
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     on_gpus = torch.cuda.is_available() and config.device.startswith(("auto", "cuda"))
     workers = config.search.race.processes or (torch.cuda.device_count() if on_gpus else cores)
     return workers, config.threads or max(1, cores // workers)

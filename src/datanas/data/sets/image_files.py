@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +10,7 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field, model_validator
 
+from datanas.core.cores import usable_cores
 from datanas.core.errors import DataError
 from datanas.core.paths import path_errors, require_folder, shown
 from datanas.data import register_dataset
@@ -105,7 +105,7 @@ class ImageFiles(Dataset[ImageFileData]):
 
     def _reading(self, form: PixelForm) -> Reading:
         config = self.config
-        workers = config.workers or _processors()
+        workers = config.workers or usable_cores()
         return Reading(config.size, config.resize, config.smallest_crop, form, workers, config.look_ahead)
 
     def _sound(
@@ -133,8 +133,3 @@ def _is_sound(file: Path, reading: Reading) -> bool:
     except BrokenImageError:
         return False
     return True
-
-
-def _processors() -> int:
-    """Those that this process may use, where the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
