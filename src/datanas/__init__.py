@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from datanas.lookup import architecture as architecture
     from datanas.lookup import architectures as architectures
     from datanas.network import build_network as build_network
+    from datanas.racing.pareto import ParetoResult as ParetoResult
+    from datanas.racing.pareto import pareto as pareto
     from datanas.racing.race import RaceResult as RaceResult
     from datanas.racing.race import race as race
     from datanas.racing.search import search as search
@@ -38,6 +40,7 @@ _HOMES = {
     "Config": "datanas.engine.config",
     "FitResult": "datanas.fitting.fit",
     "ImageClassifier": "datanas.fitting.estimator",
+    "ParetoResult": "datanas.racing.pareto",
     "RaceResult": "datanas.racing.race",
     "SearchResult": "datanas.engine.search_result",
     "TrainResult": "datanas.engine.train_result",
@@ -48,6 +51,7 @@ _HOMES = {
     "derive": "datanas.engine.derive",
     "evaluate": "datanas.engine.evaluation",
     "fit": "datanas.fitting.fit",
+    "pareto": "datanas.racing.pareto",
     "race": "datanas.racing.race",
     "search": "datanas.racing.search",
     "train": "datanas.engine.train",

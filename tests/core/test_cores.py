@@ -21,7 +21,9 @@ def test_without_a_quota_the_affinity_counts() -> None:
     assert cores.usable_cores() == 8
 
 
-@pytest.mark.parametrize(("quota", "expected"), [("max 100000", 8), ("250000 100000", 3), ("50000 100000", 1), ("x", 8)])
+@pytest.mark.parametrize(
+    ("quota", "expected"), [("max 100000", 8), ("250000 100000", 3), ("50000 100000", 1), ("x", 8)]
+)
 def test_a_containers_quota_bounds_them(eight: Path, quota: str, expected: int) -> None:
     eight.write_text(quota)
     assert cores.usable_cores() == expected

@@ -18,6 +18,7 @@ COMMANDS = (
     "fit",
     "search",
     "race",
+    "pareto",
     "derive",
     "sample",
     "train",

@@ -120,7 +120,7 @@ class Budget:
         found = {}
         for name, model in self.models.items():
             counted = model.measure(network, self._around.example)
-            found[name] = self._tabled(name, architecture) if counted is None else counted
+            found[name] = self.tabled(name, architecture) if counted is None else counted
         return found
 
     def allowed(self, architectures: Sequence[Architecture]) -> list[Architecture]:
@@ -196,8 +196,12 @@ class Budget:
         size = {"channels": network.width, "cells": getattr(network, "cells", 1)}
         return {"space": self._run.space.name, **size, "task": self._run.task.name, "batch": 1}
 
-    def _tabled(self, name: str, architecture: Architecture) -> float:
-        """The sum over the table, whatever the order of edges and primitives in the architecture."""
+    def tabled(self, name: str, architecture: Architecture) -> float:
+        """The sum over the table of a cost that adds up, whatever the order of edges and primitives in an architecture.
+
+        Raises:
+            ConfigError: the table has no such edge or primitive.
+        """
         table, groups = self.tables[name], build_space(self._run).groups()
         total = table.constant
         for group_name, cell in architecture.cells.items():

@@ -29,7 +29,7 @@ from datanas.engine.train import train
 from datanas.fitting.outcome import Outcome, measure_outcome
 from datanas.fitting.plan import FOR_REST, Plan, make_plan
 from datanas.fitting.recognise import recognise, tell
-from datanas.fitting.sizing import measured
+from datanas.fitting.sizing import at_width, measured, settled_size
 from datanas.racing.race import race
 from datanas.runs.folder import RunFolder
 
@@ -271,20 +271,33 @@ class _Fit:
         torch.set_num_threads(self._threads)  # a race has its own
         settings = with_network_of(self._settings(TRAIN), winner)
         if self._plan.epochs is None:
-            with memory_errors():
-                device, began = select_device(settings), time.monotonic()
-                task = load_task(settings, device)
-                load = time.monotonic() - began
-                size = measured(winner, settings, task, device)
-            # The data are read again by training, export and the last measurement.
-            epochs = size.epochs_in(self._plan.seconds * (1 - FOR_REST) - self._spent - 3 * load)
-            self._plan = replace(self._plan, epochs=epochs)
-            self._folder.write_json(PLAN_FILE, self._plan.to_json())
-            self._say(f"train, {epochs} epochs,", size.seconds_of(epochs))
+            self._settle(winner, settings)
+        if self._plan.width is not None:
+            settings = at_width(settings, self._plan.width)
         length = {"epochs": self._plan.epochs, "validate_every": self._plan.epochs}
         settings = resolve(merge(settings.model_dump(mode="json"), {"train": length}))
         train(winner, settings, quiet=self._quiet)
         self._note_time()
+
+    def _settle(self, winner: Architecture, settings: Config) -> None:
+        """Choose how long the training is, and how wide its network where that is free, by the time that is left."""
+        with memory_errors():
+            device, began = select_device(settings), time.monotonic()
+            task = load_task(settings, device)
+            load = time.monotonic() - began
+            # The data are read again by training, export and the last measurement.
+            seconds = self._plan.seconds * (1 - FOR_REST) - self._spent - 3 * load
+            if self._plan.is_free:
+                width, size = settled_size(winner, settings, task, device, seconds)
+                self._plan = replace(self._plan, width=width)
+            else:
+                size = measured(winner, settings, task, device)
+            seconds = self._plan.seconds * (1 - FOR_REST) - self._spent - 3 * load
+        epochs = size.epochs_in(seconds)
+        self._plan = replace(self._plan, epochs=epochs)
+        self._folder.write_json(PLAN_FILE, self._plan.to_json())
+        wide = "" if self._plan.width is None else f" at {self._plan.width} channels"
+        self._say(f"train, {epochs} epochs{wide},", size.seconds_of(epochs))
 
     def _end(self) -> FitResult:
         """Export, measure and write what came of it."""

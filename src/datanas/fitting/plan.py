@@ -60,6 +60,8 @@ class Plan:
         race: None where there is no time for one.
         notes: what people should know of it.
         epochs: of the training; None until it begins, when they are settled by the time that is left then.
+        is_free: whether nobody has said how large the network is, so that its width is settled then, too.
+        width: of the training; None until it is settled, and where a recipe or a bound says it.
     """
 
     seconds: float
@@ -69,6 +71,8 @@ class Plan:
     race: Race | None
     notes: tuple[str, ...] = ()
     epochs: int | None = None
+    is_free: bool = False
+    width: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -97,7 +101,8 @@ class Plan:
             of = "all examples" if self.race.examples is None else f"{self.race.examples:,} examples"
             beside = f", with {', '.join(self.race.references)}" if self.race.references else ""
             lines.append(f"  race    about {show_seconds(self.race.seconds)}: {rungs} on {of}{beside}, at {size}")
-        lines.append(f"  train   about {show_seconds(self.train_seconds)}: {_epochs(train.epochs)} at {size}")
+        settled = "" if self.epochs is not None else "; settled when it begins"
+        lines.append(f"  train   about {show_seconds(self.train_seconds)}: {_epochs(train.epochs)} at {size}{settled}")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
 
@@ -141,7 +146,7 @@ def make_plan(given: Mapping[str, Any], seconds: float, *, max_macs: int | None 
             )
         if config.search.choice == "race":
             task.set_aside(config.search.judge or None)
-        size = _size(planner, task, left - for_race, max_macs)
+        size, is_free = _size(planner, task, left - for_race, max_macs)
         planner.choose({"train": {"max_macs": size.macs}})
         config = planner.config if size.macs is None else at_macs(planner.config, size.macs)
         race = _race(planner, task, costs.load, for_race) if races else None
@@ -153,7 +158,7 @@ def make_plan(given: Mapping[str, Any], seconds: float, *, max_macs: int | None 
         chosen = {"search": {"choice": "derive" if race is None else "race"}, "train": {"epochs": train}}
         plain = merge(config.model_dump(mode="json"), chosen)
     settled = train if is_given else None
-    return Plan(seconds, plain, for_search, size.seconds_of(train), race, tuple(notes), settled)
+    return Plan(seconds, plain, for_search, size.seconds_of(train), race, tuple(notes), settled, is_free)
 
 
 def _with_space(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,16 +193,20 @@ def _search(given: Mapping[str, Any], seconds: float) -> tuple[Planner, Task[Any
     return planner, task, costs, notes
 
 
-def _size(planner: Planner, task: Task[Any], seconds: float, most: int | None) -> Size:
-    """The size of the network: as large as the time allows, within all bounds; as it is given, where that is said."""
+def _size(planner: Planner, task: Task[Any], seconds: float, most: int | None) -> tuple[Size, bool]:
+    """The size of the network, and whether it is free: neither given nor bounded.
+
+    It is as large as the time allows, within all bounds; as it is given, where that is said.
+    """
     config = planner.config
     bounds = [bound for bound in (most, config.train.max_macs, config.budget.macs) if bound is not None]
     width = config.train.Network.width_setting
     cells = [each.architecture for each in islice(random_candidates(config), 2)]
     is_fixed = (planner.is_given("train", width) and not bounds) or config.budget.latency is not None
     if isinstance(task, ImageTask) and not is_fixed:
-        return fitting_size(cells, config, task, planner.device, seconds, min(bounds, default=None))
-    return measured(cells[0], at_macs(config, most) if most else config, task, planner.device)
+        size = fitting_size(cells, config, task, planner.device, seconds, min(bounds, default=None))
+        return size, not bounds and not config.budget.is_given
+    return measured(cells[0], at_macs(config, most) if most else config, task, planner.device), False
 
 
 def _race(planner: Planner, task: Task[Any], load: float, seconds: float) -> Race | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ FEWEST_EPOCHS, MOST_EPOCHS = 5, 100
 """Of a training: with fewer passes more is lost than a larger network gains; more learn the images by heart."""
 FEWEST_STEPS = 600
 """Of a training, likewise, where the examples are few."""
+WIDTHS = (8, 16, 24, 32, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 512)
+"""Channels of the first cell that a training is settled to."""
 _ALIKE = 2  # doublings that are to make a network wider
 _USUAL, _USUAL_TIME = 8.0, 300.0
 
@@ -113,6 +116,46 @@ def fitting_size(
             if macs == ceiling:
                 return best
         macs = min(2 * macs, ceiling)
+
+
+def settled_size(
+    architecture: Architecture, config: Config, task: Task[Any], device: torch.device, seconds: float
+) -> tuple[int, Size]:
+    """The width of this very network of which the wanted passes can be made in this time, and what its steps take.
+
+    Widths are those of `WIDTHS`: kernels work on whole blocks of channels, so that 13 take as long as 16. They are
+    timed from the planned width on, up or down; where none of them will do it stays as planned.
+
+    Args:
+        config: of the training; its `max_macs` is what was planned, and no bound.
+        seconds: of the training.
+    """
+    network = with_network_of(config, architecture)
+    planned = with_width(architecture, network, task).train.network_config.width
+    most = round(MOST_MACS * math.prod(task.example_shape[1:]) / 32**2)
+    ceiling = with_width(architecture, at_macs(network, most), task).train.network_config.width
+    best: tuple[int, Size] | None = None
+    place = bisect_right(WIDTHS, planned) - 1
+    place, direction = max(0, place), 1
+    while 0 <= place < len(WIDTHS) and WIDTHS[place] <= ceiling:
+        size = measured(architecture, at_width(network, WIDTHS[place]), task, device)
+        is_enough = size.epochs_in(seconds) >= wanted_epochs(seconds, size.steps)
+        if is_enough:
+            best = WIDTHS[place], size
+        if is_enough != (direction > 0):
+            if best is not None:
+                break
+            direction = -1
+        place += direction
+    if best is None:
+        return planned, measured(architecture, at_width(network, planned), task, device)
+    return best
+
+
+def at_width(config: Config, width: int) -> Config:
+    """The configuration with networks of this width, whatever they take."""
+    setting = config.train.Network.width_setting
+    return resolve(merge(config.model_dump(mode="json"), {"train": {"max_macs": None, setting: width}}))
 
 
 def at_macs(config: Config, macs: int | None) -> Config:

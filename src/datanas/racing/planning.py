@@ -28,7 +28,7 @@ from datanas.engine.search import SearchJob
 from datanas.engine.setup import load_table, load_task, memory_errors, select_device
 from datanas.racing.candidates import random_candidates
 from datanas.racing.plan import SIZES, Pace, make_plan, measure_pace, trainings_at_a_time
-from datanas.racing.race import training_of
+from datanas.racing.trainings import training_of
 from datanas.spaces import spaces
 from datanas.tasks import tasks
 from datanas.tasks.base import Task

@@ -28,10 +28,10 @@ def run_text(path: Path) -> str:
     architecture = _architecture(path)
     if architecture is not None:
         lines += ["", cell_text(architecture)]
-    of_kind = {"search": _of_search, "race": _of_race, "train": _of_training, "fit": _of_fit}.get(found.kind)
+    of_kind = _OF_KIND.get(found.kind)
     if of_kind is not None and found.state == "complete":
         lines += of_kind(path, architecture)
-    if found.state == "stopped" and found.kind in ("search", "train", "race", "fit", "compare"):
+    if found.state == "stopped" and found.kind in (*_OF_KIND, "compare"):
         lines.append(f"it goes on with: datanas {found.kind} --resume {path}")
     return "\n".join(lines)
 
@@ -87,6 +87,12 @@ def _of_race(path: Path, _: Architecture | None) -> list[str]:
     return list(_json(path / "race.json").get("sentences", ()))
 
 
+def _of_front(path: Path, _: Architecture | None) -> list[str]:
+    table = path / "table.md"
+    sentences = _json(path / "pareto.json").get("sentences", ())
+    return [*sentences, f"the table: {table}; to train one in full: datanas train {path / 'architectures'}/NAME.json"]
+
+
 def _of_training(path: Path, _: Architecture | None) -> list[str]:
     found = _json(path / "evaluation.json")
     value = float(found["score"])
@@ -106,6 +112,9 @@ def _of_fit(path: Path, _: Architecture | None) -> list[str]:
         str(found.get("sentence", "")),
         f"what it predicts: datanas predict {path} INPUT",
     ]
+
+
+_OF_KIND = {"search": _of_search, "race": _of_race, "pareto": _of_front, "train": _of_training, "fit": _of_fit}
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -17,7 +17,13 @@ from datanas.core.paths import shown
 from datanas.runs.lock import LOCK_FILE, is_held
 from datanas.runs.metrics import decode, read_metrics
 
-_RESULTS = {"search": "result.json", "train": "evaluation.json", "race": "race.json", "fit": "fit.json"}
+_RESULTS = {
+    "search": "result.json",
+    "train": "evaluation.json",
+    "race": "race.json",
+    "pareto": "pareto.json",
+    "fit": "fit.json",
+}
 """By kind of run, the file that it writes last."""
 _KINDS = (*_RESULTS, "compare")
 
@@ -28,7 +34,7 @@ class Overview:
 
     Attributes:
         path: the folder.
-        kind: search, train, race, compare or fit; "unknown" where nothing says it.
+        kind: search, train, race, pareto, compare or fit; "unknown" where nothing says it.
         state: "complete", "stopped", "running", or "damaged: ..." with what is wrong.
         started: when, in ISO 8601; empty where unknown.
         about: task and data, or what stands for them.
@@ -171,6 +177,8 @@ def _score(kind: str, result: Mapping[str, Any]) -> str:
         return f"child {gap['child']:.3g}"
     if kind == "race" and "origin" in result:
         return f"won by: {result['origin']}"
+    if kind == "pareto" and isinstance(result.get("front"), list):
+        return f"{len(result['front'])} of {len(result.get('points', ()))} on the front"
     return ""
 
 

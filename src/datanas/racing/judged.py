@@ -1,0 +1,117 @@
+"""What a race and a front share: the recipe of a finished search, and the examples that it has left to a judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datanas.core.errors import CheckpointError, ConfigError
+from datanas.core.paths import is_file, shown
+from datanas.core.settings import merge
+from datanas.engine.config import Config, resolve
+from datanas.engine.earlier_run import load_run_config
+from datanas.engine.search_result import RESULT_FILE
+from datanas.runs.folder import RunFolder
+from datanas.tasks import tasks
+from datanas.tasks.base import Task
+
+Settings = Mapping[str, Any] | Sequence[tuple[str, object]]
+_NOTHING_LEFT = (
+    "{run}: the search has used all training examples, so none are left to judge by; search again with "
+    "--search.choice race, or with --search.judge 0.1"
+)
+
+
+def recipe_of(runs: Sequence[Path], settings: Settings) -> Config:
+    """The recipe of the first search, with what was asked for on top.
+
+    Raises:
+        ConfigError: they do not fit each other, are not finished, or have left nothing to a judge.
+    """
+    found = [_finished(run) for run in runs]
+    for run, other in zip(runs[1:], found[1:], strict=True):
+        for section in ("space", "task", "data"):
+            if getattr(other, section) != getattr(found[0], section):
+                raise ConfigError(
+                    f"{run}: another {section} than {runs[0]} has; a race compares candidates that can be trained alike"
+                )
+    raw = found[0].model_dump(mode="json")
+    raw["run"] |= {"name": None}
+    raw["truth"] = {}
+    if isinstance(settings, Mapping):
+        raw, settings = merge(raw, settings), ()
+    config = resolve(raw, list(settings))
+    known = tasks[config.task.name]
+    for run, each in zip(runs, found, strict=True):
+        if not (each.search.leaves_aside or known.has_validation or known.validation_is_up_to_data):
+            raise ConfigError(_NOTHING_LEFT.format(run=run))
+        if each.search.judge != found[0].search.judge:
+            raise ConfigError(f"{run}: search.judge is not that of {runs[0]}; what one left the other has used")
+    if config.devices * config.num_nodes > 1:
+        raise ConfigError("devices: a race runs its trainings side by side; say how many with search.race.processes")
+    return config
+
+
+def _finished(run: Path) -> Config:
+    if not is_file(run / "config.yaml", CheckpointError):
+        raise ConfigError(f"not a run folder: no config.yaml in {shown(run)}")
+    if not (run / RESULT_FILE).is_file():
+        if (run / "genotypes").is_dir() or (run / "checkpoints").is_dir():
+            raise ConfigError(f"{run}: no finished search; go on with it: datanas search --resume {run}")
+        raise ConfigError(f"{run}: no search, and a race needs finished ones")
+    return load_run_config(run)
+
+
+def require_judge(config: Config, task: Task[Any], run: Path | None) -> int:
+    """How many examples the judge has.
+
+    Args:
+        task: with the judge's examples set aside.
+        run: whose search it was; None of a race without.
+
+    Raises:
+        ConfigError: they are too few.
+    """
+    if task.has_validation:
+        return len(task.chosen().get("validation", ()))
+    settings = config.search
+    if not settings.leaves_aside:
+        raise ConfigError(_NOTHING_LEFT.format(run=run))
+    there = len(task.chosen()["validation"])
+    if settings.judge is not None:
+        least = min(1000 * settings.judge / there, 0.2)
+        if settings.judge < least - 1e-3:
+            raise ConfigError(
+                f"search.judge: {there} examples are too few to judge by; at least 1,000 or a fifth are needed: "
+                f"search again with --search.judge {least:.2g}, or with --search.choice race"
+            )
+    return there
+
+
+def open_or_create(config: Config, kind: str) -> RunFolder:
+    """The run folder of that name, to go on with it, or a new one.
+
+    Raises:
+        ConfigError: the one that is there has other settings.
+        CheckpointError: it is of another kind.
+    """
+    name = config.run.name
+    if name is not None and (config.run.root / name / "config.yaml").is_file():
+        folder = RunFolder.open(config.run.root / name)
+        folder.require_kind(kind, "; choose another --run.name")
+        if _substance(load_run_config(folder.path)) != _substance(config):
+            folder.close()
+            raise ConfigError(f"{folder.path}: is a {kind} with other settings; choose another --run.name")
+        return folder
+    folder = RunFolder.create(config.run.root, name, kind)
+    here = config.run.model_copy(update={"name": folder.path.name})
+    folder.settle({"config.yaml": config.model_copy(update={"run": here}).to_yaml()}, kind)
+    return folder
+
+
+def _substance(config: Config) -> Mapping[str, Any]:
+    """What makes it this one and no other."""
+    data = config.model_dump(mode="json", exclude={"run", "threads"})
+    data["search"]["race"].pop("processes")
+    return data

@@ -1,0 +1,251 @@
+"""A front: what a search would keep within one bound after another, trained alike, beside random networks."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from datanas.core.console import say as say_to_people
+from datanas.core.durations import show_seconds
+from datanas.core.errors import CheckpointError, ConfigError
+from datanas.core.text_table import markdown_table
+from datanas.engine.budget import UNITS
+from datanas.engine.config import Config, resolve
+from datanas.engine.data_record import DATA_FILE
+from datanas.engine.earlier_run import load_run_config
+from datanas.engine.process import process_kept
+from datanas.engine.setup import load_task, memory_errors, select_device
+from datanas.racing.front import SEARCHED, Point, front, gain, half_width, table
+from datanas.racing.judged import Settings, open_or_create, recipe_of, require_judge
+from datanas.racing.plan import measure_pace, trainings_at_a_time
+from datanas.racing.trainings import train_all, training_of
+from datanas.racing.within_bounds import Asked, Chooser, Cost, Entry
+from datanas.runs.folder import RunFolder
+from datanas.tasks import tasks
+from datanas.tasks.base import Task
+
+PLAN_FILE, FRONT_FILE, CSV_FILE = "plan.json", "pareto.json", "front.csv"
+STAGE, ARCHITECTURES = "trained", "architectures"
+
+
+@dataclass(frozen=True)
+class ParetoResult:
+    """What a front has shown.
+
+    Attributes:
+        path: its folder; `architectures/` in it holds what was trained, for `train`.
+        points: all trained networks.
+        front: those that none of the others beats, cheapest first.
+        rows: a table of all, header first.
+        sentences: what searching has gained at equal bounds.
+        data: the same as plain data, as in pareto.json.
+    """
+
+    path: Path
+    points: tuple[Point, ...]
+    front: tuple[Point, ...]
+    rows: list[list[str]]
+    sentences: tuple[str, ...]
+    data: Mapping[str, Any]
+
+
+@process_kept()
+def pareto(
+    run: str | Path | None = None,
+    *,
+    cost: Cost = "macs",
+    bounds: Sequence[float] = (),
+    points: int = 5,
+    epochs: int | None = None,
+    random: int = 1,
+    settings: Settings = (),
+    resume: str | Path | None = None,
+    quiet: bool = False,
+) -> ParetoResult:
+    """Train what a search would keep within several bounds, and random networks within the same, and judge them alike.
+
+    Each bound restricts the architecture, at the size of `train`; other bounds of `budget` hold besides. The judge is
+    that of a race: examples that the search has not seen.
+
+    Args:
+        run: a finished search.
+        cost: what is bounded; "latency" needs `budget.latency_table`.
+        bounds: in its unit (multiply-adds, parameters, bytes, milliseconds). By default `points` of them, in equal
+            ratios from the least that a network costs to what the likeliest one does.
+        points: how many bounds, where none are given; 2 at least.
+        epochs: of each training; by default `train.epochs`.
+        random: networks within each bound to compare with: those that come nearest to it.
+        settings: what differs from the search's recipe, as for `race`.
+        resume: the folder of a front to go on with; one of that name likewise.
+        quiet: no progress on stderr.
+
+    Raises:
+        ConfigError: no network is within a bound, the search has left nothing to a judge, or the cost is unknown.
+        CheckpointError, DataError, RunInUseError, StorageError, Interrupted: as they say.
+    """
+    if resume is not None:
+        folder = RunFolder.open(Path(resume))
+        folder.require_kind("pareto")
+        config, plan = load_run_config(resume), None
+    else:
+        plan = Asked.of(run, cost, bounds, points, epochs, random)
+        config = _without_bound(recipe_of([Path(plan.run)], settings), cost)
+        folder = open_or_create(config, "pareto")
+    with folder, memory_errors():
+        return _Front(folder, config, plan, quiet=quiet).run()
+
+
+def _without_bound(config: Config, cost: str) -> Config:
+    if config.budget.fill:
+        raise ConfigError("budget.fill: a front is of networks of one width; leave it out")
+    if config.train.max_macs is not None:
+        raise ConfigError("train.max_macs: a front is of networks of one width; leave it out (--train.max_macs null)")
+    if cost == "latency" and config.budget.latency_table is None:
+        raise ConfigError("budget.latency_table: is required for latency; datanas calibrate makes one of this machine")
+    return resolve(config.model_dump(mode="json"), [(f"budget.{cost}", None)])
+
+
+class _Front:
+    """A front in its folder."""
+
+    def __init__(self, folder: RunFolder, config: Config, plan: Asked | None, *, quiet: bool) -> None:
+        self._folder, self._config, self._asked, self._quiet = folder, config, plan, quiet
+        self._workers, self._threads = trainings_at_a_time(config)
+
+    def run(self) -> ParetoResult:
+        """From where an earlier attempt stopped to the front."""
+        self._prepare()
+        plan = self._read(PLAN_FILE)
+        self._require_same(plan)
+        path = self._folder.path
+        self._say(f"pareto: {plan['text']}")
+        entries = [Entry.from_json(each) for each in plan["entries"]]
+        training = training_of(self._config, plan["epochs"])
+        unbounded = training.model_copy(update={"budget": type(training.budget)()})
+        wanted = {
+            number: (each.candidate, unbounded if each.cost is not None else _at_macs(unbounded, each.bound))
+            for number, each in enumerate(entries)
+        }
+        trained = train_all(
+            path, STAGE, wanted, self._workers, self._threads, self._say, f"datanas pareto --resume {path}"
+        )
+        found = [
+            Point(number, each.origin, each.bound, each.cost or trained[number].macs, trained[number])
+            for number, each in enumerate(entries)
+            if number in trained
+        ]
+        failed = [each.candidate.origin for number, each in enumerate(entries) if number not in trained]
+        return self._end(plan, found, failed)
+
+    def _say(self, line: str) -> None:
+        if not self._quiet:
+            say_to_people(line)
+
+    def _read(self, name: str) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads((self._folder.path / name).read_bytes())
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{self._folder.path / name}: cannot be read: {error}") from None
+        return found
+
+    def _require_same(self, plan: Mapping[str, Any]) -> None:
+        if self._asked is not None and plan["asked"] != json.loads(json.dumps(asdict(self._asked))):
+            raise ConfigError(f"{self._folder.path}: is a front of other bounds; choose another --run.name")
+
+    def _prepare(self) -> None:
+        """Choose the networks, where an earlier attempt has not."""
+        if (self._folder.path / PLAN_FILE).is_file():
+            return
+        if self._asked is None:
+            raise CheckpointError(f"{self._folder.path}: was stopped before its networks were chosen; begin it anew")
+        try:
+            plan = self._chosen(self._asked)
+        except BaseException:
+            self._folder.discard()
+            raise
+        for entry in plan["entries"]:
+            if entry["file"]:
+                text = json.dumps(entry["candidate"]["architecture"], indent=2) + "\n"
+                self._folder.write_text(Path(ARCHITECTURES) / entry["file"], text)
+        self._folder.write_json(PLAN_FILE, plan)
+
+    def _chosen(self, asked: Asked) -> dict[str, Any]:
+        began = time.monotonic()
+        config = self._config.model_copy(update={"threads": self._threads})
+        device = select_device(config)
+        task = load_task(config, device)
+        load = time.monotonic() - began
+        task.set_aside(config.search.judge or None)
+        examples = require_judge(config, task, Path(asked.run))
+        chooser = Chooser(self._config, asked, task)
+        bounds = asked.bounds or chooser.bounds()
+        entries = chooser.entries(bounds)
+        epochs = asked.epochs or config.train.epochs
+        timed = [each.candidate for each in entries if each.cost is not None]
+        pace = measure_pace(timed, training_of(config, 1), task, device, self._workers, load)
+        seconds = -(-len(entries) // self._workers) * pace.training_seconds(epochs * pace.steps)
+        text = f"{len(bounds)} bounds, {len(entries)} trainings of {epochs} epochs; about {show_seconds(seconds)}"
+        return {
+            "asked": asdict(asked),
+            "bounds": list(bounds),
+            "epochs": epochs,
+            "examples": examples,
+            "text": text,
+            "entries": [each.to_json() for each in entries],
+        }
+
+    def _end(self, plan: Mapping[str, Any], found: Sequence[Point], failed: Sequence[str]) -> ParetoResult:
+        path, cost = self._folder.path, plan["asked"]["cost"]
+        record = json.loads(min((path / STAGE).glob(f"*/{DATA_FILE}")).read_bytes())
+        task = tasks[self._config.task.name].measuring(record)
+        rows = table(found, UNITS[cost], plan["examples"], task)
+        origins = [each for each in dict.fromkeys(point.origin for point in found) if each != SEARCHED]
+        gains = {origin: gain(found, origin, task) for origin in origins}
+        sentences = tuple(sentence for _, sentence in gains.values())
+        sentences += tuple(f"{name} could not be trained: logs in {path / 'logs'}" for name in failed)
+        best = front(found)
+        data = {
+            "cost": cost,
+            "unit": UNITS[cost],
+            "score_name": task.metric.name,
+            "examples": plan["examples"],
+            "epochs": plan["epochs"],
+            "points": [
+                {**asdict(point), "half_width": half_width(point.trained.score, plan["examples"], task)}
+                for point in found
+            ],
+            "front": [point.number for point in best],
+            "gains": {origin: figures for origin, (figures, _) in gains.items()},
+            "sentences": list(sentences),
+        }
+        self._folder.write_text("table.md", markdown_table(rows))
+        self._folder.write_text(CSV_FILE, _csv(found, best, plan["examples"], task, cost))
+        self._folder.write_json(FRONT_FILE, data)
+        return ParetoResult(path, tuple(found), tuple(best), rows, sentences, data)
+
+
+def _at_macs(config: Config, bound: float) -> Config:
+    return config.model_copy(update={"train": config.train.model_copy(update={"max_macs": int(bound)})})
+
+
+def _csv(points: Sequence[Point], best: Sequence[Point], examples: int, task: type[Task[Any]], cost: str) -> str:
+    lines = io.StringIO()
+    write = csv.writer(lines, lineterminator="\n")
+    write.writerow(["bound", "origin", cost, "parameters", "multiply_adds", "score", "half_width", "on_front"])
+    numbers = {point.number for point in best}
+    for point in points:
+        half = half_width(point.trained.score, examples, task)
+        reached = point.trained
+        write.writerow(
+            [
+                *(point.bound, point.origin, point.cost, reached.parameters, reached.macs, reached.score),
+                *("" if half is None else f"{half:.6g}", int(point.number in numbers)),
+            ]
+        )
+    return lines.getvalue()

@@ -1,0 +1,215 @@
+"""Which networks take part in a front: of each bound what the search would keep, random ones, and references."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from datanas.budgets.units import read_bytes, read_count, read_milliseconds, show
+from datanas.core.errors import ConfigError
+from datanas.engine.budget import UNITS, Budget, around
+from datanas.engine.collapse import is_collapsed
+from datanas.engine.config import Config, resolve
+from datanas.engine.derive import derive
+from datanas.engine.setup import build_sampler, build_space
+from datanas.lookup import architecture
+from datanas.racing.candidates import Candidate, network_key, random_candidates
+from datanas.racing.front import RANDOM, SEARCHED
+from datanas.references import references
+from datanas.tasks.base import Task
+from datanas.tasks.image_task import ImageTask
+
+Cost = Literal["macs", "parameters", "size", "memory", "latency"]
+_DRAWN, _COUNTED = 300, 40  # random networks of which the controls are chosen; fewer where each has to be counted
+_UNBOUNDED = 1e18
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a front is asked for, as `pareto` takes it."""
+
+    run: str
+    cost: str
+    bounds: tuple[float, ...]
+    points: int
+    epochs: int | None
+    random: int
+
+    @classmethod
+    def of(
+        cls,
+        run: str | Path | None,
+        cost: str,
+        bounds: Sequence[float],
+        points: int,
+        epochs: int | None,
+        random: int,
+    ) -> Asked:
+        if run is None:
+            raise ConfigError("a front needs the run folder of a finished search: datanas pareto RUN")
+        if cost not in get_args(Cost):
+            raise ConfigError(f"cost: must be one of {', '.join(get_args(Cost))}, got {cost!r}")
+        if any(not 0 < bound < _UNBOUNDED for bound in bounds):
+            raise ConfigError(f"bounds: must be positive numbers, got {list(bounds)}")
+        if not bounds and points < 2:
+            raise ConfigError(f"points: a front needs at least 2 bounds, got {points}")
+        if epochs is not None and epochs < 1:
+            raise ConfigError(f"epochs: must be at least 1, got {epochs}")
+        if random < 0:
+            raise ConfigError(f"random: must be at least 0, got {random}")
+        if not bounds and cost == "memory":
+            raise ConfigError("bounds: are required for memory, which is no sum over operations: --bounds 1MB,4MB")
+        return cls(str(run), cost, tuple(sorted(set(bounds))), points, epochs, random)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A network of a front.
+
+    Attributes:
+        origin: as of a `Point`.
+        bound: for which it takes part.
+        cost: what it costs; None of a reference, which becomes as wide as the bound allows.
+        file: its architecture in the run folder; empty of a reference.
+    """
+
+    candidate: Candidate
+    origin: str
+    bound: float
+    cost: float | None = None
+    file: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        own = {"origin": self.origin, "bound": self.bound, "cost": self.cost, "file": self.file}
+        return {**own, "candidate": self.candidate.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Entry:
+        return cls(Candidate.from_json(data["candidate"]), data["origin"], data["bound"], data["cost"], data["file"])
+
+
+class Chooser:
+    """Chooses bounds and networks.
+
+    Args:
+        config: the search's recipe, its other bounds in it.
+        asked: of which run, and what.
+        task: with its data.
+    """
+
+    def __init__(self, config: Config, asked: Asked, task: Task[Any]) -> None:
+        self._config, self._asked, self._task, self._cost = config, asked, task, asked.cost
+
+    def _budget(self, bound: float) -> Budget:
+        return Budget(
+            resolve(self._config.model_dump(mode="json"), [(f"budget.{self._cost}", bound)]), around(self._task)
+        )
+
+    def bounds(self) -> tuple[float, ...]:
+        """In equal ratios: the last is what the likeliest network costs, the first is above the least possible.
+
+        Raises:
+            ConfigError: the likeliest costs hardly more than the least possible.
+        """
+        budget = self._budget(_UNBOUNDED)
+        least = budget.require_met(build_sampler(self._config, build_space(self._config)))[self._cost]
+        most = budget.costs(derive(self._asked.run, settings=self._bounded(None)).architecture)[self._cost]
+        if most <= least * 1.05:
+            raise ConfigError(
+                f"bounds: the likeliest network has {show(most, UNITS[self._cost])}, hardly more than the least "
+                f"possible {show(least, UNITS[self._cost])}, so there is nothing to bound; give --bounds, or search "
+                "longer"
+            )
+        ratios = [(place + 1) / self._asked.points for place in range(self._asked.points)]
+        return tuple(_rounded(least * (most / least) ** ratio, most) for ratio in ratios)
+
+    def _bounded(self, bound: float | None) -> list[tuple[str, object]]:
+        """Settings for `derive`: this run's network and bounds, with this one."""
+        network = self._config.train.network_config.model_dump(mode="json")
+        known = self._config.budget.model_dump(mode="json")
+        return [
+            *((f"train.{name}", value) for name, value in network.items()),
+            *((f"budget.{name}", value) for name, value in known.items() if name != self._cost),
+            (f"budget.{self._cost}", bound),
+        ]
+
+    def entries(self, bounds: Sequence[float]) -> list[Entry]:
+        """What takes part. No two are the same network, so that a bound may go without one of its own.
+
+        Raises:
+            ConfigError: no network is within a bound.
+        """
+        unbounded = self._budget(_UNBOUNDED)
+        controls = self._controls(unbounded) if self._asked.random else []
+        found: list[Entry] = []
+        known: set[Any] = set()
+        for bound in bounds:
+            words = show(bound, UNITS[self._cost])
+            mine = derive(self._asked.run, settings=self._bounded(bound)).architecture
+            if (key := network_key(mine)) not in known:
+                known.add(key)
+                candidate = Candidate(mine, f"searched within {words}", is_searched=True)
+                found.append(
+                    Entry(candidate, SEARCHED, bound, (mine.posterior or {})["costs"][self._cost], _file(words))
+                )
+            taken = 0
+            for expected, each in controls:
+                if taken == self._asked.random:
+                    break
+                if expected > bound or (key := network_key(each.architecture)) in known:
+                    continue
+                known.add(key)
+                costs = unbounded.costs(each.architecture)
+                if costs[self._cost] > bound or unbounded.exceeded(costs):
+                    continue
+                taken += 1
+                candidate = replace(each, origin=f"random within {words}")
+                found.append(Entry(candidate, RANDOM, bound, costs[self._cost], _file(f"{words} random {taken}")))
+            for name in self._references():
+                candidate = Candidate(architecture(name), f"reference: {name} within {words}")
+                found.append(Entry(candidate, f"reference: {name}", bound))
+        return found
+
+    def _controls(self, budget: Budget) -> list[tuple[float, Candidate]]:
+        """Random networks, each with its cost as far as that adds up, which is rather too much; dearest first."""
+        space = build_space(self._config)
+        drawn = islice(random_candidates(self._config, "pareto/random"), _DRAWN)
+        sound = [each for each in drawn if not is_collapsed(each.architecture, space)]
+        if self._cost in budget.tables:
+            costs = [budget.tabled(self._cost, each.architecture) for each in sound]
+        else:
+            sound = sound[:_COUNTED]
+            costs = [budget.costs(each.architecture)[self._cost] for each in sound]
+        return sorted(zip(costs, sound, strict=True), key=lambda pair: -pair[0])
+
+    def _references(self) -> list[str]:
+        """Networks that can be made as wide as a bound allows."""
+        if self._cost != "macs" or not isinstance(self._task, ImageTask):
+            return []
+        return [name for name in references if references[name].task == self._config.task.name]
+
+
+def read_bounds(cost: str, text: str) -> tuple[float, ...]:
+    """Bounds as people write them: "1M,2M" of counts, "500kB,1MB" of bytes, "2ms,5ms" of latency.
+
+    Raises:
+        ConfigError: one of them is none; which.
+    """
+    readers = {"size": read_bytes, "memory": read_bytes, "latency": read_milliseconds}
+    read = readers.get(cost, read_count)
+    try:
+        return tuple(float(read(part.strip())) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"bounds: each {error}") from None
+
+
+def _file(words: str) -> str:
+    return f"{words.replace(' ', '-')}.json"
+
+
+def _rounded(value: float, most: float) -> float:
+    """To three figures, so that a bound can be read; the last stays what it is."""
+    return value if value >= most else float(f"{value:.3g}")
