@@ -24,7 +24,7 @@ def plan_for(given: Any, seconds: float, **_: Any) -> Plan:
     """Of tiny networks, so that a fit takes seconds."""
     config = resolve(given).model_dump(mode="json")
     config["search"]["choice"] = "race"
-    return Plan(seconds, config, 1.0, 1.0, Race(2, 1, 12, ("resnet18",), 1.0))
+    return Plan(seconds, config, 1.0, 1.0, Race(2, 1, 12, ("resnet18",), 1.0), is_free=True)
 
 
 def settings(root: Path, name: str = "fit") -> dict[str, Any]:
@@ -64,6 +64,12 @@ def test_a_fit_leaves_an_exported_network_and_says_how_good_it_is(done: FitResul
     assert (done.export / "config.json").is_file()
     low, high = done.outcome.interval or (0.0, 0.0)
     assert 0 <= low <= done.outcome.score <= high <= 1
+
+
+def test_the_width_that_was_settled_is_that_of_the_network(done: FitResult) -> None:
+    plan = json.loads((done.path / "plan.json").read_text())
+    evaluation = json.loads((done.path / "train" / "evaluation.json").read_text())
+    assert evaluation["channels"] == plan["width"]
 
 
 def test_the_references_of_the_race_stand_beside_it(done: FitResult) -> None:

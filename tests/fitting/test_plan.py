@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from datanas.core.errors import ConfigError
+from datanas.engine.config import resolve
+from datanas.engine.setup import load_task
 from datanas.fitting import plan as planning
 from datanas.fitting import sizing
 from datanas.fitting.plan import Plan, Race, make_plan
 from datanas.fitting.sizing import Size, wanted_epochs
 from datanas.racing import planning as racing
+from datanas.racing.candidates import random_candidates
 from datanas.racing.plan import Pace
 
 
@@ -99,6 +103,56 @@ def test_a_bound_that_no_network_meets_is_refused_with_the_least(given: dict[str
 def test_too_little_time_is_refused_with_what_would_do(given: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"time: 0 s are too few: .* allow "):
         make_plan(given, 0.2)
+
+
+def test_images_are_blanked_in_long_trainings_only(given: dict[str, Any], steps_of_a_tenth: None) -> None:
+    def cutout(plan: Plan) -> int:
+        return int(plan.config["task"]["train_augment"]["cutout"])
+
+    few, many = ({**given, "train": {"batch_size": 6, "epochs": epochs}} for epochs in (29, 30))
+    assert cutout(make_plan(few, 600.0)) == 0
+    assert cutout(make_plan(many, 600.0)) > 0
+    own = {**few, "task": {"name": "classification", "train_augment": {"cutout": 3}}}
+    assert cutout(make_plan(own, 600.0)) == 3
+
+
+def at_widths(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], seconds_at_8: float) -> tuple[int, Size]:
+    """What is settled for a cell whose steps take as long as its channels are squared; 100 s, of one step an epoch."""
+    config = resolve({**given, "train": {"batch_size": 6, "cells": 3, "max_macs": 3_000_000}})
+
+    def measured(cell: object, config: Any, *_: object) -> Size:
+        return Size(config.train.max_macs, seconds_at_8 * (config.train.channels / 8) ** 2, 0.0, 600)
+
+    monkeypatch.setattr(sizing, "measured", measured)
+    cell = next(random_candidates(config)).architecture
+    device = torch.device("cpu")
+    return sizing.settled_size(cell, config, load_task(config, device), device, 100.0)
+
+
+def test_a_width_is_settled_of_which_the_wanted_passes_can_be_made(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]
+) -> None:
+    passes = wanted_epochs(100.0, 600)
+    for width in (8, 16, 24, 48):  # so that just this width, and no wider one, can make them
+        just_enough = 100.0 / passes / 600 / (width / 8) ** 2
+        settled, size = at_widths(monkeypatch, given, 0.999 * just_enough)
+        assert settled == width
+        assert size.epochs_in(100.0) == passes
+
+
+def test_where_no_width_makes_enough_passes_it_stays_as_planned(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]
+) -> None:
+    settled, size = at_widths(monkeypatch, given, 1.0)
+    assert settled not in sizing.WIDTHS
+    assert size.epochs_in(100.0) == 1
+
+
+def test_only_a_width_that_nobody_gave_or_bounded_is_free(given: dict[str, Any], steps_of_a_tenth: None) -> None:
+    assert make_plan(given, 600.0).is_free
+    assert not make_plan(given, 600.0, max_macs=3_000_000).is_free
+    assert not make_plan({**given, "train": {"batch_size": 6, "channels": 3}}, 600.0).is_free
+    assert not make_plan({**given, "budget": {"parameters": "500k"}}, 600.0).is_free
 
 
 def test_a_plan_is_read_back_as_it_was_written() -> None:

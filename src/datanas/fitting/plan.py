@@ -26,6 +26,8 @@ from datanas.tasks.image_task import ImageTask
 
 FOR_SEARCH, FOR_RACE, FOR_REST = 0.2, 0.25, 0.04
 """Shares of the time: of the search, of the race, and of measuring and exporting at the end; training has the rest."""
+FEW_EPOCHS = 30
+"""Of a training: with fewer passes nothing is learned by heart, and blanking parts of images only costs accuracy."""
 _SPACE = "nasbench201"
 _COUNTED = ("macs", "parameters", "size", "memory")  # bounds that a width can be found for
 _HEAT_EPOCHS, _HEAT_STEPS = 2, 80
@@ -155,7 +157,16 @@ def make_plan(given: Mapping[str, Any], seconds: float, *, max_macs: int | None 
         left -= 0.0 if race is None else race.seconds
         is_given = planner.is_given("train", "epochs")
         train = config.train.epochs if is_given else max(1, size.epochs_in(left))
-        chosen = {"search": {"choice": "derive" if race is None else "race"}, "train": {"epochs": train}}
+        chosen: dict[str, Any] = {
+            "search": {"choice": "derive" if race is None else "race"},
+            "train": {"epochs": train},
+        }
+        if (
+            train < FEW_EPOCHS
+            and hasattr(config.task, "train_augment")
+            and not planner.is_given("task", "train_augment")
+        ):
+            chosen["task"] = {"train_augment": {"cutout": 0}}
         plain = merge(config.model_dump(mode="json"), chosen)
     settled = train if is_given else None
     return Plan(seconds, plain, for_search, size.seconds_of(train), race, tuple(notes), settled, is_free)
