@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import shutil
 import signal
 import subprocess
@@ -33,6 +32,7 @@ from datanas.comparison.outcomes import Outcomes
 from datanas.comparison.plan import Plan
 from datanas.comparison.pool import Command
 from datanas.comparison.stages import Stages
+from datanas.core.cores import usable_cores
 from datanas.core.durations import show_seconds
 from datanas.core.errors import CheckpointError, ConfigError, Interrupted, RunInUseError
 from datanas.core.settings import merge, read_yaml
@@ -77,7 +77,7 @@ def recipe(make_config: Callable[[Path], dict[str, Any]], tmp_path_factory: pyte
         "seeds": list(SEEDS),
         "budget": {"steps": 5},
         "controls": {"random_cells": 30, "same_size": 10, "best_of": 2},
-        "processes": os.cpu_count(),  # so that each has one thread
+        "processes": usable_cores(),  # so that each has one thread
         "run": {"root": str(root / "runs"), "name": "tiny"},
     }
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from datanas.comparison import config as comparison_config
 from datanas.comparison.config import CompareConfig, resolve_comparison
+from datanas.core.cores import usable_cores
 from datanas.core.errors import ConfigError
 from datanas.core.settings import parse_yaml
 from datanas.engine.config import resolve
@@ -50,7 +51,7 @@ def test_a_sampler_section_replaces_that_of_base() -> None:
 def test_a_method_gets_its_seed_threads_and_changes() -> None:
     config = resolve_comparison(recipe(processes=1))
     found = config.method("egs", 1, {"search": {"epochs": 9}})
-    assert (found.seed, found.threads, found.search.epochs) == (1, os.cpu_count(), 9)
+    assert (found.seed, found.threads, found.search.epochs) == (1, usable_cores(), 9)
 
 
 def test_base_may_be_a_file_beside_the_recipe(tmp_path: Path) -> None:
@@ -181,7 +182,7 @@ def test_the_substance_leaves_out_where_and_how() -> None:
 
 @pytest.mark.parametrize(("processes", "cores", "threads"), [(1, 8, 8), (3, 8, 2), (None, 8, 1), (9, 8, 1)])
 def test_the_cores_are_shared(processes: int | None, cores: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(comparison_config, "usable_cores", lambda: cores)
     config = resolve_comparison(recipe(processes=processes))
     assert (config.workers, config.threads) == (processes or cores, threads)
 

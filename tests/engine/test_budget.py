@@ -264,7 +264,7 @@ def test_a_table_serves_an_architecture_whatever_the_order_of_its_primitives(con
     turned = replace(plain, cells=cells)
     assert budget.costs(turned)["latency"] == budget.costs(plain)["latency"] > 0
     with pytest.raises(ConfigError, match=r"its table is of space conv_cell as it is set, which has no resnet18"):
-        budget._tabled("latency", datanas.architecture("resnet18"))
+        budget.tabled("latency", datanas.architecture("resnet18"))
 
 
 def test_a_weight_that_no_loss_could_take_is_refused(config: Make) -> None:

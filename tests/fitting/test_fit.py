@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tests.inside import Inside
 
 from datanas.cli import main
@@ -18,13 +20,14 @@ from datanas.engine.config import resolve
 from datanas.fitting import fit as fitting
 from datanas.fitting.fit import FitResult, fit
 from datanas.fitting.plan import Plan, Race
+from datanas.fitting.sizing import Size
 
 
 def plan_for(given: Any, seconds: float, **_: Any) -> Plan:
     """Of tiny networks, so that a fit takes seconds."""
     config = resolve(given).model_dump(mode="json")
     config["search"]["choice"] = "race"
-    return Plan(seconds, config, 1.0, 1.0, Race(2, 1, 12, ("resnet18",), 1.0), is_free=True)
+    return Plan(seconds, config, 1.0, 1.0, Race(2, 1, 12, ("resnet18",), 1.0))
 
 
 def settings(root: Path, name: str = "fit") -> dict[str, Any]:
@@ -66,10 +69,37 @@ def test_a_fit_leaves_an_exported_network_and_says_how_good_it_is(done: FitResul
     assert 0 <= low <= done.outcome.score <= high <= 1
 
 
-def test_the_width_that_was_settled_is_that_of_the_network(done: FitResult) -> None:
-    plan = json.loads((done.path / "plan.json").read_text())
-    evaluation = json.loads((done.path / "train" / "evaluation.json").read_text())
-    assert evaluation["channels"] == plan["width"]
+@pytest.mark.parametrize(("epochs", "cutout"), [(2, 0), (40, 3)])
+def test_width_and_length_are_settled_when_the_training_begins(
+    done: FitResult, tiny_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int, cutout: int
+) -> None:
+    def free_plan(given: Any, seconds: float, **_: Any) -> Plan:
+        plan = plan_for(given, seconds)
+        plan.config["task"]["train_augment"]["cutout"] = 0
+        return replace(plan, is_free=True, cutout=3)
+
+    class _Settled(Size):
+        def epochs_in(self, seconds: float) -> int:
+            return epochs
+
+    monkeypatch.setattr(fitting, "make_plan", free_plan)
+    monkeypatch.setattr(fitting, "settled_size", lambda *_: (4, _Settled(None, 0.1, 0.1, 3)))
+    result = fit(tiny_images, 30.0, config=settings(tmp_path), quiet=True)
+    config = yaml.safe_load((result.path / "train" / "config.yaml").read_text())
+    assert (config["train"]["channels"], config["train"]["epochs"]) == (4, epochs)
+    assert config["task"]["train_augment"]["cutout"] == cutout
+    plan = json.loads((result.path / "plan.json").read_text())
+    assert (plan["width"], plan["epochs"], plan["settled_for"]) == (4, epochs, result.architecture.digest)
+
+
+def test_a_settled_width_is_of_its_winner_alone(
+    done: FitResult, tiny_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(done.path, tmp_path / "first")
+    plan = json.loads((tmp_path / "first" / "plan.json").read_text())
+    (tmp_path / "first" / "plan.json").write_text(json.dumps({**plan, "width": 5, "settled_for": "another"}))
+    result = fit(tiny_images, 30.0, config=settings(tmp_path), same_plan_as=tmp_path / "first", quiet=True)
+    assert network(result) == network(done)  # as wide as the bound of the plan allows
 
 
 def test_the_references_of_the_race_stand_beside_it(done: FitResult) -> None:

@@ -105,15 +105,16 @@ def test_too_little_time_is_refused_with_what_would_do(given: dict[str, Any]) ->
         make_plan(given, 0.2)
 
 
-def test_images_are_blanked_in_long_trainings_only(given: dict[str, Any], steps_of_a_tenth: None) -> None:
-    def cutout(plan: Plan) -> int:
-        return int(plan.config["task"]["train_augment"]["cutout"])
-
-    few, many = ({**given, "train": {"batch_size": 6, "epochs": epochs}} for epochs in (29, 30))
-    assert cutout(make_plan(few, 600.0)) == 0
-    assert cutout(make_plan(many, 600.0)) > 0
-    own = {**few, "task": {"name": "classification", "train_augment": {"cutout": 3}}}
-    assert cutout(make_plan(own, 600.0)) == 3
+def test_races_blank_no_images_and_long_trainings_do_unless_it_is_given(
+    given: dict[str, Any], steps_of_a_tenth: None
+) -> None:
+    plan = make_plan(given, 600.0)
+    assert plan.config["task"]["train_augment"]["cutout"] == 0
+    assert plan.cutout == 8 // 4  # of a side
+    own = {**given, "task": {"name": "classification", "train_augment": {"cutout": 3}}}
+    plan = make_plan(own, 600.0)
+    assert plan.config["task"]["train_augment"]["cutout"] == 3
+    assert plan.cutout is None
 
 
 def at_widths(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], seconds_at_8: float) -> tuple[int, Size]:

@@ -75,6 +75,24 @@ def test_a_gain_that_is_shown_is_called_better() -> None:
     assert figures["verdict"] == "worse"
 
 
+def test_where_the_likeliest_stays_the_same_it_counts_at_the_higher_bound_too() -> None:
+    found = [point(0, 1.0, 0.5, bound=1), point(1, 1.0, 0.4, RANDOM, 1), point(2, 2.0, 0.6, RANDOM, 2)]
+    figures, _ = gain(found, RANDOM, CLASSIFICATION)
+    assert figures is not None
+    assert figures["bounds"] == 2
+    assert figures["mean"] == pytest.approx(0.0)
+
+
+def test_two_equal_gains_are_not_shown_by_rounding_alone() -> None:
+    found = [
+        point(0, 1.0, a, o, b)
+        for b, o, a in ((1, SEARCHED, 0.6), (1, RANDOM, 0.5), (2, SEARCHED, 0.8), (2, RANDOM, 0.7))
+    ]
+    figures, _ = gain(found, RANDOM, CLASSIFICATION)
+    assert figures is not None
+    assert figures["verdict"] == "no difference shown"
+
+
 def test_of_one_bound_nothing_is_said() -> None:
     figures, sentence = gain([point(0, 1.0, 0.5), point(1, 1.0, 0.4, RANDOM)], RANDOM, CLASSIFICATION)
     assert figures is None
@@ -86,4 +104,4 @@ def test_the_table_marks_the_front_and_orders_by_bound() -> None:
     rows = table(found, "multiply-adds", 400, CLASSIFICATION)
     assert [row[1] for row in rows[1:]] == [SEARCHED, RANDOM, SEARCHED]
     assert [row[-1] for row in rows[1:]] == ["", "*", ""]
-    assert rows[2][-2] == "4.5"  # 1.96 sqrt(.7 x .3 / 400) in points
+    assert rows[2][-2] == "65.3 to 74.3"  # Wilson's interval of 280 in 400

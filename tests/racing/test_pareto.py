@@ -16,7 +16,7 @@ import datanas
 from datanas import Architecture, ParetoResult
 from datanas.cli import main
 from datanas.comparison import pool
-from datanas.core.errors import CheckpointError, ConfigError
+from datanas.core.errors import CheckpointError, ConfigError, Interrupted
 from datanas.engine.search import search as search_alone
 from datanas.racing import pareto as module
 from datanas.racing.candidates import network_key
@@ -80,7 +80,7 @@ def test_of_a_bound_the_likeliest_within_it_is_trained(found: ParetoResult, sear
 def test_its_files_say_the_same(found: ParetoResult) -> None:
     rows = list(csv.DictReader((found.path / "front.csv").open()))
     data = json.loads((found.path / "pareto.json").read_bytes())
-    assert [int(float(row["macs"])) for row in rows] == [point.cost for point in found.points]
+    assert [int(float(row["cost"])) for row in rows] == [point.cost for point in found.points]
     assert [row["on_front"] == "1" for row in rows] == [each["number"] in data["front"] for each in data["points"]]
     assert data["front"] == [point.number for point in found.front]
 
@@ -92,6 +92,37 @@ def test_what_was_trained_can_be_trained_in_full(found: ParetoResult, tmp_path: 
     assert main(["train", str(file), "-c", config, *run, "--quiet"]) == 0
 
 
+def test_a_front_that_was_stopped_goes_on(
+    found: ParetoResult, searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Inside(), Inside()
+    first.stop_after = 2
+    monkeypatch.setattr(pool, "_start", first.start)
+    with pytest.raises(Interrupted, match=f"datanas pareto --resume {tmp_path / 'front'}"):
+        pareto(searched, points=2, epochs=1, settings=place(tmp_path), quiet=True)
+    monkeypatch.setattr(pool, "_start", second.start)
+    again = pareto(resume=tmp_path / "front", settings=[("search.race.processes", 1)], quiet=True)
+    assert len(first.started) + len(second.started) == len(found.points)
+    assert again.rows == found.rows
+
+
+def test_one_that_was_killed_before_its_networks_were_chosen_goes_on(found: ParetoResult, tmp_path: Path) -> None:
+    folder = tmp_path / "front"
+    folder.mkdir()
+    for name in ("config.yaml", "request.json", "env.json"):
+        (folder / name).write_bytes((found.path / name).read_bytes())
+    (folder / "architectures").mkdir()
+    (folder / "architectures" / "left.json").write_text("{}")
+    assert pareto(resume=folder, quiet=True).rows == found.rows
+    assert not (folder / "architectures" / "left.json").exists()
+
+
+def test_what_is_resumed_is_settled(found: ParetoResult, searched: Path) -> None:
+    for given in ({"run": searched}, {"bounds": [1e6]}, {"epochs": 3}, {"settings": [("train.channels", 3)]}):
+        with pytest.raises(ConfigError, match="resumed is settled"):
+            pareto(resume=found.path, quiet=True, **given)  # type: ignore[arg-type]
+
+
 def test_it_goes_on_without_training_anew(found: ParetoResult, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "_start", None)  # nothing may be started
     again = pareto(resume=found.path, quiet=True)
@@ -101,7 +132,7 @@ def test_it_goes_on_without_training_anew(found: ParetoResult, monkeypatch: pyte
 def test_the_same_name_goes_on_and_another_front_is_refused(found: ParetoResult, searched: Path) -> None:
     settings = place(found.path.parent)
     assert pareto(searched, points=2, epochs=1, settings=settings, quiet=True).rows == found.rows
-    with pytest.raises(ConfigError, match="other bounds"):
+    with pytest.raises(ConfigError, match="a pareto with other settings"):
         pareto(searched, points=3, epochs=1, settings=settings, quiet=True)
 
 
@@ -113,6 +144,12 @@ def test_bounds_can_be_given_and_parameters_bounded(searched: Path, inside: None
     )
     assert {point.origin for point in result.points} == {"searched"}
     assert all(point.trained.parameters == point.cost <= point.bound for point in result.points)
+
+
+def test_settings_of_a_race_do_not_change_what_is_trained(searched: Path, inside: None, tmp_path: Path) -> None:
+    settings = [*place(tmp_path), ("search.race.max_macs", 20_000), ("budget.weight", {"macs": 0.1})]
+    result = pareto(searched, points=2, epochs=1, random=0, settings=settings, quiet=True)
+    assert all(point.trained.macs == point.cost for point in result.points)
 
 
 def test_the_command_draws_it(found: ParetoResult, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,6 +172,9 @@ def test_the_command_draws_it(found: ParetoResult, capsys: pytest.CaptureFixture
         ({"random": -1}, "random"),
         ({"bounds": [1.0]}, "no network"),
         ({"settings": [("train.max_macs", "1M")]}, "train.max_macs"),
+        ({"settings": [("data.resize", 16)]}, "data.resize"),
+        ({"settings": [("search.judge", 0.3)]}, "search.judge"),
+        ({"cost": "latency", "bounds": [1.001, 1.003]}, "two of them are 1 ms"),
         ({"settings": [("budget.macs", "1M"), ("budget.fill", True)]}, "budget.fill"),
     ],
 )

@@ -13,7 +13,7 @@ from scipy import stats
 from datanas.core.errors import nearest
 
 NOT_SHOWN = "no difference shown"
-_ROUNDING = 1e-9  # relative; differences of scores vary by so much from rounding alone
+ROUNDING = 1e-9  # relative; differences of scores vary by so much from rounding alone
 
 
 def interval(
@@ -45,6 +45,12 @@ def interval(
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def share_interval(share: float, count: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of a share of `count` examples (Wilson, 1927)."""
+    found = stats.binomtest(round(share * count), count).proportion_ci(confidence, method="wilson")
     return float(found.low), float(found.high)
 
 
@@ -100,7 +106,7 @@ def paired(
         low, high = interval(differences.tolist(), confidence=confidence, resamples=resamples, seed=seed)
         mean = float(differences.mean())
     if len(seeds) > 1:
-        if np.ptp(differences) <= _ROUNDING * np.abs(scores).max():
+        if np.ptp(differences) <= ROUNDING * np.abs(scores).max():
             low, high = math.nan, math.nan
         else:
             reach = stats.t.ppf((1 + confidence) / 2, len(seeds) - 1) * stats.sem(differences)

@@ -27,7 +27,7 @@ from datanas.engine.search import search
 from datanas.engine.setup import load_task, memory_errors, select_device
 from datanas.engine.train import train
 from datanas.fitting.outcome import Outcome, measure_outcome
-from datanas.fitting.plan import FOR_REST, Plan, make_plan
+from datanas.fitting.plan import FEW_EPOCHS, FOR_REST, Plan, make_plan
 from datanas.fitting.recognise import recognise, tell
 from datanas.fitting.sizing import at_width, measured, settled_size
 from datanas.racing.race import race
@@ -272,10 +272,13 @@ class _Fit:
         settings = with_network_of(self._settings(TRAIN), winner)
         if self._plan.epochs is None:
             self._settle(winner, settings)
-        if self._plan.width is not None:
+        if self._plan.width is not None and self._plan.settled_for == winner.digest:
             settings = at_width(settings, self._plan.width)
-        length = {"epochs": self._plan.epochs, "validate_every": self._plan.epochs}
-        settings = resolve(merge(settings.model_dump(mode="json"), {"train": length}))
+        assert self._plan.epochs is not None
+        own: dict[str, Any] = {"train": {"epochs": self._plan.epochs, "validate_every": self._plan.epochs}}
+        if self._plan.cutout is not None and self._plan.epochs >= FEW_EPOCHS:
+            own["task"] = {"train_augment": {"cutout": self._plan.cutout}}
+        settings = resolve(merge(settings.model_dump(mode="json"), own))
         train(winner, settings, quiet=self._quiet)
         self._note_time()
 
@@ -289,7 +292,7 @@ class _Fit:
             seconds = self._plan.seconds * (1 - FOR_REST) - self._spent - 3 * load
             if self._plan.is_free:
                 width, size = settled_size(winner, settings, task, device, seconds)
-                self._plan = replace(self._plan, width=width)
+                self._plan = replace(self._plan, width=width, settled_for=winner.digest)
             else:
                 size = measured(winner, settings, task, device)
             seconds = self._plan.seconds * (1 - FOR_REST) - self._spent - 3 * load

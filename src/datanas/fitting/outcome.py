@@ -10,8 +10,8 @@ from statistics import NormalDist
 from typing import Any
 
 import torch
-from scipy import stats
 
+from datanas.comparison.statistics import share_interval
 from datanas.core.text_table import plain_table
 from datanas.engine.evaluation import restore
 from datanas.kernels.hardware import median_seconds
@@ -138,12 +138,6 @@ def measure_outcome(run: Path, race: Path | None) -> Outcome:
         compared,
         _sentence(compared, origin),
     )
-
-
-def share_interval(share: float, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share of `count` examples."""
-    found = stats.binomtest(round(share * count), count).proportion_ci(_CONFIDENCE, method="wilson")
-    return float(found.low), float(found.high)
 
 
 def _compared(race: Path, task: type[Task[Any]]) -> tuple[Compared, ...]:

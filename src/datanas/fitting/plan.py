@@ -64,6 +64,8 @@ class Plan:
         epochs: of the training; None until it begins, when they are settled by the time that is left then.
         is_free: whether nobody has said how large the network is, so that its width is settled then, too.
         width: of the training; None until it is settled, and where a recipe or a bound says it.
+        settled_for: the digest of the architecture whose width it is.
+        cutout: side of the square that a long training blanks in images; None where it is given or there is none.
     """
 
     seconds: float
@@ -75,6 +77,8 @@ class Plan:
     epochs: int | None = None
     is_free: bool = False
     width: int | None = None
+    settled_for: str = ""
+    cutout: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -161,15 +165,19 @@ def make_plan(given: Mapping[str, Any], seconds: float, *, max_macs: int | None 
             "search": {"choice": "derive" if race is None else "race"},
             "train": {"epochs": train},
         }
-        if (
-            train < FEW_EPOCHS
-            and hasattr(config.task, "train_augment")
-            and not planner.is_given("task", "train_augment")
-        ):
-            chosen["task"] = {"train_augment": {"cutout": 0}}
+        cutout = None
+        if not _cutout_is_given(given) and hasattr(config.task, "train_augment"):
+            cutout = config.task.train_augment.cutout
+            chosen["task"] = {"train_augment": {"cutout": 0}}  # races are short; the training may be long
         plain = merge(config.model_dump(mode="json"), chosen)
     settled = train if is_given else None
-    return Plan(seconds, plain, for_search, size.seconds_of(train), race, tuple(notes), settled, is_free)
+    expected = size.seconds_of(train)
+    return Plan(seconds, plain, for_search, expected, race, tuple(notes), settled, is_free, cutout=cutout)
+
+
+def _cutout_is_given(given: Mapping[str, Any]) -> bool:
+    augment = (given.get("task") or {}).get("train_augment")
+    return isinstance(augment, Mapping) and augment.get("cutout") is not None
 
 
 def _with_space(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from datanas.codes.architecture import Architecture
-from datanas.core.errors import ConfigError
+from datanas.core.errors import ConfigError, OutOfMemoryError
 from datanas.core.settings import merge
 from datanas.engine.config import Config, resolve
 from datanas.engine.dry_run import measure_job
 from datanas.engine.rebuild import with_network_of
+from datanas.engine.setup import memory_errors
 from datanas.engine.train import TrainJob
 from datanas.engine.width import with_width
 from datanas.tasks.base import Task
@@ -124,7 +126,8 @@ def settled_size(
     """The width of this very network of which the wanted passes can be made in this time, and what its steps take.
 
     Widths are those of `WIDTHS`: kernels work on whole blocks of channels, so that 13 take as long as 16. They are
-    timed from the planned width on, up or down; where none of them will do it stays as planned.
+    timed from the planned width on, up or down; one that does not fit into memory will not do. Where none of them does
+    it stays as planned.
 
     Args:
         config: of the training; its `max_macs` is what was planned, and no bound.
@@ -138,8 +141,10 @@ def settled_size(
     place = bisect_right(WIDTHS, planned) - 1
     place, direction = max(0, place), 1
     while 0 <= place < len(WIDTHS) and WIDTHS[place] <= ceiling:
-        size = measured(architecture, at_width(network, WIDTHS[place]), task, device)
-        is_enough = size.epochs_in(seconds) >= wanted_epochs(seconds, size.steps)
+        is_enough = False
+        with suppress(OutOfMemoryError), memory_errors():
+            size = measured(architecture, at_width(network, WIDTHS[place]), task, device)
+            is_enough = size.epochs_in(seconds) >= wanted_epochs(seconds, size.steps)
         if is_enough:
             best = WIDTHS[place], size
         if is_enough != (direction > 0):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from datanas.budgets.units import show
-from datanas.comparison.statistics import NOT_SHOWN
+from datanas.comparison.statistics import NOT_SHOWN, ROUNDING, share_interval
 from datanas.racing.outcome import CONFIDENCE, Trained
 from datanas.tasks.base import Task
 
@@ -50,11 +49,9 @@ def front(points: Sequence[Point]) -> list[Point]:
     return kept
 
 
-def half_width(score: float, examples: int, task: type[Task[Any]]) -> float | None:
-    """Half of the 95 % interval of a share of so many examples; None of a score that is no such share."""
-    if not task.metric.counts_examples:
-        return None
-    return NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * math.sqrt(score * (1 - score) / examples)
+def reach(score: float, examples: int, task: type[Task[Any]]) -> tuple[float, float] | None:
+    """Wilson's 95 % interval of a share of so many examples; None of a score that is no such share."""
+    return share_interval(score, examples) if task.metric.counts_examples else None
 
 
 def table(
@@ -65,9 +62,9 @@ def table(
 ) -> list[list[str]]:
     """A header, and a row for each point, by bound; a star is on the front."""
     best = {point.number for point in front(points)}
-    rows = [["bound", "origin", "costs", "parameters", "multiply-adds", task.metric.name, "+-", "front"]]
+    rows = [["bound", "origin", "costs", "parameters", "multiply-adds", task.metric.name, "95 %", "front"]]
     for point in sorted(points, key=lambda each: (each.bound, each.origin != SEARCHED, each.origin, each.number)):
-        half = half_width(point.trained.score, examples, task)
+        ends = reach(point.trained.score, examples, task)
         rows.append(
             [
                 show(point.bound, unit),
@@ -76,7 +73,7 @@ def table(
                 f"{point.trained.parameters:,}",
                 f"{point.trained.macs / 1e6:.2f} M",
                 task.metric.show(point.trained.score),
-                "" if half is None else f"{task.metric.scale * half:.1f}",
+                "" if ends is None else f"{task.metric.scale * ends[0]:.1f} to {task.metric.scale * ends[1]:.1f}",
                 "*" if point.number in best else "",
             ]
         )
@@ -89,6 +86,8 @@ def gain(
     task: type[Task[Any]],
 ) -> tuple[dict[str, Any] | None, str]:
     """The mean over the bounds of what the searched network is better than the others of that bound, with a t interval.
+
+    The interval treats the bounds as independent. They share a search, a seed and a judge: it holds for these only.
 
     Args:
         against: the origin of the others; several of a bound count by their mean.
@@ -104,23 +103,27 @@ def gain(
     spread = float(values.std(ddof=1))
     reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * spread / math.sqrt(len(values))
     low, high = mean - reach, mean + reach
-    is_shown = spread > 0 and (low > 0 or high < 0)
+    is_shown = spread > ROUNDING * max(1.0, abs(mean)) and (low > 0 or high < 0)
     verdict = NOT_SHOWN if not is_shown else "better" if (low > 0) == task.metric.higher_is_better else "worse"
     scale = task.metric.scale
     return (
         {"mean": mean, "low": low, "high": high, "bounds": len(values), "verdict": verdict},
-        f"searched against {against} at equal bounds, mean of {len(values)}: {scale * mean:+.1f} "
+        f"searched against {against} at equal bounds, mean of {len(values)} in this search: {scale * mean:+.1f} "
         f"[{scale * low:+.1f}, {scale * high:+.1f}], {verdict}",
     )
 
 
 def _differences(points: Sequence[Point], against: str) -> Mapping[float, float]:
-    """By bound, the score of the searched network less the mean of the others."""
+    """By bound, the score of the searched network less the mean of the others.
+
+    A bound without a searched network of its own has that of the next lower one: it is the likeliest there, too.
+    """
     found: dict[float, float] = {}
+    ours: float | None = None
     for bound in sorted({point.bound for point in points}):
         here = [point for point in points if point.bound == bound]
-        ours = [point.trained.score for point in here if point.origin == SEARCHED]
+        ours = next((point.trained.score for point in here if point.origin == SEARCHED), ours)
         others = [point.trained.score for point in here if point.origin == against]
-        if ours and others:
-            found[bound] = float(np.mean(ours) - np.mean(others))
+        if ours is not None and others:
+            found[bound] = ours - float(np.mean(others))
     return found

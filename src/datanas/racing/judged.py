@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ def recipe_of(runs: Sequence[Path], settings: Settings) -> Config:
     if isinstance(settings, Mapping):
         raw, settings = merge(raw, settings), ()
     config = resolve(raw, list(settings))
+    _require_alike(config, found[0])
     known = tasks[config.task.name]
     for run, each in zip(runs, found, strict=True):
         if not (each.search.leaves_aside or known.has_validation or known.validation_is_up_to_data):
@@ -51,6 +53,23 @@ def recipe_of(runs: Sequence[Path], settings: Settings) -> Config:
     if config.devices * config.num_nodes > 1:
         raise ConfigError("devices: a race runs its trainings side by side; say how many with search.race.processes")
     return config
+
+
+def _require_alike(config: Config, searched: Config) -> None:
+    """What is trained must be what was searched, and the judge's examples those that the search has left.
+
+    Raises:
+        ConfigError: a setting says otherwise; which.
+    """
+    for section in ("space", "data"):
+        new, old = (getattr(each, section).model_dump() for each in (config, searched))
+        changed = [name for name in new if name != "root" and new[name] != old.get(name)]
+        if changed:
+            raise ConfigError(
+                f"{section}.{changed[0]}: is settled by the search; leave it out, or search again with it"
+            )
+    if config.search.judge != searched.search.judge:
+        raise ConfigError("search.judge: is settled by the search, which has used all other examples; leave it out")
 
 
 def _finished(run: Path) -> Config:
@@ -89,8 +108,14 @@ def require_judge(config: Config, task: Task[Any], run: Path | None) -> int:
     return there
 
 
-def open_or_create(config: Config, kind: str) -> RunFolder:
+REQUEST_FILE = "request.json"
+
+
+def open_or_create(config: Config, kind: str, request: Mapping[str, Any] | None = None) -> RunFolder:
     """The run folder of that name, to go on with it, or a new one.
+
+    Args:
+        request: what is asked for besides the configuration; stands in request.json.
 
     Raises:
         ConfigError: the one that is there has other settings.
@@ -100,14 +125,29 @@ def open_or_create(config: Config, kind: str) -> RunFolder:
     if name is not None and (config.run.root / name / "config.yaml").is_file():
         folder = RunFolder.open(config.run.root / name)
         folder.require_kind(kind, "; choose another --run.name")
-        if _substance(load_run_config(folder.path)) != _substance(config):
+        known = load_run_config(folder.path)
+        if _substance(known) != _substance(config) or (request is not None and read_request(folder.path) != request):
             folder.close()
             raise ConfigError(f"{folder.path}: is a {kind} with other settings; choose another --run.name")
         return folder
     folder = RunFolder.create(config.run.root, name, kind)
     here = config.run.model_copy(update={"name": folder.path.name})
-    folder.settle({"config.yaml": config.model_copy(update={"run": here}).to_yaml()}, kind)
+    files = {} if request is None else {REQUEST_FILE: json.dumps(request, indent=2) + "\n"}
+    folder.settle({**files, "config.yaml": config.model_copy(update={"run": here}).to_yaml()}, kind)
     return folder
+
+
+def read_request(path: Path) -> dict[str, Any]:
+    """What stands in the request.json of a run.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    try:
+        found: dict[str, Any] = json.loads((path / REQUEST_FILE).read_bytes())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path / REQUEST_FILE}: cannot be read: {error}") from None
+    return found
 
 
 def _substance(config: Config) -> Mapping[str, Any]:

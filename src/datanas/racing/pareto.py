@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,8 +22,8 @@ from datanas.engine.data_record import DATA_FILE
 from datanas.engine.earlier_run import load_run_config
 from datanas.engine.process import process_kept
 from datanas.engine.setup import load_task, memory_errors, select_device
-from datanas.racing.front import SEARCHED, Point, front, gain, half_width, table
-from datanas.racing.judged import Settings, open_or_create, recipe_of, require_judge
+from datanas.racing.front import SEARCHED, Point, front, gain, reach, table
+from datanas.racing.judged import Settings, open_or_create, read_request, recipe_of, require_judge
 from datanas.racing.plan import measure_pace, trainings_at_a_time
 from datanas.racing.trainings import train_all, training_of
 from datanas.racing.within_bounds import Asked, Chooser, Cost, Entry
@@ -90,46 +91,66 @@ def pareto(
         CheckpointError, DataError, RunInUseError, StorageError, Interrupted: as they say.
     """
     if resume is not None:
+        if run is not None or bounds or epochs is not None:
+            raise ConfigError("a front that is resumed is settled; nothing but search.race.processes may follow")
+        config = _resumed(load_run_config(resume), settings)
         folder = RunFolder.open(Path(resume))
         folder.require_kind("pareto")
-        config, plan = load_run_config(resume), None
+        try:
+            asked = Asked.from_json(read_request(folder.path))
+        except BaseException:
+            folder.close()
+            raise
     else:
-        plan = Asked.of(run, cost, bounds, points, epochs, random)
-        config = _without_bound(recipe_of([Path(plan.run)], settings), cost)
-        folder = open_or_create(config, "pareto")
+        asked = Asked.of(run, cost, bounds, points, epochs, random)
+        config = _of_one_width(recipe_of([Path(asked.run)], settings), cost)
+        folder = open_or_create(config, "pareto", asked.to_json())
     with folder, memory_errors():
-        return _Front(folder, config, plan, quiet=quiet).run()
+        return _Front(folder, config, asked, quiet=quiet).run()
 
 
-def _without_bound(config: Config, cost: str) -> Config:
+def _resumed(config: Config, settings: Settings) -> Config:
+    """The configuration of a front, with as many processes as are asked for now."""
+    pairs = settings.items() if isinstance(settings, Mapping) else settings
+    if other := [name for name, _ in pairs if name != "search.race.processes"]:
+        raise ConfigError(f"{other[0]}: a front that is resumed is settled; only search.race.processes may change")
+    return resolve(config.model_dump(mode="json"), list(pairs))
+
+
+def _of_one_width(config: Config, cost: str) -> Config:
+    """The recipe without what would make trained networks others than those that are counted.
+
+    Raises:
+        ConfigError: it asks for networks of several widths, or for a latency without a table.
+    """
     if config.budget.fill:
         raise ConfigError("budget.fill: a front is of networks of one width; leave it out")
     if config.train.max_macs is not None:
         raise ConfigError("train.max_macs: a front is of networks of one width; leave it out (--train.max_macs null)")
     if cost == "latency" and config.budget.latency_table is None:
         raise ConfigError("budget.latency_table: is required for latency; datanas calibrate makes one of this machine")
-    return resolve(config.model_dump(mode="json"), [(f"budget.{cost}", None)])
+    of_a_race = [(f"search.race.{name}", None) for name in ("max_macs", "examples")]
+    return resolve(config.model_dump(mode="json"), [(f"budget.{cost}", None), ("budget.weight", None), *of_a_race])
 
 
 class _Front:
     """A front in its folder."""
 
-    def __init__(self, folder: RunFolder, config: Config, plan: Asked | None, *, quiet: bool) -> None:
-        self._folder, self._config, self._asked, self._quiet = folder, config, plan, quiet
+    def __init__(self, folder: RunFolder, config: Config, asked: Asked, *, quiet: bool) -> None:
+        self._folder, self._config, self._asked, self._quiet = folder, config, asked, quiet
         self._workers, self._threads = trainings_at_a_time(config)
 
     def run(self) -> ParetoResult:
         """From where an earlier attempt stopped to the front."""
         self._prepare()
         plan = self._read(PLAN_FILE)
-        self._require_same(plan)
         path = self._folder.path
         self._say(f"pareto: {plan['text']}")
         entries = [Entry.from_json(each) for each in plan["entries"]]
         training = training_of(self._config, plan["epochs"])
         unbounded = training.model_copy(update={"budget": type(training.budget)()})
         wanted = {
-            number: (each.candidate, unbounded if each.cost is not None else _at_macs(unbounded, each.bound))
+            number: (each.candidate, unbounded if each.width is None else _at_width(unbounded, each.width))
             for number, each in enumerate(entries)
         }
         trained = train_all(
@@ -154,21 +175,16 @@ class _Front:
             raise CheckpointError(f"{self._folder.path / name}: cannot be read: {error}") from None
         return found
 
-    def _require_same(self, plan: Mapping[str, Any]) -> None:
-        if self._asked is not None and plan["asked"] != json.loads(json.dumps(asdict(self._asked))):
-            raise ConfigError(f"{self._folder.path}: is a front of other bounds; choose another --run.name")
-
     def _prepare(self) -> None:
         """Choose the networks, where an earlier attempt has not."""
         if (self._folder.path / PLAN_FILE).is_file():
             return
-        if self._asked is None:
-            raise CheckpointError(f"{self._folder.path}: was stopped before its networks were chosen; begin it anew")
         try:
             plan = self._chosen(self._asked)
         except BaseException:
             self._folder.discard()
             raise
+        shutil.rmtree(self._folder.path / ARCHITECTURES, ignore_errors=True)  # of an attempt that was killed
         for entry in plan["entries"]:
             if entry["file"]:
                 text = json.dumps(entry["candidate"]["architecture"], indent=2) + "\n"
@@ -192,7 +208,6 @@ class _Front:
         seconds = -(-len(entries) // self._workers) * pace.training_seconds(epochs * pace.steps)
         text = f"{len(bounds)} bounds, {len(entries)} trainings of {epochs} epochs; about {show_seconds(seconds)}"
         return {
-            "asked": asdict(asked),
             "bounds": list(bounds),
             "epochs": epochs,
             "examples": examples,
@@ -201,7 +216,7 @@ class _Front:
         }
 
     def _end(self, plan: Mapping[str, Any], found: Sequence[Point], failed: Sequence[str]) -> ParetoResult:
-        path, cost = self._folder.path, plan["asked"]["cost"]
+        path, cost = self._folder.path, self._asked.cost
         record = json.loads(min((path / STAGE).glob(f"*/{DATA_FILE}")).read_bytes())
         task = tasks[self._config.task.name].measuring(record)
         rows = table(found, UNITS[cost], plan["examples"], task)
@@ -217,35 +232,37 @@ class _Front:
             "examples": plan["examples"],
             "epochs": plan["epochs"],
             "points": [
-                {**asdict(point), "half_width": half_width(point.trained.score, plan["examples"], task)}
-                for point in found
+                {**asdict(point), "interval": reach(point.trained.score, plan["examples"], task)} for point in found
             ],
             "front": [point.number for point in best],
             "gains": {origin: figures for origin, (figures, _) in gains.items()},
             "sentences": list(sentences),
         }
         self._folder.write_text("table.md", markdown_table(rows))
-        self._folder.write_text(CSV_FILE, _csv(found, best, plan["examples"], task, cost))
+        self._folder.write_text(CSV_FILE, _csv(found, best, plan["examples"], task))
         self._folder.write_json(FRONT_FILE, data)
         return ParetoResult(path, tuple(found), tuple(best), rows, sentences, data)
 
 
-def _at_macs(config: Config, bound: float) -> Config:
-    return config.model_copy(update={"train": config.train.model_copy(update={"max_macs": int(bound)})})
+def _at_width(config: Config, width: int) -> Config:
+    """For a reference, whose settings are resolved when it is trained."""
+    network = config.train.network_config.at_width(width)
+    return config.model_copy(update={"train": config.train.with_network(network)})
 
 
-def _csv(points: Sequence[Point], best: Sequence[Point], examples: int, task: type[Task[Any]], cost: str) -> str:
+def _csv(points: Sequence[Point], best: Sequence[Point], examples: int, task: type[Task[Any]]) -> str:
     lines = io.StringIO()
     write = csv.writer(lines, lineterminator="\n")
-    write.writerow(["bound", "origin", cost, "parameters", "multiply_adds", "score", "half_width", "on_front"])
+    write.writerow(["bound", "origin", "cost", "parameters", "multiply_adds", "score", "low", "high", "on_front"])
     numbers = {point.number for point in best}
     for point in points:
-        half = half_width(point.trained.score, examples, task)
+        ends = reach(point.trained.score, examples, task)
         reached = point.trained
         write.writerow(
             [
                 *(point.bound, point.origin, point.cost, reached.parameters, reached.macs, reached.score),
-                *("" if half is None else f"{half:.6g}", int(point.number in numbers)),
+                *(("", "") if ends is None else (f"{end:.6g}" for end in ends)),
+                int(point.number in numbers),
             ]
         )
     return lines.getvalue()

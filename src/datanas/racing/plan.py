@@ -160,15 +160,18 @@ def measure_pace(
     """Time a few steps of some of the candidates, and the start of a process.
 
     Args:
-        config: of their training.
+        config: of their training; with as many threads as it says.
         load: seconds that reading the data took.
     """
     every = max(1, len(candidates) // _MEASURED)
     found = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.threads or threads)
     for candidate in candidates[::every][:_MEASURED]:
         sized = with_width(candidate.architecture, config, task)
         job = TrainJob(sized, candidate.architecture, task, device)
         found.append(measure_job(job, device))
+    torch.set_num_threads(threads)
     step, rest = (sum(part) / len(found) for part in zip(*found, strict=True))
     return Pace(job.steps_per_epoch, step, _start_seconds() + load + rest, workers)
 

@@ -54,7 +54,7 @@ def train_all(
         resumed_by: the command that goes on with the run.
 
     Raises:
-        CheckpointError: fewer than two could be trained.
+        CheckpointError: fewer than two could be trained, or not even the only one.
         Interrupted: a signal came; every training has saved its state.
     """
     commands, folders = [], {}
@@ -77,7 +77,7 @@ def train_all(
     except Interrupted as error:
         raise Interrupted(f"{error}; go on with: {resumed_by}", error.exit_code - 128) from None
     found = {number: trained for number, run in folders.items() if (trained := _trained(run)) is not None}
-    if len(found) < 2:
+    if len(found) < min(2, len(wanted)):
         words = next(iter(failed.values()), "nothing was measured")
         raise CheckpointError(f"{path}: fewer than two candidates could be trained: {words}")
     return found

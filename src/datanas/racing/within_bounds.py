@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,7 +15,9 @@ from datanas.engine.budget import UNITS, Budget, around
 from datanas.engine.collapse import is_collapsed
 from datanas.engine.config import Config, resolve
 from datanas.engine.derive import derive
+from datanas.engine.rebuild import with_network_of
 from datanas.engine.setup import build_sampler, build_space
+from datanas.engine.width import with_width
 from datanas.lookup import architecture
 from datanas.racing.candidates import Candidate, network_key, random_candidates
 from datanas.racing.front import RANDOM, SEARCHED
@@ -62,7 +65,18 @@ class Asked:
             raise ConfigError(f"random: must be at least 0, got {random}")
         if not bounds and cost == "memory":
             raise ConfigError("bounds: are required for memory, which is no sum over operations: --bounds 1MB,4MB")
-        return cls(str(run), cost, tuple(sorted(set(bounds))), points, epochs, random)
+        unit = UNITS[cost]
+        each = sorted(set(bounds))
+        if twice := [one for one, other in pairwise(each) if show(one, unit) == show(other, unit)]:
+            raise ConfigError(f"bounds: two of them are {show(twice[0], unit)}; leave one out")
+        return cls(str(Path(run).absolute()), cost, tuple(each), points, epochs, random)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "bounds": list(self.bounds)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Asked:
+        return cls(**{**data, "bounds": tuple(data["bounds"])})
 
 
 @dataclass(frozen=True)
@@ -72,8 +86,9 @@ class Entry:
     Attributes:
         origin: as of a `Point`.
         bound: for which it takes part.
-        cost: what it costs; None of a reference, which becomes as wide as the bound allows.
+        cost: what it costs; None of a reference, which is counted when it is trained.
         file: its architecture in the run folder; empty of a reference.
+        width: of a reference, as the bound allows; None of others, which are as wide as the recipe says.
     """
 
     candidate: Candidate
@@ -81,14 +96,15 @@ class Entry:
     bound: float
     cost: float | None = None
     file: str = ""
+    width: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        own = {"origin": self.origin, "bound": self.bound, "cost": self.cost, "file": self.file}
+        own = {name: getattr(self, name) for name in ("origin", "bound", "cost", "file", "width")}
         return {**own, "candidate": self.candidate.to_json()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Entry:
-        return cls(Candidate.from_json(data["candidate"]), data["origin"], data["bound"], data["cost"], data["file"])
+        return cls(**{**data, "candidate": Candidate.from_json(data["candidate"])})
 
 
 class Chooser:
@@ -124,7 +140,7 @@ class Chooser:
                 "longer"
             )
         ratios = [(place + 1) / self._asked.points for place in range(self._asked.points)]
-        return tuple(_rounded(least * (most / least) ** ratio, most) for ratio in ratios)
+        return tuple(sorted({_rounded_up(least * (most / least) ** ratio, most) for ratio in ratios}))
 
     def _bounded(self, bound: float | None) -> list[tuple[str, object]]:
         """Settings for `derive`: this run's network and bounds, with this one."""
@@ -140,21 +156,33 @@ class Chooser:
         """What takes part. No two are the same network, so that a bound may go without one of its own.
 
         Raises:
-            ConfigError: no network is within a bound.
+            ConfigError: no network is within a bound, or there is but one network to train.
         """
         unbounded = self._budget(_UNBOUNDED)
-        controls = self._controls(unbounded) if self._asked.random else []
-        found: list[Entry] = []
-        known: set[Any] = set()
+        searched: dict[Any, Entry] = {}
         for bound in bounds:
-            words = show(bound, UNITS[self._cost])
-            mine = derive(self._asked.run, settings=self._bounded(bound)).architecture
-            if (key := network_key(mine)) not in known:
-                known.add(key)
-                candidate = Candidate(mine, f"searched within {words}", is_searched=True)
-                found.append(
-                    Entry(candidate, SEARCHED, bound, (mine.posterior or {})["costs"][self._cost], _file(words))
-                )
+            found = derive(self._asked.run, settings=self._bounded(bound)).architecture
+            candidate = Candidate(found, f"searched within {show(bound, UNITS[self._cost])}", is_searched=True)
+            price = (found.posterior or {})["costs"][self._cost]
+            searched.setdefault(network_key(found), Entry(candidate, SEARCHED, bound, price))
+        others = [*self._random(bounds, set(searched), unbounded), *self._references(bounds)]
+        entries = sorted([*searched.values(), *others], key=lambda each: each.bound)
+        if len(entries) < 2:
+            raise ConfigError("bounds: the same network is the likeliest within all of them, and nothing beside it")
+        return [
+            replace(
+                each, file="" if each.cost is None else f"{number:02d}-{each.origin}-{self._words(each.bound)}.json"
+            )
+            for number, each in enumerate(entries)
+        ]
+
+    def _words(self, bound: float) -> str:
+        return show(bound, UNITS[self._cost]).replace(" ", "-")
+
+    def _random(self, bounds: Sequence[float], known: set[Any], unbounded: Budget) -> Iterator[Entry]:
+        """Of each bound the random networks that come nearest to it."""
+        controls = self._controls(unbounded) if self._asked.random else []
+        for bound in bounds:
             taken = 0
             for expected, each in controls:
                 if taken == self._asked.random:
@@ -166,12 +194,8 @@ class Chooser:
                 if costs[self._cost] > bound or unbounded.exceeded(costs):
                     continue
                 taken += 1
-                candidate = replace(each, origin=f"random within {words}")
-                found.append(Entry(candidate, RANDOM, bound, costs[self._cost], _file(f"{words} random {taken}")))
-            for name in self._references():
-                candidate = Candidate(architecture(name), f"reference: {name} within {words}")
-                found.append(Entry(candidate, f"reference: {name}", bound))
-        return found
+                candidate = replace(each, origin=f"random within {show(bound, UNITS[self._cost])}")
+                yield Entry(candidate, RANDOM, bound, costs[self._cost])
 
     def _controls(self, budget: Budget) -> list[tuple[float, Candidate]]:
         """Random networks, each with its cost as far as that adds up, which is rather too much; dearest first."""
@@ -185,11 +209,25 @@ class Chooser:
             costs = [budget.costs(each.architecture)[self._cost] for each in sound]
         return sorted(zip(costs, sound, strict=True), key=lambda pair: -pair[0])
 
-    def _references(self) -> list[str]:
-        """Networks that can be made as wide as a bound allows."""
-        if self._cost != "macs" or not isinstance(self._task, ImageTask):
-            return []
-        return [name for name in references if references[name].task == self._config.task.name]
+    def _references(self, bounds: Sequence[float]) -> Iterator[Entry]:
+        """Of each bound on multiply-adds the task's references as wide as all bounds allow, where that is new."""
+        if self._cost != "macs" or not isinstance(self._task, ImageTask) or "latency" in self._config.budget.bounds:
+            return
+        for name in (each for each in references if references[each].task == self._config.task.name):
+            widths = set()
+            for bound in bounds:
+                settings = [("budget.macs", bound), ("budget.fill", True)]
+                config = resolve(self._config.model_dump(mode="json"), settings)
+                found = architecture(name)
+                try:
+                    sized = with_width(found, with_network_of(config, found), self._task)
+                except ConfigError:  # not even the narrowest is within the bound
+                    continue
+                width = sized.train.network_config.width
+                if width not in widths:
+                    widths.add(width)
+                    candidate = Candidate(found, f"reference: {name} within {show(bound, UNITS['macs'])}")
+                    yield Entry(candidate, f"reference: {name}", bound, width=width)
 
 
 def read_bounds(cost: str, text: str) -> tuple[float, ...]:
@@ -206,10 +244,7 @@ def read_bounds(cost: str, text: str) -> tuple[float, ...]:
         raise ConfigError(f"bounds: each {error}") from None
 
 
-def _file(words: str) -> str:
-    return f"{words.replace(' ', '-')}.json"
-
-
-def _rounded(value: float, most: float) -> float:
-    """To three figures, so that a bound can be read; the last stays what it is."""
-    return value if value >= most else float(f"{value:.3g}")
+def _rounded_up(value: float, most: float) -> float:
+    """To three figures, so that a bound can be read; not beyond the last, which stays what it is."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return min(most, float(f"{math.ceil(value / unit - 1e-9) * unit:.6g}"))

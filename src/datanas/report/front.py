@@ -25,7 +25,7 @@ def plot_front(data: Mapping[str, Any], path: Path) -> None:
         StorageError: it cannot be written.
     """
     points: list[Mapping[str, Any]] = data["points"]
-    bars = [each["half_width"] or 0.0 for each in points]
+    bars = [_bar(each) for each in points]
 
     def draw() -> Figure:
         from matplotlib.figure import Figure
@@ -47,7 +47,7 @@ def plot_front(data: Mapping[str, Any], path: Path) -> None:
             axes.errorbar(
                 [points[place]["cost"] for place in here],
                 [points[place]["trained"]["score"] for place in here],
-                yerr=[bars[place] for place in here] if any(bars) else None,
+                yerr=list(zip(*(bars[place] for place in here), strict=True)),
                 fmt=mark,
                 color=colour,
                 markersize=5,
@@ -59,3 +59,11 @@ def plot_front(data: Mapping[str, Any], path: Path) -> None:
         return figure
 
     save_picture(draw, path, dpi=150)
+
+
+def _bar(point: Mapping[str, Any]) -> tuple[float, float]:
+    """How far the interval reaches below and above the score; (0, 0) without one."""
+    if point["interval"] is None:
+        return 0.0, 0.0
+    score, (low, high) = point["trained"]["score"], point["interval"]
+    return max(0.0, score - low), max(0.0, high - score)
