@@ -363,3 +363,31 @@ def test_what_holds_no_network_is_refused(folder_case: Case, tmp_path: Path) -> 
         datanas.load(folder_case.run / "network.safetensors")
     with pytest.raises(ConfigError, match="device: 'nonsense'"):
         datanas.load(folder_case.run, "nonsense")
+
+
+def _without(document: dict[str, Any], path: str) -> None:
+    *way, last = path.split(".")
+    for name in way:
+        document = document[name]
+    del document[last]
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        (["input", "pretrained_cfg.input_size"], "exported by an earlier version"),
+        (["input", "pretrained_cfg.crop_pct"], "exported by an earlier version"),
+        (["preprocessing.mean"], "preprocessing says no mean"),
+        (["datanas.task.name"], "datanas.task says no name"),
+    ],
+)
+def test_an_export_that_lacks_an_entry_says_so(
+    folder_case: Case, tmp_path: Path, missing: list[str], message: str
+) -> None:
+    folder = export(folder_case.run, tmp_path / "exported")
+    document = json.loads((folder / "config.json").read_text())
+    for path in missing:
+        _without(document, path)
+    (folder / "config.json").write_text(json.dumps(document))
+    with pytest.raises(CheckpointError, match=message):
+        datanas.load(folder)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from datanas.core.errors import ConfigError, DataError
+from datanas.data import datasets
+from datanas.data.sets.npz import Npz
 from datanas.fitting.recognise import recognise
 
 
@@ -89,3 +92,17 @@ def test_nothing_at_all_is_told_from_a_slip_in_a_name(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds neither images nor texts"):
         recognise(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("name", ["cifar10", "tinyimagenet", "miniimagenet", "omniglot", "camvid", "voc2012"])
+def test_a_pack_goes_to_the_data_set_that_packs_so_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+    arrays: dict[str, Any] = dict.fromkeys(datasets[name].packed_arrays, np.zeros(3, np.uint8))
+    np.savez(tmp_path / "mine.npz", **arrays)
+    assert recognise(tmp_path / "mine.npz")["data"]["name"] == name
+
+
+def test_encoded_images_of_no_known_pack_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mine.npz", train_jpg=np.zeros(3, np.uint8), train_y=np.zeros(3, np.uint8))
+    root = recognise(tmp_path / "mine.npz")["data"]["root"]
+    with pytest.raises(DataError, match=r"train_jpg are encoded images.*datanas fit cifar10 --data.root FILE"):
+        Npz(Npz.Config(root=Path(root))).load()

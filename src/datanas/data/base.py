@@ -36,6 +36,8 @@ class Dataset(ABC, Generic[DataT]):
     """
 
     Config: ClassVar[type[ComponentConfig]]
+    packed_arrays: ClassVar[frozenset[str]] = frozenset()
+    """Arrays by which an .npz file that this data set alone reads is known; none where it has no form of its own."""
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)

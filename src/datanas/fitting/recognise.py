@@ -95,16 +95,18 @@ def _of_file(path: Path) -> str:
 
 
 def _of_archive(path: Path) -> str:
-    """An archive whose name is that of a data set is it, unless it holds plain arrays of images."""
-    from datanas.data.sets.npz import Archive, find_arrays
+    """The data set that is packed in such arrays; plain arrays of images are `npz`."""
+    from datanas.data.sets.npz import Archive, encoded_arrays, find_arrays
 
-    names = Archive(path, f"npz {shown(path)}").names
-    if find_arrays(names, f"npz {shown(path)}"):
+    where = f"npz {shown(path)}"
+    names = Archive(path, where).names
+    packed = [name for name in datasets if datasets[name].packed_arrays and datasets[name].packed_arrays <= {*names}]
+    if len(packed) == 1:
+        return packed[0]
+    if not encoded_arrays(names) and find_arrays(names, where):
         return "npz"
     stem = path.stem.lower()
-    if stem in datasets:
-        return stem
-    return "npz"
+    return stem if stem in datasets else "npz"
 
 
 def _of_zip(path: Path) -> str:

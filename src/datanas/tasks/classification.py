@@ -105,7 +105,7 @@ class Classification(ImageTask[ImageBatch]):
             None, description="batch norms of that tower; null: 2, but 1 behind the stem imagenet, as DARTS and DATA"
         )
 
-    metric: ClassVar[Metric] = Metric("accuracy", counts_examples=True)
+    metric: ClassVar[Metric] = Metric("accuracy", counts_examples=True, has_error=True)
     config: Config
 
     @classmethod

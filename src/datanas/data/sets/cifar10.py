@@ -43,6 +43,7 @@ class Cifar10(Dataset[ImageData]):
             default=None, ge=1, description="only the first so many, classes as even as possible"
         )
 
+    packed_arrays = frozenset({"train_jpg", "train_off", "train_y", "test_jpg", "grid"})
     config: Config
 
     def load(self) -> ImageData:

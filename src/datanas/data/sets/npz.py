@@ -31,6 +31,7 @@ from datanas.data.decode.suspect import examine_set, tell_suspects
 _log = logging.getLogger(__name__)
 _ROLES = {"x": "x", "image": "x", "images": "x", "y": "y", "label": "y", "labels": "y", "target": "y", "targets": "y"}
 """What an array holds, by a word of its name."""
+_ENCODED = frozenset({"jpg", "jpeg", "png", "webp"})
 _HELD: tuple[Part, ...] = ("test", "validation")
 Place = Part | Literal["whole"]
 Layout = Literal["auto", "channels_last", "channels_first"]
@@ -186,8 +187,18 @@ def find_arrays(names: Iterable[str], where: str) -> dict[Place, Arrays]:
         found[place] = name
     parts = dict.fromkeys(part for part, _ in found)
     if lone := [found[part, "y"] for part in parts if (part, "x") not in found]:
+        if encoded := encoded_arrays(names):
+            raise DataError(
+                f"{where}: {encoded[0]} are encoded images, which only the data set reads that packs them so: say its "
+                "name, as in datanas fit cifar10 --data.root FILE; otherwise store their pixels as plain arrays"
+            )
         raise DataError(f"{where}: {lone[0]} are labels without images; the file holds {', '.join(sorted(names))}")
     return {part: Arrays(found[part, "x"], found.get((part, "y"))) for part in parts}
+
+
+def encoded_arrays(names: Iterable[str]) -> list[str]:
+    """The arrays that by their names hold encoded images, such as `train_jpg`."""
+    return [name for name in names if not _ENCODED.isdisjoint(words_of(name))]
 
 
 def _train_and_test(arrays: Mapping[Place, Arrays], names: Iterable[str], where: str) -> dict[Place, Arrays]:

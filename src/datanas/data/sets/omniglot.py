@@ -42,6 +42,7 @@ class Omniglot(Dataset[ClassSplitData]):
             description="make three more classes of each training character, by turning it (Vinyals et al., 2016)",
         )
 
+    packed_arrays = frozenset({"train_x", "train_y", "train_alphabet", "train_alphabets"})
     config: Config
 
     def load(self) -> ClassSplitData:
