@@ -17,6 +17,7 @@ from datanas.core.errors import ConfigError, Interrupted
 from datanas.engine.config import resolve
 from datanas.fitting import fit as fitting
 from datanas.fitting.fit import FitResult, fit
+from datanas.fitting.outcome import Outcome
 from datanas.fitting.plan import Plan, Race
 
 
@@ -64,6 +65,13 @@ def test_a_fit_leaves_an_exported_network_and_says_how_good_it_is(done: FitResul
     assert (done.export / "config.json").is_file()
     low, high = done.outcome.interval or (0.0, 0.0)
     assert 0 <= low <= done.outcome.score <= high <= 1
+
+
+def test_further_figures_stand_beside_the_score_and_earlier_fits_have_none(done: FitResult) -> None:
+    found = {**done.outcome.to_json(), "further": {"balanced_accuracy": "71.2%"}}
+    assert "test examples, balanced_accuracy 71.2%" in Outcome.from_json(found).text()
+    del found["further"]
+    assert Outcome.from_json(found).further == {}
 
 
 def test_the_references_of_the_race_stand_beside_it(done: FitResult) -> None:

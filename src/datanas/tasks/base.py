@@ -224,6 +224,10 @@ class Task(ABC, Generic[BatchT]):
         """
         return {}
 
+    def notes(self) -> Sequence[str]:
+        """What people should know of how these data are treated, a line each; nothing by default."""
+        return ()
+
     def fingerprint(self) -> str:
         """A sum of the examples and of their split: a run goes on with no others."""
         found = sha256(json.dumps(self.describe(), sort_keys=True).encode())
