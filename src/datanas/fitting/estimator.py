@@ -16,7 +16,7 @@ from sklearn.exceptions import NotFittedError
 
 from datanas.core.errors import ConfigError, DataError
 from datanas.core.settings import merge
-from datanas.data.sets.npz import to_images
+from datanas.data.decode.arrays import channels_first
 from datanas.fitting.fit import fit
 from datanas.kernels.hardware import read_macs
 
@@ -69,8 +69,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         """Fit images and their labels.
 
         Args:
-            X: (n, h, w), (n, h, w, c) or (n, c, h, w), c 1 or 3, uint8 or floating in 0..1; a list of PIL images of one
-                size; or the path of a folder of class folders, an .npz or a .csv, whose labels are used.
+            X: (n, h, w), (n, h, w, c) or (n, c, h, w), of whole or floating numbers; a list of PIL images of one size;
+                or the path of a folder of class folders, an .npz or a .csv, whose labels are used.
             y: (n,), of whole numbers or words; left out where X is a path.
 
         Raises:
@@ -162,5 +162,5 @@ def _stacked(X: Any) -> NDArray[Any]:
             f"X: must be images, (n, h, w), (n, h, w, c) or (n, c, h, w), got the shape {images.shape}; tables of "
             "numbers are not searched, and flat pixels want X.reshape(n, h, w)"
         )
-    to_images(images[:1], "auto", "X")  # told now what it could not be
+    channels_first(images, "auto", "X")  # told now what it could not be
     return images

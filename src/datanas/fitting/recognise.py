@@ -21,7 +21,10 @@ from datanas.data.types.masks import SegmentationData
 _NETWORKS = frozenset({".safetensors", ".pt", ".pth", ".onnx", ".ckpt", ".h5", ".pkl", ".joblib", ".tflite"})
 _TABLES = frozenset({".csv", ".tsv"})
 _TEXTS = frozenset({".txt", ".tokens"})
-_VOLUMES = frozenset({".nii", ".gz", ".dcm", ".mha", ".nrrd"})
+_VOLUMES = frozenset({".nii", ".dcm", ".mha", ".mhd", ".nrrd"})
+_NUMBERS = frozenset({".parquet", ".xlsx", ".xls", ".arff", ".feather", ".json", ".jsonl", ".sqlite", ".db"})
+_ARRAYS = frozenset({".npy", ".mat", ".hdf5"})
+_PACKED = frozenset({".gz", ".tar", ".tgz", ".bz2", ".xz", ".7z", ".rar"})
 _TASKS: Mapping[type, str] = {
     ImageData: "classification",
     ImageFileData: "classification",
@@ -79,8 +82,16 @@ def _of_file(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix in _NETWORKS:
         raise DataError(f"{shown(path)}: is a network, and data are needed; what it predicts says datanas predict")
-    if suffix in _VOLUMES:
+    if suffix in _VOLUMES or path.name.lower().endswith(".nii.gz"):
         raise DataError(f"{shown(path)}: volumes are not searched on; give their slices as images in class folders")
+    if suffix in _NUMBERS:
+        raise DataError(
+            f"{shown(path)}: tables of numbers are not searched on; of images give a .csv of their paths and classes"
+        )
+    if suffix in _ARRAYS:
+        raise DataError(f"{shown(path)}: store images and labels together: numpy.savez('mine.npz', x=images, y=labels)")
+    if suffix in _PACKED:
+        raise DataError(f"{shown(path)}: an archive; unpack it, and give the folder")
     if suffix in _TABLES:
         return "csv"
     if suffix in _TEXTS:

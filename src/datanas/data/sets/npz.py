@@ -22,9 +22,9 @@ from datanas.core.settings import ComponentConfig
 from datanas.data import register_dataset
 from datanas.data.base import UNLABELLED, Dataset, ImageData, ImageSet, check_images, check_set
 from datanas.data.batches import stratified
-from datanas.data.decode.depth import white_of_arrays
+from datanas.data.decode.arrays import Layout, Values, channels_first, to_pixels, values_of
 from datanas.data.decode.memory import require_memory
-from datanas.data.decode.open_image import PixelForm, to_bytes
+from datanas.data.decode.open_image import PixelForm
 from datanas.data.decode.parts import Part, part_of, words_of
 from datanas.data.decode.suspect import examine_set, tell_suspects
 
@@ -34,7 +34,6 @@ _ROLES = {"x": "x", "image": "x", "images": "x", "y": "y", "label": "y", "labels
 _ENCODED = frozenset({"jpg", "jpeg", "png", "webp"})
 _HELD: tuple[Part, ...] = ("test", "validation")
 Place = Part | Literal["whole"]
-Layout = Literal["auto", "channels_last", "channels_first"]
 
 
 class Archive:
@@ -90,9 +89,9 @@ class Archive:
 class Npz(Dataset[ImageData]):
     """Arrays `train_x`, `train_y`, `test_x`, `test_y`, or `x`, `y` to be split; `classes` may name the classes.
 
-    They may be called otherwise (`find_arrays`). Images are (n, h, w), (n, h, w, c) or (n, c, h, w) with c 1 or 3,
-    whole numbers from 0 or floating in 0..1; labels are whole numbers from 0. Where both orders are possible, the last
-    axis is taken for the channels unless `layout` says otherwise. Images without labels are unlabelled.
+    They may be called otherwise (`find_arrays`). Images are (n, h, w), (n, h, w, c) or (n, c, h, w), of whole or
+    floating numbers (`values_of`); labels are whole numbers from 0. Where both orders are possible, the last axis is
+    taken for the channels unless `layout` says otherwise. Images without labels are unlabelled.
     """
 
     class Config(ComponentConfig):
@@ -102,8 +101,9 @@ class Npz(Dataset[ImageData]):
         white_level: float | None = Field(
             default=None,
             gt=0,
-            description="the value that is white; null: 255 of uint8, 1 of floating numbers, and of other whole "
-            "numbers the largest that as many bits hold as the largest value takes",
+            description="the value that is white; null: 255 of uint8, 1 of floating numbers in 0..1, of other whole "
+            "numbers the largest that as many bits hold as the largest value takes; where there is no white, as of "
+            "numbers below 0 and of other than 1 or 3 channels, each channel goes from its least to its largest value",
         )
         test_share: float = Field(default=0.2, gt=0, lt=1, description="share of x, y that becomes the test set")
         split_seed: int = Field(default=0, description="seed of that choice")
@@ -115,40 +115,42 @@ class Npz(Dataset[ImageData]):
         archive = Archive(self.config.root, where)
         arrays = find_arrays(archive.names, where)
         if "whole" in arrays and "train" not in arrays:
-            sets, white = self._sets(archive, {"whole": arrays["whole"]}, where)
+            sets, values = self._sets(archive, {"whole": arrays["whole"]}, where)
             both = sets["whole"]
             classes = _classes(archive, both.labels, where, is_labelled=arrays["whole"].labels is not None)
             check_set(both, len(classes), f"{where}: {arrays['whole'].images}")
             train, test = self._split(both)
         else:
             chosen = _train_and_test(arrays, archive.names, where)
-            sets, white = self._sets(archive, chosen, where)
+            sets, values = self._sets(archive, chosen, where)
             train, test = sets.values()
             is_labelled = any(each.labels is not None for each in chosen.values())
             classes = _classes(archive, torch.cat([train.labels, test.labels]), where, is_labelled=is_labelled)
         check_images(train, test, classes, where, fewest_classes=1 if classes == (UNLABELLED,) else 2)
         tell_suspects({"train": examine_set(train, classes), "test": examine_set(test, classes)}, where)
-        pixels = PixelForm(white=white, white_of_8_bits=self.config.white_level)
+        pixels = PixelForm(white=values.white, white_of_8_bits=self.config.white_level, value_range=values.range)
         return ImageData(train, test, classes, pixels=pixels)
 
     def _sets(
         self, archive: Archive, arrays: Mapping[Place, Arrays], where: str
-    ) -> tuple[dict[Place, ImageSet], float | None]:
-        """The images and labels of parts, whose pixels have one white, and that white where it is not the usual one."""
-        pixels = {part: archive[names.images] for part, names in arrays.items()}
+    ) -> tuple[dict[Place, ImageSet], Values]:
+        """The images and labels of parts, and how the numbers of all became their pixels."""
+        pixels = {
+            part: channels_first(archive[names.images], self.config.layout, f"{where}: {names.images}")
+            for part, names in arrays.items()
+        }
         white = self.config.white_level
-        if white is None and all(array.dtype.kind in "iu" and array.dtype != np.uint8 for array in pixels.values()):
-            white = white_of_arrays(pixels.values(), where)
+        values = values_of([*pixels.values()], where) if white is None else Values(white)
         found: dict[Place, ImageSet] = {}
         for part, names in arrays.items():
-            x = to_images(pixels.pop(part), self.config.layout, f"{where}: {names.images}", white=white)
+            x = to_pixels(pixels.pop(part), values, f"{where}: {names.images}")
             y = torch.zeros(len(x), dtype=torch.int64)
             if names.labels is not None:
                 y = to_labels(archive[names.labels], f"{where}: {names.labels}")
                 if len(x) != len(y):
                     raise DataError(f"{where}: {names.images} holds {len(x)} images but {names.labels} {len(y)} labels")
             found[part] = ImageSet(x, y)
-        return found, white
+        return found, values
 
     def _split(self, both: ImageSet) -> tuple[ImageSet, ImageSet]:
         share = 1 - Fraction(str(self.config.test_share))
@@ -216,40 +218,6 @@ def _train_and_test(arrays: Mapping[Place, Arrays], names: Iterable[str], where:
         if place not in ("train", tested):
             _log.warning("%s: %s is not used: %s is tested on", where, unused.images, arrays[tested].images)
     return {"train": arrays["train"], tested: arrays[tested]}
-
-
-def to_images(array: NDArray[Any], layout: Layout, where: str, *, white: float | None = None) -> Tensor:
-    """Bring an array of images into the form (n, c, h, w), uint8 or float32.
-
-    Args:
-        white: the value that becomes white; None takes uint8 in 0..255 and floating numbers in 0..1 as they are, and no
-            others.
-
-    Raises:
-        DataError: another type of number, number of axes or channels.
-    """
-    is_whole = array.dtype.kind in "iu"
-    if array.dtype not in (np.uint8, np.float16, np.float32, np.float64) and not (is_whole and white is not None):
-        raise DataError(f"{where} must be uint8 in 0..255 or floating in 0..1, got {array.dtype}")
-    if array.ndim == 3:
-        array = array[:, None]
-    elif array.ndim != 4:
-        raise DataError(f"{where} must have the shape (n, h, w), (n, h, w, c) or (n, c, h, w), got {array.shape}")
-    else:
-        axes = {"channels_last": (3,), "channels_first": (1,), "auto": (3, 1)}[layout]
-        possible = [axis for axis in axes if array.shape[axis] in (1, 3)]
-        if not possible:
-            raise DataError(f"{where} must have 1 or 3 channels, got the shape {array.shape} (layout {layout})")
-        if len(possible) > 1:
-            _log.warning(
-                "%s has the shape %s; the last axis is taken for the channels, and data.layout says otherwise",
-                *(where, array.shape),
-            )
-        array = np.moveaxis(array, possible[0], 1)
-    if white is not None:
-        array = to_bytes(array, white) if is_whole else array.astype(np.float32) / np.float32(white)
-    wanted = np.uint8 if array.dtype == np.uint8 else np.float32
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=wanted))
 
 
 def to_labels(array: NDArray[Any], where: str) -> Tensor:
