@@ -227,7 +227,7 @@ def test_numbers_that_are_no_pixels_go_from_the_least_to_the_largest_of_each_cha
 @pytest.mark.parametrize("channels", [2, 4, 6, 13])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_any_number_of_channels(save_npz: Save, channels: int, dtype: type) -> None:
-    x = (RANDOM.random((9, 16, 20, channels)) * (1 if dtype == np.float32 else 200)).astype(dtype)
+    x: np.ndarray = (RANDOM.random((9, 16, 20, channels)) * (1 if dtype == np.float32 else 200)).astype(dtype)
     loaded = [
         load(save_npz(**SOUND | {"train_x": each[:6], "test_x": each[6:]})) for each in (x, np.moveaxis(x, 3, 1).copy())
     ]
