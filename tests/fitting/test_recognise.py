@@ -11,7 +11,6 @@ from PIL import Image
 
 from datanas.core.errors import ConfigError, DataError
 from datanas.data import datasets
-from datanas.data.sets.npz import Npz
 from datanas.fitting.recognise import recognise
 
 
@@ -53,7 +52,7 @@ def test_texts_are_modelled(tmp_path: Path) -> None:
 def test_arrays_and_tables_of_images_are_classified(tmp_path: Path, tiny_images: Path) -> None:
     assert kind(tiny_images) == ("npz", "classification")
     table = tmp_path / "table.csv"
-    table.write_text("path,label\n")
+    table.write_text("path,label\na.png,cat\nb.png,dog\n")
     assert kind(table) == ("csv", "classification")
 
 
@@ -107,6 +106,31 @@ def test_a_pack_goes_to_the_data_set_that_packs_so_whatever_it_is_called(tmp_pat
 
 def test_encoded_images_of_no_known_pack_are_refused_with_the_way_out(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", train_jpg=np.zeros(3, np.uint8), train_y=np.zeros(3, np.uint8))
-    root = recognise(tmp_path / "mine.npz")["data"]["root"]
     with pytest.raises(DataError, match=r"train_jpg are encoded images.*datanas fit cifar10 --data.root FILE"):
-        Npz(Npz.Config(root=Path(root))).load()
+        recognise(tmp_path / "mine.npz")
+
+
+def test_what_is_to_be_told_of_images_is_told_by_their_targets(tmp_path: Path) -> None:
+    images = np.zeros((6, 8, 8), np.uint8)
+    labels, hot = np.tile([[1, 0, 1], [0, 1, 1]], (3, 1)), np.eye(3, dtype=int)[[0, 1, 2, 0, 1, 2]]
+    for rows, task in (
+        (labels, "multilabel"),
+        (labels.astype(bool), "multilabel"),
+        (hot, "classification"),
+        (np.arange(6) / 4, "regression"),
+        (labels * 2.5, "regression"),
+        (np.arange(6) * 1.0, "classification"),
+    ):
+        np.savez(tmp_path / "mine.npz", x=images, y=rows)
+        assert recognise(tmp_path / "mine.npz")["task"]["name"] == task
+    table = tmp_path / "table.csv"
+    for cells, task in (("cat;dog,cat", "multilabel"), ("1.5,2", "regression"), ("1,2", "classification")):
+        first, second = cells.split(",")
+        table.write_text(f"path,label\na.png,{first}\nb.png,{second}\n")
+        assert recognise(table)["task"]["name"] == task
+
+
+def test_a_task_that_is_asked_for_says_how_targets_are_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mine.npz", x=np.zeros((6, 8, 8), np.uint8), y=np.arange(6))
+    assert recognise(tmp_path / "mine.npz", "regression")["data"]["targets"] == "numbers"
+    assert "targets" not in recognise(tmp_path / "mine.npz", "classification")["data"]

@@ -82,7 +82,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
                 source, labels = Path(X), None
             else:
                 given = X if y is None and isinstance(X, Dataset | tuple) else (X, y)
-                source, labels = write_in_memory(given, Path(self.root or place))
+                source, labels = write_in_memory(given, Path(self.root or place), only_classes=True)
             settings = merge({"seed": self.seed, "run": {"root": self.root or place}}, self.config or {})
             if labels is not None:
                 settings = merge({"data": {"test_share": self.validation}}, settings)

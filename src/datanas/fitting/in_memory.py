@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from datanas.core.atomic import write_atomic
 from datanas.core.errors import ConfigError, DataError
 from datanas.data.decode.arrays import Layout, channels_first
+from datanas.data.types.targets import kind_of
 
 _IMAGE_KEYS, _LABEL_KEYS = ("image", "img", "pixels", "x"), ("label", "labels", "target", "y")
 _OF_TORCH = (1, 2, 3, 4)
@@ -48,12 +49,13 @@ class Labelled:
     names: tuple[str, ...] | None = None
 
 
-def write_in_memory(data: Any, folder: Path) -> tuple[Path, NDArray[Any]]:
+def write_in_memory(data: Any, folder: Path, *, only_classes: bool = False) -> tuple[Path, NDArray[Any]]:
     """Write images and labels as an .npz called by its content, so that the same data are the same file.
 
     Args:
         data: (X, y), a Dataset, or a pair (training, testing) of two of these.
         folder: where to; it is made.
+        only_classes: whether several labels an image, and numbers, are refused.
 
     Returns:
         The file, and the labels in the order of their numbers in it.
@@ -64,21 +66,41 @@ def write_in_memory(data: Any, folder: Path) -> tuple[Path, NDArray[Any]]:
     """
     parts = _parts(data)
     names = next((each.names for each in parts.values()), None)
+    rows = _rows(parts)
+    if rows is not None and not only_classes:
+        return _written({**_images(parts), **rows}, folder), np.array([])
+    if rows is not None:
+        raise DataError("y: labels must be whole numbers or words; for others take datanas.fit")
     try:
         values, numbers = np.unique(np.concatenate([each.labels for each in parts.values()]), return_inverse=True)
     except TypeError:
         raise DataError("y: labels must be all numbers or all words, and none may be missing") from None
-    if values.dtype.kind in "fc" and not (np.isfinite(values).all() and (values == np.rint(values)).all()):
-        raise DataError("y: labels must be whole numbers or words; numbers to predict are no classes")
     if len(values) > max(2, len(numbers) // 2):
         raise DataError(f"y: {len(numbers)} images have {len(values)} different labels; a class needs several images")
-    arrays: dict[str, NDArray[Any]] = {"classes": np.array([_name(value, names) for value in values.tolist()])}
+    arrays = {**_images(parts), "classes": np.array([_name(value, names) for value in values.tolist()])}
     start = 0
     for part, each in parts.items():
-        prefix = f"{part}_" if len(parts) > 1 else ""
-        arrays[f"{prefix}x"] = each.images
-        arrays[f"{prefix}y"] = numbers[start : start + len(each.labels)].reshape(-1)
+        arrays[f"{part}_y".removeprefix("whole_")] = numbers[start : start + len(each.labels)].reshape(-1)
         start += len(each.labels)
+    return _written(arrays, folder), values
+
+
+def _images(parts: Mapping[str, Labelled]) -> dict[str, NDArray[Any]]:
+    return {f"{part}_x".removeprefix("whole_"): each.images for part, each in parts.items()}
+
+
+def _rows(parts: Mapping[str, Labelled]) -> dict[str, NDArray[Any]] | None:
+    """Labels that are rows, or numbers with fractions, as they are; None where they are classes."""
+    kinds = {
+        None if each.labels.dtype.kind not in "iufb" else kind_of(torch.from_numpy(each.labels))
+        for each in parts.values()
+    }
+    if kinds == {None} and all(each.labels.ndim == 1 for each in parts.values()):
+        return None
+    return {f"{part}_y".removeprefix("whole_"): each.labels for part, each in parts.items()}
+
+
+def _written(arrays: Mapping[str, NDArray[Any]], folder: Path) -> Path:
     content = io.BytesIO()
     np.savez(content, allow_pickle=False, **arrays)
     digest = sha256()
@@ -89,7 +111,7 @@ def write_in_memory(data: Any, folder: Path) -> tuple[Path, NDArray[Any]]:
     file = folder / f"data-{digest.hexdigest()[:16]}.npz"
     if not file.exists():
         write_atomic(file, content.getvalue())
-    return file, values
+    return file
 
 
 def is_in_memory(data: object) -> bool:
@@ -138,7 +160,7 @@ def of_arrays(x: Any, y: Any) -> Labelled:
         raise DataError("y: is needed with images; of folders of classes give the path alone")
     images = _stacked(x)
     labels = np.asarray(y)
-    if labels.ndim != 1 or len(labels) != len(images):
+    if labels.ndim not in (1, 2) or len(labels) != len(images):
         raise DataError(f"y: must have the shape ({len(images)},), a label an image, got {labels.shape}")
     return Labelled(images, labels)
 

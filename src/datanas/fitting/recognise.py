@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 from datanas.core.errors import ConfigError, DataError, nearest
 from datanas.core.paths import folder_entries, shown
+from datanas.core.settings import validate
 from datanas.data import datasets
 from datanas.data.base import ImageData
 from datanas.data.decode.image_list import SUFFIXES, ImageList, class_folders, is_hidden
@@ -17,6 +18,7 @@ from datanas.data.types.class_splits import ClassSplitData
 from datanas.data.types.corpus import TextData
 from datanas.data.types.file_set import ImageFileData
 from datanas.data.types.masks import SegmentationData
+from datanas.tasks import tasks
 
 _NETWORKS = frozenset({".safetensors", ".pt", ".pth", ".onnx", ".ckpt", ".h5", ".pkl", ".joblib", ".tflite"})
 _TABLES = frozenset({".csv", ".tsv"})
@@ -59,7 +61,9 @@ def recognise(data: str | Path, task: str | None = None, *, has_root: bool = Fal
         found: dict[str, Any] = {"name": str(data)}
     else:
         found = {"name": _of_folder(path) if path.is_dir() else _of_file(path), "root": str(path.absolute())}
-    usual = "clustering" if found["name"] == "folder" and _is_unlabelled(path) else _usual_task(found["name"])
+    if task is not None and (kind := getattr(tasks[task], "kind", None)) and "targets" in _settings(found["name"]):
+        found["targets"] = kind
+    usual = "clustering" if found["name"] == "folder" and _is_unlabelled(path) else _usual_task(found)
     return {"data": found, "task": {"name": task or usual}}
 
 
@@ -70,11 +74,22 @@ def tell(found: Mapping[str, Any]) -> str:
     return f"data: {data['name']}{root}; task: {task} (--task says otherwise)"
 
 
-def _usual_task(name: str) -> str:
+def _settings(name: str) -> Collection[str]:
+    """What can be set of a data set."""
+    return datasets[name].Config.model_fields
+
+
+def _usual_task(found: Mapping[str, Any]) -> str:
+    name = found["name"]
+    if "targets" in _settings(name) and "root" in found and Path(found["root"]).is_file():
+        kind = datasets[name](validate(datasets[name].Config, found, "data")).target_kind()
+        if kind is not None:
+            return next(each for each in tasks if getattr(tasks[each], "kind", None) == kind)
     for base in getattr(datasets[name], "__orig_bases__", ()):
-        for kind in get_args(base):
-            if kind in _TASKS:
-                return _TASKS[kind]
+        for of in get_args(base):
+            for each in (of, *get_args(of)):
+                if each in _TASKS:
+                    return _TASKS[each]
     raise ConfigError(f"task: data set {name} is of a kind of its own; say what to do with it: --task NAME")
 
 

@@ -20,7 +20,9 @@ Save = Callable[..., Path]
 
 
 def load(root: Path, **settings: Any) -> ImageData:
-    return Npz(Npz.Config(root=root, **settings)).load()
+    found = Npz(Npz.Config(root=root, **settings)).load()
+    assert isinstance(found, ImageData)
+    return found
 
 
 def test_four_arrays_are_read_as_they_are(save_npz: Save) -> None:
@@ -150,7 +152,7 @@ def test_a_missing_file_and_a_folder_are_no_file(tmp_path: Path) -> None:
 
 def test_an_archive_that_does_not_fit_is_refused(save_npz: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datanas.data.decode.memory.available_memory", lambda: 100)
-    with pytest.raises(MemoryError, match="train_x need"):
+    with pytest.raises(MemoryError, match=r"train_[xy] need"):
         load(save_npz(**SOUND))
 
 
