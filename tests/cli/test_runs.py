@@ -111,3 +111,10 @@ def test_what_cannot_be_shown_is_said(
 ) -> None:
     assert main(arguments) == code
     assert message in capsys.readouterr().err
+
+
+def test_a_list_and_a_screen_show_the_same_digits_of_a_score(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = json.loads((runs / "trained" / "evaluation.json").read_text())["shown"]
+    for action in (["list", str(runs)], ["show", str(runs / "trained")], ["compare", str(runs / "trained")]):
+        assert main(["runs", *action]) == 0
+        assert f"accuracy {shown} " in capsys.readouterr().out.replace("\n", " ")

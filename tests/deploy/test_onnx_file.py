@@ -96,3 +96,18 @@ def test_texts_are_refused(tmp_path: Path) -> None:
     run = datanas.train("darts_v2_rnn", config, quiet=True).path
     with pytest.raises(ConfigError, match="task language: only networks of images"):
         export_onnx(run, tmp_path / "net.onnx")
+
+
+def test_numbers_that_are_no_pixels_are_taken_as_they_are(
+    make_config: Callable[[Path], dict[str, Any]], tmp_path: Path
+) -> None:
+    x = np.random.default_rng(0).normal(size=(12, 8, 8, 5)) * (1, 10, 100, 1, 1) - 3
+    y = np.arange(12) % 2
+    np.savez(tmp_path / "data.npz", train_x=x, train_y=y, test_x=x, test_y=y)
+    config = make_config(tmp_path) | {"data": {"name": "npz", "root": str(tmp_path / "data.npz")}}
+    run = datanas.train("gdas", config, quiet=True).path
+    export_onnx(run, tmp_path / "net.onnx", x)
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    (scores,) = session.run(["output_0"], {"images": x.transpose(0, 3, 1, 2).astype(np.float32)})
+    found = torch.from_numpy(scores).softmax(dim=1).numpy()
+    np.testing.assert_allclose(found, datanas.load(run).predict_proba(x), atol=1e-5)

@@ -265,6 +265,42 @@ def test_floating_pixels_lose_no_digit_where_the_network_was_trained_on_such(tmp
     assert datanas.load(run).predict_proba(np.zeros((5, 9, 30, 3))).shape == (5, 2)
 
 
+def trained_on(x: NDArray[Any], tmp_path: Path) -> Path:
+    y = np.arange(len(x)) % 2
+    np.savez(tmp_path / "data.npz", train_x=x, train_y=y, test_x=x, test_y=y)
+    settings = {"data": {"name": "npz", "root": str(tmp_path / "data.npz")}, "run": {"root": str(tmp_path)}}
+    return datanas.train("gdas", merge(SETTINGS, merge(settings, {"train": {"epochs": 1}})), quiet=True).path
+
+
+ARRAYS: dict[str, NDArray[Any]] = {
+    "floating beyond 0..1": np.random.default_rng(0).normal(size=(12, 8, 8, 3)) * (1, 10, 1000),
+    "whole below 0": np.random.default_rng(1).integers(-1000, 3000, (12, 8, 8)).astype(np.int16),
+    "six channels of bytes": np.random.default_rng(2).integers(0, 256, (12, 8, 8, 6)).astype(np.uint8),
+    "five channels of 16 bits": np.random.default_rng(3).integers(0, 9000, (12, 8, 8, 5)).astype(np.uint16),
+    "two floating channels": np.random.default_rng(4).random((12, 8, 8, 2)),
+}
+
+
+@pytest.mark.parametrize("kind", ARRAYS)
+def test_any_numbers_in_any_channels_are_prepared_as_in_training(kind: str, tmp_path: Path) -> None:
+    x = ARRAYS[kind]
+    predictor = datanas.load(run := trained_on(x, tmp_path))
+    found = expected(run)
+    assert np.ptp(found, axis=0).max() > 1e-5
+    np.testing.assert_allclose(predictor.predict_proba(x), found, atol=1e-6)
+    if x.ndim == 4:
+        np.testing.assert_allclose(predictor.predict_proba([*np.moveaxis(x, 3, 1)]), found, atol=1e-6)
+    np.save(tmp_path / "some.npy", x[:3])
+    np.testing.assert_allclose(predictor.predict_proba(tmp_path / "some.npy"), found[:3], atol=1e-6)
+    larger = x.repeat(2, axis=1).repeat(2, axis=2)
+    assert predictor.predict_proba(larger).shape == (12, 2)
+    Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
+    with pytest.raises(DataError, match=r"an image file, but the network was trained on arrays of numbers"):
+        predictor.predict(tmp_path / "one.png")
+    with pytest.raises(DataError, match=r"channels, but the network was trained on"):
+        predictor.predict(np.zeros((8, 8, 4 if x.shape[3:] != (4,) else 3), x.dtype))
+
+
 REFUSED: dict[str, tuple[Any, str]] = {
     "nothing": ([], "no images were given"),
     "an object": (3, "int is nothing to predict from"),
@@ -363,3 +399,31 @@ def test_what_holds_no_network_is_refused(folder_case: Case, tmp_path: Path) -> 
         datanas.load(folder_case.run / "network.safetensors")
     with pytest.raises(ConfigError, match="device: 'nonsense'"):
         datanas.load(folder_case.run, "nonsense")
+
+
+def _without(document: dict[str, Any], path: str) -> None:
+    *way, last = path.split(".")
+    for name in way:
+        document = document[name]
+    del document[last]
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        (["input", "pretrained_cfg.input_size"], "exported by an earlier version"),
+        (["input", "pretrained_cfg.crop_pct"], "exported by an earlier version"),
+        (["preprocessing.mean"], "preprocessing says no mean"),
+        (["datanas.task.name"], "datanas.task says no name"),
+    ],
+)
+def test_an_export_that_lacks_an_entry_says_so(
+    folder_case: Case, tmp_path: Path, missing: list[str], message: str
+) -> None:
+    folder = export(folder_case.run, tmp_path / "exported")
+    document = json.loads((folder / "config.json").read_text())
+    for path in missing:
+        _without(document, path)
+    (folder / "config.json").write_text(json.dumps(document))
+    with pytest.raises(CheckpointError, match=message):
+        datanas.load(folder)

@@ -54,6 +54,7 @@ def test_the_run_folder_holds_the_network_and_its_figures(config: Make) -> None:
     assert {"config.yaml", "env.json", "metrics.jsonl", "architecture.json", "evaluation.json", NETWORK_FILE} <= names
     assert Architecture.load(found.path / "architecture.json") == CELL
     expected = {**asdict(found.evaluation), "channels": found.channels, "preference": found.evaluation.score}
+    expected["shown"] = f"{found.evaluation.score:.1%}"
     assert json.loads((found.path / "evaluation.json").read_text()) == expected
     assert not found.network.training
     saved, state = load_file(found.path / NETWORK_FILE), found.network.state_dict()

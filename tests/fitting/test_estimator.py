@@ -118,10 +118,13 @@ def test_a_folder_and_pil_images_are_taken_too(tmp_path: Path, pictures: Any) ->
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (np.zeros((4, 64)), np.zeros(4), "must be images"),
+        (np.zeros((4, 64)), np.zeros(4), "tables of numbers are not searched"),
+        (np.zeros((4, 8, 8), np.uint8), [0.5, 1, 0.25, 2], "labels must be whole numbers or words"),
+        (np.zeros((4, 8, 8), np.uint8), [0, 1, 2, 3], "a class needs several images"),
+        (np.zeros((4, 8, 8), np.uint8), np.array(["a", None, "a", "b"], object), "none may be missing"),
         (np.zeros((4, 8, 8), np.uint8), None, "y: is needed with images"),
         (np.zeros((4, 8, 8), np.uint8), np.zeros(3), r"y: must have the shape \(4,\)"),
-        (np.zeros((4, 8, 8, 7), np.uint8), np.zeros(4), "1 or 3 channels"),
+        (np.zeros((4, 8, 8, 8), np.uint8), np.zeros(4), "no axis can be told to be the channels"),
         ([Image.new("L", (8, 8)), Image.new("L", (9, 8))], [0, 1], "differ in size"),
     ],
 )

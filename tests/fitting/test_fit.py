@@ -19,6 +19,7 @@ from datanas.core.errors import ConfigError, Interrupted
 from datanas.engine.config import resolve
 from datanas.fitting import fit as fitting
 from datanas.fitting.fit import FitResult, fit
+from datanas.fitting.outcome import Outcome
 from datanas.fitting.plan import Plan, Race
 from datanas.fitting.sizing import Size
 
@@ -100,6 +101,13 @@ def test_a_settled_width_is_of_its_winner_alone(
     (tmp_path / "first" / "plan.json").write_text(json.dumps({**plan, "width": 5, "settled_for": "another"}))
     result = fit(tiny_images, 30.0, config=settings(tmp_path), same_plan_as=tmp_path / "first", quiet=True)
     assert network(result) == network(done)  # as wide as the bound of the plan allows
+
+
+def test_further_figures_stand_beside_the_score_and_earlier_fits_have_none(done: FitResult) -> None:
+    found = {**done.outcome.to_json(), "further": {"balanced_accuracy": "71.2%"}}
+    assert "test examples, balanced_accuracy 71.2%" in Outcome.from_json(found).text()
+    del found["further"]
+    assert Outcome.from_json(found).further == {}
 
 
 def test_the_references_of_the_race_stand_beside_it(done: FitResult) -> None:

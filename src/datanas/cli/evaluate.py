@@ -52,17 +52,17 @@ def figures(task: type[Task[Any]], evaluation: Evaluation, validation: Evaluatio
         task: what the figures are of.
         validation: on the part that the data bring for it.
     """
-    parts = [_score(evaluation, "test")]
+    parts = [_score(task, evaluation, "test")]
     if validation is not None:
-        parts = [_score(validation, "valid"), *(parts if evaluation.part != validation.part else [])]
+        parts = [_score(task, validation, "valid"), *(parts if evaluation.part != validation.part else [])]
     costs = f"{evaluation.parameters:,} parameters, {evaluation.macs / 1e6:,.1f} M multiply-adds"
     others = [f"  {name} {task.figure(name).show(value)}" for name, value in evaluation.figures.items()]
     return "\n".join([f"{', '.join(parts)}, {costs}", *others])
 
 
-def _score(evaluation: Evaluation, part: str) -> str:
-    if evaluation.error is None:
-        return f"{part} {evaluation.score_name} {evaluation.score:.1f} (loss {evaluation.loss:.4f})"
-    if evaluation.score_name != "accuracy":  # only of that, what is left is a share of mistakes
-        return f"{part} {evaluation.score_name} {evaluation.score:.2%} (loss {evaluation.loss:.4f})"
-    return f"{part} error {evaluation.error:.2%} (score {evaluation.score:.2%}, loss {evaluation.loss:.4f})"
+def _score(task: type[Task[Any]], evaluation: Evaluation, part: str) -> str:
+    metric = task.metric
+    score = metric.show(evaluation.score, 2 if metric.is_share else None)
+    if metric.has_error:
+        return f"{part} error {1 - evaluation.score:.2%} (score {score}, loss {evaluation.loss:.4f})"
+    return f"{part} {metric.name} {score} (loss {evaluation.loss:.4f})"

@@ -14,6 +14,7 @@ from datanas.cli.parameters import Flag
 
 if TYPE_CHECKING:
     from datanas.deploy.classes import ClassPredictor
+    from datanas.deploy.labels import LabelPredictor, NumberPredictor
     from datanas.deploy.masks import MaskPredictor
     from datanas.deploy.words import TextPredictor
 
@@ -64,6 +65,7 @@ def run(
     """
     from datanas.core.errors import ConfigError
     from datanas.deploy.examples import ExamplePredictor
+    from datanas.deploy.labels import LabelPredictor, NumberPredictor
     from datanas.deploy.masks import MaskPredictor
     from datanas.deploy.predict import load
     from datanas.deploy.words import TextPredictor
@@ -90,6 +92,10 @@ def run(
     elif isinstance(predictor, MaskPredictor):
         names = [f"{what}_{place}" for place in range(1, top + 1) for what in ("class", "share")]
         _print(("input", "mask", *names), _masks(predictor, options), table)
+    elif isinstance(predictor, LabelPredictor):
+        _print(("input", "labels", *predictor.classes), _labels(predictor, options), table)
+    elif isinstance(predictor, NumberPredictor):
+        _print(("input", *predictor.classes), _numbers(predictor, options), table)
     else:
         count = min(top, len(predictor.classes))
         names = [f"{what}_{place}" for place in range(1, count + 1) for what in ("class", "probability")]
@@ -117,6 +123,26 @@ def _classes(predictor: ClassPredictor, options: _Options) -> Iterator[Row]:
         for name, best in zip(found.names, found.top(options.top), strict=True):
             line = "  ".join([name, *(f"{label} {share:.2f}" for label, share in best)])
             yield line, [name, *(cell for label, share in best for cell in (label, f"{share:.6f}"))]
+
+
+def _labels(predictor: LabelPredictor, options: _Options) -> Iterator[Row]:
+    """All labels that hold, and otherwise the likeliest."""
+    batches = predictor.predict_batches(options.inputs, batch_size=options.batch_size, skip_broken=options.skip_broken)
+    for found in batches:
+        rows = zip(found.names, found.above(), found.above(0.0), found.probabilities, strict=True)
+        for name, held, best, probabilities in rows:
+            said = [f"{label} {share:.2f}" for label, share in held]
+            said = said or [f"none (likeliest: {best[0][0]} {best[0][1]:.2f})"]
+            labels = ";".join(label for label, _ in held)
+            yield "  ".join([name, *said]), [name, labels, *(f"{share:.6f}" for share in probabilities.tolist())]
+
+
+def _numbers(predictor: NumberPredictor, options: _Options) -> Iterator[Row]:
+    batches = predictor.predict_batches(options.inputs, batch_size=options.batch_size, skip_broken=options.skip_broken)
+    for found in batches:
+        for name, row in zip(found.names, found.values.tolist(), strict=True):
+            said = [f"{column} {value:.4g}" for column, value in zip(found.classes, row, strict=True)]
+            yield "  ".join([name, *said]), [name, *(f"{value:.7g}" for value in row)]
 
 
 def _masks(predictor: MaskPredictor, options: _Options) -> Iterator[Row]:

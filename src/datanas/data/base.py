@@ -36,6 +36,8 @@ class Dataset(ABC, Generic[DataT]):
     """
 
     Config: ClassVar[type[ComponentConfig]]
+    packed_arrays: ClassVar[frozenset[str]] = frozenset()
+    """Arrays by which an .npz file that this data set alone reads is known; none where it has no form of its own."""
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
@@ -48,6 +50,10 @@ class Dataset(ABC, Generic[DataT]):
     def image_sizes(self) -> list[tuple[int, int]]:
         """(width, height) in pixels of some images that `resize` would scale; none by default."""
         return []
+
+    def target_kind(self) -> str | None:
+        """What is to be told of an image where it is no class, "labels" or "numbers"; images are not read for it."""
+        return None
 
     @abstractmethod
     def load(self) -> DataT:
@@ -147,11 +153,12 @@ class ImageSet:
 
 
 @dataclass(frozen=True, eq=False)
-class ImageData:
-    """A classified image set, split into training and test images.
+class ImageSets:
+    """Images for training and testing, whatever is to be told of them.
 
     Attributes:
-        bears_mirroring: whether a mirrored image is known to be as good an image of its class.
+        classes: what the outputs of a network stand for.
+        bears_mirroring: whether a mirrored image is known to be as good an image.
         pixels: how image files or arrays became these pixels, where they were not such pixels already.
         is_scaled: whether images were scaled to their size.
     """
@@ -164,10 +171,6 @@ class ImageData:
     is_scaled: bool = False
     centre_share: ClassVar[float] = 1.0
     """How much of an image's shorter side is measured."""
-
-    def with_train_labels(self, labels: Labels) -> ImageData:
-        """The same images, those for training under other labels."""
-        return replace(self, train=self.train.with_labels(labels))
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -214,6 +217,15 @@ class ImageData:
         mean = total / count
         std = (squares / count - mean.square()).clamp_min(0).sqrt()
         return mean.float(), std.clamp_min(1 / 255).float()
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData(ImageSets):
+    """A classified image set, split into training and test images."""
+
+    def with_train_labels(self, labels: Labels) -> ImageData:
+        """The same images, those for training under other labels."""
+        return replace(self, train=self.train.with_labels(labels))
 
 
 def check_images(

@@ -46,7 +46,7 @@ def model_card(
         "```python",
         "import datanas",
         "",
-        _use(config.task.name, name),
+        f'datanas.load("{name}").{task.example_call}',
         "```",
         "",
         "Inputs are prepared as `config.json` says. The network alone, for inputs that are prepared so:",
@@ -57,15 +57,6 @@ def model_card(
         *_with_timm(config, architecture, name),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _use(task: str, name: str) -> str:
-    calls = {
-        "language": 'predict("text.txt")',
-        "fewshot": 'with_examples("examples").predict("picture.jpg")  # a folder of class folders',
-    }
-    call = calls.get(task, 'predict("picture.jpg")')
-    return f'datanas.load("{name}").{call}'
 
 
 def _with_timm(config: Config, architecture: Architecture, name: str) -> list[str]:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import warnings
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,9 @@ class _Whole(nn.Module):
 def export_onnx(path: str | Path, file: str | Path, check: Inputs | None = None) -> float:
     """Write the network of a run or of an export as an ONNX file.
 
-    Its input `images` is (n, c, h, w), floating in 0..1 and of the size that the network was trained on, for any n; its
-    outputs are those of the network, `output_0` first. What the outputs stand for is in its metadata, `classes`.
+    Its input `images` is (n, c, h, w), floating in 0..1 (or the numbers themselves, where the training data were no
+    pixels) and of the size that the network was trained on, for any n; its outputs are those of the network, `output_0`
+    first. What the outputs stand for is in its metadata, `classes`.
 
     Args:
         path: as for `datanas.load`.
@@ -74,14 +76,20 @@ def export_onnx(path: str | Path, file: str | Path, check: Inputs | None = None)
     predictor = load(path)
     if not isinstance(predictor, ImagePredictor):
         raise ConfigError(f"task {predictor.task}: only networks of images become ONNX files here")
-    network = _Whole(predictor.network, *predictor.moments).eval()
     form = predictor.form
+    mean, std = predictor.moments
+    if form.value_range is not None:  # the file takes the numbers as they are
+        low, high = map(torch.tensor, form.value_range)
+        mean, std = low + mean * (high - low), std * (high - low)
+    network = _Whole(predictor.network, mean, std).eval()
     side = getattr(predictor.settings, "crop", 64)
     shape = (form.channels, form.height or side, form.width or side)
     noise = torch.rand(MADE_UP, *shape, generator=torch.Generator().manual_seed(0))
     if check is not None and form.height is None:
         raise ConfigError("--check: a network of images of any size is checked by noise; leave it out")
     images = noise if check is None else to_unit(predictor.read(check))
+    if form.value_range is not None:
+        noise, images = (_as_given(each, *form.value_range) for each in (noise, images))
     model = _recorded(network, noise)
     for name, value in {"classes": predictor.output_names, "task": predictor.task}.items():
         entry = model.metadata_props.add()
@@ -94,6 +102,12 @@ def export_onnx(path: str | Path, file: str | Path, check: Inputs | None = None)
         raise CheckpointError(f"{path}: the ONNX network computes something else, by {error:.1e} of the largest output")
     write_atomic(file, content)
     return error
+
+
+def _as_given(images: Tensor, low: Sequence[float], high: Sequence[float]) -> Tensor:
+    """Numbers of a data set, from the pixels in 0..1 that became of them."""
+    least, largest = (torch.tensor(each)[:, None, None] for each in (low, high))
+    return least + images * (largest - least)
 
 
 def _packages() -> tuple[Any, Any]:

@@ -56,7 +56,7 @@ def _pictures(given: Any, channels: int, place: int) -> list[Picture]:
         return [Picture(f"image {place}", given)]
     if isinstance(given, Tensor):
         array = given.detach().cpu().float() if given.is_floating_point() else given.detach().cpu()
-        frames = list(_channels_last(array.numpy(), f"tensor at {place}"))
+        frames = list(_channels_last(array.numpy(), channels, f"tensor at {place}"))
     elif isinstance(given, np.ndarray):
         frames = list(_frames(given, channels, f"array at {place}"))
     else:
@@ -113,31 +113,33 @@ def _read_npz(path: Path) -> NDArray[Any]:
 
 def _frames(array: NDArray[Any], channels: int, where: str) -> Iterator[Frame]:
     """The images of (h, w), (h, w, c), (n, h, w), (n, h, w, c), or of a colour image with its channels first."""
-    if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in _CHANNELS):
+    known = (*_CHANNELS, channels)
+    if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in known):
         array = array[None]
-    elif (array.ndim == 3 and array.shape[0] == channels > 1) or (array.ndim == 4 and array.shape[3] not in _CHANNELS):
-        yield from _channels_last(array, where)
+    elif (array.ndim == 3 and array.shape[0] == channels > 1) or (array.ndim == 4 and array.shape[3] not in known):
+        yield from _channels_last(array, channels, where)
         return
     elif array.ndim not in (3, 4):
-        raise DataError(_shape(array, where, "(h, w), (h, w, c), (n, h, w) or (n, h, w, c)"))
+        raise DataError(_shape(array, where, "(h, w), (h, w, c), (n, h, w) or (n, h, w, c)", channels))
     _require_some(array, where)
     yield from array
 
 
-def _channels_last(array: NDArray[Any], where: str) -> Iterator[Frame]:
+def _channels_last(array: NDArray[Any], channels: int, where: str) -> Iterator[Frame]:
     """The images of (h, w), (c, h, w) or (n, c, h, w)."""
     if array.ndim == 2:
         array = array[None]
     if array.ndim == 3:
         array = array[None]
-    if array.ndim != 4 or array.shape[1] not in _CHANNELS:
-        raise DataError(_shape(array, where, "(c, h, w) or (n, c, h, w), or of an array the channels last,"))
+    if array.ndim != 4 or array.shape[1] not in (*_CHANNELS, channels):
+        raise DataError(_shape(array, where, "(c, h, w) or (n, c, h, w), or of an array the channels last,", channels))
     _require_some(array, where)
     yield from np.moveaxis(array, 1, 3)
 
 
-def _shape(array: NDArray[Any], where: str, wanted: str) -> str:
-    return f"{where}: images must have the shape {wanted} with 1 to 4 channels, got {array.shape}"
+def _shape(array: NDArray[Any], where: str, wanted: str, channels: int) -> str:
+    count = "1 to 4" if channels in _CHANNELS else str(channels)
+    return f"{where}: images must have the shape {wanted} with {count} channels, got {array.shape}"
 
 
 def _require_some(array: NDArray[Any], where: str) -> None:

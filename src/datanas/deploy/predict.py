@@ -8,6 +8,7 @@ from typing import Any
 from datanas.core.errors import ConfigError
 from datanas.deploy.classes import ClassPredictor, ClusterPredictor
 from datanas.deploy.examples import ExamplePredictor
+from datanas.deploy.labels import LabelPredictor, NumberPredictor
 from datanas.deploy.masks import MaskPredictor
 from datanas.deploy.predictor import Predictor
 from datanas.deploy.trained import find_trained
@@ -18,6 +19,8 @@ from datanas.tasks.classification import Classification
 from datanas.tasks.clustering import Clustering
 from datanas.tasks.fewshot import FewShot
 from datanas.tasks.language import Language
+from datanas.tasks.multilabel import Multilabel
+from datanas.tasks.regression import Regression
 from datanas.tasks.segmentation import Segmentation
 
 PREDICTORS: dict[type[Task[Any]], type[Predictor[Any]]] = {
@@ -26,6 +29,8 @@ PREDICTORS: dict[type[Task[Any]], type[Predictor[Any]]] = {
     Language: TextPredictor,
     Segmentation: MaskPredictor,
     FewShot: ExamplePredictor,
+    Multilabel: LabelPredictor,
+    Regression: NumberPredictor,
 }
 
 

@@ -59,6 +59,65 @@ class ClassPredictions:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class LabelPredictions:
+    """Which labels hold, each by itself.
+
+    Attributes:
+        names: what each input is called.
+        classes: what each column of the probabilities stands for.
+        probabilities: (n, labels), float32, in 0..1.
+    """
+
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    probabilities: NDArray[np.float32]
+
+    def above(self, threshold: float = 0.5) -> list[list[tuple[str, float]]]:
+        """The labels of each input whose probability is at least this, the likeliest first."""
+        order = (-self.probabilities).argsort(axis=1, kind="stable").tolist()
+        return [
+            [(self.classes[index], float(row[index])) for index in best if row[index] >= threshold]
+            for best, row in zip(order, self.probabilities, strict=True)
+        ]
+
+    @property
+    def labels(self) -> tuple[tuple[str, ...], ...]:
+        """The labels that hold of each input: those of a probability of at least 0.5, the likeliest first."""
+        return tuple(tuple(name for name, _ in held) for held in self.above())
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __repr__(self) -> str:
+        held = [f"{name}: {', '.join(labels) or 'none'}" for name, labels in zip(self.names, self.labels, strict=True)]
+        return _short("prediction", held)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class NumberPredictions:
+    """Numbers of inputs.
+
+    Attributes:
+        names: what each input is called.
+        classes: what each column is.
+        values: (n, columns), float32.
+    """
+
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    values: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __repr__(self) -> str:
+        rows = [
+            f"{name}: {', '.join(f'{x:.4g}' for x in row)}" for name, row in zip(self.names, self.values, strict=True)
+        ]
+        return _short("prediction", rows)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class MaskPredictions:
     """The class of every pixel.
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datanas.core.errors import ConfigError
+from datanas.core.errors import CheckpointError, ConfigError
 from datanas.core.settings import validate
 from datanas.data.augment import normalise
 from datanas.data.decode.image_form import ImageForm
@@ -79,6 +79,10 @@ class ImagePredictor(Predictor[ResultT]):
         self.form = validate(ImageForm, trained.use.input, "input")
         self._reader = PictureReader(self.form, white_level)
         preparation = trained.use.preprocessing
+        if missing := {"mean", "std"} - preparation.keys():
+            raise CheckpointError(
+                f"{trained.path}: preprocessing says no {min(missing)} of the channels; export it anew"
+            )
         self.moments = torch.tensor(preparation["mean"]), torch.tensor(preparation["std"])
 
     def read(self, inputs: Inputs) -> Tensor:

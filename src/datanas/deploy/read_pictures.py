@@ -18,6 +18,7 @@ from torch import Tensor
 
 from datanas.core.errors import ConfigError, DataError
 from datanas.data.augment import GREY
+from datanas.data.decode.arrays import ValueRange
 from datanas.data.decode.image_form import ImageForm
 from datanas.data.decode.images import pixels_of, tell_traits, upright_size
 from datanas.data.decode.open_image import BrokenImageError, Trait, opened, to_bytes
@@ -36,12 +37,12 @@ class PictureReader:
         white_level: the value that is white in pictures of more than 8 bits; None for that of the training images.
 
     Raises:
-        ConfigError: the network takes no grey or colour images.
+        ConfigError: a white is given to a network whose numbers have none.
     """
 
     def __init__(self, form: ImageForm, white_level: float | None = None) -> None:
-        if form.channels not in (1, 3):
-            raise ConfigError(f"a network of images of {form.channels} channels is not supported; 1 or 3 are")
+        if white_level is not None and form.value_range is not None:
+            raise ConfigError("white_level: the network was trained on numbers that have no white; leave it out")
         self._form = form if white_level is None else form.model_copy(update={"white": white_level})
         self._pixels = self._form.pixels
 
@@ -72,6 +73,8 @@ class PictureReader:
 
     def _read(self, picture: Picture) -> _Read:
         source = picture.source
+        if self._form.channels not in (1, 3) or self._form.value_range is not None:
+            return self._read_numbers(source)
         if getattr(source, "tile", None) and (file := getattr(source, "filename", "")) and not _frame(source):
             source = Path(file)  # an image of Pillow that is not decoded yet: its file is read as any other
         if isinstance(source, np.ndarray):
@@ -98,6 +101,37 @@ class PictureReader:
         found, traits = pixels_of(image, source, pixels, view)
         unit: NDArray[Any] = found.astype(np.float32) / 255 if form.is_floating else found
         return unit, traits, is_resized
+
+    def _read_numbers(self, source: object) -> _Read:
+        """Of a network whose images are arrays alone: as its data set made pixels of them, each channel by itself."""
+        form = self._form
+        if not isinstance(source, np.ndarray):
+            known = f"numbers in {form.channels} channels" if form.value_range is None else "numbers that are no pixels"
+            raise BrokenImageError(
+                f"an image file, but the network was trained on arrays of {known}; give such an array"
+            )
+        frame: Frame = source if source.ndim == 3 else source[..., None]
+        if frame.shape[2] != form.channels:
+            raise BrokenImageError(f"{frame.shape[2]} channels, but the network was trained on {form.channels}")
+        if form.value_range is not None:
+            if not np.isfinite(frame).all():
+                raise BrokenImageError("numbers that are NaN or infinite")
+            values: NDArray[Any] = ValueRange(*form.value_range).to_unit(frame, 2)
+        elif form.is_floating:
+            _require_unit(frame, form.white or 1.0)
+            values = frame.astype(np.float32) / np.float32(form.white or 1.0)
+        else:
+            values = self._bytes(frame)
+        return self._scaled(values)
+
+    def _scaled(self, values: NDArray[Any]) -> _Read:
+        """Values (h, w, c) of any kind as (c, h, w), of the size that the network was trained on."""
+        view, size = self._form.view, (values.shape[1], values.shape[0])
+        if view is None or size == view.size:
+            return values.transpose(2, 0, 1), frozenset(), False
+        planes = [Image.fromarray(np.ascontiguousarray(each)) for each in values.transpose(2, 0, 1)]
+        bilinear, box = Image.Resampling.BILINEAR, view.cut(*size)
+        return np.stack([np.asarray(each.resize(view.size, bilinear, box)) for each in planes]), frozenset(), True
 
     def _read_frame(self, frame: Frame) -> _Read:
         if self._form.is_floating and frame.dtype.kind == "f":
@@ -138,14 +172,7 @@ class PictureReader:
             values = values[..., :1]
         if values.shape[2] == 3 and form.channels == 1:
             values = (values @ np.array(GREY, np.float32))[..., None]
-        values = np.broadcast_to(values, (*values.shape[:2], form.channels))
-        view, size = form.view, (values.shape[1], values.shape[0])
-        if view is None or size == view.size:
-            return values.transpose(2, 0, 1), frozenset(), False
-        planes = [Image.fromarray(np.ascontiguousarray(each)) for each in values.transpose(2, 0, 1)]
-        bilinear, box = Image.Resampling.BILINEAR, view.cut(*size)
-        scaled = [np.asarray(each.resize(view.size, bilinear, box)) for each in planes]
-        return np.stack(scaled), frozenset(), True
+        return self._scaled(np.broadcast_to(values, (*values.shape[:2], form.channels)))
 
 
 _Read = tuple[NDArray[Any], frozenset[Trait], bool]

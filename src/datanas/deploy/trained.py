@@ -104,6 +104,8 @@ def channels_of(task: type[Task[Any]], num_classes: int, shape: Any) -> int:
 
 def _of_export(folder: Path) -> Trained:
     raw, description, network = read_export(folder)
+    if "name" not in description.task:
+        raise CheckpointError(f"{folder / CONFIG_FILE}: datanas.task says no name; was it written by datanas export?")
     task = tasks[description.task["name"]]
     settings = validate(task.Config, description.task, "task")
     raw = raw if "input" in raw else {**raw, **_as_timm_says(raw)}
@@ -119,7 +121,7 @@ def _of_export(folder: Path) -> Trained:
 def _as_timm_says(raw: Mapping[str, Any]) -> dict[str, Any]:
     """What exports of earlier versions say by timm's names."""
     settings = raw.get("pretrained_cfg")
-    if not isinstance(settings, dict):
+    if not isinstance(settings, dict) or not {"input_size", "crop_pct", "mean", "std"} <= settings.keys():
         return {}
     channels, height, width = settings["input_size"]
     share = settings["crop_pct"]

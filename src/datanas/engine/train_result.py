@@ -55,6 +55,7 @@ def write_result(job: TrainJob, run: Run, costs: Mapping[str, float]) -> TrainRe
     evaluation = measure(network, task, part)
     figures = {**evaluation.figures, evaluation.score_name: evaluation.score, "loss": evaluation.loss}
     written = {**asdict(evaluation), "channels": channels, "preference": task.selection_score(figures)}
+    written["shown"] = task.metric.show(evaluation.score)
     if costs:
         written["costs"] = dict(costs)
     validation = None

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
+from torch.utils.data import Dataset
 
-from datanas.core.errors import ConfigError, DataError
+from datanas.core.errors import ConfigError
 from datanas.core.settings import merge
-from datanas.data.sets.npz import to_images
 from datanas.fitting.fit import fit
+from datanas.fitting.in_memory import write_in_memory
 from datanas.kernels.hardware import read_macs
-
-_IMAGE_AXES = (3, 4)
 
 
 class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -69,9 +66,10 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         """Fit images and their labels.
 
         Args:
-            X: (n, h, w), (n, h, w, c) or (n, c, h, w), c 1 or 3, uint8 or floating in 0..1; a list of PIL images of one
-                size; or the path of a folder of class folders, an .npz or a .csv, whose labels are used.
-            y: (n,), of whole numbers or words; left out where X is a path.
+            X: (n, h, w), (n, h, w, c) or (n, c, h, w), of whole or floating numbers; a list of PIL images or tensors of
+                one size; or what holds its labels: the path of a folder of class folders, an .npz or a .csv, a torch
+                Dataset of (image, label), or a pair (training, testing) of Datasets or of (X, y).
+            y: (n,), of whole numbers or words; left out where X holds the labels.
 
         Raises:
             ConfigError, DataError: as `datanas.fit`.
@@ -83,8 +81,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
                     raise ConfigError("y: a path holds its labels; leave it out")
                 source, labels = Path(X), None
             else:
-                source = self._file(Path(place))
-                labels = self._write(X, y, source)
+                given = X if y is None and isinstance(X, Dataset | tuple) else (X, y)
+                source, labels = write_in_memory(given, Path(self.root or place), only_classes=True)
             settings = merge({"seed": self.seed, "run": {"root": self.root or place}}, self.config or {})
             if labels is not None:
                 settings = merge({"data": {"test_share": self.validation}}, settings)
@@ -97,26 +95,6 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         assert names is not None
         self.classes_: NDArray[Any] = np.asarray(names) if labels is None else labels
         return self
-
-    def _file(self, place: Path) -> Path:
-        """Where images are written for a fit: beside its run, where that stays."""
-        if self.root is None:
-            return place / "images.npz"
-        Path(self.root).mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(".npz", "images-", self.root)
-        os.close(descriptor)
-        return Path(name)
-
-    def _write(self, X: Any, y: ArrayLike | None, path: Path) -> NDArray[Any]:
-        """Images and numbered labels in a file; returns the labels by their numbers."""
-        if y is None:
-            raise DataError("y: is needed with images; of folders of classes give the path alone")
-        images = _stacked(X)
-        values, numbers = np.unique(np.asarray(y), return_inverse=True)
-        if len(images) != len(numbers) or np.asarray(y).ndim != 1:
-            raise DataError(f"y: must have the shape ({len(images)},), a label an image, got {np.asarray(y).shape}")
-        np.savez(path, x=images, y=numbers, classes=np.array([str(value) for value in values]))
-        return values
 
     def predict(self, X: Any) -> NDArray[Any]:
         """(n,), the likeliest label of each image; X as for `fit`, or whatever `datanas.load(...).predict` takes."""
@@ -143,24 +121,3 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name != "_loaded"}
-
-
-def _stacked(X: Any) -> NDArray[Any]:
-    """Images as one array of a form that `npz` takes.
-
-    Raises:
-        DataError: not images, or images of several sizes.
-    """
-    if isinstance(X, Sequence) and X and isinstance(X[0], Image.Image):
-        sizes = {(image.size, image.mode) for image in X}
-        if len(sizes) > 1:
-            raise DataError("X: the images differ in size or mode; give the path of their folder, or resize them")
-        X = np.stack([np.asarray(image) for image in X])
-    images = X.numpy() if hasattr(X, "numpy") else np.asarray(X)
-    if images.ndim not in _IMAGE_AXES:
-        raise DataError(
-            f"X: must be images, (n, h, w), (n, h, w, c) or (n, c, h, w), got the shape {images.shape}; tables of "
-            "numbers are not searched, and flat pixels want X.reshape(n, h, w)"
-        )
-    to_images(images[:1], "auto", "X")  # told now what it could not be
-    return images

@@ -26,6 +26,7 @@ from datanas.engine.rebuild import with_network_of
 from datanas.engine.search import search
 from datanas.engine.setup import load_task, memory_errors, select_device
 from datanas.engine.train import train
+from datanas.fitting.in_memory import is_in_memory, write_in_memory
 from datanas.fitting.outcome import Outcome, measure_outcome
 from datanas.fitting.plan import FEW_EPOCHS, FOR_REST, Plan, make_plan
 from datanas.fitting.recognise import recognise, tell
@@ -65,7 +66,7 @@ class FitResult:
 
 @process_kept()
 def fit(
-    data: str | Path | None = None,
+    data: Any = None,
     time: str | float = "10m",
     *,
     task: str | None = None,
@@ -80,7 +81,9 @@ def fit(
     """Search, choose, train and export a network for these data within a time; a fit of that name goes on.
 
     Args:
-        data: a folder, a file or the name of a data set (`datanas.fitting.recognise`).
+        data: a folder, a file or the name of a data set (`datanas.fitting.recognise`); or images and labels (X, y), a
+            torch Dataset of (image, label), or a pair (training, testing) of two of these, which are written beside the
+            run (`datanas.fitting.in_memory`).
         time: for all of it, such as "10m", or seconds.
         task: what to do with the data; None for what such data are usually for.
         config, overrides: settings that hold whatever is planned, nested and as dotted names.
@@ -104,6 +107,8 @@ def fit(
     else:
         if data is None:
             raise ConfigError("fit needs data: a folder, a file, or the name of a data set")
+        if is_in_memory(data):
+            data, _ = write_in_memory(data, resolve(with_overrides(config or {}, overrides)).run.root)
         folder = _begin(data, time, task, config, overrides, max_macs, races, same_plan_as, quiet=quiet)
     with folder:
         return _Fit(folder, quiet=quiet).run()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -57,6 +57,7 @@ class Outcome:
         origin: where the architecture comes from.
         compared: all of the last rung of the race, the kept one first; none without a race.
         sentence: which network to take, for people.
+        further: other figures of the test examples by their names, as people read them.
     """
 
     task: str
@@ -72,6 +73,7 @@ class Outcome:
     origin: str
     compared: tuple[Compared, ...]
     sentence: str
+    further: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -79,7 +81,7 @@ class Outcome:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Outcome:
         """What `to_json` gave, also after a way through a run folder."""
-        known = {each.name: decode(data[each.name]) for each in fields(cls)}
+        known = {each.name: decode(data[each.name]) for each in fields(cls) if each.name in data}
         compared = tuple(
             Compared(**{**each, "score": decode(each["score"]), "ahead": each["ahead"] and tuple(each["ahead"])})
             for each in data["compared"]
@@ -93,7 +95,9 @@ class Outcome:
             interval = " [{:.1%}, {:.1%}]".format(*self.interval)
         on = "" if self.examples is None else f" on {self.examples:,} test examples"
         lines = [
-            f"{self.score_name} {self.shown}{interval}{on}",
+            ", ".join(
+                [f"{self.score_name} {self.shown}{interval}{on}", *(f"{k} {v}" for k, v in self.further.items())]
+            ),
             f"{self.parameters:,} parameters, {self.macs / 1e6:.1f} M multiply-adds, "
             f"{1000 * self.latency:.1f} ms for one example on {self.device}; {self.origin}",
         ]
@@ -137,6 +141,8 @@ def measure_outcome(run: Path, race: Path | None) -> Outcome:
         origin,
         compared,
         _sentence(compared, origin),
+        # Those of single classes, such as "iou/cat", are in the evaluation of the training.
+        {name: task.figure(name).show(decode(value)) for name, value in found["figures"].items() if "/" not in name},
     )
 
 

@@ -209,7 +209,7 @@ def _search(given: Mapping[str, Any], seconds: float) -> tuple[Planner, Task[Any
         if costs.epochs_in(FOR_SEARCH * seconds) >= costs.fewest_epochs:
             break
     notes = [] if side is None else [f"images are scaled to {side}x{side} (--data.resize says otherwise)"]
-    return planner, task, costs, notes
+    return planner, task, costs, [*notes, *task.notes()]
 
 
 def _size(planner: Planner, task: Task[Any], seconds: float, most: int | None) -> tuple[Size, bool]:

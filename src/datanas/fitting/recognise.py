@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 from datanas.core.errors import ConfigError, DataError, nearest
 from datanas.core.paths import folder_entries, shown
+from datanas.core.settings import validate
 from datanas.data import datasets
 from datanas.data.base import ImageData
 from datanas.data.decode.image_list import SUFFIXES, ImageList, class_folders, is_hidden
@@ -17,11 +18,15 @@ from datanas.data.types.class_splits import ClassSplitData
 from datanas.data.types.corpus import TextData
 from datanas.data.types.file_set import ImageFileData
 from datanas.data.types.masks import SegmentationData
+from datanas.tasks import tasks
 
 _NETWORKS = frozenset({".safetensors", ".pt", ".pth", ".onnx", ".ckpt", ".h5", ".pkl", ".joblib", ".tflite"})
 _TABLES = frozenset({".csv", ".tsv"})
 _TEXTS = frozenset({".txt", ".tokens"})
-_VOLUMES = frozenset({".nii", ".gz", ".dcm", ".mha", ".nrrd"})
+_VOLUMES = frozenset({".nii", ".dcm", ".mha", ".mhd", ".nrrd"})
+_NUMBERS = frozenset({".parquet", ".xlsx", ".xls", ".arff", ".feather", ".json", ".jsonl", ".sqlite", ".db"})
+_ARRAYS = frozenset({".npy", ".mat", ".hdf5"})
+_PACKED = frozenset({".gz", ".tar", ".tgz", ".bz2", ".xz", ".7z", ".rar"})
 _TASKS: Mapping[type, str] = {
     ImageData: "classification",
     ImageFileData: "classification",
@@ -56,7 +61,9 @@ def recognise(data: str | Path, task: str | None = None, *, has_root: bool = Fal
         found: dict[str, Any] = {"name": str(data)}
     else:
         found = {"name": _of_folder(path) if path.is_dir() else _of_file(path), "root": str(path.absolute())}
-    usual = "clustering" if found["name"] == "folder" and _is_unlabelled(path) else _usual_task(found["name"])
+    if task is not None and (kind := getattr(tasks[task], "kind", None)) and "targets" in _settings(found["name"]):
+        found["targets"] = kind
+    usual = "clustering" if found["name"] == "folder" and _is_unlabelled(path) else _usual_task(found)
     return {"data": found, "task": {"name": task or usual}}
 
 
@@ -67,11 +74,22 @@ def tell(found: Mapping[str, Any]) -> str:
     return f"data: {data['name']}{root}; task: {task} (--task says otherwise)"
 
 
-def _usual_task(name: str) -> str:
+def _settings(name: str) -> Collection[str]:
+    """What can be set of a data set."""
+    return datasets[name].Config.model_fields
+
+
+def _usual_task(found: Mapping[str, Any]) -> str:
+    name = found["name"]
+    if "targets" in _settings(name) and "root" in found and Path(found["root"]).is_file():
+        kind = datasets[name](validate(datasets[name].Config, found, "data")).target_kind()
+        if kind is not None:
+            return next(each for each in tasks if getattr(tasks[each], "kind", None) == kind)
     for base in getattr(datasets[name], "__orig_bases__", ()):
-        for kind in get_args(base):
-            if kind in _TASKS:
-                return _TASKS[kind]
+        for of in get_args(base):
+            for each in (of, *get_args(of)):
+                if each in _TASKS:
+                    return _TASKS[each]
     raise ConfigError(f"task: data set {name} is of a kind of its own; say what to do with it: --task NAME")
 
 
@@ -79,8 +97,16 @@ def _of_file(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix in _NETWORKS:
         raise DataError(f"{shown(path)}: is a network, and data are needed; what it predicts says datanas predict")
-    if suffix in _VOLUMES:
+    if suffix in _VOLUMES or path.name.lower().endswith(".nii.gz"):
         raise DataError(f"{shown(path)}: volumes are not searched on; give their slices as images in class folders")
+    if suffix in _NUMBERS:
+        raise DataError(
+            f"{shown(path)}: tables of numbers are not searched on; of images give a .csv of their paths and classes"
+        )
+    if suffix in _ARRAYS:
+        raise DataError(f"{shown(path)}: store images and labels together: numpy.savez('mine.npz', x=images, y=labels)")
+    if suffix in _PACKED:
+        raise DataError(f"{shown(path)}: an archive; unpack it, and give the folder")
     if suffix in _TABLES:
         return "csv"
     if suffix in _TEXTS:
@@ -95,16 +121,18 @@ def _of_file(path: Path) -> str:
 
 
 def _of_archive(path: Path) -> str:
-    """An archive whose name is that of a data set is it, unless it holds plain arrays of images."""
-    from datanas.data.sets.npz import Archive, find_arrays
+    """The data set that is packed in such arrays; plain arrays of images are `npz`."""
+    from datanas.data.sets.npz import Archive, encoded_arrays, find_arrays
 
-    names = Archive(path, f"npz {shown(path)}").names
-    if find_arrays(names, f"npz {shown(path)}"):
+    where = f"npz {shown(path)}"
+    names = Archive(path, where).names
+    packed = [name for name in datasets if datasets[name].packed_arrays and datasets[name].packed_arrays <= {*names}]
+    if len(packed) == 1:
+        return packed[0]
+    if not encoded_arrays(names) and find_arrays(names, where):
         return "npz"
     stem = path.stem.lower()
-    if stem in datasets:
-        return stem
-    return "npz"
+    return stem if stem in datasets else "npz"
 
 
 def _of_zip(path: Path) -> str:

@@ -30,7 +30,7 @@ def run_text(path: Path) -> str:
         lines += ["", cell_text(architecture)]
     of_kind = _OF_KIND.get(found.kind)
     if of_kind is not None and found.state == "complete":
-        lines += of_kind(path, architecture)
+        lines += of_kind(found, architecture)
     if found.state == "stopped" and found.kind in (*_OF_KIND, "compare"):
         lines.append(f"it goes on with: datanas {found.kind} --resume {path}")
     return "\n".join(lines)
@@ -53,15 +53,15 @@ def _architecture(path: Path) -> Architecture | None:
         return None
 
 
-def _of_search(path: Path, architecture: Architecture | None) -> list[str]:
-    result = _json(path / "result.json")
+def _of_search(run: Overview, architecture: Architecture | None) -> list[str]:
+    result = _json(run.path / "result.json")
     lines = [_sureness((architecture.posterior if architecture else None) or result.get("posterior") or {})]
     gap = result.get("gap")
     if isinstance(gap, Mapping):
         lines.append(
             f"with the supernet's weights the supernet scores {gap['supernet']:.3g}, sampled children "
             f"{gap['children_mean']:.3g}, the kept one {gap['child']:.3g}; what it reaches when trained says datanas "
-            f"train {path}"
+            f"train {run.path}"
         )
     return [*filter(None, lines), *(f"warning: {warning}" for warning in result.get("warnings", ()))]
 
@@ -83,34 +83,31 @@ def _sureness(notes: Mapping[str, Any]) -> str:
     )
 
 
-def _of_race(path: Path, _: Architecture | None) -> list[str]:
-    return list(_json(path / "race.json").get("sentences", ()))
+def _of_race(run: Overview, _: Architecture | None) -> list[str]:
+    return list(_json(run.path / "race.json").get("sentences", ()))
 
 
-def _of_front(path: Path, _: Architecture | None) -> list[str]:
-    table = path / "table.md"
-    sentences = _json(path / "pareto.json").get("sentences", ())
-    return [*sentences, f"the table: {table}; to train one in full: datanas train {path / 'architectures'}/NAME.json"]
+def _of_front(run: Overview, _: Architecture | None) -> list[str]:
+    sentences = _json(run.path / "pareto.json").get("sentences", ())
+    files = run.path / "architectures"
+    return [*sentences, f"the table: {run.path / 'table.md'}; to train one in full: datanas train {files}/NAME.json"]
 
 
-def _of_training(path: Path, _: Architecture | None) -> list[str]:
-    found = _json(path / "evaluation.json")
-    value = float(found["score"])
-    score = f"{value:.2%}" if found.get("error") is not None else f"{value:.2f}"
+def _of_training(run: Overview, _: Architecture | None) -> list[str]:
+    found = _json(run.path / "evaluation.json")
     return [
-        f"{found['score_name']} {score} on the part {found.get('part', 'test')}, measured once at the end; "
+        f"{run.score} on the part {found.get('part', 'test')}, measured once at the end; "
         f"{found['parameters']:,} parameters, {found['macs'] / 1e6:,.1f} M multiply-adds",
-        f"what it predicts: datanas predict {path} INPUT",
+        f"what it predicts: datanas predict {run.path} INPUT",
     ]
 
 
-def _of_fit(path: Path, _: Architecture | None) -> list[str]:
-    found = _json(path / "fit.json")
+def _of_fit(run: Overview, _: Architecture | None) -> list[str]:
+    found = _json(run.path / "fit.json")
     return [
-        f"{found['score_name']} {found['shown']}; {found['parameters']:,} parameters, "
-        f"{found['macs'] / 1e6:.1f} M multiply-adds",
+        f"{run.score}; {found['parameters']:,} parameters, {found['macs'] / 1e6:.1f} M multiply-adds",
         str(found.get("sentence", "")),
-        f"what it predicts: datanas predict {path} INPUT",
+        f"what it predicts: datanas predict {run.path} INPUT",
     ]
 
 

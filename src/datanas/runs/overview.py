@@ -167,11 +167,10 @@ def _progress(path: Path, kind: str, config: Mapping[str, Any]) -> str:
 
 
 def _score(kind: str, result: Mapping[str, Any]) -> str:
-    if kind == "fit" and "shown" in result:
-        return f"{result['score_name']} {result['shown']}"
-    if kind == "train" and isinstance(result.get("score"), int | float):
+    if kind in ("fit", "train") and isinstance(result.get("score"), int | float):
         value, name = float(result["score"]), str(result.get("score_name", "score"))
-        return f"{name} {value:.1%}" if result.get("error") is not None else f"{name} {value:.1f}"
+        plain = f"{value:.1%}" if result.get("error") is not None else f"{value:.1f}"  # of an earlier version
+        return f"{name} {result.get('shown', plain)}"
     gap = result.get("gap")
     if kind == "search" and isinstance(gap, Mapping) and isinstance(gap.get("child"), int | float):
         return f"child {gap['child']:.3g}"

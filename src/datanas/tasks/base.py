@@ -60,6 +60,8 @@ class Task(ABC, Generic[BatchT]):
     """What its networks are made of, for people: "recurrent cells, such as darts_v2_rnn"."""
     unit: ClassVar[str] = "image"
     """What one example is, for people."""
+    example_call: ClassVar[str] = 'predict("picture.jpg")'
+    """How what `datanas.load` gives is used, in the card of an exported network."""
     default_size: ClassVar[int | None] = 32
     """Height and width of a made-up example where nothing is said; None where an example has no size."""
     has_validation: bool = False
@@ -221,6 +223,10 @@ class Task(ABC, Generic[BatchT]):
         It stands where a search is planned by its data (`datanas fit`) and a recipe says nothing.
         """
         return {}
+
+    def notes(self) -> Sequence[str]:
+        """What people should know of how these data are treated, a line each; nothing by default."""
+        return ()
 
     def fingerprint(self) -> str:
         """A sum of the examples and of their split: a run goes on with no others."""

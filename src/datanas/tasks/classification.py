@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, ClassVar, Literal, cast
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 
 from datanas.core import seeding
 from datanas.core.errors import ConfigError, DataError
-from datanas.core.settings import ComponentConfig
+from datanas.core.settings import ComponentConfig, merge
 from datanas.data.augment import Augment, normalise
 from datanas.data.batches import stratified
 from datanas.kernels.fx_leaf import fx_leaf
@@ -22,6 +23,15 @@ from datanas.kernels.hardware import widest_float
 from datanas.kernels.norm import BatchNorm2d
 from datanas.tasks import register_task
 from datanas.tasks.base import Model, Part
+from datanas.tasks.class_balance import (
+    CLASS_WEIGHTS,
+    ClassWeights,
+    are_uneven,
+    balanced_accuracy,
+    class_counts,
+    range_text,
+    weights_of,
+)
 from datanas.tasks.image_task import ImageTask
 from datanas.tasks.metric import Metric
 
@@ -99,14 +109,35 @@ class Classification(ImageTask[ImageBatch]):
     class Config(ImageTask.Config):
         name: Literal["classification"] = "classification"
         train_augment: Augment = Augment(cutout=16)
+        class_weights: ClassWeights = Field("none", description=CLASS_WEIGHTS)
         label_smoothing: float = Field(0.0, ge=0, lt=1, description="while training, not while searching")
         auxiliary_weight: float = Field(0.4, ge=0, description="weight of the auxiliary tower's loss, where it is used")
         auxiliary_norms: Literal[1, 2] | None = Field(
             None, description="batch norms of that tower; null: 2, but 1 behind the stem imagenet, as DARTS and DATA"
         )
 
-    metric: ClassVar[Metric] = Metric("accuracy", counts_examples=True)
+    metric: ClassVar[Metric] = Metric("accuracy", counts_examples=True, has_error=True)
     config: Config
+
+    def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None:
+        super().__init__(config, data, device, seed)
+        self._counts = class_counts(self.data.train.labels, self.num_classes)
+        weights = weights_of(self.config.class_weights, self._counts, self.data.classes)
+        self._class_weights = None if weights is None else weights.to(device)
+
+    def suited_settings(self) -> Mapping[str, Any]:
+        """With balanced weights of classes that are uneven."""
+        found = super().suited_settings()
+        return merge(found, {"task": {"class_weights": "balanced"}}) if are_uneven(self._counts) else found
+
+    def notes(self) -> Sequence[str]:
+        if not are_uneven(self._counts):
+            return ()
+        are_weighted = "does not weigh them" if self._class_weights is None else "weighs them"
+        return (
+            f"classes are uneven ({range_text(self._counts, self.data.classes)}); the loss {are_weighted} "
+            f"(--task.class_weights), and balanced accuracy stands beside accuracy",
+        )
 
     @classmethod
     def head(cls, config: ComponentConfig, widths: tuple[int, ...], num_classes: int) -> nn.Module:
@@ -158,25 +189,44 @@ class Classification(ImageTask[ImageBatch]):
         smoothing = self.config.label_smoothing if batch.part == "train" else 0.0
         if isinstance(output, tuple):
             logits, auxiliary = output
-            extra = self.config.auxiliary_weight * _cross_entropy(auxiliary, batch.labels, smoothing)
-            return _cross_entropy(logits, batch.labels, smoothing) + extra
-        return _cross_entropy(output, batch.labels, smoothing)
+            extra = self.config.auxiliary_weight * self._cross_entropy(auxiliary, batch.labels, smoothing)
+            return self._cross_entropy(logits, batch.labels, smoothing) + extra
+        return self._cross_entropy(output, batch.labels, smoothing)
+
+    def _cross_entropy(self, logits: Tensor, labels: Int64[Tensor, " batch"], smoothing: float) -> Tensor:
+        if self._class_weights is None:
+            return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+        # Divided by the images, not by their weights as torch does: so the losses of shares average to the batch's.
+        total = F.cross_entropy(
+            logits.float(), labels, weight=self._class_weights, label_smoothing=smoothing, reduction="sum"
+        )
+        return total / len(labels)
 
     @torch.inference_mode()
     def evaluate(self, model: Model, part: Part, limit: int | None = None) -> dict[str, float]:
-        """`accuracy` and `loss`; of more than five classes `top5`, the share of labels among the likeliest five."""
+        """`accuracy` and `loss`; of more than five classes `top5`, the share of labels among the likeliest five; of
+        uneven ones `balanced_accuracy`. Weights of classes are the training's alone.
+        """
         indices = self._chosen[part]
         if limit is not None and limit < len(indices):
             labels = self._images(part).labels.cpu()[indices]
             indices = indices[stratified(labels, Fraction(limit, len(indices)), self._seed, "evaluate")[0]]
         counted = (1, TOP) if self.num_classes > TOP else (1,)
-        found = torch.zeros(1 + len(counted), device=self.device, dtype=widest_float(self.device))
+        classes = self.num_classes if are_uneven(self._counts) else 0
+        found = torch.zeros(1 + len(counted) + 2 * classes, device=self.device, dtype=widest_float(self.device))
         for _, images, labels in self._measured(part, self._shuffled(indices)):
             logits: Tensor = model(normalise(images, self.data.mean, self.data.std))
             lost = F.cross_entropy(logits.float(), labels, reduction="sum")
-            found += torch.stack((lost.to(found), *(_hits(logits, labels, top).to(found) for top in counted)))
-        loss, *shares = (self.processes.total(found) / len(indices)).tolist()
-        return {**dict(zip(("accuracy", f"top{TOP}"), shares, strict=False)), "loss": loss}
+            whole = torch.stack((lost.to(found), *(_hits(logits, labels, top).to(found) for top in counted)))
+            right = labels[logits.argmax(dim=1) == labels]
+            each = [torch.bincount(of, minlength=classes).to(found) for of in (right, labels) if classes]
+            found += torch.cat([whole, *each])
+        found = self.processes.total(found)
+        loss, *shares = (found[: 1 + len(counted)] / len(indices)).tolist()
+        figures = dict(zip(("accuracy", f"top{TOP}"), shares, strict=False))
+        if classes:
+            figures["balanced_accuracy"] = balanced_accuracy(*found[1 + len(counted) :].view(2, classes))
+        return {**figures, "loss": loss}
 
 
 def _hits(logits: Float[Tensor, "batch classes"], labels: Int64[Tensor, " batch"], top: int) -> Int64[Tensor, ""]:
@@ -184,7 +234,3 @@ def _hits(logits: Float[Tensor, "batch classes"], labels: Int64[Tensor, " batch"
     if top == 1:
         return (logits.argmax(dim=1) == labels).sum()
     return (logits.topk(top, dim=1).indices == labels[:, None]).any(dim=1).sum()
-
-
-def _cross_entropy(logits: Float[Tensor, "batch classes"], labels: Int64[Tensor, " batch"], smoothing: float) -> Tensor:
-    return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)

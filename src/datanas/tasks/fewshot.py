@@ -92,7 +92,8 @@ class FewShot(Task[EpisodeBatch]):
             0.3, gt=0, lt=1, description="share of the classes that is for testing, where the data do not part them"
         )
 
-    metric: ClassVar[Metric] = Metric("accuracy")
+    metric: ClassVar[Metric] = Metric("accuracy", has_error=True)
+    example_call: ClassVar[str] = 'with_examples("examples").predict("picture.jpg")  # a folder of class folders'
     cells: ClassVar[str] = CONVOLUTIONAL
     default_size: ClassVar[int | None] = 84
     default_classes: ClassVar[int] = 64

@@ -19,6 +19,8 @@ from datanas.data.base import UNLABELLED, ImageData, Images, Labels
 from datanas.data.batches import Stream, held_out, left_to_judge, sequential, split, stratified
 from datanas.data.types.file_set import ImageFileData
 from datanas.data.types.source import ImageSource
+from datanas.data.types.targets import TargetData
+from datanas.tasks import tasks
 from datanas.tasks.base import BatchT, Part, Task
 from datanas.tasks.stems import CONVOLUTIONAL, STEM_KINDS, StemKind, image_stem, require_size
 
@@ -44,20 +46,23 @@ class ImageTask(Task[BatchT]):
 
     needs_labels: ClassVar[bool] = True
     """Whether images of one class alone, or of none that is known, are of no use."""
+    takes: ClassVar[tuple[type, ...]] = (ImageData, ImageFileData)
+    """The kinds of data that it works on."""
     cells: ClassVar[str] = CONVOLUTIONAL
     config: Config
+    data: ImageData | ImageFileData
 
     def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None:
-        if not isinstance(data, ImageData | ImageFileData):
-            raise ConfigError(f"data.name: task {config.name} takes image data sets")
+        if not isinstance(data, self.takes):
+            raise ConfigError(f"data.name: task {config.name} takes {_wanted(self.takes, data)}")
         assert isinstance(config, self.Config)
         self.config = config
-        self.data: ImageData | ImageFileData = data
-        if self.needs_labels and len(data.classes) < 2:
-            raise DataError(_one_class(config.name, data.classes))
-        self._search_augment = config.search_augment.settled(bears_mirroring=data.bears_mirroring)
-        self._train_augment = config.train_augment.settled(bears_mirroring=data.bears_mirroring)
-        require_size(data.image_shape, config.stem)
+        self.data = cast(ImageData | ImageFileData, data)
+        if self.needs_labels and len(self.data.classes) < 2:
+            raise DataError(_one_class(config.name, self.data.classes))
+        self._search_augment = config.search_augment.settled(bears_mirroring=self.data.bears_mirroring)
+        self._train_augment = config.train_augment.settled(bears_mirroring=self.data.bears_mirroring)
+        require_size(self.data.image_shape, config.stem)
         self.device = device
         self._seed = seed
         self._train, self._test = self._placed()
@@ -195,6 +200,15 @@ class ImageTask(Task[BatchT]):
         batches = sequential(self._images(part), indices, size, rank, processes)
         for number, (images, labels) in enumerate(batches):
             yield (rank + number * processes) * size, images, labels
+
+
+def _wanted(takes: tuple[type, ...], data: object) -> str:
+    if isinstance(data, TargetData):
+        others = " or ".join(name for name in tasks if getattr(tasks[name], "kind", None) == data.kind)
+        return f"images of one class each; these have {data.kind}, for which there is --task.name {others}"
+    if TargetData in takes:
+        return "images with several labels, or with numbers, each (docs/data.md)"
+    return "image data sets"
 
 
 def _one_class(task: str, classes: tuple[str, ...]) -> str:

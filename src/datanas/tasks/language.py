@@ -55,6 +55,7 @@ class Language(Task[TokenBatch]):
         )
 
     metric: ClassVar[Metric] = Metric("perplexity", is_share=False, higher_is_better=False)
+    example_call: ClassVar[str] = 'predict("text.txt")'
     unit: ClassVar[str] = "word"
     cells: ClassVar[str] = "recurrent cells, such as darts_v2_rnn"
     has_validation = True

@@ -19,6 +19,7 @@ class Metric:
         is_share: whether it lies in 0..1 and is shown in per cent.
         higher_is_better: whether the higher value is the better one.
         counts_examples: whether it is the share of the test examples that are right, each counted by itself.
+        has_error: whether what is left to 1 is a share of mistakes, which is told first where a network is measured.
         digits: that are shown after the point where nothing else is said.
     """
 
@@ -26,6 +27,7 @@ class Metric:
     is_share: bool = True
     higher_is_better: bool = True
     counts_examples: bool = False
+    has_error: bool = False
     digits: int = 1
 
     def show(self, value: float, digits: int | None = None) -> str:

@@ -8,6 +8,7 @@ from datanas.data.base import ImageData, ImageSet
 from datanas.data.types.class_splits import ClassSet, ClassSplitData
 from datanas.data.types.corpus import EOS, TextData
 from datanas.data.types.masks import VOID, SegmentationData, SegmentationSet
+from datanas.data.types.targets import Kind, TargetData, target_data
 
 
 def tiny_images() -> ImageData:
@@ -55,5 +56,22 @@ def tiny_masks() -> SegmentationData:
     return SegmentationData(part(32), part(9), ("ant", "bee", "cow"))
 
 
-TINY_DATA = (tiny_text, tiny_masks, tiny_classes, tiny_images)
+def tiny_targets(kind: Kind = "labels") -> TargetData:
+    """Images of which three labels may hold, or with three numbers."""
+
+    def part(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        generator = torch.Generator().manual_seed(count)
+        pixels = torch.randint(0, 256, (count, 3, 16, 16), generator=generator, dtype=torch.uint8)
+        rows = torch.rand(count, 3, generator=generator)
+        return pixels, (rows < 0.4).float() if kind == "labels" else 5 + 2 * rows
+
+    return target_data(part(60), part(30), ("ant", "bee", "cow"), kind, "tiny")
+
+
+def tiny_numbers() -> TargetData:
+    """Images with three numbers each."""
+    return tiny_targets("numbers")
+
+
+TINY_DATA = (tiny_text, tiny_masks, tiny_classes, tiny_targets, tiny_numbers, tiny_images)
 """The particular kinds first: some tasks make theirs of plain images too."""

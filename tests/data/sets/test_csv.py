@@ -18,7 +18,9 @@ Make = Callable[..., Path]
 
 
 def load(table: Path, **settings: Any) -> ImageData:
-    return Csv(Csv.Config(root=table, **settings)).load()
+    found = Csv(Csv.Config(root=table, **settings)).load()
+    assert isinstance(found, ImageData)
+    return found
 
 
 def write(root: Path, head: str, row: str = "{path},{name}", name: str = "table.csv") -> Path:

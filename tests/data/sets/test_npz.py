@@ -20,7 +20,9 @@ Save = Callable[..., Path]
 
 
 def load(root: Path, **settings: Any) -> ImageData:
-    return Npz(Npz.Config(root=root, **settings)).load()
+    found = Npz(Npz.Config(root=root, **settings)).load()
+    assert isinstance(found, ImageData)
+    return found
 
 
 def test_four_arrays_are_read_as_they_are(save_npz: Save) -> None:
@@ -89,8 +91,10 @@ NAN[4, 0, 0] = np.nan
         ({"train_y": None}, r"no array 'train_y'; the file holds test_x, test_y, train_x$"),
         ({"train_x": X.astype(np.int64)}, r"train_x must be uint8 in 0\.\.255 or floating in 0\.\.1, got int64"),
         ({"train_x": X[0]}, r"train_x holds 8 images but train_y 6 labels"),
-        ({"train_x": X[0, 0]}, r"train_x must have the shape \(n, h, w\), .*, got \(7, 3\)"),
-        ({"train_x": X[..., :2]}, r"train_x must have 1 or 3 channels, got the shape \(6, 8, 7, 2\)"),
+        ({"train_x": X[0, 0]}, r"train_x has the shape \(7, 3\): tables of numbers are not searched"),
+        ({"train_x": np.zeros((6, 8, 8, 8), np.uint8)}, r"the shape \(6, 8, 8, 8\), of which no axis .*--data.layout"),
+        ({"train_x": np.zeros((6, 1, 8, 8, 8), np.uint8)}, "volumes and films are not searched; give their slices"),
+        ({"train_x": X[..., :2]}, "train and test images differ"),
         ({"train_y": Y[:5]}, "train_x holds 6 images but train_y 5 labels"),
         ({"train_y": Y.astype(float)}, "train_y must be whole numbers, got float64"),
         ({"train_y": Y[:, None]}, r"train_y must have the shape \(n,\), got \(6, 1\)"),
@@ -148,7 +152,7 @@ def test_a_missing_file_and_a_folder_are_no_file(tmp_path: Path) -> None:
 
 def test_an_archive_that_does_not_fit_is_refused(save_npz: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datanas.data.decode.memory.available_memory", lambda: 100)
-    with pytest.raises(MemoryError, match="train_x need"):
+    with pytest.raises(MemoryError, match=r"train_[xy] need"):
         load(save_npz(**SOUND))
 
 
@@ -205,9 +209,52 @@ def test_white_may_be_set_for_floating_numbers(save_npz: Save) -> None:
     torch.testing.assert_close(data.train.images, torch.from_numpy(X).permute(0, 3, 1, 2) / 255)
 
 
-def test_values_below_black_are_refused(save_npz: Save) -> None:
-    with pytest.raises(DataError, match="values below 0"):
-        load(save_npz(**SOUND | {"train_x": X.astype(np.int32) - 1, "test_x": X[:3].astype(np.int32)}))
+def test_numbers_that_are_no_pixels_go_from_the_least_to_the_largest_of_each_channel(
+    save_npz: Save, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of training and test images together, so that both mean the same."""
+    floating, whole = RANDOM.normal(size=(9, 8, 7, 3)) * (1, 30, 5000), RANDOM.integers(-1000, 3000, (9, 8, 7, 3))
+    both: list[np.ndarray] = [floating, whole]
+    for x in both:
+        caplog.clear()
+        data = load(save_npz(**SOUND | {"train_x": x[:6], "test_x": x[6:]}))
+        low, high = x.min(axis=(0, 1, 2)), x.max(axis=(0, 1, 2))
+        expected = np.moveaxis((x - low) / (high - low), 3, 1)
+        found = torch.cat([data.train.images, data.test.images])
+        np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
+        assert data.image_form.value_range == (tuple(low.tolist()), tuple(high.tolist()))
+        assert "no pixels in 0..1; each channel is brought there" in caplog.text
+
+
+@pytest.mark.parametrize("channels", [2, 4, 6, 13])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_any_number_of_channels(save_npz: Save, channels: int, dtype: type) -> None:
+    x: np.ndarray = (RANDOM.random((9, 16, 20, channels)) * (1 if dtype == np.float32 else 200)).astype(dtype)
+    loaded = [
+        load(save_npz(**SOUND | {"train_x": each[:6], "test_x": each[6:]})) for each in (x, np.moveaxis(x, 3, 1).copy())
+    ]
+    assert loaded[0].image_shape == (channels, 16, 20)
+    assert torch.equal(loaded[0].train.images, loaded[1].train.images)
+
+
+def test_16_bits_in_many_channels_keep_their_digits(save_npz: Save) -> None:
+    x = RANDOM.integers(0, 60_000, (9, 16, 20, 5)).astype(np.uint16)
+    x[..., 4] //= 600  # a channel of small numbers beside one of large ones
+    found = load(save_npz(**SOUND | {"train_x": x[:6], "test_x": x[6:]})).train.images
+    assert found.dtype == torch.float32
+    assert len(found[:, 4].unique()) > 90
+
+
+def test_floating_whole_numbers_up_to_255_are_bytes(save_npz: Save, caplog: pytest.LogCaptureFixture) -> None:
+    data = load(save_npz(**SOUND | {"train_x": X * 1.0, "test_x": X[:3] * 1.0}))
+    torch.testing.assert_close(data.train.images, torch.from_numpy(X).permute(0, 3, 1, 2) / 255)
+    assert "0..255 is taken for black to white" in caplog.text
+
+
+def test_a_constant_channel_is_no_division_by_zero(save_npz: Save) -> None:
+    x = RANDOM.normal(size=(9, 8, 7, 3))
+    x[..., 1] = -4
+    assert load(save_npz(**SOUND | {"train_x": x[:6], "test_x": x[6:]})).train.images[:, 1].eq(0).all()
 
 
 def test_images_without_labels_are_unlabelled(save_npz: Save) -> None:

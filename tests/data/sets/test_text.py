@@ -282,3 +282,27 @@ def test_a_single_file_is_parted_by_its_lines(tmp_path: Path) -> None:
     file.write_text("one line\n" * 9)
     with pytest.raises(DataError, match="9 lines are too few to part"):
         Text(Text.Config(root=file)).load()
+
+
+@pytest.mark.parametrize("name", ["test.txt", "wiki.valid.tokens"])
+def test_a_single_file_that_is_named_for_another_part_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("a b c\n" * 20)
+    with pytest.raises(DataError, match=r"is by its name the (test|valid) text alone; give the folder"):
+        load(tmp_path / name)
+
+
+def test_a_single_file_is_not_read_in_place_of_those_beside_it_in_silence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "train.txt").write_text("a b c\n" * 20)
+    load(tmp_path / "train.txt")
+    assert "beside it" not in caplog.text
+    (tmp_path / "valid.txt").write_text("a b c\n")
+    load(tmp_path / "train.txt")
+    assert "valid.txt beside it is not read" in caplog.text
+
+
+def test_parts_cannot_be_chosen_in_a_single_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("a b c\n" * 20)
+    with pytest.raises(DataError, match=r"data.test names a file in a folder, and root is a single file"):
+        load(tmp_path / "mine.txt", test="other.txt")

@@ -15,7 +15,7 @@ class ImageForm(Section):
     """The form of the images that a network was trained on.
 
     Attributes:
-        channels: of an image; 1 is grey, 3 colour.
+        channels: of an image; 1 is grey, 3 colour, and others are of arrays alone.
         height, width: in pixels; null where images keep a size of their own.
         centre_share: how much of an image's shorter side is seen.
         is_scaled: whether the data set scaled its images to this size.
@@ -24,6 +24,7 @@ class ImageForm(Section):
         white: the value of pixels of more than 8 bits that is white; null where there were none.
         white_of_8_bits: the same of other images; null leaves them as they are.
         max_pixels: of an image, at most.
+        value_range: (low, high) of each channel, where what became pixels in 0..1 were any numbers.
     """
 
     channels: int
@@ -36,6 +37,7 @@ class ImageForm(Section):
     white: float | None = None
     white_of_8_bits: float | None = None
     max_pixels: int = MAX_PIXELS
+    value_range: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
     @classmethod
     def of(cls, shape: Sequence[int | None], pixels: PixelForm | None, **more: object) -> ImageForm:
@@ -44,7 +46,7 @@ class ImageForm(Section):
         read = (
             {}
             if pixels is None
-            else {name: getattr(pixels, name) for name in ("white", "white_of_8_bits", "max_pixels")}
+            else {name: getattr(pixels, name) for name in ("white", "white_of_8_bits", "max_pixels", "value_range")}
         )
         return cls.model_validate({"channels": channels, "height": height, "width": width, **read, **more})
 

@@ -56,12 +56,14 @@ class PixelForm:
         white: the value of images of more than 8 bits that becomes 255; None refuses them.
         white_of_8_bits: the same of other images; None leaves them as they are.
         max_pixels: width times height, at most.
+        value_range: (low, high) of each channel of numbers that are no pixels; None of any that are.
     """
 
     channels: Literal[1, 3] = 3
     white: float | None = None
     white_of_8_bits: float | None = None
     max_pixels: int = MAX_PIXELS
+    value_range: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
 @contextmanager

@@ -43,6 +43,7 @@ class CamVid(Dataset[SegmentationData]):
         root: Path = Field(description="the folder of camvid.npz, or of train, trainannot, val, ...; or an .npz file")
         longest: int | None = Field(default=None, ge=1, description="reduce images to this length of the longer side")
 
+    packed_arrays = frozenset({"train_jpg", "train_off", "train_mask", "train_id"})
     config: Config
 
     def load(self) -> SegmentationData:

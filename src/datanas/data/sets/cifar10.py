@@ -20,7 +20,8 @@ from datanas.core.paths import read_bytes, require_folder, shown
 from datanas.core.settings import ComponentConfig
 from datanas.data import register_dataset
 from datanas.data.base import Dataset, ImageData, ImageSet, check_images
-from datanas.data.sets.npz import Archive, to_images, to_labels
+from datanas.data.decode.arrays import to_images
+from datanas.data.sets.npz import Archive, to_labels
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
@@ -43,6 +44,7 @@ class Cifar10(Dataset[ImageData]):
             default=None, ge=1, description="only the first so many, classes as even as possible"
         )
 
+    packed_arrays = frozenset({"train_jpg", "train_off", "train_y", "test_jpg", "grid"})
     config: Config
 
     def load(self) -> ImageData:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -22,20 +24,23 @@ from datanas.data.decode.images import decode
 from datanas.data.decode.parts import part_of
 from datanas.data.decode.suspect import examine_set, tell_suspects
 from datanas.data.sets.folder import FolderConfig, split_by_name
+from datanas.data.types.targets import TARGETS, Kind, TargetData, TargetKind, parted, target_data
 
 _PATHS = ("path", "file", "filename", "filepath", "file_name", "image", "image_path", "img", "id")
 _LABELS = ("label", "class", "target", "category", "y", "labels", "class_name")
 _PARTS = ("split", "part", "set", "subset", "fold")
 _log = logging.getLogger(__name__)
+_PARTING = re.compile(r"[;|]")
 _LOOKED_AT = 50  # rows by which a column is told
 
 
 @register_dataset("csv")
-class Csv(Dataset[ImageData]):
+class Csv(Dataset[ImageData | TargetData]):
     """One row an image: its path, from the table's folder on, and its class; a column of parts where there is one.
 
     The columns are found by their names (`path` and `label`, or others as usual), or else as the one that holds image
-    files and the other one. Rows of a part for validation are tested on where none are for testing.
+    files and the other one. A class may be several labels, `dog;beach`, or a number (`targets`). Rows of a part for
+    validation are tested on where none are for testing.
     """
 
     class Config(FolderConfig):
@@ -43,6 +48,7 @@ class Csv(Dataset[ImageData]):
         root: Path = Field(description="the .csv or .tsv file")
         path_column: str | None = Field(default=None, description="unset: by its name, or the one that holds files")
         label_column: str | None = Field(default=None, description="unset: by its name, or the only other one")
+        targets: TargetKind = Field(default="auto", description=TARGETS)
 
     config: Config
 
@@ -53,11 +59,22 @@ class Csv(Dataset[ImageData]):
         rows = _read(self.config.root, where)
         return _Table(rows, self.config.root.parent, where, self.config.path_column, self.config.label_column)
 
-    def load(self) -> ImageData:
+    def target_kind(self) -> Kind | None:
+        return self._kind(self._table(f"csv {shown(self.config.root)}"))
+
+    def _kind(self, table: _Table) -> Kind | None:
+        if self.config.targets != "auto":
+            return None if self.config.targets == "classes" else self.config.targets
+        return table.kind()
+
+    def load(self) -> ImageData | TargetData:
         config = self.config
         where = f"csv {shown(config.root)}"
         require_file(config.root, DataError, where)
         table = self._table(where)
+        if (kind := self._kind(table)) is not None:
+            return self._with_targets(table, kind, where)
+        table.require_classes()
         classes = table.classes()
         form = settle_white(table.files, config.form(config.channels), where)
         images, kept = decode(table.files, where, form=form, resize=config.resize, skip_broken=config.skip_broken)
@@ -81,14 +98,40 @@ class Csv(Dataset[ImageData]):
         tell_suspects(examined, where)
         return ImageData(train, test, classes, pixels=form, is_scaled=config.resize is not None)
 
+    def _with_targets(self, table: _Table, kind: Kind, where: str) -> TargetData:
+        """Images with several labels, or with a number, each."""
+        config = self.config
+        names, rows = table.labels_held() if kind == "labels" else table.numbers()
+        form = settle_white(table.files, config.form(config.channels), where)
+        images, kept = decode(table.files, where, form=form, resize=config.resize, skip_broken=config.skip_broken)
+        targets, is_test = rows[kept], table.is_test(kept)
+        if is_test is None:
+            train, test = parted(targets, kind, config.test_share, config.split_seed)
+        else:
+            unused = torch.tensor(table.unused(kept) or [False] * len(kept))
+            if unused.any():
+                _log.warning(
+                    "%s: left out %d images for validation: those for testing are tested on", where, unused.sum()
+                )
+            train, test = ((each & ~unused).nonzero().flatten() for each in (~is_test, is_test))
+        parts = [(images[each], targets[each]) for each in (train, test)]
+        is_scaled = config.resize is not None
+        return target_data(parts[0], parts[1], names, kind, where, pixels=form, is_scaled=is_scaled)
+
 
 def _read(path: Path, where: str) -> list[list[str]]:
     text = read_text(path, DataError).removeprefix("\ufeff")
-    try:
-        dialect = csv.Sniffer().sniff(text[:10_000], ",;\t|")
-    except csv.Error:
-        dialect = csv.excel
-    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), dialect) if any(row)]
+    rows: list[list[str]] = []
+    for delimiter in ",\t;|":  # that which parts all rows alike
+        found = [
+            [cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(row)
+        ]
+        rows = rows or found
+        if len({len(row) for row in found}) == 1 and found and len(found[0]) > 1:
+            rows = found
+            break
+        if max(map(len, found), default=1) > max(map(len, rows), default=1):
+            rows = found  # for the message
     widths = {len(row) for row in rows}
     if len(rows) < 2 or widths == {1}:
         raise DataError(f"{where}: expected a row an image with its path and its class, parted by commas")
@@ -136,9 +179,7 @@ class _Table:
         self.files = [folder / name for name in self.names]
         self.labels = [row[labels] for row in body]
         self._parts = None if parts is None else [row[parts] for row in body]
-        for line, label in enumerate(self.labels, 1):
-            if not label:
-                raise DataError(f"{where}: {self.names[line - 1]} has no class; fill it in, or remove the row")
+        self._target_name = head[labels]
 
     def _column(self, head: Sequence[str], name: str | None, setting: str) -> int | None:
         if name is None:
@@ -146,6 +187,36 @@ class _Table:
         if name not in head:
             raise DataError(f"{self._where}: no column {name!r} (data.{setting}); the table has {', '.join(head)}")
         return head.index(name)
+
+    def kind(self) -> Kind | None:
+        """Several labels parted by `;` or `|` in some cell, or numbers of which one has a fraction; else classes."""
+        if any(_PARTING.search(label) for label in self.labels):
+            return "labels"
+        values = [_number(label) for label in self.labels]
+        is_numeric = all(value is not None for value in values)
+        return "numbers" if is_numeric and any(value != round(value) for value in values if value) else None
+
+    def labels_held(self) -> tuple[tuple[str, ...], torch.Tensor]:
+        """The names of all labels, and which of them hold of each image: (n, k), 0 or 1. A cell may be empty."""
+        held = [{name.strip() for name in _PARTING.split(label)} - {""} for label in self.labels]
+        names = tuple(sorted(set().union(*held)))
+        if len(names) < 2:
+            raise DataError(f"{self._where}: {len(names)} labels in all; at least two are needed, parted by ;")
+        return names, torch.tensor([[float(name in each) for name in names] for each in held])
+
+    def numbers(self) -> tuple[tuple[str, ...], torch.Tensor]:
+        """The name of the column, and its numbers (n, 1)."""
+        values = [_number(label) for label in self.labels]
+        if None in values:
+            place = values.index(None)
+            raise DataError(f"{self._where}: {self.names[place]} has {self.labels[place]!r}, which is no number")
+        return (self._target_name,), torch.tensor([[float(value)] for value in values if value is not None])
+
+    def require_classes(self) -> None:
+        """Refuse a row without a class."""
+        for name, label in zip(self.names, self.labels, strict=True):
+            if not label:
+                raise DataError(f"{self._where}: {name} has no class; fill it in, or remove the row")
 
     def classes(self) -> tuple[str, ...]:
         """The names of the classes: numbers in their order, words in alphabetical.
@@ -157,7 +228,7 @@ class _Table:
         if len(found) > max(2, len(self.labels) // 2):
             raise DataError(
                 f"{self._where}: {len(self.labels)} images have {len(found)} different labels, such as {found[0]!r}; "
-                "a class needs several images, and texts and numbers to predict are not searched for"
+                "a class needs several images; of numbers to predict say --data.targets numbers"
             )
         return tuple(found)
 
@@ -177,6 +248,14 @@ class _Table:
         """Which of the images that were read are for validation where others are for testing; empty where none is."""
         parts = [part_of((self._parts or [])[place]) for place in kept]
         return [part == "validation" for part in parts] if {"test", "validation"} <= set(parts) else []
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _holds_files(rows: Sequence[Sequence[str]], column: int) -> bool:

@@ -31,6 +31,7 @@ class MiniImageNet(Dataset[ClassSplitData]):
         root: Path = Field(description=f"the folder of {' or '.join(FILES)}, or an .npz file")
         images_per_class: int | None = Field(default=None, ge=1, description="only the first so many of each class")
 
+    packed_arrays = frozenset({"train_jpg", "train_off", "train_y", "train_classes", "val_classes", "test_classes"})
     config: Config
 
     def load(self) -> ClassSplitData:

@@ -22,18 +22,29 @@ from datanas.core.settings import ComponentConfig
 from datanas.data import register_dataset
 from datanas.data.base import UNLABELLED, Dataset, ImageData, ImageSet, check_images, check_set
 from datanas.data.batches import stratified
-from datanas.data.decode.depth import white_of_arrays
+from datanas.data.decode.arrays import Layout, Values, channels_first, to_pixels, values_of
 from datanas.data.decode.memory import require_memory
-from datanas.data.decode.open_image import PixelForm, to_bytes
+from datanas.data.decode.open_image import PixelForm
 from datanas.data.decode.parts import Part, part_of, words_of
 from datanas.data.decode.suspect import examine_set, tell_suspects
+from datanas.data.types.targets import (
+    TARGETS,
+    Kind,
+    TargetData,
+    TargetKind,
+    is_one_hot,
+    kind_of,
+    parted,
+    target_data,
+    with_places,
+)
 
 _log = logging.getLogger(__name__)
 _ROLES = {"x": "x", "image": "x", "images": "x", "y": "y", "label": "y", "labels": "y", "target": "y", "targets": "y"}
 """What an array holds, by a word of its name."""
+_ENCODED = frozenset({"jpg", "jpeg", "png", "webp"})
 _HELD: tuple[Part, ...] = ("test", "validation")
 Place = Part | Literal["whole"]
-Layout = Literal["auto", "channels_last", "channels_first"]
 
 
 class Archive:
@@ -86,12 +97,12 @@ class Archive:
 
 
 @register_dataset("npz")
-class Npz(Dataset[ImageData]):
+class Npz(Dataset[ImageData | TargetData]):
     """Arrays `train_x`, `train_y`, `test_x`, `test_y`, or `x`, `y` to be split; `classes` may name the classes.
 
-    They may be called otherwise (`find_arrays`). Images are (n, h, w), (n, h, w, c) or (n, c, h, w) with c 1 or 3,
-    whole numbers from 0 or floating in 0..1; labels are whole numbers from 0. Where both orders are possible, the last
-    axis is taken for the channels unless `layout` says otherwise. Images without labels are unlabelled.
+    They may be called otherwise (`find_arrays`). Images are (n, h, w), (n, h, w, c) or (n, c, h, w), of whole or
+    floating numbers (`values_of`); labels are whole numbers from 0. Where both orders are possible, the last axis is
+    taken for the channels unless `layout` says otherwise. Images without labels are unlabelled.
     """
 
     class Config(ComponentConfig):
@@ -101,53 +112,108 @@ class Npz(Dataset[ImageData]):
         white_level: float | None = Field(
             default=None,
             gt=0,
-            description="the value that is white; null: 255 of uint8, 1 of floating numbers, and of other whole "
-            "numbers the largest that as many bits hold as the largest value takes",
+            description="the value that is white; null: 255 of uint8, 1 of floating numbers in 0..1, of other whole "
+            "numbers the largest that as many bits hold as the largest value takes; where there is no white, as of "
+            "numbers below 0 and of other than 1 or 3 channels, each channel goes from its least to its largest value",
         )
         test_share: float = Field(default=0.2, gt=0, lt=1, description="share of x, y that becomes the test set")
         split_seed: int = Field(default=0, description="seed of that choice")
+        targets: TargetKind = Field(default="auto", description=TARGETS)
 
     config: Config
 
-    def load(self) -> ImageData:
+    def target_kind(self) -> Kind | None:
+        where = f"npz {shown(self.config.root)}"
+        archive = Archive(self.config.root, where)
+        names = [each.labels for each in find_arrays(archive.names, where).values() if each.labels is not None]
+        return self._kind(archive[names[0]], f"{where}: {names[0]}") if names else None
+
+    def _kind(self, labels: NDArray[Any], where: str) -> Kind | None:
+        if self.config.targets != "auto":
+            return None if self.config.targets == "classes" else self.config.targets
+        if labels.dtype.kind not in "iufb" or labels.ndim not in (1, 2):
+            return None
+        rows = torch.from_numpy(labels)
+        if is_one_hot(rows):
+            _log.warning("%s: each row has a single 1 and is taken for a class; --data.targets labels if not", where)
+        return kind_of(rows)
+
+    def load(self) -> ImageData | TargetData:
         where = f"npz {shown(self.config.root)}"
         archive = Archive(self.config.root, where)
         arrays = find_arrays(archive.names, where)
+        if (kind := self.target_kind()) is not None:
+            return self._with_targets(archive, arrays, kind, where)
         if "whole" in arrays and "train" not in arrays:
-            sets, white = self._sets(archive, {"whole": arrays["whole"]}, where)
+            sets, values = self._sets(archive, {"whole": arrays["whole"]}, where)
             both = sets["whole"]
             classes = _classes(archive, both.labels, where, is_labelled=arrays["whole"].labels is not None)
             check_set(both, len(classes), f"{where}: {arrays['whole'].images}")
             train, test = self._split(both)
         else:
             chosen = _train_and_test(arrays, archive.names, where)
-            sets, white = self._sets(archive, chosen, where)
+            sets, values = self._sets(archive, chosen, where)
             train, test = sets.values()
             is_labelled = any(each.labels is not None for each in chosen.values())
             classes = _classes(archive, torch.cat([train.labels, test.labels]), where, is_labelled=is_labelled)
         check_images(train, test, classes, where, fewest_classes=1 if classes == (UNLABELLED,) else 2)
         tell_suspects({"train": examine_set(train, classes), "test": examine_set(test, classes)}, where)
-        pixels = PixelForm(white=white, white_of_8_bits=self.config.white_level)
-        return ImageData(train, test, classes, pixels=pixels)
+        return ImageData(train, test, classes, pixels=self._form(values))
 
     def _sets(
         self, archive: Archive, arrays: Mapping[Place, Arrays], where: str
-    ) -> tuple[dict[Place, ImageSet], float | None]:
-        """The images and labels of parts, whose pixels have one white, and that white where it is not the usual one."""
-        pixels = {part: archive[names.images] for part, names in arrays.items()}
-        white = self.config.white_level
-        if white is None and all(array.dtype.kind in "iu" and array.dtype != np.uint8 for array in pixels.values()):
-            white = white_of_arrays(pixels.values(), where)
+    ) -> tuple[dict[Place, ImageSet], Values]:
+        """The images and labels of parts, and how the numbers of all became their pixels."""
+        pixels, values = self._pixels(archive, arrays, where)
         found: dict[Place, ImageSet] = {}
         for part, names in arrays.items():
-            x = to_images(pixels.pop(part), self.config.layout, f"{where}: {names.images}", white=white)
+            x = to_pixels(pixels.pop(part), values, f"{where}: {names.images}")
             y = torch.zeros(len(x), dtype=torch.int64)
             if names.labels is not None:
                 y = to_labels(archive[names.labels], f"{where}: {names.labels}")
-                if len(x) != len(y):
-                    raise DataError(f"{where}: {names.images} holds {len(x)} images but {names.labels} {len(y)} labels")
+                _require_as_many(x, y, names, where)
             found[part] = ImageSet(x, y)
-        return found, white
+        return found, values
+
+    def _pixels(
+        self, archive: Archive, arrays: Mapping[Place, Arrays], where: str
+    ) -> tuple[dict[Place, NDArray[Any]], Values]:
+        """The images (n, c, h, w) of parts as they are stored, and how the numbers of all become pixels."""
+        pixels = {
+            part: channels_first(archive[names.images], self.config.layout, f"{where}: {names.images}")
+            for part, names in arrays.items()
+        }
+        white = self.config.white_level
+        return pixels, values_of([*pixels.values()], where) if white is None else Values(white)
+
+    def _with_targets(self, archive: Archive, arrays: Mapping[Place, Arrays], kind: Kind, where: str) -> TargetData:
+        """Images with several labels, or with numbers, each."""
+        is_whole = "whole" in arrays and "train" not in arrays
+        chosen: dict[Place, Arrays] = {"whole": arrays["whole"]} if is_whole else {}
+        chosen = chosen or _train_and_test(arrays, archive.names, where)
+        pixels, values = self._pixels(archive, chosen, where)
+        found: list[tuple[Tensor, Tensor]] = []
+        for part, names in chosen.items():
+            assert names.labels is not None
+            x = to_pixels(pixels.pop(part), values, f"{where}: {names.images}")
+            y = to_rows(archive[names.labels], kind, f"{where}: {names.labels}")
+            _require_as_many(x, y, names, where)
+            found.append((x, y))
+        if is_whole:
+            ((x, y),) = found
+            check_set(with_places(x), len(x), f"{where}: {arrays['whole'].images}")
+            found = [(x[each], y[each]) for each in parted(y, kind, self.config.test_share, self.config.split_seed)]
+        columns = found[0][1].shape[1]
+        known = tuple(map(str, archive["classes"].tolist())) if "classes" in archive else ()
+        if not known:
+            known = ("y",) if columns == 1 else tuple(map(str, range(columns)))
+        if len(known) != columns or len(set(known)) != columns:
+            raise DataError(f"{where}: classes must be {columns} names, one a column of targets, got {len(known)}")
+        train, test = found
+        return target_data(train, test, known, kind, where, pixels=self._form(values))
+
+    def _form(self, values: Values) -> PixelForm:
+        return PixelForm(white=values.white, white_of_8_bits=self.config.white_level, value_range=values.range)
 
     def _split(self, both: ImageSet) -> tuple[ImageSet, ImageSet]:
         share = 1 - Fraction(str(self.config.test_share))
@@ -186,8 +252,18 @@ def find_arrays(names: Iterable[str], where: str) -> dict[Place, Arrays]:
         found[place] = name
     parts = dict.fromkeys(part for part, _ in found)
     if lone := [found[part, "y"] for part in parts if (part, "x") not in found]:
+        if encoded := encoded_arrays(names):
+            raise DataError(
+                f"{where}: {encoded[0]} are encoded images, which only the data set reads that packs them so: say its "
+                "name, as in datanas fit cifar10 --data.root FILE; otherwise store their pixels as plain arrays"
+            )
         raise DataError(f"{where}: {lone[0]} are labels without images; the file holds {', '.join(sorted(names))}")
     return {part: Arrays(found[part, "x"], found.get((part, "y"))) for part in parts}
+
+
+def encoded_arrays(names: Iterable[str]) -> list[str]:
+    """The arrays that by their names hold encoded images, such as `train_jpg`."""
+    return [name for name in names if not _ENCODED.isdisjoint(words_of(name))]
 
 
 def _train_and_test(arrays: Mapping[Place, Arrays], names: Iterable[str], where: str) -> dict[Place, Arrays]:
@@ -207,38 +283,24 @@ def _train_and_test(arrays: Mapping[Place, Arrays], names: Iterable[str], where:
     return {"train": arrays["train"], tested: arrays[tested]}
 
 
-def to_images(array: NDArray[Any], layout: Layout, where: str, *, white: float | None = None) -> Tensor:
-    """Bring an array of images into the form (n, c, h, w), uint8 or float32.
-
-    Args:
-        white: the value that becomes white; None takes uint8 in 0..255 and floating numbers in 0..1 as they are, and no
-            others.
+def to_rows(array: NDArray[Any], kind: Kind, where: str) -> Tensor:
+    """Bring targets into the form (n, k), float32.
 
     Raises:
-        DataError: another type of number, number of axes or channels.
+        DataError: no numbers, or not one or two axes.
     """
-    is_whole = array.dtype.kind in "iu"
-    if array.dtype not in (np.uint8, np.float16, np.float32, np.float64) and not (is_whole and white is not None):
-        raise DataError(f"{where} must be uint8 in 0..255 or floating in 0..1, got {array.dtype}")
-    if array.ndim == 3:
+    if array.dtype.kind not in "iufb":
+        raise DataError(f"{where} must be numbers, got {array.dtype}")
+    if array.ndim == 1 and kind == "numbers":
         array = array[:, None]
-    elif array.ndim != 4:
-        raise DataError(f"{where} must have the shape (n, h, w), (n, h, w, c) or (n, c, h, w), got {array.shape}")
-    else:
-        axes = {"channels_last": (3,), "channels_first": (1,), "auto": (3, 1)}[layout]
-        possible = [axis for axis in axes if array.shape[axis] in (1, 3)]
-        if not possible:
-            raise DataError(f"{where} must have 1 or 3 channels, got the shape {array.shape} (layout {layout})")
-        if len(possible) > 1:
-            _log.warning(
-                "%s has the shape %s; the last axis is taken for the channels, and data.layout says otherwise",
-                *(where, array.shape),
-            )
-        array = np.moveaxis(array, possible[0], 1)
-    if white is not None:
-        array = to_bytes(array, white) if is_whole else array.astype(np.float32) / np.float32(white)
-    wanted = np.uint8 if array.dtype == np.uint8 else np.float32
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=wanted))
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise DataError(f"{where} must have the shape (n, k), a column a target, got {array.shape}")
+    return torch.from_numpy(array.astype(np.float32))
+
+
+def _require_as_many(images: Tensor, labels: Tensor, names: Arrays, where: str) -> None:
+    if len(images) != len(labels):
+        raise DataError(f"{where}: {names.images} holds {len(images)} images but {names.labels} {len(labels)} labels")
 
 
 def to_labels(array: NDArray[Any], where: str) -> Tensor:
@@ -247,6 +309,8 @@ def to_labels(array: NDArray[Any], where: str) -> Tensor:
     Raises:
         DataError: not whole numbers, or not one axis.
     """
+    if array.dtype.kind in "iufb" and is_one_hot(torch.from_numpy(array)):
+        array = array.argmax(axis=1)
     if array.dtype.kind not in "iu":
         raise DataError(f"{where} must be whole numbers, got {array.dtype}")
     if array.ndim != 1:

@@ -13,10 +13,11 @@ from datanas.core.paths import require_file, require_folder, shown
 from datanas.core.settings import ComponentConfig
 from datanas.data import register_dataset
 from datanas.data.base import Dataset, ImageSet
+from datanas.data.decode.arrays import to_images
 from datanas.data.decode.image_list import class_folders, list_images
 from datanas.data.decode.images import decode
 from datanas.data.decode.open_image import PixelForm
-from datanas.data.sets.npz import Archive, to_images, to_labels
+from datanas.data.sets.npz import Archive, to_labels
 from datanas.data.types.class_splits import ClassSet, ClassSplitData, check_class_splits
 
 PACKED = "omniglot_small.npz"
@@ -42,6 +43,7 @@ class Omniglot(Dataset[ClassSplitData]):
             description="make three more classes of each training character, by turning it (Vinyals et al., 2016)",
         )
 
+    packed_arrays = frozenset({"train_x", "train_y", "train_alphabet", "train_alphabets"})
     config: Config
 
     def load(self) -> ClassSplitData:

@@ -55,10 +55,36 @@ class Text(Dataset[TextData]):
     def load(self) -> TextData:
         config = self.config
         if config.root.suffix.lower() in SUFFIXES and is_file(config.root, DataError):
+            _require_whole(config)
             return encode(_parted(config.root), max_vocabulary=config.max_vocabulary)
         shelf = open_shelf(config.root, "text")
         names = {split: _chosen(shelf, split, getattr(config, split)) or _only(shelf, split) for split in SPLITS}
         return encode(_read(shelf, names), max_vocabulary=config.max_vocabulary)
+
+
+def _require_whole(config: Text.Config) -> None:
+    """Refuse a single file that is one of three parts; say so where it may be.
+
+    Raises:
+        DataError: it is named for another part than training, or settings choose files in it.
+    """
+    where, part = f"text {shown(config.root)}", _split_of(config.root.name)
+    if chosen := [split for split in SPLITS if getattr(config, split) is not None]:
+        raise DataError(
+            f"{where}: data.{chosen[0]} names a file in a folder, and root is a single file; give its folder"
+        )
+    if part in ("valid", "test"):
+        raise DataError(
+            f"{where}: is by its name the {part} text alone; give the folder of train.txt, valid.txt and test.txt, or "
+            "call it otherwise to part it into these"
+        )
+    beside = [path.name for path in _files(config.root.parent) if _split_of(path.name) in ("valid", "test")]
+    if part == "train" and beside:
+        _log.warning(
+            "%s: is parted into training, validation and test text; %s beside it is not read, give the folder for that",
+            where,
+            _list(sorted(beside)),
+        )
 
 
 def _parted(file: Path) -> dict[Split, Source]:

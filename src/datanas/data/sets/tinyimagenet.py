@@ -42,6 +42,7 @@ class TinyImageNet(Dataset[ImageData]):
             default=None, ge=1, description="only the first so many, classes as even as possible"
         )
 
+    packed_arrays = frozenset({"train_jpg", "train_off", "train_y", "val_jpg", "val_y", "classes"})
     config: Config
 
     def load(self) -> ImageData:

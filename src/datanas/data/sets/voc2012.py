@@ -62,6 +62,7 @@ class Voc2012(Dataset[SegmentationData]):
         )
         longest: int | None = Field(default=None, ge=1, description="reduce images to this length of the longer side")
 
+    packed_arrays = frozenset({"train_jpg", "train_jpg_off", "train_png", "train_png_off"})
     config: Config
 
     def load(self) -> SegmentationData:

@@ -1,0 +1,155 @@
+"""Arrays of images as people store them: where their channels stand, and what range their numbers have."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datanas.core.errors import DataError
+from datanas.data.decode.depth import white_of_arrays
+from datanas.data.decode.open_image import to_bytes
+
+Layout = Literal["auto", "channels_last", "channels_first"]
+MOST_CHANNELS = 32
+"""More are taken for the slices of a volume, unless somebody says where the channels stand."""
+_PICTURES = (1, 3)
+_log = logging.getLogger(__name__)
+
+
+class ValueRange(NamedTuple):
+    """What becomes 0 and what becomes 1, of each channel."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def to_unit(self, values: NDArray[Any], axis: int) -> NDArray[np.float32]:
+        """(values - low) / (high - low), with the channels at `axis`."""
+        shape = [-1 if place == axis % values.ndim else 1 for place in range(values.ndim)]
+        low, high = (np.array(each, np.float64).reshape(shape) for each in self)
+        return ((values - low) / (high - low)).astype(np.float32)
+
+
+class Values(NamedTuple):
+    """How the numbers of arrays become pixels; as they are where both are None.
+
+    Attributes:
+        white: the number that becomes white.
+        range: those that become 0 and 1, where there is no white.
+    """
+
+    white: float | None = None
+    range: ValueRange | None = None
+
+
+def channels_first(array: NDArray[Any], layout: Layout, where: str) -> NDArray[Any]:
+    """A view (n, c, h, w) of images (n, h, w), (n, h, w, c) or (n, c, h, w).
+
+    One or three channels are looked for first, at the last axis before the second; others stand at the axis that is
+    shorter than height and width.
+
+    Raises:
+        DataError: another number of axes, or no axis that can be that of the channels; the message has the way out.
+    """
+    shape = array.shape
+    if array.ndim == 3:
+        return array[:, None]
+    if array.ndim == 2:
+        raise DataError(
+            f"{where} has the shape {shape}: tables of numbers are not searched; flat pixels want reshape(n, h, w)"
+        )
+    if array.ndim != 4:
+        volumes = ": volumes and films are not searched; give their slices as images" if array.ndim == 5 else ""
+        raise DataError(f"{where} must have the shape (n, h, w), (n, h, w, c) or (n, c, h, w), got {shape}{volumes}")
+    if layout != "auto":
+        return np.moveaxis(array, {"channels_last": 3, "channels_first": 1}[layout], 1)
+    possible = [axis for axis in (3, 1) if shape[axis] in _PICTURES]
+    if not possible:
+        shorter = {3: min(shape[1:3]), 1: min(shape[2:])}
+        possible = [axis for axis, side in shorter.items() if shape[axis] < side and shape[axis] <= MOST_CHANNELS]
+    if not possible:
+        raise DataError(
+            f"{where} has the shape {shape}, of which no axis can be told to be the channels; say it with "
+            "--data.layout channels_last or channels_first; of volumes give the slices as images"
+        )
+    if len(possible) > 1:
+        _log.warning(
+            "%s has the shape %s; the last axis is taken for the channels, and data.layout says otherwise",
+            *(where, shape),
+        )
+    return np.moveaxis(array, possible[0], 1)
+
+
+def values_of(arrays: Sequence[NDArray[Any]], where: str) -> Values:
+    """How the numbers of all images (n, c, h, w) of a data set become pixels; what was chosen is told.
+
+    Whole numbers from 0 of more than 8 bits, in one or three channels, have a white. Floating numbers in 0..1 are taken
+    as they are, and whole ones up to 255 as bytes. All others have a range: the least and largest of each channel.
+
+    Args:
+        where: the data set and its file, to begin a message with.
+    """
+    arrays = [array for array in arrays if array.size]
+    if not arrays or len({array.shape[1] for array in arrays}) > 1:
+        return Values()  # told as a fault of its own
+    is_whole = all(array.dtype.kind in "iu" and array.dtype != np.uint8 for array in arrays)
+    if not is_whole and not all(array.dtype.kind == "f" for array in arrays):
+        return Values()
+    channels = arrays[0].shape[1]
+    low = np.min([array.min(axis=(0, 2, 3)) for array in arrays], axis=0).astype(np.float64)
+    high = np.max([array.max(axis=(0, 2, 3)) for array in arrays], axis=0).astype(np.float64)
+    if is_whole and low.min() >= 0 and (channels in _PICTURES or high.max() <= 255):
+        return Values(white=white_of_arrays(arrays, where))
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        return Values()
+    if not is_whole and low.min() >= 0 and high.max() <= 1:
+        return Values()
+    if (
+        not is_whole
+        and low.min() >= 0
+        and high.max() <= 255
+        and all((array == np.rint(array)).all() for array in arrays)
+    ):
+        _log.warning(
+            "%s: floating images hold whole numbers up to %g; 0..255 is taken for black to white", where, high.max()
+        )
+        return Values(white=255.0)
+    _log.warning(
+        "%s: numbers from %g to %g are no pixels in 0..1; each channel is brought there by its least and largest one "
+        "(--data.white_level N takes 0..N)",
+        *(where, low.min(), high.max()),
+    )
+    return Values(range=ValueRange(tuple(low.tolist()), tuple(np.where(high > low, high, low + 1).tolist())))
+
+
+def to_pixels(array: NDArray[Any], values: Values, where: str) -> Tensor:
+    """Images (n, c, h, w) as uint8 in 0..255 or float32 in 0..1.
+
+    Raises:
+        DataError: numbers of another type than uint8 or floating for which nothing is said.
+    """
+    white, has_range = values.white, values.range is not None
+    is_whole = array.dtype.kind in "iu"
+    is_known = array.dtype in (np.uint8, np.float16, np.float32, np.float64)
+    if not is_known and not (is_whole and (white is not None or has_range)):
+        raise DataError(f"{where} must be uint8 in 0..255 or floating in 0..1, got {array.dtype}")
+    if values.range is not None:
+        array = values.range.to_unit(array, 1).clip(0, 1)  # rounding may end a little beyond
+    elif white is not None:
+        array = to_bytes(array, white) if is_whole else array.astype(np.float32) / np.float32(white)
+    wanted = np.uint8 if array.dtype == np.uint8 else np.float32
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=wanted))
+
+
+def to_images(array: NDArray[Any], layout: Layout, where: str) -> Tensor:
+    """Bring an array of images, uint8 in 0..255 or floating in 0..1, into the form (n, c, h, w), uint8 or float32.
+
+    Raises:
+        DataError: another type of number, number of axes or channels.
+    """
+    return to_pixels(channels_first(array, layout, where), Values(), where)

@@ -1,0 +1,245 @@
+"""Data that somebody holds in Python, written to a file that a fit reads, and reads again when it goes on.
+
+Arrays, tensors, PIL images and any `torch.utils.data.Dataset` become one .npz, called by its content.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from datanas.core.atomic import write_atomic
+from datanas.core.errors import ConfigError, DataError
+from datanas.data.decode.arrays import Layout, channels_first
+from datanas.data.types.targets import kind_of
+
+_IMAGE_KEYS, _LABEL_KEYS = ("image", "img", "pixels", "x"), ("label", "labels", "target", "y")
+_OF_TORCH = (1, 2, 3, 4)
+"""Channels that a tensor (n, c, h, w) is taken to have, as torch has them, whatever its other sides are."""
+_GREY_MODES = ("1", "L", "LA", "La", "I", "F")
+_TAKEN = (
+    "give a path, (X, y), a torch Dataset of (image, label), or a pair (training, testing) of two of these: "
+    "X of images, y their labels"
+)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images in memory.
+
+    Attributes:
+        images: (n, h, w) or, with the channels last, (n, h, w, c).
+        labels: (n,), numbers or words.
+        names: of labels that are numbers from 0; None where they are their own names.
+    """
+
+    images: NDArray[Any]
+    labels: NDArray[Any]
+    names: tuple[str, ...] | None = None
+
+
+def write_in_memory(data: Any, folder: Path, *, only_classes: bool = False) -> tuple[Path, NDArray[Any]]:
+    """Write images and labels as an .npz called by its content, so that the same data are the same file.
+
+    Args:
+        data: (X, y), a Dataset, or a pair (training, testing) of two of these.
+        folder: where to; it is made.
+        only_classes: whether several labels an image, and numbers, are refused.
+
+    Returns:
+        The file, and the labels in the order of their numbers in it.
+
+    Raises:
+        DataError: what cannot be learned from; the message names the image.
+        ConfigError: something else than data.
+    """
+    parts = _parts(data)
+    names = next((each.names for each in parts.values()), None)
+    rows = _rows(parts)
+    if rows is not None and not only_classes:
+        return _written({**_images(parts), **rows}, folder), np.array([])
+    if rows is not None:
+        raise DataError("y: labels must be whole numbers or words; for others take datanas.fit")
+    try:
+        values, numbers = np.unique(np.concatenate([each.labels for each in parts.values()]), return_inverse=True)
+    except TypeError:
+        raise DataError("y: labels must be all numbers or all words, and none may be missing") from None
+    if len(values) > max(2, len(numbers) // 2):
+        raise DataError(f"y: {len(numbers)} images have {len(values)} different labels; a class needs several images")
+    arrays = {**_images(parts), "classes": np.array([_name(value, names) for value in values.tolist()])}
+    start = 0
+    for part, each in parts.items():
+        arrays[f"{part}_y".removeprefix("whole_")] = numbers[start : start + len(each.labels)].reshape(-1)
+        start += len(each.labels)
+    return _written(arrays, folder), values
+
+
+def _images(parts: Mapping[str, Labelled]) -> dict[str, NDArray[Any]]:
+    return {f"{part}_x".removeprefix("whole_"): each.images for part, each in parts.items()}
+
+
+def _rows(parts: Mapping[str, Labelled]) -> dict[str, NDArray[Any]] | None:
+    """Labels that are rows, or numbers with fractions, as they are; None where they are classes."""
+    kinds = {
+        None if each.labels.dtype.kind not in "iufb" else kind_of(torch.from_numpy(each.labels))
+        for each in parts.values()
+    }
+    if kinds == {None} and all(each.labels.ndim == 1 for each in parts.values()):
+        return None
+    return {f"{part}_y".removeprefix("whole_"): each.labels for part, each in parts.items()}
+
+
+def _written(arrays: Mapping[str, NDArray[Any]], folder: Path) -> Path:
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    digest = sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"data-{digest.hexdigest()[:16]}.npz"
+    if not file.exists():
+        write_atomic(file, content.getvalue())
+    return file
+
+
+def is_in_memory(data: object) -> bool:
+    """Whether these are data themselves, and no path or name of some."""
+    return not isinstance(data, str | Path)
+
+
+def _name(value: object, names: tuple[str, ...] | None) -> str:
+    if names is not None and isinstance(value, int) and 0 <= value < len(names):
+        return names[value]
+    return str(value)
+
+
+def _parts(data: Any) -> dict[str, Labelled]:
+    """The data by what they are for; of one set alone "whole"."""
+    if isinstance(data, tuple) and len(data) == 2 and all(map(_is_set, data)):
+        return dict(zip(("train", "test"), map(_labelled, data), strict=True))
+    if not _is_set(data):
+        raise ConfigError(f"data: {type(data).__name__} is nothing to fit; {_TAKEN}")
+    return {"whole": _labelled(data)}
+
+
+def _is_set(data: Any) -> bool:
+    """Whether this is a Dataset, or a tuple (X, y)."""
+    if isinstance(data, Dataset):
+        return True
+    if isinstance(data, DataLoader):
+        raise ConfigError("data: give the data set itself, loader.dataset; a fit makes its own batches")
+    return isinstance(data, tuple) and len(data) == 2 and not any(isinstance(each, Dataset) for each in data)
+
+
+def _labelled(data: Any) -> Labelled:
+    if isinstance(data, Dataset):
+        return _of_dataset(data)
+    x, y = data
+    return of_arrays(x, y)
+
+
+def of_arrays(x: Any, y: Any) -> Labelled:
+    """Images and labels that lie apart.
+
+    Raises:
+        DataError: there are no labels, other images than labels, or no images.
+    """
+    if y is None:
+        raise DataError("y: is needed with images; of folders of classes give the path alone")
+    images = _stacked(x)
+    labels = np.asarray(y)
+    if labels.ndim not in (1, 2) or len(labels) != len(images):
+        raise DataError(f"y: must have the shape ({len(images)},), a label an image, got {labels.shape}")
+    return Labelled(images, labels)
+
+
+def _of_dataset(data: Dataset[Any]) -> Labelled:
+    """All items of a Dataset, each once: what it draws by chance is drawn once."""
+    items: Any = (data[place] for place in range(len(data))) if hasattr(data, "__len__") else data
+    images, labels = [], []
+    for place, item in enumerate(items):
+        image, label = _pair(item, place)
+        images.append(image)
+        labels.append(label.item() if isinstance(label, Tensor | np.generic) and np.ndim(label) == 0 else label)
+    if not images:
+        raise DataError("X: the data set is empty")
+    names = getattr(data, "classes", None)
+    found = of_arrays(images, labels)
+    is_named = isinstance(names, Sequence) and not isinstance(names, str) and found.labels.dtype.kind in "iu"
+    return Labelled(found.images, found.labels, tuple(map(str, names)) if is_named and names is not None else None)
+
+
+def _pair(item: Any, place: int) -> tuple[Any, Any]:
+    if isinstance(item, Mapping):
+        keys = [next((key for key in known if key in item), None) for known in (_IMAGE_KEYS, _LABEL_KEYS)]
+        if None not in keys:
+            return item[keys[0]], item[keys[1]]
+    elif isinstance(item, tuple | list) and len(item) >= 2:
+        return item[0], item[1]
+    raise DataError(f"X: item {place} of the data set is {type(item).__name__}; it must be (image, label)")
+
+
+def _stacked(x: Any) -> NDArray[Any]:
+    """Images as one array (n, h, w) or (n, h, w, c).
+
+    Raises:
+        DataError: not images, or images of several sizes.
+    """
+    if isinstance(x, np.ndarray | Tensor) or not isinstance(x, Sequence) or not len(x):
+        array = _array(x)
+        first = None
+    else:
+        first = x[0]
+        if isinstance(first, Image.Image):
+            x = _alike(x)
+        shapes = [tuple(np.shape(each)) for each in x]
+        if len(set(shapes)) > 1:
+            place = next(place for place, shape in enumerate(shapes) if shape != shapes[0])
+            raise DataError(
+                f"X: the images differ in size, image 0 is {shapes[0]} and image {place} is {shapes[place]}; resize "
+                "them (a transform of the data set can), or give the path of their folder"
+            )
+        array = np.stack([_array(each) for each in x])
+    if array.ndim not in (3, 4) or array.dtype.kind not in "iuf":
+        raise DataError(
+            f"X: must be images, (n, h, w), (n, h, w, c) or (n, c, h, w), got {array.dtype} {array.shape}; tables of "
+            "numbers are not searched, and flat pixels want X.reshape(n, h, w)"
+        )
+    if len(array) == 0:
+        raise DataError("X: holds no images")
+    is_of_torch = isinstance(first if first is not None else x, Tensor) and array.ndim == 4
+    layout: Layout = "channels_first" if is_of_torch and array.shape[1] in _OF_TORCH else "auto"
+    found = np.moveaxis(channels_first(array, layout, "X"), 1, 3)  # told now what it could not be
+    return found[..., 0] if found.shape[3] == 1 else found
+
+
+def _array(x: Any) -> NDArray[Any]:
+    if isinstance(x, Tensor):
+        x = x.detach().cpu()
+        x = (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+    try:
+        found: NDArray[Any] = np.asarray(x)
+        return found
+    except ValueError as error:
+        raise DataError(f"X: is no array of images ({error})") from None
+
+
+def _alike(images: Sequence[Image.Image]) -> list[NDArray[Any]]:
+    """Images of Pillow, all in colour if one is; those of more than 8 bits as they are."""
+    modes = {image.mode for image in images}
+    if all(mode == "F" or mode.startswith("I") for mode in modes):
+        return [np.asarray(image) for image in images]
+    mode = "L" if modes <= {*_GREY_MODES} else "RGB"
+    return [np.asarray(image.convert(mode)) for image in images]

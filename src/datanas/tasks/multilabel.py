@@ -1,0 +1,57 @@
+"""Labels of which several may hold of one image: a sigmoid each, binary cross-entropy, mean average precision."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from jaxtyping import Float
+from sklearn.metrics import average_precision_score, f1_score
+from torch import Tensor
+from torch.nn import functional as F
+
+from datanas.data.types.targets import Kind
+from datanas.tasks import register_task
+from datanas.tasks.metric import Metric
+from datanas.tasks.target_task import Outputs, TargetTask
+
+THRESHOLD = 0.5
+"""From this probability on a label is said to hold."""
+
+
+@register_task("multilabel")
+class Multilabel(TargetTask):
+    """Tell which labels hold of an image: any number of them."""
+
+    class Config(TargetTask.Config):
+        name: Literal["multilabel"] = "multilabel"
+
+    kind: ClassVar[Kind] = "labels"
+    metric: ClassVar[Metric] = Metric("map")
+    config: Config
+
+    def distance(self, outputs: Outputs, targets: Outputs) -> Tensor:
+        """Binary cross-entropy, the mean over images and labels."""
+        return F.binary_cross_entropy_with_logits(outputs, targets)
+
+    def figures(self, outputs: Outputs, targets: Outputs) -> dict[str, float]:
+        """`map`, the mean over labels of the average precision; `macro_f1`, the mean of F1 at 0.5; and
+        `subset_accuracy`, the share of images of which every label is right at 0.5.
+        """
+        held = outputs.sigmoid() >= THRESHOLD
+        return {
+            "map": mean_average_precision(outputs, targets),
+            "macro_f1": float(f1_score(targets.numpy(), held.numpy(), average="macro", zero_division=0)),
+            "subset_accuracy": float((held == targets.bool()).all(dim=1).double().mean()),
+        }
+
+
+def mean_average_precision(scores: Float[Tensor, "n k"], targets: Float[Tensor, "n k"]) -> float:
+    """The mean over labels of sum_i (R_i - R_(i-1)) P_i, with precision P_i and recall R_i at the i-th threshold.
+
+    Labels that hold in no image do not count; 0 where none holds (scikit-learn's `average_precision_score`, macro).
+    """
+    there = targets.any(dim=0)
+    if not there.any():
+        return 0.0
+    scores, targets = scores[:, there].nan_to_num(), targets[:, there]
+    return float(average_precision_score(targets.numpy(), scores.numpy(), average="macro"))
