@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, ClassVar, Literal, cast
@@ -14,15 +15,17 @@ from torch.nn import functional as F
 
 from datanas.core import seeding
 from datanas.core.errors import ConfigError, DataError
+from datanas.core.exhibits import Exhibit
 from datanas.core.settings import ComponentConfig
 from datanas.data.augment import Augment, normalise
-from datanas.data.batches import stratified
+from datanas.data.batches import sequential, stratified
 from datanas.kernels.fx_leaf import fx_leaf
 from datanas.kernels.hardware import widest_float
 from datanas.kernels.norm import BatchNorm2d
 from datanas.tasks import register_task
 from datanas.tasks.base import Model, Part
-from datanas.tasks.image_task import ImageTask
+from datanas.tasks.class_exhibits import WORST, class_exhibits, confusion_counts, mistakes
+from datanas.tasks.image_task import EVALUATION_BATCH, ImageTask
 from datanas.tasks.metric import Metric
 
 TOP = 5
@@ -177,6 +180,26 @@ class Classification(ImageTask[ImageBatch]):
             found += torch.stack((lost.to(found), *(_hits(logits, labels, top).to(found) for top in counted)))
         loss, *shares = (self.processes.total(found) / len(indices)).tolist()
         return {**dict(zip(("accuracy", f"top{TOP}"), shares, strict=False)), "loss": loss}
+
+    @torch.inference_mode()
+    def exhibits(self, model: Model, part: Part) -> Sequence[Exhibit]:
+        """The confusion matrix, figures of each class, and the mistakes of which the network is surest."""
+        indices, source = self._chosen[part], self._images(part)
+        found: list[tuple[Tensor, Tensor, Tensor]] = []
+        for images, labels in sequential(source, indices, EVALUATION_BATCH):
+            logits: Tensor = model(normalise(images, self.data.mean, self.data.std))
+            sure, answers = logits.float().softmax(dim=1).max(dim=1)
+            found.append((labels.cpu(), answers.cpu(), sure.cpu()))
+        labels, answers, sure = (torch.cat(column) for column in zip(*found, strict=True))
+        counts = confusion_counts(labels, answers, self.num_classes)
+        shown = class_exhibits(counts, self.data.classes)
+        wrong = (labels != answers).nonzero()[:, 0]
+        worst = wrong[sure[wrong].argsort(descending=True, stable=True)[:WORST]]
+        if len(worst):
+            images, _ = next(sequential(source, indices[worst], len(worst)))
+            columns = (column[worst].tolist() for column in (labels, answers, sure))
+            shown.append(mistakes(list(images), *columns, names=self.data.classes))
+        return shown
 
 
 def _hits(logits: Float[Tensor, "batch classes"], labels: Int64[Tensor, " batch"], top: int) -> Int64[Tensor, ""]:
