@@ -27,6 +27,7 @@ COMMANDS = (
     "calibrate",
     "export",
     "compare",
+    "report",
     "runs",
     "options",
     "recipes",

@@ -21,7 +21,7 @@ from datanas.runs.metrics import encode
 from datanas.tasks.base import Part, Task
 
 EXHIBITS_FILE = "exhibits.json"
-INPUTS, REST = "inputs of a cell", "other"
+INPUTS, REST = "inputs of a cell", "outside the cells"
 _AUXILIARY = "head.auxiliary"
 _log = logging.getLogger(__name__)
 
@@ -41,7 +41,9 @@ def exhibits_text(network: nn.Module, task: Task[Any], part: Part) -> str:
         _log.warning("what a report shows of task %s could not be made: %s", task.config.name, reason)
         shown = []
     costs = [exhibit_to_json(each) for each in cost_tables(network, task.example())]
-    return json.dumps(encode({"part": part, "exhibits": shown, "costs": costs}), allow_nan=False) + "\n"
+    counted = len(task.chosen()[part]) if task.metric.counts_examples else None
+    found = {"part": part, "examples": counted, "exhibits": shown, "costs": costs}
+    return json.dumps(encode(found), allow_nan=False) + "\n"
 
 
 def keep_exhibits(run: Path, network: nn.Module, task: Task[Any], part: Part, *, named: bool) -> None:

@@ -47,8 +47,8 @@ def comparison_csv(data: Data) -> str:
 
 def comparison_markdown(data: Data) -> str:
     """The whole comparison: budget, verdict, a table with one line for each row, controls and notes."""
-    columns = _columns(data)
-    rows = [[_cell(row["name"]), *(show(row) for show in columns.values())] for row in _ranked(data)]
+    head, lines_of_rows, _ = comparison_rows(data)
+    rows = [[_cell(name), *cells] for name, *cells in lines_of_rows]
     lines = [
         f"# Comparison by {_cell(data['metric'])}",
         "",
@@ -57,7 +57,7 @@ def comparison_markdown(data: Data) -> str:
         "",
         f"**Verdict:** {_cell(data['winner']['text'])}.",
         "",
-        markdown_table([["name", *columns], *rows], right=range(1, len(columns) + 1)),
+        markdown_table([head, *rows], right=range(1, len(head))),
         f"Each interval is one of {_percent(data)} by itself, not adjusted for the number of rows; "
         "the verdict above is. With few seeds the bootstrap interval of a mean is too narrow; that of a difference is "
         "the wider of the bootstrap's and Student's t.",
@@ -72,6 +72,13 @@ def comparison_markdown(data: Data) -> str:
         if entries:
             lines += ["", f"## {title}", "", *(f"- {entry}" for entry in entries)]
     return "\n".join(lines) + "\n"
+
+
+def comparison_rows(data: Data) -> tuple[list[str], list[list[str]], list[Data]]:
+    """The heads of the whole table, a line for each row with the best first, and the rows in that order."""
+    columns, ranked = _columns(data), _ranked(data)
+    lines = [[" ".join(row["name"].split()), *(show(row) for show in columns.values())] for row in ranked]
+    return ["name", *columns], lines, ranked
 
 
 def comparison_text(data: Data) -> str:
