@@ -58,7 +58,9 @@ class FigureTable:
     def __post_init__(self) -> None:
         for row in self.rows:
             _require(len(row) == len(self.columns), f"a row of {self.title!r} has {len(row)} entries")
-            _require(all(isinstance(each, str | int | float | None) for each in row), f"{self.title!r} holds no figures")
+            _require(
+                all(isinstance(each, str | int | float | None) for each in row), f"{self.title!r} holds no figures"
+            )
 
 
 @dataclass(frozen=True)

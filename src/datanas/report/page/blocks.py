@@ -143,9 +143,7 @@ class Code:
     folded: bool = False
 
 
-Block: TypeAlias = (
-    Prose | Lacking | Facts | Table | Chart | Drawing | Stepper | Gallery | Texts | Code
-)
+Block: TypeAlias = Prose | Lacking | Facts | Table | Chart | Drawing | Stepper | Gallery | Texts | Code
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ def interval_chart(rows: Sequence[Mapping[str, Any]], axis: str, *, share: bool 
                 "x": {**along, "field": "value"},
                 "y": place,
                 "color": colour,
-                "shape": {"field": "group", "type": "nominal", "scale": {"domain": groups}, "legend": None},
+                "shape": {**colour, "scale": {"domain": groups}},
                 "tooltip": [{"field": "name"}, {"field": "value", "format": ".2%" if share else ".4g"}],
             },
         },
@@ -266,7 +266,9 @@ def confusion_chart(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> 
     layers: list[dict[str, Any]] = [{"mark": "rect", "encoding": {"color": colour, "tooltip": tooltip}}]
     if len(classes) <= 14:
         ink = {"condition": {"test": "datum.share > 0.6", "value": "#111"}, "value": "#fff"}
-        layers.append({"mark": {"type": "text", "fontSize": 10}, "encoding": {"text": {"field": "count"}, "color": ink}})
+        layers.append(
+            {"mark": {"type": "text", "fontSize": 10}, "encoding": {"text": {"field": "count"}, "color": ink}}
+        )
     step = 24 if len(classes) <= 20 else max(4, 480 // len(classes))
     return _spec({"data": {"values": cells}, "height": step * len(classes), "encoding": place, "layer": layers})
 

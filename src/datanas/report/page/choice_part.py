@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from datanas.report.comparison import comparison_rows
+from datanas.report.comparison import NONE, comparison_rows
 from datanas.report.evaluations import Measured
 from datanas.report.page.blocks import Block, Chart, Lacking, Prose, Section, Table, Value
 from datanas.report.page.charts import interval_chart
@@ -130,7 +130,7 @@ def comparison_sections(folder: Folder, terms: Terms) -> Iterator[Section]:
         if as_number(row.get("mean")) is not None
     ]
     unit = f" ({data['unit']})" if data.get("unit") else ""
-    blocks: list[Block] = [Prose([f"Verdict: {data['winner']['text']}."], terms.tell("interval"))]
+    blocks: list[Block] = [Prose([f"Verdict: {data['winner']['text']}."], terms.tell("seeds"))]
     if drawn_rows:
         best = drawn_rows[0]
         alt = f"Dots with intervals of {len(drawn_rows)} rows, the best first: {best['name']} with {best['value']:.4g}."
@@ -142,10 +142,13 @@ def comparison_sections(folder: Folder, terms: Terms) -> Iterator[Section]:
                 "Dots are means, lines their intervals, ticks below single seeds.",
             )
         )
-    rows = [[Value(line[0]), *(Value(text, _leading(text)) for text in line[1:])] for line in lines]
-    blocks.append(Table("All figures; differences are paired by seed", head, rows))
+    filled = [place for place in range(len(head)) if any(line[place] != NONE for line in lines)]
+    rows = [[Value(line[0]), *(Value(line[place], _leading(line[place])) for place in filled[1:])] for line in lines]
+    blocks.append(Table("All figures; differences are paired by seed", [head[place] for place in filled], rows))
     blocks.append(Prose(notes=terms.tell("paired")))
-    controls = [f"{row['name']}: {row['note']}." for row in data["rows"] if row["kind"] == "control" and row.get("note")]
+    controls = [
+        f"{row['name']}: {row['note']}." for row in data["rows"] if row["kind"] == "control" and row.get("note")
+    ]
     notes = [str(note) for note in data.get("notes") or ()]
     if controls or notes:
         blocks.append(Prose(notes=[*controls, *notes]))

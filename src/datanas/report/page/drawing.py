@@ -50,7 +50,7 @@ def _svg(name: str, cell: Cell, when: str) -> str:
             shapes += _item(item, cell)
     return (
         f'<svg class="cell" role="img" aria-label="{said}" viewBox="-4 0 {width * _SCALE:.0f} {height * _SCALE:.0f}" '
-        f'style="max-width:{width * _SCALE * 1.15:.0f}px">{"".join(shapes)}</svg>'
+        f'style="--wide:{width * _SCALE * 1.1:.0f}px">{"".join(shapes)}</svg>'
     )
 
 
@@ -71,9 +71,10 @@ def _item(item: Item, cell: Cell) -> list[str]:
     colour = f' fill="{item.colour}"' if kind == "o" else f' stroke="{_ink(item.colour)}"'
     dashes = ' stroke-dasharray="4 3"' if item.kind == "empty" else ""
     x, y = (item.x - item.width / 2) * _SCALE, (item.y - item.height / 2) * _SCALE
+    wide, high = item.width * _SCALE, item.height * _SCALE
     shapes.append(
-        f'<rect class="{kind}" x="{x:.0f}" y="{y:.0f}" width="{item.width * _SCALE:.0f}" '
-        f'height="{item.height * _SCALE:.0f}" rx="{min(item.width, item.height, 0.2) * _SCALE / 2:.0f}"{colour}{dashes}/>'
+        f'<rect class="{kind}" x="{x:.0f}" y="{y:.0f}" width="{wide:.0f}" height="{high:.0f}" '
+        f'rx="{min(wide, high, 20) / 2:.0f}"{colour}{dashes}/>'
     )
     label = node_label(cell, cell.inputs - int(item.label[5:-1])) if item.label.startswith("c_{") else item.label
     ink = "white" if kind == "o" else item.colour

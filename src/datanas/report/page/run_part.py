@@ -29,7 +29,9 @@ def run_part(folder: Folder, anchor: str, terms: Terms, *, frames: int, pictures
         title: what the run is called; its folder's name, by default.
     """
     found = folder.overview
-    lead = ", ".join(filter(None, [_ARTICLES.get(found.kind, "a run"), found.about, found.state, _epochs(found.progress)]))
+    lead = ", ".join(
+        filter(None, [_ARTICLES.get(found.kind, "a run"), found.about, found.state, _epochs(found.progress)])
+    )
     builders: dict[str, Callable[[], Iterator[Section]]] = {
         "search": lambda: search_sections(folder, terms, frames),
         "train": lambda: train_sections(folder, terms, pictures),
@@ -53,7 +55,9 @@ def _guarded(folder: Folder, title: str, build: Callable[[], Iterator[Section]])
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         folder.faults.append(f"{title}: {reason}")
-        text = f"From here on the files of this run could not be read ({reason}). They are damaged or of another version."
+        text = (
+            f"From here on the files of this run could not be read ({reason}). They are damaged or of another version."
+        )
         made.append(Section(title, [Lacking(text)]))
     return made
 
@@ -87,7 +91,8 @@ def _found(folder: Folder, terms: Terms) -> Iterator[Section]:
         blocks.append(Lacking("No cell has been kept yet."))
     if found.kind == "search" and (facts := search_facts(folder)) is not None:
         blocks.append(facts)
-    yield Section("What was found", blocks or [Lacking("The folder says nothing yet.")])
+    if blocks or found.kind != "compare":  # whose verdict stands with its table
+        yield Section("What was found", blocks or [Lacking("The folder says nothing yet.")])
 
 
 def _sentence(line: str) -> str:
@@ -111,7 +116,9 @@ def _settings(folder: Folder) -> Iterator[Section]:
     resumed = env.get("resumed")
     if isinstance(resumed, list):
         exact = all(isinstance(each, dict) and each.get("bit_exact") for each in resumed)
-        facts.append(("gone on", f"{len(resumed)} times, {'bit for bit' if exact else 'not bit for bit; see env.json'}"))
+        facts.append(
+            ("gone on", f"{len(resumed)} times, {'bit for bit' if exact else 'not bit for bit; see env.json'}")
+        )
     if facts := [(name, value) for name, value in facts if value]:
         blocks.append(Facts(facts))
     else:

@@ -41,7 +41,7 @@ def _stepper(folder: Folder, terms: Terms, limit: int) -> Iterator[Block]:
     if final is None and folder.genotypes:  # of a search under way
         final = folder.architecture_of(f"genotypes/{folder.genotypes[max(folder.genotypes)].name}")
     labels = {group: _labels(group, lines[-1][_PROBS + group], final) for group in groups}
-    charts, cells = [], {epoch: None for epoch in (line["epoch"] for line in kept)}
+    charts, cells = [], dict.fromkeys(line["epoch"] for line in kept)
     for group in groups:
         tables = [line[_PROBS + group] for line in lines]
         largest = max(max(max(row) for row in table) for table in tables)

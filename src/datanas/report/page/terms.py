@@ -12,6 +12,8 @@ _TERMS = {
     "the child is the better one. What the cell reaches when it is trained from scratch is another number.",
     "interval": "A 95 % interval is a range that, by the count of examples alone, holds the true value in 95 of 100 such "
     "measurements. It does not cover what another seed or other training data would change.",
+    "seeds": "The interval of a mean says how far it may move with other seeds, as well as so few seeds can tell; it does "
+    "not cover other data or settings.",
     "macs": "A multiply-add is one multiplication with the addition behind it; a network's number of them for one "
     "example says how much it computes, on whatever machine.",
     "confusion": "Each row is a true class, each column what the network took its images for. On the diagonal it is "

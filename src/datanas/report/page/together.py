@@ -75,7 +75,7 @@ def _scores(runs: Sequence[Named], terms: Terms) -> Iterator[Section]:
     blocks: list[Block] = [Chart(f"{metric} on the test part", interval_chart(shown, metric, share=share), alt)]
     counted = [row for _, row, _ in rows if row.interval is not None]
     if len(counted) == len(rows):
-        blocks.append(Prose([f"{evaluation_verdict(counted)}."], terms.tell("interval")))
+        blocks.append(Prose([f"By these intervals: {evaluation_verdict(counted)}."], terms.tell("interval")))
     yield Section("Scores side by side", blocks)
 
 

@@ -24,7 +24,7 @@ def train_sections(folder: Folder, terms: Terms, pictures: int) -> Iterator[Sect
     yield Section("How it learned", [*_curves(folder)])
     exhibits = [block for each in folder.exhibits for block in exhibit_blocks(each, terms, pictures)]
     if exhibits:
-        yield Section(f"On the part {folder.part}", exhibits)
+        yield Section(f"On the {folder.part} part", exhibits)
     elif folder.overview.state == "complete" and not folder.costs:
         text = (
             "No confusion matrix, no mistakes, no costs by part: the run was made by an earlier version, or as a "
@@ -52,7 +52,7 @@ def score_lines(folder: Folder, terms: Terms) -> Prose | None:
     if row is None:
         return None
     name, part = found.get("score_name", "score"), found.get("part", "test")
-    line = f"{name} {row.score} on the part {part}"
+    line = f"{name} {row.score} on the {part} part"
     notes: tuple[str, ...] = ()
     if row.interval is not None:
         low, high = row.interval
@@ -142,7 +142,9 @@ def _curves(folder: Folder) -> Iterator[Block]:
     rates = [(line["epoch"], as_number(line.get("learning_rate")), "learning rate") for line in lines]
     if any(rate is not None for _, rate, _ in rates):
         spec = line_chart(rates, "epoch", "learning rate", zero=True, height=110)
-        yield Chart("Learning rate", spec, f"A line of the learning rate, from {rates[0][1]:.3g} to {rates[-1][1]:.3g}.")
+        yield Chart(
+            "Learning rate", spec, f"A line of the learning rate, from {rates[0][1]:.3g} to {rates[-1][1]:.3g}."
+        )
 
 
 def metric_of(folder: Folder) -> tuple[str, bool]:

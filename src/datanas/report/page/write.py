@@ -120,7 +120,9 @@ def _target(runs: Sequence[Path], target: Path | None) -> Path:
         if target.exists():
             with open(target, "rb") as file:
                 if _MARK not in file.read(4096):
-                    raise ConfigError(f"--output: {shown(target)} is there already and is no report; choose another name")
+                    raise ConfigError(
+                        f"--output: {shown(target)} is there already and is no report; choose another name"
+                    )
     return target
 
 
@@ -132,9 +134,10 @@ def _with_inner(found: Sequence[Overview]) -> Iterator[Overview]:
 
 def _names(found: Sequence[Overview]) -> list[str]:
     """What each is called: the name of its folder, of inner ones and of equal names with the one above."""
-    names = [each.path.name or str(each.path) for each in found]
     inner = {part.path for each in found for part in each.inner}
+    names = [each.path.name or str(each.path) for each in found]
+    outer = [name for name, each in zip(names, found, strict=True) if each.path not in inner]
     return [
-        name if names.count(name) == 1 and each.path not in inner else f"{each.path.parent.name}/{name}"
+        name if outer.count(name) == 1 and each.path not in inner else f"{each.path.parent.name}/{name}"
         for name, each in zip(names, found, strict=True)
     ]
