@@ -1,4 +1,4 @@
-"""exhibits.json of a run folder: what a report shows of a trained network besides its figures, and where its costs lie."""
+"""exhibits.json of a run: what a report shows of a trained network besides its figures, and where its costs lie."""
 
 from __future__ import annotations
 

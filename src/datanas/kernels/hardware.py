@@ -55,9 +55,9 @@ def macs_by_module(module: nn.Module, x: Any) -> dict[str, int]:
 
 
 def _counted(module: nn.Module, x: Any) -> FlopCounterMode:
-    training = module.training
+    training, counter = module.training, FlopCounterMode(display=False)
     module.eval()
-    with torch.no_grad(), plain_kernels(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), plain_kernels(), counter:
         module(x)
     module.train(training)
     return counter

@@ -197,8 +197,8 @@ class Classification(ImageTask[ImageBatch]):
         worst = wrong[sure[wrong].argsort(descending=True, stable=True)[:WORST]]
         if len(worst):
             images, _ = next(sequential(source, indices[worst], len(worst)))
-            columns = (column[worst].tolist() for column in (labels, answers, sure))
-            shown.append(mistakes(list(images), *columns, names=self.data.classes))
+            truth, taken, shares = (column[worst].tolist() for column in (labels, answers, sure))
+            shown.append(mistakes(list(images), truth, taken, shares, self.data.classes))
         return shown
 
 

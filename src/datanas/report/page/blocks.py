@@ -79,7 +79,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Frame:
-    """What a stepper shows at an epoch: a table of numbers for each of its charts, drawings, and a line that says it."""
+    """What a stepper shows at an epoch: a table of numbers for each of its charts, drawings, and a line about them."""
 
     epoch: int
     tables: Sequence[Sequence[Sequence[float]]]

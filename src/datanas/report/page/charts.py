@@ -62,9 +62,10 @@ def line_chart(
         zero: whether y begins at 0.
         bands: (x, low, high) of a band behind the first line.
     """
-    rows = [{"x": at, "y": value, "line": name} for at, value, name in points if value is not None]
-    names = list(dict.fromkeys(row["line"] for row in rows))
-    places = sorted({row["x"] for row in rows})
+    known = [point for point in points if point[1] is not None]
+    rows = [{"x": at, "y": value, "line": name} for at, value, name in known]
+    names = list(dict.fromkeys(name for _, _, name in known))
+    places = {at for at, _, _ in known}
     y_axis = {"format": ".0%"} if share else {}
     x_axis: dict[str, Any] = {"tickMinStep": 1, "format": "d", "grid": False, "tickCount": min(10, len(places))}
     vertical = {"field": "y", "type": "quantitative", "title": y, "scale": {"zero": zero}, "axis": y_axis}

@@ -24,7 +24,8 @@ def race_sections(folder: Folder, terms: Terms) -> Iterator[Section]:
         return
     examples = found.get("examples")
     is_share = all(0 <= row["score"] <= 1 for rung in rungs for row in rung.values())
-    last, blocks = len(rungs), []
+    last = len(rungs)
+    blocks: list[Block] = []
     rows = [
         {"number": int(number), "origin": pool[int(number)]["origin"], "rung": place, **row}
         for place, rung in enumerate(rungs, start=1)

@@ -27,7 +27,7 @@ def search_sections(folder: Folder, terms: Terms, frames: int) -> Iterator[Secti
         return
     yield Section("How the choice was made", [*_stepper(folder, terms, frames), *_decided(folder, terms)])
     yield Section("Supernet, sampled children and the child kept", _gap(folder, terms))
-    yield Section("Losses", _losses(folder))
+    yield Section("Losses", [*_losses(folder)])
 
 
 def _stepper(folder: Folder, terms: Terms, limit: int) -> Iterator[Block]:
@@ -70,7 +70,7 @@ def _stepper(folder: Folder, terms: Terms, limit: int) -> Iterator[Block]:
     yield Stepper(f"{folder.path.name}: epoch of the search", charts, made, marks)
     yield Prose(
         notes=[
-            "Rows are edges of the cell, columns candidate operations; a dot marks what would be kept then. The colours "
+            "Rows are edges of the cell, columns candidate operations; a dot marks what would be kept then. Colours "
             "have one scale for all epochs."
         ]
     )

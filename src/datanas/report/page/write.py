@@ -70,7 +70,8 @@ def write_report(runs: Sequence[Path], target: Path | None = None) -> Report:
     ]
     terms, parts = Terms(), []
     if len(named) > 1:
-        lead = f"{len(named)} runs, {'of one task and data set' if are_alike(named) else 'not all of one task and data set'}."
+        alike = "of one task and data set" if are_alike(named) else "not all of one task and data set"
+        lead = f"{len(named)} runs, {alike}."
         parts.append(Part("together", "Side by side", lead, [*together_sections(named, terms)]))
     frames, pictures = max(6, _FRAMES // len(named)), max(4, _PICTURES // len(named))
     parts += [
