@@ -22,7 +22,7 @@ PNG = base64.b64encode(b"\x89PNG and the rest").decode()
 ALL: list[Exhibit] = [
     Confusion(["a", "b"], [[3, 1], [0, 2]]),
     FigureTable("Each", ["class", "recall"], [["a", 0.75], ["b", None]], ["recall"], "a note"),
-    Pictures("Worst", [Picture(PNG, "a, taken for b", "An image.")], "a note"),
+    Pictures("Worst", [Picture(PNG, "a, taken for b", "An image.")], "a note", [("a", "#00ff00")]),
     Passages("Texts", [Passage("the dog", "sees a cat")]),
 ]
 
@@ -30,6 +30,10 @@ ALL: list[Exhibit] = [
 @pytest.mark.parametrize("exhibit", ALL, ids=lambda each: each.kind)
 def test_it_comes_back_from_a_file(exhibit: Exhibit) -> None:
     assert exhibit_from_json(json.loads(json.dumps(exhibit_to_json(exhibit)))) == exhibit
+
+
+def pictures(content: str) -> dict[str, Any]:
+    return {"kind": "pictures", "title": "t", "pictures": [{"content": content, "caption": "", "alt": ""}]}
 
 
 @pytest.mark.parametrize(
@@ -43,8 +47,14 @@ def test_it_comes_back_from_a_file(exhibit: Exhibit) -> None:
         ({"kind": "confusion", "classes": ["a"], "counts": [["<script>"]]}, "no whole number"),
         ({"kind": "table", "title": "t", "columns": ["a"], "rows": [["a", 1]]}, "has 2 entries"),
         ({"kind": "table", "title": "t", "columns": ["a"], "rows": [[[]]]}, "no figures"),
-        ({"kind": "pictures", "title": "t", "pictures": [{"content": "AAAA", "caption": "", "alt": ""}]}, "neither PNG"),
-        ({"kind": "pictures", "title": "t", "pictures": [{"content": '"><x', "caption": "", "alt": ""}]}, "neither PNG"),
+        (
+            {"kind": "pictures", "title": "t", "pictures": [{"content": "AAAA", "caption": "", "alt": ""}]},
+            "neither PNG",
+        ),
+        (
+            {"kind": "pictures", "title": "t", "pictures": [{"content": '"><x', "caption": "", "alt": ""}]},
+            "neither PNG",
+        ),
         ({"kind": "passages", "title": "t", "passages": [{"given": "a"}]}, "cannot be read"),
     ],
 )

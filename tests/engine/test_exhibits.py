@@ -19,15 +19,13 @@ from datanas.kernels.hardware import count_macs, count_parameters
 from datanas.runs.folder import RunFolder
 from datanas.tasks.classification import Classification
 
+BENCHMARK = "|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|none~0|none~1|avg_pool_3x3~2|"
 
-@pytest.mark.parametrize(
-    ("name", "cells"), [("gdas", 5), ("resnet18", 0), ("|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|none~0|none~1|avg_pool_3x3~2|", 3)]
-)
-def test_costs_by_part_and_operation_add_up_to_those_of_the_network(name: str, cells: int) -> None:
-    settings = {"cells": cells} if cells else {}
-    network = datanas.build_network(
-        datanas.Architecture.from_genotype(name) if name.startswith("|") else name, channels=4, **settings
-    ).eval()
+
+@pytest.mark.parametrize(("name", "cells"), [("gdas", 5), ("resnet18", None), (BENCHMARK, 3)])
+def test_costs_by_part_and_operation_add_up_to_those_of_the_network(name: str, cells: int | None) -> None:
+    architecture = datanas.Architecture.from_genotype(name) if name == BENCHMARK else datanas.architecture(name)
+    network = datanas.build_network(architecture, channels=4, cells=cells).eval()
     x = torch.zeros(1, 3, 16, 16)
     tables = cost_tables(network, x)
     assert len(tables) == (2 if cells else 1)
@@ -36,7 +34,7 @@ def test_costs_by_part_and_operation_add_up_to_those_of_the_network(name: str, c
         assert sum(int(row[2] or 0) for row in table.rows) == count_parameters(network)
         assert all(min(int(row[1] or 0), int(row[2] or 0)) >= 0 for row in table.rows)
     parts = [row[0] for row in tables[0].rows]
-    assert [part for part in parts if str(part).startswith("cell")] == [f"cell {i + 1}" for i in range(cells)]
+    assert [part for part in parts if str(part).startswith("cell")] == [f"cell {i + 1}" for i in range(cells or 0)]
 
 
 def test_operations_are_those_of_the_architecture() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, TypeAlias
@@ -102,12 +103,22 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures of one kind, the most telling first; `note` says how they were chosen."""
+    """Pictures of one kind, the most telling first.
+
+    Attributes:
+        note: how they were chosen.
+        legend: names of colours in them, with the colours ("#rrggbb").
+    """
 
     kind: ClassVar[str] = "pictures"
     title: str
     pictures: Sequence[Picture]
     note: str = ""
+    legend: Sequence[tuple[str, str]] = ()
+
+    def __post_init__(self) -> None:
+        for _, colour in self.legend:
+            _require(re.fullmatch("#[0-9a-f]{6}", colour) is not None, f"a colour of a legend is none: {colour!r}")
 
 
 @dataclass(frozen=True)
@@ -152,7 +163,9 @@ def exhibit_from_json(data: object) -> Exhibit:
         if kind == FigureTable.kind:
             return FigureTable(**fields)
         if kind == Pictures.kind:
-            return Pictures(**{**fields, "pictures": [Picture(**each) for each in fields["pictures"]]})
+            legend = [(name, colour) for name, colour in fields.get("legend", ())]
+            pictures = [Picture(**each) for each in fields["pictures"]]
+            return Pictures(**{**fields, "pictures": pictures, "legend": legend})
         if kind == Passages.kind:
             return Passages(**{**fields, "passages": [Passage(**each) for each in fields["passages"]]})
     except (TypeError, KeyError) as error:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
-import numpy as np
-from jaxtyping import Float, Int64
-from PIL import Image
+from jaxtyping import Int64
 from torch import Tensor
 
 from datanas.core.exhibits import Confusion, Exhibit, FigureTable, Picture, Pictures
+from datanas.tasks.thumbnails import picture_file, to_pixels
 
 WORST = 18
 """Mistakes that are shown."""
 MOST_CLASSES = 200
 """With more, no matrix is kept: its file would be megabytes, and nobody could read it."""
-_SIDE, _PLAIN = 96, 64
-"""Pixels of a picture's longer side at most, and up to where it is kept without loss."""
 _CLASSES_NOTE = (
     "Recall is the share of a class's images that were recognised, precision the share of the images taken for the "
     "class that are of it; F1 is their harmonic mean."
@@ -53,7 +49,7 @@ def mistakes(
     """Pictures of images that were taken for another class, with how sure the network was of it (a share)."""
     shown = [
         Picture.of_file(
-            picture_file(image),
+            picture_file(to_pixels(image)),
             f"{names[label]}, taken for {names[answer]} ({share:.0%})",
             f"An image of class {names[label]} that the network takes for {names[answer]}.",
         )
@@ -61,20 +57,3 @@ def mistakes(
     ]
     note = "Those of which the network was surest. In brackets, the probability that it gave to the wrong class."
     return Pictures("The worst mistakes", shown, note)
-
-
-def picture_file(image: Float[Tensor, "c h w"]) -> bytes:
-    """An image, uint8 or floating in 0..1, as a small file: PNG, or JPEG where that would be large."""
-    pixels = image.detach().cpu()
-    if pixels.is_floating_point():
-        pixels = (pixels.clamp(0, 1) * 255).round().byte()
-    array = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
-    array = array[:, :, 0] if array.shape[2] in (1, 2) else array[:, :, :3]
-    picture = Image.fromarray(array)
-    picture.thumbnail((_SIDE, _SIDE))
-    file, is_plain = io.BytesIO(), max(picture.size) <= _PLAIN
-    if is_plain:
-        picture.save(file, "PNG", optimize=True)
-    else:
-        picture.save(file, "JPEG", quality=85)
-    return file.getvalue()

@@ -115,12 +115,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Small pictures."""
+    """Small pictures; wide ones stand one in a row."""
 
     kind: ClassVar[str] = "gallery"
     title: str
     tiles: Sequence[Tile]
     note: str = ""
+    legend: Sequence[tuple[str, str]] = ()
+    is_wide: bool = False
 
 
 @dataclass(frozen=True)

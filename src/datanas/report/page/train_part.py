@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Iterator, Mapping, Sequence
+
+from PIL import Image
 
 from datanas.core.exhibits import Confusion, Exhibit, FigureTable, Pictures
 from datanas.report.evaluations import Measured
@@ -76,9 +80,17 @@ def exhibit_blocks(exhibit: Exhibit, terms: Terms, pictures: int) -> Iterator[Bl
             Tile(f"data:image/{each.format()};base64,{each.content}", each.caption, each.alt)
             for each in exhibit.pictures[:pictures]
         ]
-        yield Gallery(exhibit.title, tiles, exhibit.note)
+        yield Gallery(exhibit.title, tiles, exhibit.note, exhibit.legend, is_wide=_are_wide(exhibit))
     else:
         yield Texts(exhibit.title, [(each.given, each.made) for each in exhibit.passages], exhibit.note)
+
+
+def _are_wide(exhibit: Pictures) -> bool:
+    """Whether pictures are rows of several, by the shape of the first."""
+    if not exhibit.pictures:
+        return False
+    with Image.open(io.BytesIO(base64.b64decode(exhibit.pictures[0].content))) as picture:
+        return picture.width > 1.9 * picture.height
 
 
 def figure_table(exhibit: FigureTable) -> Table:
