@@ -120,7 +120,7 @@ def test_one_that_was_killed_before_its_networks_were_chosen_goes_on(found: Pare
 def test_what_is_resumed_is_settled(found: ParetoResult, searched: Path) -> None:
     for given in ({"run": searched}, {"bounds": [1e6]}, {"epochs": 3}, {"settings": [("train.channels", 3)]}):
         with pytest.raises(ConfigError, match="resumed is settled"):
-            pareto(resume=found.path, quiet=True, **given)  # type: ignore[arg-type]
+            pareto(resume=found.path, quiet=True, **given)
 
 
 def test_it_goes_on_without_training_anew(found: ParetoResult, monkeypatch: pytest.MonkeyPatch) -> None:

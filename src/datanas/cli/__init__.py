@@ -28,6 +28,7 @@ COMMANDS = (
     "calibrate",
     "export",
     "compare",
+    "report",
     "runs",
     "options",
     "recipes",

@@ -18,6 +18,7 @@ from datanas.data.types.corpus import EOS, UNKNOWN, Source, encode_known
 from datanas.deploy.predictions import TextPrediction
 from datanas.deploy.predictor import BATCH_SIZE, Predictor
 from datanas.deploy.trained import Trained
+from datanas.tasks.continuation import continuation
 from datanas.tasks.language import mean_loss, perplexity
 
 _log = logging.getLogger(__name__)
@@ -77,20 +78,16 @@ class TextPredictor(Predictor[tuple[TextPrediction, ...]]):
             before += ids.tolist()[:-1]
             if unknown:
                 _log.warning("the network does not know %d of the words to continue", unknown)
-        generator = torch.Generator().manual_seed(0 if seed is None else seed)
-        tokens, state, found = torch.tensor(before)[:, None], None, []
-        for _ in range(count):
-            output: Any = self.network((tokens.to(self.device), state))
-            state = output.state
-            scores = output.logits[-1, 0].float().cpu()
-            if self._unknown is not None:
-                scores[self._unknown] = -torch.inf
-            if seed is None:
-                chosen = int(scores.argmax())
-            else:
-                chosen = int(torch.multinomial((scores / temperature).softmax(dim=0), 1, generator=generator))
-            found.append(chosen)
-            tokens = torch.tensor([[chosen]])
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        found = continuation(
+            self.network,
+            before,
+            count,
+            self.device,
+            never=self._unknown,
+            generator=generator,
+            temperature=temperature,
+        )
         text = " ".join("\n" if each == self._eos else self.vocabulary[each] for each in found)
         return text.replace(" \n ", "\n").replace(" \n", "\n").replace("\n ", "\n")
 

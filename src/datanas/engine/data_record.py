@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ _log = logging.getLogger(__name__)
 
 
 def data_record(config: Config, task: Task[Any]) -> dict[str, Any]:
-    """The names of data set and task, names and counts of the data, how an example becomes an input of a network, and a
-    sum of all examples; JSON types only.
+    """The names of data set and task, names and counts of the data, how an example becomes an input of a network, the
+    figure that networks are compared by, and a sum of all examples; JSON types only.
     """
     return {
         "data": config.data.name,
@@ -29,6 +30,7 @@ def data_record(config: Config, task: Task[Any]) -> dict[str, Any]:
         **task.describe(),
         **use_record(task),
         "num_classes": task.num_classes,
+        "metric": asdict(task.metric),
         "sum": task.sum_of_examples(),
     }
 

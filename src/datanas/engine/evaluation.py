@@ -18,6 +18,7 @@ from datanas.core.paths import is_file, is_folder
 from datanas.engine.config import Config, resolve
 from datanas.engine.data_record import require_known_data
 from datanas.engine.earlier_run import load_chosen_state, load_run_config
+from datanas.engine.exhibits import keep_exhibits
 from datanas.engine.process import process_kept
 from datanas.engine.rebuild import network_for, with_network_of
 from datanas.engine.setup import load_task, select_device
@@ -87,10 +88,17 @@ def evaluate_parts(
     *,
     checkpoint: Literal["last", "best"] | None = None,
 ) -> tuple[Evaluation, Evaluation | None]:
-    """As `evaluate`, with the figures on the part `validation` that the data bring, where they do."""
+    """As `evaluate`, with the figures on the part `validation` that the data bring, where they do.
+
+    What a report shows besides is kept in the run folder, unless a checkpoint is measured.
+    """
     network, task, _ = restore(run, overrides, checkpoint)
     validation = measure(network, task, "validation") if task.has_validation else None
-    return measure(network, task), validation
+    evaluation = measure(network, task)
+    if checkpoint is None:
+        with evaluating(network):
+            keep_exhibits(Path(run), network, task, "test", named=bool(overrides))
+    return evaluation, validation
 
 
 @process_kept()

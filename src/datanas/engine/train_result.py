@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save
 
 from datanas.engine.budget_kept import within_text
-from datanas.engine.evaluation import NETWORK_FILE, Evaluation, measure
+from datanas.engine.evaluation import NETWORK_FILE, Evaluation, evaluating, measure
+from datanas.engine.exhibits import EXHIBITS_FILE, exhibits_text
 from datanas.engine.rebuild import dead_parts
 from datanas.engine.run import Run
 
@@ -62,6 +63,9 @@ def write_result(job: TrainJob, run: Run, costs: Mapping[str, float]) -> TrainRe
     if task.has_validation:
         validation = evaluation if part == "validation" else measure(network, task, "validation")
         written["validation"] = asdict(validation)
+    if run.config.train.test and run.is_first:  # of a candidate that is only judged nobody asks for more
+        with evaluating(network):
+            run.write_text(EXHIBITS_FILE, exhibits_text(network, task, part))
     run.write_json("evaluation.json", written)
     assert run.architecture is not None
     dead = dead_parts(run.architecture, run.config)

@@ -43,12 +43,24 @@ def count_macs(module: nn.Module, x: Any) -> int:
 
     Costs nothing where the module and `x` lie on the meta device.
     """
-    training = module.training
+    return int(_counted(module, x).get_total_flops()) // 2
+
+
+def macs_by_module(module: nn.Module, x: Any) -> dict[str, int]:
+    """The same for each module inside that computes any, by its name; that of `module` itself is ""."""
+    root = type(module).__name__
+    counts = {name: sum(found.values()) // 2 for name, found in _counted(module, x).get_flop_counts().items()}
+    found = {name.removeprefix(f"{root}."): count for name, count in counts.items() if name.startswith(f"{root}.")}
+    return {"": counts.get(root, 0), **found}
+
+
+def _counted(module: nn.Module, x: Any) -> FlopCounterMode:
+    training, counter = module.training, FlopCounterMode(display=False)
     module.eval()
-    with torch.no_grad(), plain_kernels(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), plain_kernels(), counter:
         module(x)
     module.train(training)
-    return int(counter.get_total_flops()) // 2
+    return counter
 
 
 def read_macs(value: object) -> int:

@@ -24,7 +24,8 @@ _FIGURES = (
 ENOUGH_SEEDS = 5
 """With fewer, the short version warns of what its differences rest on."""
 _WIDTH = 110
-_NONE = "–"
+NONE = "–"
+"""What stands where nothing is known."""
 _METHOD = "#2f6db5"
 _BAND = "#f3e9d2"
 _ROW, _PLOT, _MARGIN = 0.28, 5.0, 0.25  # inches
@@ -47,8 +48,8 @@ def comparison_csv(data: Data) -> str:
 
 def comparison_markdown(data: Data) -> str:
     """The whole comparison: budget, verdict, a table with one line for each row, controls and notes."""
-    columns = _columns(data)
-    rows = [[_cell(row["name"]), *(show(row) for show in columns.values())] for row in _ranked(data)]
+    head, lines_of_rows, _ = comparison_rows(data)
+    rows = [[_cell(name), *cells] for name, *cells in lines_of_rows]
     lines = [
         f"# Comparison by {_cell(data['metric'])}",
         "",
@@ -57,7 +58,7 @@ def comparison_markdown(data: Data) -> str:
         "",
         f"**Verdict:** {_cell(data['winner']['text'])}.",
         "",
-        markdown_table([["name", *columns], *rows], right=range(1, len(columns) + 1)),
+        markdown_table([head, *rows], right=range(1, len(head))),
         f"Each interval is one of {_percent(data)} by itself, not adjusted for the number of rows; "
         "the verdict above is. With few seeds the bootstrap interval of a mean is too narrow; that of a difference is "
         "the wider of the bootstrap's and Student's t.",
@@ -66,12 +67,19 @@ def comparison_markdown(data: Data) -> str:
     notes = [f"{row['name']}: {row['note']}" for row in data["rows"] if row["kind"] != "control" and row.get("note")]
     notes += data.get("notes") or []
     for title, entries in (
-        ("Controls", [f"**{_cell(row['name'])}**: {_cell(row.get('note') or _NONE)}" for row in controls]),
+        ("Controls", [f"**{_cell(row['name'])}**: {_cell(row.get('note') or NONE)}" for row in controls]),
         ("Notes", [_cell(note) for note in notes]),
     ):
         if entries:
             lines += ["", f"## {title}", "", *(f"- {entry}" for entry in entries)]
     return "\n".join(lines) + "\n"
+
+
+def comparison_rows(data: Data) -> tuple[list[str], list[list[str]], list[Data]]:
+    """The heads of the whole table, a line for each row with the best first, and the rows in that order."""
+    columns, ranked = _columns(data), _ranked(data)
+    lines = [[" ".join(row["name"].split()), *(show(row) for show in columns.values())] for row in ranked]
+    return ["name", *columns], lines, ranked
 
 
 def comparison_text(data: Data) -> str:
@@ -267,32 +275,32 @@ def _digits(data: Data) -> int:
 
 def _mean(row: Data, digits: int) -> str:
     if not _is_number(row.get("mean")):
-        return _NONE
-    spread = f"{row['sd']:.{digits}f}" if _is_number(row.get("sd")) else _NONE
+        return NONE
+    spread = f"{row['sd']:.{digits}f}" if _is_number(row.get("sd")) else NONE
     return f"{row['mean']:z.{digits}f} ± {spread}"
 
 
 def _interval(entry: Data, form: str) -> str:
     if not (_is_number(entry.get("low")) and _is_number(entry.get("high"))):
-        return _NONE
+        return NONE
     return f"[{entry['low']:{form}}, {entry['high']:{form}}]"
 
 
 def _difference(entry: Data | None, digits: int) -> str:
     if not entry or not _is_number(entry.get("mean")):
-        return _NONE
+        return NONE
     form = f"+z.{digits}f"
     return f"{entry['mean']:{form}} {_interval(entry, form)}, {entry['verdict']}"
 
 
 def _average(row: Data, key: str, show: Callable[[float], str]) -> str:
     values = [run[key] for _, run in _by_seed(row) if _is_number(run.get(key))]
-    return show(sum(values) / len(values)) if values else _NONE
+    return show(sum(values) / len(values)) if values else NONE
 
 
 def _collapsed(row: Data) -> str:
     known = [run["collapsed"] for _, run in _by_seed(row) if run.get("collapsed") is not None]
-    return f"{sum(known)}/{len(known)}" if known else _NONE
+    return f"{sum(known)}/{len(known)}" if known else NONE
 
 
 def _has_failures(row: Data) -> bool:

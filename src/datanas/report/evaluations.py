@@ -62,7 +62,7 @@ def evaluation_table(rows: Sequence[Measured], score_name: str) -> str:
     counted = all(row.interval is not None for row in rows)
     header = ["", score_name, *(["95 %", "to the first"] if counted else []), "parameters", "multiply-adds"]
     lines = [header, *(_line(row, rows[0], counted=counted) for row in rows)]
-    return "\n".join([plain_table(lines), *([_verdict(rows)] if counted and len(rows) > 1 else [])])
+    return "\n".join([plain_table(lines), *([evaluation_verdict(rows)] if counted and len(rows) > 1 else [])])
 
 
 def _line(row: Measured, first: Measured, *, counted: bool) -> list[str]:
@@ -74,7 +74,8 @@ def _line(row: Measured, first: Measured, *, counted: bool) -> list[str]:
     return [row.name, row.score, f"{100 * own[0]:.1f}..{100 * own[1]:.1f}", gap, *costs]
 
 
-def _verdict(rows: Sequence[Measured]) -> str:
+def evaluation_verdict(rows: Sequence[Measured]) -> str:
+    """Between which of the networks and the first a difference is shown, in words; all of them have intervals."""
     first, *others = rows
     gaps: Mapping[str, Any] = {row.name: difference(first, row) for row in others}
     better = [name for name, gap in gaps.items() if gap[0] > 0]

@@ -28,12 +28,20 @@ def run_text(path: Path) -> str:
     architecture = _architecture(path)
     if architecture is not None:
         lines += ["", cell_text(architecture)]
+    return "\n".join([*lines, *findings(found, architecture)])
+
+
+def findings(found: Overview, architecture: Architecture | None) -> list[str]:
+    """What a run has found and what can be done with it, a line each; those that begin with "warning: " are warnings.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError: a file of a complete run is not what it should be.
+    """
     of_kind = _OF_KIND.get(found.kind)
-    if of_kind is not None and found.state == "complete":
-        lines += of_kind(found, architecture)
+    lines = of_kind(found, architecture) if of_kind is not None and found.state == "complete" else []
     if found.state == "stopped" and found.kind in (*_OF_KIND, "compare"):
-        lines.append(f"it goes on with: datanas {found.kind} --resume {path}")
-    return "\n".join(lines)
+        lines.append(f"it goes on with: datanas {found.kind} --resume {found.path}")
+    return lines
 
 
 def _head(found: Overview) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from datanas.core.deprecation import take_older_methods, warn_renamed
 from datanas.core.errors import ConfigError
+from datanas.core.exhibits import Exhibit
 from datanas.core.processes import ALONE, Processes
 from datanas.core.settings import ComponentConfig
 from datanas.tasks.metric import Metric
@@ -357,3 +358,10 @@ class Task(ABC, Generic[BatchT]):
     def monitor(self, model: Model, part: Part) -> dict[str, float]:
         """Figures to follow a training by, named as those of `evaluate`; cheaper than these where the task can."""
         return self.evaluate(model, part)
+
+    def exhibits(self, model: Model, part: Part) -> Sequence[Exhibit]:
+        """What a report shows of a trained network on a part besides its figures; nothing by default.
+
+        The first process alone asks, so that a task must not wait for others. The caller chooses the network's mode.
+        """
+        return ()

@@ -15,9 +15,10 @@ from torch.nn import functional as F
 
 from datanas.core import seeding
 from datanas.core.errors import ConfigError, DataError
+from datanas.core.exhibits import Exhibit
 from datanas.core.settings import ComponentConfig, merge
 from datanas.data.augment import Augment, normalise
-from datanas.data.batches import stratified
+from datanas.data.batches import sequential, stratified
 from datanas.kernels.fx_leaf import fx_leaf
 from datanas.kernels.hardware import widest_float
 from datanas.kernels.norm import BatchNorm2d
@@ -32,7 +33,8 @@ from datanas.tasks.class_balance import (
     range_text,
     weights_of,
 )
-from datanas.tasks.image_task import ImageTask
+from datanas.tasks.class_exhibits import WORST, class_exhibits, confusion_counts, mistakes
+from datanas.tasks.image_task import EVALUATION_BATCH, ImageTask
 from datanas.tasks.metric import Metric
 
 TOP = 5
@@ -227,6 +229,26 @@ class Classification(ImageTask[ImageBatch]):
         if classes:
             figures["balanced_accuracy"] = balanced_accuracy(*found[1 + len(counted) :].view(2, classes))
         return {**figures, "loss": loss}
+
+    @torch.inference_mode()
+    def exhibits(self, model: Model, part: Part) -> Sequence[Exhibit]:
+        """The confusion matrix, figures of each class, and the mistakes of which the network is surest."""
+        indices, source = self._chosen[part], self._images(part)
+        found: list[tuple[Tensor, Tensor, Tensor]] = []
+        for images, labels in sequential(source, indices, EVALUATION_BATCH):
+            logits: Tensor = model(normalise(images, self.data.mean, self.data.std))
+            sure, answers = logits.float().softmax(dim=1).max(dim=1)
+            found.append((labels.cpu(), answers.cpu(), sure.cpu()))
+        labels, answers, sure = (torch.cat(column) for column in zip(*found, strict=True))
+        counts = confusion_counts(labels, answers, self.num_classes)
+        shown = class_exhibits(counts, self.data.classes)
+        wrong = (labels != answers).nonzero()[:, 0]
+        worst = wrong[sure[wrong].argsort(descending=True, stable=True)[:WORST]]
+        if len(worst):
+            images, _ = next(sequential(source, indices[worst], len(worst)))
+            truth, taken, shares = (column[worst].tolist() for column in (labels, answers, sure))
+            shown.append(mistakes(list(images), truth, taken, shares, self.data.classes))
+        return shown
 
 
 def _hits(logits: Float[Tensor, "batch classes"], labels: Int64[Tensor, " batch"], top: int) -> Int64[Tensor, ""]:

@@ -19,18 +19,20 @@ from torch.nn import functional as F
 
 from datanas.core import seeding
 from datanas.core.errors import ConfigError, DataError
+from datanas.core.exhibits import Exhibit
 from datanas.core.settings import ComponentConfig, merge
 from datanas.data.augment import augment, normalise
 from datanas.data.base import ImageData, Images, ImageSet, Labels
-from datanas.data.batches import unlabelled
+from datanas.data.batches import sequential, unlabelled
 from datanas.data.types.file_set import ImageFileData
 from datanas.data.types.source import ImageSource
 from datanas.tasks import register_task
 from datanas.tasks.adaptive_pairs import LabelFeatures, pair_loss, raised, relations, similarities, thresholds
 from datanas.tasks.base import Model, Part, Task
+from datanas.tasks.cluster_exhibits import SAMPLES, cluster_exhibits
 from datanas.tasks.cluster_head import Assignment, ClusterHead
 from datanas.tasks.cluster_tally import ClusterTally
-from datanas.tasks.image_task import ImageTask
+from datanas.tasks.image_task import EVALUATION_BATCH, ImageTask
 from datanas.tasks.matching import agreement, k_means
 from datanas.tasks.metric import Metric
 
@@ -66,6 +68,7 @@ class Clustering(ImageTask[ViewBatch]):
         joined: bool = Field(False, description="cluster training and test images together, as the papers do")
 
     needs_labels: ClassVar[bool] = False
+    _has_classes: ClassVar[bool] = True
     metric: ClassVar[Metric] = Metric("nmi")
     further: ClassVar[Sequence[Metric]] = (
         Metric("information", is_share=False, digits=4),
@@ -226,6 +229,24 @@ class Clustering(ImageTask[ViewBatch]):
         indices, tally = self._tally(model, part, None)
         return {**agreement(tally.clusters, self._images(part).labels.cpu()[indices]), **tally.figures()}
 
+    @torch.inference_mode()
+    def exhibits(self, model: Model, part: Part) -> Sequence[Exhibit]:
+        """What each cluster holds: how many images, of which class most, and those that are surest of it."""
+        indices, source = self._chosen[part], self._images(part)
+        found: list[Tensor] = []
+        for images, _ in sequential(source, indices, EVALUATION_BATCH):
+            answer: Assignment = model(normalise(images, self.data.mean, self.data.std))
+            found.append(answer.labels.cpu())
+        labels = torch.cat(found)
+        sure, clusters = labels.max(dim=1)
+        samples = {}
+        for cluster in clusters.bincount().nonzero()[:, 0].tolist():
+            members = (clusters == cluster).nonzero()[:, 0]
+            members = members[sure[members].argsort(descending=True, stable=True)[:SAMPLES]]
+            samples[cluster] = next(sequential(source, indices[members], len(members)))[0]
+        classes = source.labels.cpu()[indices] if self._has_classes else None
+        return cluster_exhibits(clusters, classes, samples, self.data.classes)
+
     def _tally(self, model: Model, part: Part, limit: int | None) -> tuple[Int64[Tensor, " m"], ClusterTally]:
         """Which images of a part were measured, in their order, and what was found of them."""
         indices = self._shuffled(self._chosen[part])
@@ -255,6 +276,7 @@ class UnlabelledClustering(Clustering):
     """
 
     metric: ClassVar[Metric] = Metric("information", is_share=False)
+    _has_classes: ClassVar[bool] = False
     further: ClassVar[Sequence[Metric]] = (Metric("clusters", is_share=False, digits=0),)
 
     def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from datanas.core import seeding
 from datanas.core.errors import ConfigError, DataError
+from datanas.core.exhibits import Exhibit
 from datanas.core.settings import ComponentConfig, Section
 from datanas.data.augment import Augment, augment, normalisation, normalise
 from datanas.data.base import ImageData, Images
@@ -25,6 +26,7 @@ from datanas.kernels.hardware import widest_float
 from datanas.tasks import register_task
 from datanas.tasks.base import Model, Part, Task
 from datanas.tasks.embedding import EmbeddingHead, FlatHead, ImageItself
+from datanas.tasks.episode_exhibits import episode_exhibits
 from datanas.tasks.metric import Metric
 from datanas.tasks.prototypes import accuracies, half_width, log_probs, of_own_class
 from datanas.tasks.stems import CONVOLUTIONAL, STEM_KINDS, StemKind, image_stem, require_size
@@ -319,6 +321,16 @@ class FewShot(Task[EpisodeBatch]):
     def monitor(self, model: Model, part: Part) -> dict[str, float]:
         """The same, with each image embedded once on every part: what is followed is the training of one network."""
         return self._measure(self._embedded, model, part, None)
+
+    @torch.inference_mode()
+    def exhibits(self, model: Model, part: Part) -> Sequence[Exhibit]:
+        """One episode: the images that each class was learned from, and queries, right or wrong."""
+        sampler, source = self._samplers[part], self._sets[self._sources[part]]
+        places = sampler.draw(1, seeding.generator(self._seed, f"exhibits/{part}"))
+        points = torch.cat([self._embed(model, part, each) for each in torch.split(places.flatten(), EVALUATION_BATCH)])
+        answers = self._scores(points, sampler.shape)[0].argmax(dim=-1).cpu()
+        names = [source.classes[int(source.images.labels[row[0]])] for row in places[0]]
+        return episode_exhibits([self._images(part, row) for row in places[0]], answers, sampler.shape.shot, names)
 
     def _measure(self, measure: _Measure, model: Model, part: str, limit: int | None) -> dict[str, float]:
         """Figures over the episodes of a part, which are the same each time."""

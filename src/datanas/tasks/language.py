@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, ClassVar, Literal, cast
 
@@ -12,14 +12,17 @@ from jaxtyping import Int64
 from pydantic import Field
 from torch import Tensor, nn
 
+from datanas.core import seeding
 from datanas.core.errors import ConfigError, DataError
+from datanas.core.exhibits import Exhibit, Passage, Passages
 from datanas.core.settings import ComponentConfig
 from datanas.data.batches import parse_ratio
 from datanas.data.token_batches import TokenBatch, TokenStream
-from datanas.data.types.corpus import TextData
+from datanas.data.types.corpus import UNKNOWN, TextData
 from datanas.kernels.hardware import widest_float
 from datanas.tasks import register_task
 from datanas.tasks.base import Model, Part, Task
+from datanas.tasks.continuation import continuation
 from datanas.tasks.metric import Metric
 from datanas.tasks.word_model import Dropout, Predictions, WordHead, WordStem, log_frequencies
 
@@ -29,6 +32,8 @@ STRETCH = 256
 """Steps that are measured at a time."""
 LARGEST_EXPONENT = 700.0
 """Beyond it a perplexity is shown as infinite."""
+PASSAGES, GIVEN, MADE = 6, 8, 20
+"""Texts that are shown, words of each that are given, and words that follow."""
 LOOKS = 8
 """Batches, at least, in which a text is followed: where each has a child of its own, one child says little."""
 
@@ -289,6 +294,24 @@ class Language(Task[TokenBatch]):
     def monitor(self, model: Model, part: Part) -> dict[str, float]:
         """The same from columns, which is faster and, for the words at their heads, a little worse."""
         return self._follow(model, self._texts[part])
+
+    @torch.inference_mode()
+    def exhibits(self, model: Model, part: Part) -> Sequence[Exhibit]:
+        """How the network goes on with sentences of the part, of each word drawn by its probability."""
+        text, words = self._texts[part].cpu(), self.data.vocabulary
+        ends = (text[:-1] == self.data.eos).nonzero()[:, 0] + 1
+        places = {round(i * (len(ends) - 1) / (PASSAGES - 1)) for i in range(PASSAGES)} if len(ends) else set()
+        unknown = words.index(UNKNOWN) if UNKNOWN in words else None
+        passages = []
+        for start in (int(ends[place]) for place in sorted(places)):
+            given = text[start : start + GIVEN].tolist()
+            generator = seeding.generator(self._seed, "exhibits", start)
+            made = continuation(
+                model, [self.data.eos, *given], MADE, self.device, never=unknown, generator=generator, temperature=0.8
+            )
+            passages.append(Passage(*(" ".join(words[each] for each in part) for part in (given, made))))
+        note = "Beginnings of sentences, and in colour how the network goes on, each word drawn at temperature 0.8."
+        return [Passages("Texts that it goes on with", passages, note)] if passages else []
 
     def _follow(self, model: Model, text: Int64[Tensor, " n"]) -> dict[str, float]:
         count = min(COLUMNS, max(2, len(text) // self.config.sequence))

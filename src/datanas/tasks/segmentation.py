@@ -15,6 +15,8 @@ from torch.nn import functional as F
 
 from datanas.core import seeding
 from datanas.core.errors import ConfigError, DataError
+from datanas.core.exhibits import Exhibit
+from datanas.core.processes import ALONE
 from datanas.core.settings import ComponentConfig
 from datanas.data.augment import normalisation, normalise
 from datanas.data.augment_masks import MaskAugment, cut_image, cut_mask, draw_windows
@@ -23,6 +25,7 @@ from datanas.data.types.masks import VOID, SegmentationData, SegmentationSet
 from datanas.tasks import register_task
 from datanas.tasks.base import Model, Part, Task
 from datanas.tasks.deeplab import SegmentationHead
+from datanas.tasks.mask_exhibits import SHOWN, Segmented, mask_exhibits
 from datanas.tasks.metric import Metric
 from datanas.tasks.multi_scale import log_probabilities
 from datanas.tasks.region_tally import RegionTally, ScoredClasses, by_pixel
@@ -320,6 +323,24 @@ class Segmentation(Task[SegmentationBatch]):
             log_probs = log_probabilities(model, images, scales, flip=flip)[: len(together)]
             tally.add(log_probs, torch.stack([data.masks[i] for i in together]))
         return tally.figures(self.processes)
+
+    @torch.inference_mode()
+    def exhibits(self, model: Model, part: Part) -> Sequence[Exhibit]:
+        """The overlap of each class, and the images of which most pixels are wrong, with their masks."""
+        data, indices, tally = self._examples(part), self._measurable(part), RegionTally(self._scored, self.device)
+        worst: list[Segmented] = []
+        for together in _alike(data.sizes, indices):
+            images = torch.stack([data.images[i] for i in together])
+            masks = torch.stack([data.masks[i] for i in together])
+            views = normalise(images, *self._moments)
+            log_probs = log_probabilities(model, views, self.config.test_scales, flip=self.config.test_flip)
+            tally.add(log_probs, masks)
+            answers, labels = log_probs.argmax(dim=1), self._scored.labels(masks)
+            counted = labels != VOID
+            wrong = ((answers != labels) & counted).sum(dim=(1, 2)) / counted.sum(dim=(1, 2))
+            columns = zip(images, masks, answers.byte(), wrong.tolist(), strict=True)
+            worst = sorted([*worst, *(Segmented(*each) for each in columns)], key=lambda each: -each.wrong)[:SHOWN]
+        return mask_exhibits(tally.figures(ALONE), worst, self.data.classes)
 
     def _examples(self, part: Part) -> SegmentationSet:
         """What the indices of a part count."""

@@ -1,0 +1,287 @@
+"""The charts of a report as Vega-Lite describes them.
+
+Colours are those of Okabe and Ito (2008), which colour-blind readers tell apart, and lines differ in their dashes too;
+quantities are in viridis. Text and rules take the page's ink, so that they are seen on light and dark pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from datanas.report.page.blocks import Spec
+
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c")
+"""Okabe and Ito's without yellow and black, which one of the two backgrounds swallows, and with a grey."""
+_DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [1, 3], [12, 4], [4, 4])
+_INK, _FONT = "currentColor", "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
+CONFIG = {
+    "background": "transparent",
+    "font": _FONT,
+    "view": {"stroke": "transparent"},
+    "axis": {
+        "labelColor": _INK,
+        "titleColor": _INK,
+        "tickColor": _INK,
+        "domainColor": _INK,
+        "gridColor": _INK,
+        "gridOpacity": 0.12,
+        "tickOpacity": 0.4,
+        "domainOpacity": 0.4,
+        "labelFontSize": 11,
+        "titleFontSize": 11,
+        "titleFontWeight": "normal",
+        "labelLimit": 220,
+    },
+    "legend": {"labelColor": _INK, "titleColor": _INK, "labelFontSize": 11, "titleFontSize": 11, "orient": "top"}
+    | {"titleFontWeight": "normal", "symbolStrokeWidth": 2, "labelLimit": 260, "columns": 3},
+    "text": {"color": _INK, "fill": _INK, "fontSize": 11},
+    "range": {"category": list(PALETTE)},
+    "line": {"strokeWidth": 2},
+}
+"""What all charts have in common."""
+Points = Iterable[tuple[float, float | None, str]]
+"""(x, y, name of the line); without y there is a gap."""
+
+
+def line_chart(
+    points: Points,
+    x: str,
+    y: str,
+    *,
+    share: bool = False,
+    zero: bool = False,
+    height: int = 190,
+    bands: Iterable[tuple[float, float, float]] = (),
+) -> Spec:
+    """Lines over epochs.
+
+    Args:
+        x, y: what the axes are called.
+        share: whether y is a share, shown in per cent.
+        zero: whether y begins at 0.
+        bands: (x, low, high) of a band behind the first line.
+    """
+    known = [point for point in points if point[1] is not None]
+    rows = [{"x": at, "y": value, "line": name} for at, value, name in known]
+    names = list(dict.fromkeys(name for _, _, name in known))
+    places = {at for at, _, _ in known}
+    y_axis = {"format": ".0%"} if share else {}
+    x_axis: dict[str, Any] = {"tickMinStep": 1, "format": "d", "grid": False, "tickCount": min(10, len(places))}
+    vertical = {"field": "y", "type": "quantitative", "title": y, "scale": {"zero": zero}, "axis": y_axis}
+    layers: list[dict[str, Any]] = []
+    if bands := list(bands):
+        band = [{"x": at, "y": low, "y2": high} for at, low, high in bands]
+        layers.append(
+            {
+                "data": {"values": band},
+                "mark": {"type": "area", "opacity": 0.18, "color": PALETTE[0]},
+                "encoding": {"x": {"field": "x", "type": "quantitative"}, "y": {**vertical}, "y2": {"field": "y2"}},
+            }
+        )
+    name_scale = {"domain": names, "range": [PALETTE[i % len(PALETTE)] for i in range(len(names))]}
+    dash_scale = {"domain": names, "range": [_DASHES[i % len(_DASHES)] for i in range(len(names))]}
+    legend = {"title": None} if len(names) > 1 else None
+    few = len(places) <= 40
+    layers.append(
+        {
+            "mark": {"type": "line", "point": {"size": 28, "filled": True} if few else False},
+            "encoding": {
+                "x": {"field": "x", "type": "quantitative", "title": x, "axis": x_axis, "scale": {"nice": False}},
+                "y": vertical,
+                "color": {"field": "line", "type": "nominal", "scale": name_scale, "legend": legend},
+                "strokeDash": {"field": "line", "type": "nominal", "scale": dash_scale, "legend": legend},
+                "tooltip": [
+                    {"field": "line", "title": "line"},
+                    {"field": "x", "title": x},
+                    {"field": "y", "title": y, "format": ".2%" if share else ".4g"},
+                ],
+            },
+        }
+    )
+    return _spec({"data": {"values": rows}, "height": height, "layer": layers})
+
+
+def interval_chart(rows: Sequence[Mapping[str, Any]], axis: str, *, share: bool = False) -> Spec:
+    """A dot and an interval for each row, the seeds of a row as small dots below.
+
+    Args:
+        rows: `name`, `value`, `group` (by which they are coloured); `low`, `high`, `seeds` where there are any.
+    """
+    order = [row["name"] for row in rows]
+    place = {"field": "name", "type": "nominal", "sort": order, "title": None, "axis": {"grid": False, "ticks": False}}
+    ends = [{"name": row["name"], "group": row["group"]} | _ends(row) for row in rows if row.get("low") is not None]
+    seeds = [{"name": row["name"], "seed": seed} for row in rows for seed in row.get("seeds", ())]
+    groups = list(dict.fromkeys(row["group"] for row in rows))
+    colour = {
+        "field": "group",
+        "type": "nominal",
+        "scale": {"domain": groups, "range": list(PALETTE[: len(groups)])},
+        "legend": {"title": None} if len(groups) > 1 else None,
+    }
+    along = {"type": "quantitative", "title": axis, "scale": {"zero": False, "padding": 8}}
+    along["axis"] = {"format": ".1%"} if share else {}
+    layers: list[dict[str, Any]] = [
+        {
+            "data": {"values": ends},
+            "mark": {"type": "rule", "strokeWidth": 2},
+            "encoding": {"x": {**along, "field": "low"}, "x2": {"field": "high"}, "y": place, "color": colour},
+        },
+        {
+            "data": {"values": [{key: row[key] for key in ("name", "value", "group")} for row in rows]},
+            "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},
+            "encoding": {
+                "x": {**along, "field": "value"},
+                "y": place,
+                "color": colour,
+                "shape": {**colour, "scale": {"domain": groups}},
+                "tooltip": [{"field": "name"}, {"field": "value", "format": ".2%" if share else ".4g"}],
+            },
+        },
+    ]
+    if seeds:
+        layers.append(
+            {
+                "data": {"values": seeds},
+                "mark": {"type": "tick", "opacity": 0.5, "thickness": 1.5, "color": _INK, "size": 9, "yOffset": 9},
+                "encoding": {"x": {**along, "field": "seed"}, "y": place},
+            }
+        )
+    return _spec({"height": 30 * max(len(rows), 1), "layer": layers})
+
+
+def bar_chart(rows: Sequence[tuple[str, float]], axis: str) -> Spec:
+    """A bar for each name, with its share of the whole beside it."""
+    total = sum(value for _, value in rows) or 1.0
+    values = [{"name": name, "value": value, "share": f"{value / total:.0%}"} for name, value in rows]
+    place = {"field": "name", "type": "nominal", "sort": None, "title": None, "axis": {"grid": False, "ticks": False}}
+    along = {"field": "value", "type": "quantitative", "title": axis, "axis": {"format": "~s", "tickCount": 4}}
+    tooltip = [{"field": "name"}, {"field": "value", "format": ","}, {"field": "share"}]
+    return _spec(
+        {
+            "data": {"values": values},
+            "height": 22 * max(len(rows), 1),
+            "encoding": {"y": place, "x": along},
+            "layer": [
+                {"mark": {"type": "bar", "color": PALETTE[0]}, "encoding": {"tooltip": tooltip}},
+                {
+                    "mark": {"type": "text", "align": "left", "dx": 4, "fill": _INK},
+                    "encoding": {"text": {"field": "share"}},
+                },
+            ],
+        }
+    )
+
+
+def heat_map(
+    rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float]], legend: str, largest: float
+) -> Spec:
+    """A table of quantities, such as P: viridis from 0 to `largest`; entries with `mark` 1 are framed.
+
+    Its data source `cells` has `row`, `column`, `value` and `mark`, so that a page can put in others.
+    """
+    cells = [
+        {"row": row, "column": column, "value": value, "mark": 0}
+        for row, line in zip(rows, values, strict=True)
+        for column, value in zip(columns, line, strict=True)
+    ]
+    place = {
+        "x": {
+            "field": "column",
+            "type": "nominal",
+            "sort": list(columns),
+            "title": None,
+            "axis": {"labelAngle": -40, "grid": False, "ticks": False, "domain": False},
+        },
+        "y": {
+            "field": "row",
+            "type": "nominal",
+            "sort": list(rows),
+            "title": None,
+            "axis": {"grid": False, "ticks": False, "domain": False},
+        },
+    }
+    colour = {
+        "field": "value",
+        "type": "quantitative",
+        "scale": {"scheme": "viridis", "domain": [0, largest]},
+        "legend": {"title": legend, "gradientLength": 140, "direction": "horizontal", "tickCount": 3, "format": ".2~f"},
+    }
+    tooltip = [{"field": "row"}, {"field": "column"}, {"field": "value", "title": legend, "format": ".3f"}]
+    return _spec(
+        {
+            "data": {"name": "cells", "values": cells},
+            "height": 19 * max(len(rows), 1),
+            "encoding": place,
+            "layer": [
+                {"mark": {"type": "rect", "stroke": None}, "encoding": {"color": colour, "tooltip": tooltip}},
+                {
+                    "transform": [{"filter": "datum.mark > 0"}],
+                    "mark": {"type": "point", "shape": "circle", "filled": True, "size": 42, "opacity": 1}
+                    | {"fill": "white", "stroke": "black", "strokeWidth": 1.2},
+                },
+            ],
+        }
+    )
+
+
+def confusion_chart(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> Spec:
+    """A matrix of shares of each true class, with the counts where there is room for them."""
+    cells = []
+    for name, row in zip(classes, counts, strict=True):
+        total = sum(row) or 1
+        for other, count in zip(classes, row, strict=True):
+            if count:
+                cells.append({"row": name, "column": other, "count": count, "share": round(count / total, 4)})
+    labels = {"grid": False, "ticks": False, "domain": False, "labelLimit": 110}
+    if len(classes) > 40:
+        labels["labels"] = False
+    place = {
+        "x": {
+            "field": "column",
+            "type": "nominal",
+            "scale": {"domain": list(classes)},
+            "title": "taken for",
+            "axis": {**labels, "labelAngle": -40},
+        },
+        "y": {
+            "field": "row",
+            "type": "nominal",
+            "scale": {"domain": list(classes)},
+            "title": "class",
+            "axis": labels,
+        },
+    }
+    colour = {
+        "field": "share",
+        "type": "quantitative",
+        "scale": {"scheme": "viridis", "domain": [0, 1]},
+        "legend": {"title": "share of the class", "gradientLength": 140, "direction": "horizontal", "format": ".0%"},
+    }
+    tooltip = [
+        {"field": "row", "title": "class"},
+        {"field": "column", "title": "taken for"},
+        {"field": "count"},
+        {"field": "share", "format": ".1%"},
+    ]
+    layers: list[dict[str, Any]] = [{"mark": "rect", "encoding": {"color": colour, "tooltip": tooltip}}]
+    if len(classes) <= 14:
+        ink = {"condition": {"test": "datum.share > 0.6", "value": "#111"}, "value": "#fff"}
+        layers.append(
+            {"mark": {"type": "text", "fontSize": 10}, "encoding": {"text": {"field": "count"}, "color": ink}}
+        )
+    step = 24 if len(classes) <= 20 else max(4, 480 // len(classes))
+    return _spec({"data": {"values": cells}, "height": step * len(classes), "encoding": place, "layer": layers})
+
+
+def _ends(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {"low": row["low"], "high": row["high"]}
+
+
+def _spec(body: Mapping[str, Any]) -> Spec:
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+        "width": "container",
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        **body,
+    }

@@ -1,0 +1,166 @@
+"""What a report shows of a choice among trained networks: a race, a comparison of methods, a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from datanas.report.comparison import NONE, comparison_rows
+from datanas.report.evaluations import Measured
+from datanas.report.page.blocks import Block, Chart, Lacking, Prose, Section, Table, Value
+from datanas.report.page.charts import interval_chart
+from datanas.report.page.folder import Folder, as_number
+from datanas.report.page.terms import Terms
+
+_KINDS = {"method": "method", "ablation": "ablation", "control": "control"}
+
+
+def race_sections(folder: Folder, terms: Terms) -> Iterator[Section]:
+    """Candidates, rung by rung."""
+    found, pool = folder.json("race.json"), folder.json("candidates.json").get("candidates")
+    rungs = found.get("rungs")
+    if not isinstance(rungs, list) or not isinstance(pool, list):
+        yield Section("The race", [Lacking("The race is not over, so nothing can be said of its candidates yet.")])
+        return
+    examples = found.get("examples")
+    is_share = all(0 <= row["score"] <= 1 for rung in rungs for row in rung.values())
+    last = len(rungs)
+    blocks: list[Block] = []
+    rows = [
+        {"number": int(number), "origin": pool[int(number)]["origin"], "rung": place, **row}
+        for place, rung in enumerate(rungs, start=1)
+        for number, row in rung.items()
+    ]
+    final = [
+        _Candidate(row, is_counted=is_share and isinstance(examples, int), examples=examples)
+        for row in rows
+        if row["rung"] == last
+    ]
+    final.sort(key=lambda each: -each.row["selection_score"])
+    winner = found.get("winner")
+    spec = interval_chart([each.drawn(winner) for each in final], "score", share=is_share)
+    best = final[0]
+    blocks.append(
+        Chart(
+            f"The candidates of the last rung ({last})",
+            spec,
+            f"Dots with intervals of {len(final)} networks; the best is {best.name} with {best.text}.",
+        )
+    )
+    blocks.append(Prose(notes=terms.tell("rung", "interval")))
+    order = {each.row["number"]: place for place, each in enumerate(final)}
+    rows.sort(key=lambda row: (-row["rung"], order.get(row["number"], 0), -row["selection_score"]))
+    head = ["candidate", "origin", "rung", "score", "channels", "parameters", "multiply-adds"]
+    table = [
+        [
+            Value(str(row["number"]), row["number"]),
+            Value(row["origin"]),
+            Value(str(row["rung"]), row["rung"]),
+            Value(f"{row['score']:.1%}" if is_share else f"{row['score']:.4g}", row["score"]),
+            Value(str(row["channels"]), row["channels"]),
+            Value(f"{row['parameters']:,}", row["parameters"]),
+            Value(f"{row['macs'] / 1e6:,.1f} M", row["macs"]),
+        ]
+        for row in rows
+    ]
+    blocks.append(Table("All candidates, in every rung that they were in", head, table))
+    yield Section("The race", blocks)
+
+
+class _Candidate:
+    """A network of the last rung."""
+
+    def __init__(self, row: Mapping[str, Any], *, is_counted: bool, examples: Any) -> None:
+        self.row = row
+        self.name = f"{row['number']}: {row['origin']}"
+        self.text = f"{row['score']:.1%}" if is_counted else f"{row['score']:.4g}"
+        counted = examples if is_counted else None
+        self._measured = Measured(self.name, self.text, row["score"], row["parameters"], row["macs"], counted)
+
+    def drawn(self, winner: object) -> dict[str, Any]:
+        return drawn(self._measured, "winner" if self.row["number"] == winner else "others")
+
+
+def drawn(row: Measured, group: str) -> dict[str, Any]:
+    """A row of `interval_chart`."""
+    found: dict[str, Any] = {"name": row.name, "value": row.value, "group": group}
+    if row.interval is not None:
+        found["low"], found["high"] = row.interval
+    return found
+
+
+def fit_sections(folder: Folder, terms: Terms) -> Iterator[Section]:
+    """What the fit was compared with."""
+    found = folder.json("fit.json")
+    compared = found.get("compared")
+    if not found:
+        yield Section("The fit", [Lacking("The fit is not over; its runs so far follow.")])
+        return
+    if not isinstance(compared, list) or not compared:
+        yield Section("Compared with", [Lacking("Nothing was compared: the time was too short for a race.")])
+        return
+    head = ["trained alike, judged before the final training", str(found.get("score_name", "score"))]
+    head += ["kept one ahead by", "parameters", "multiply-adds"]
+    rows = []
+    for each in compared:
+        ahead = each.get("ahead")
+        text = "" if not ahead else "{:+.1f} [{:+.1f}, {:+.1f}] points".format(*(100 * x for x in ahead))
+        cells = [Value(each["origin"]), Value(each["shown"], as_number(each["score"]))]
+        cells += [Value(text, ahead[0] if ahead else None), Value(f"{each['parameters']:,}", each["parameters"])]
+        rows.append([*cells, Value(f"{each['macs'] / 1e6:,.1f} M", each["macs"])])
+    yield Section("Compared with", [Table("The last rung of the race, the kept one first", head, rows)])
+
+
+def comparison_sections(folder: Folder, terms: Terms) -> Iterator[Section]:
+    """Methods and controls, ranked, with intervals, and the verdict."""
+    data = folder.json("comparison.json")
+    if not data:
+        text = f"The comparison is not over: datanas compare --resume {folder.path}"
+        yield Section("The comparison", [Lacking(text)])
+        return
+    head, lines, ranked = comparison_rows(data)
+    drawn_rows = [
+        {
+            "name": row["name"],
+            "value": row["mean"],
+            "group": _KINDS.get(row["kind"], row["kind"]),
+            "seeds": [run["score"] for run in row["seeds"].values() if as_number(run.get("score")) is not None],
+            **({"low": row["low"], "high": row["high"]} if as_number(row.get("low")) is not None else {}),
+        }
+        for row in ranked
+        if as_number(row.get("mean")) is not None
+    ]
+    unit = f" ({data['unit']})" if data.get("unit") else ""
+    blocks: list[Block] = [Prose([f"Verdict: {data['winner']['text']}."], terms.tell("seeds"))]
+    if drawn_rows:
+        best = drawn_rows[0]
+        alt = f"Dots with intervals of {len(drawn_rows)} rows, the best first: {best['name']} with {best['value']:.4g}."
+        blocks.append(
+            Chart(
+                f"{data['metric']}{unit} by method",
+                interval_chart(drawn_rows, f"{data['metric']}{unit}"),
+                alt,
+                "Dots are means, lines their intervals, ticks below single seeds.",
+            )
+        )
+    filled = [place for place in range(len(head)) if any(line[place] != NONE for line in lines)]
+    rows = [[Value(line[0]), *(Value(line[place], _leading(line[place])) for place in filled[1:])] for line in lines]
+    blocks.append(Table("All figures; differences are paired by seed", [head[place] for place in filled], rows))
+    blocks.append(Prose(notes=terms.tell("paired")))
+    controls = [
+        f"{row['name']}: {row['note']}." for row in data["rows"] if row["kind"] == "control" and row.get("note")
+    ]
+    notes = [str(note) for note in data.get("notes") or ()]
+    if controls or notes:
+        blocks.append(Prose(notes=[*controls, *notes]))
+    yield Section("The comparison", blocks)
+
+
+def _leading(text: str) -> float | None:
+    """The number that a text begins with, by which a column is sorted."""
+    words: Sequence[str] = text.replace("[", " ").replace(",", " ").replace("%", " ").split()
+    scale = {"k": 1e3, "M": 1e6, "G": 1e9}.get(words[1], 1.0) if len(words) > 1 else 1.0
+    try:
+        return float(words[0].partition("/")[0]) * scale
+    except (IndexError, ValueError):
+        return None

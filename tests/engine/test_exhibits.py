@@ -1,0 +1,112 @@
+"""exhibits.json: what it holds, that its costs add up, and that nothing depends on its being made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import datanas
+from datanas.core.errors import RunInUseError, StorageError
+from datanas.core.exhibits import exhibit_from_json
+from datanas.engine.evaluation import evaluate_parts
+from datanas.engine.exhibits import EXHIBITS_FILE, INPUTS, REST, cost_tables
+from datanas.kernels.hardware import count_macs, count_parameters
+from datanas.runs.folder import RunFolder
+from datanas.tasks.classification import Classification
+
+BENCHMARK = "|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|none~0|none~1|avg_pool_3x3~2|"
+
+
+@pytest.mark.parametrize(("name", "cells"), [("gdas", 5), ("resnet18", None), (BENCHMARK, 3)])
+def test_costs_by_part_and_operation_add_up_to_those_of_the_network(name: str, cells: int | None) -> None:
+    architecture = datanas.Architecture.from_genotype(name) if name == BENCHMARK else datanas.architecture(name)
+    network = datanas.build_network(architecture, channels=4, cells=cells).eval()
+    x = torch.zeros(1, 3, 16, 16)
+    tables = cost_tables(network, x)
+    assert len(tables) == (2 if cells else 1)
+    for table in tables:
+        assert sum(int(row[1] or 0) for row in table.rows) == count_macs(network, x)
+        assert sum(int(row[2] or 0) for row in table.rows) == count_parameters(network)
+        assert all(min(int(row[1] or 0), int(row[2] or 0)) >= 0 for row in table.rows)
+    parts = [row[0] for row in tables[0].rows]
+    assert [part for part in parts if str(part).startswith("cell")] == [f"cell {i + 1}" for i in range(cells or 0)]
+
+
+def test_operations_are_those_of_the_architecture() -> None:
+    architecture = datanas.architecture("gdas")
+    network = datanas.build_network(architecture, channels=4, cells=5).eval()
+    _, by_operation = cost_tables(network, torch.zeros(1, 3, 16, 16))
+    used = {name for cell in architecture.cells.values() for name, _, _ in cell.operations()}
+    assert {str(row[0]) for row in by_operation.rows} - {INPUTS, REST} <= used
+    assert "sep_conv_3x3" in [row[0] for row in by_operation.rows]
+
+
+def test_the_auxiliary_tower_is_left_out() -> None:
+    with_tower = datanas.build_network("gdas", channels=4, cells=5, auxiliary=True).eval()
+    without = datanas.build_network("gdas", channels=4, cells=5).eval()
+    x = torch.zeros(1, 3, 32, 32)
+    assert cost_tables(with_tower, x) == cost_tables(without, x)
+
+
+def test_a_training_keeps_what_its_task_shows_and_a_candidate_does_not(tiny_config: dict[str, Any]) -> None:
+    found = datanas.train("gdas", tiny_config, quiet=True)
+    data = json.loads((found.path / EXHIBITS_FILE).read_text())
+    assert data["part"] == "test"
+    assert data["examples"] == 12
+    assert [exhibit_from_json(each).kind for each in data["exhibits"]][:2] == ["confusion", "table"]
+    judged = tiny_config | {"train": {**tiny_config["train"], "test": False, "validation": 0.25}}
+    other = datanas.train("gdas", judged | {"run": {**tiny_config["run"], "name": "judged"}}, quiet=True)
+    assert not (other.path / EXHIBITS_FILE).exists()
+
+
+def test_a_task_that_fails_to_show_costs_no_training(
+    tiny_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no pictures today")
+
+    monkeypatch.setattr(Classification, "exhibits", fail)
+    found = datanas.train("gdas", tiny_config, quiet=True)
+    assert (found.path / "evaluation.json").is_file()
+    assert "no pictures today" in caplog.text
+    assert json.loads((found.path / EXHIBITS_FILE).read_text())["exhibits"] == []
+
+
+def test_evaluating_makes_the_file_where_it_is_missing(tiny_config: dict[str, Any]) -> None:
+    path = datanas.train("gdas", tiny_config, quiet=True).path
+    content = (path / EXHIBITS_FILE).read_bytes()
+    (path / EXHIBITS_FILE).unlink()
+    evaluate_parts(path, checkpoint="last")
+    assert not (path / EXHIBITS_FILE).exists(), "it would be of another network"
+    evaluate_parts(path)
+    assert (path / EXHIBITS_FILE).read_bytes() == content
+
+
+def test_other_data_than_those_of_the_run_leave_the_file_alone(
+    tiny_config: dict[str, Any], tiny_images: Path, tmp_path: Path
+) -> None:
+    path = datanas.train("gdas", tiny_config, quiet=True).path
+    content = (path / EXHIBITS_FILE).read_bytes()
+    arrays = dict(np.load(tiny_images))
+    np.savez(tmp_path / "other.npz", **{name: value[:-3] for name, value in arrays.items()})
+    evaluate_parts(path, [("data.root", str(tmp_path / "other.npz"))])
+    assert (path / EXHIBITS_FILE).read_bytes() == content
+
+
+@pytest.mark.parametrize("error", [StorageError("full"), RunInUseError("taken")])
+def test_a_folder_that_cannot_be_written_is_measured_all_the_same(
+    tiny_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    def refuse(path: Path) -> RunFolder:
+        raise error
+
+    path = datanas.train("gdas", tiny_config, quiet=True).path
+    monkeypatch.setattr(RunFolder, "open", refuse)
+    evaluation, _ = evaluate_parts(path)
+    assert evaluation.part == "test"
+    assert f"could not be kept: {error}" in caplog.text
