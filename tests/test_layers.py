@@ -26,9 +26,9 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
             {"spaces"},
             {"references"},
             {"lookup"},
-            {"samplers", "data"},
+            {"samplers", "data", "blocks"},
             {"tasks"},
-            {"network"},
+            {"network", "own_loop"},
             {"budgets"},
             {"runs"},
             {"engine"},
@@ -46,8 +46,9 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
 
 MODEL_CODE = frozenset().union(*LAYERS[2:11])
 APART: dict[str, frozenset[str]] = {
-    "samplers": frozenset({"data"}),
-    "data": frozenset({"samplers", "spaces", "ops"}),
+    "samplers": frozenset({"data", "blocks"}),
+    "blocks": frozenset({"data", "samplers"}),
+    "data": frozenset({"samplers", "spaces", "ops", "blocks"}),
     "tasks": frozenset({"samplers"}),
     "network": frozenset({"samplers", "data"}),
     "budgets": frozenset({"samplers", "data", "tasks", "references"}),
