@@ -15,6 +15,9 @@ import datanas
 
 MODULES = (
     "egs",
+    "blocks.choice",
+    "blocks.choice_input",
+    "blocks.resolve",
     "posterior",
     "constraint",
     "lookup",

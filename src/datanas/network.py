@@ -22,6 +22,9 @@ from datanas.spaces.base import Body, NetworkBuilder, Space, read_out
 from datanas.spaces.network_config import NetworkConfig
 from datanas.tasks import tasks
 
+MODULE = "module"
+"""The space of an architecture that belongs to a module of a user's own, with choices in it."""
+
 
 class Network(nn.Module):
     """A function of an input alone.
@@ -228,5 +231,10 @@ def builder_of(architecture: Architecture) -> type[NetworkBuilder]:
         return spaces[name]
     if name in references:
         return references[name]
+    if name == MODULE:
+        raise ArchitectureError(
+            "space: this architecture belongs to a module with choices in it; datanas.resolve(module, architecture) "
+            "rebuilds it"
+        )
     known = ", ".join(sorted([*spaces, *references]))
     raise ArchitectureError(f"space: no space {name!r} is known here; known: {known}")

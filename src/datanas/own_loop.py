@@ -22,12 +22,11 @@ from datanas.core.errors import CheckpointError, ConfigError
 from datanas.core.settings import component
 from datanas.kernels.gates import Gates
 from datanas.lookup import find_architecture
+from datanas.network import MODULE
 from datanas.samplers import samplers
 from datanas.samplers.derivation import Derivation
 from datanas.samplers.interface import BaseSampler, Draw
 
-SPACE = "module"
-"""The space of an architecture that belongs to a module of a user's own."""
 Part = Literal["weights", "alphas", "both"]
 
 
@@ -80,7 +79,7 @@ class Search:
         self.weights: list[nn.Parameter] = list(module.parameters())
         self.alphas: list[nn.Parameter] = list(self.sampler.parameters())
         for alpha in self.alphas:
-            alpha.register_hook(_averaged)
+            alpha.register_hook(_averaged)  # type: ignore[no-untyped-call]
         self.counts: dict[str, int] = {"weights": 0, "alphas": 0, "both": 0}
         self._draw: Draw | None = None
         self._have_run: set[str] = set()
@@ -173,9 +172,12 @@ class Search:
         for name, costs in self.blocks.costs().items():
             layout = self.sampler.vectors[name]
             probs = layout.to_edges(layout.log_probs(logits(name)).exp())
-            total = total + posterior.expected_cost(
-                probs, self.sampler.samples_of(name), torch.tensor([costs], dtype=probs.dtype)
-            ).sum()
+            total = (
+                total
+                + posterior.expected_cost(
+                    probs, self.sampler.samples_of(name), torch.tensor([costs], dtype=probs.dtype)
+                ).sum()
+            )
         return total
 
     def probabilities(self) -> dict[str, dict[str, float]]:
@@ -194,7 +196,7 @@ class Search:
         missed = [name for name in self.blocks.by_name if name not in self._have_run]
         if missed and self._have_run:
             warnings.warn(
-                f"{', '.join(missed)}: no forward pass has come by so far, so nothing was learned of what is best there",
+                f"{', '.join(missed)}: no forward pass has come by so far, so nothing was learned of what is best",
                 UserWarning,
                 stacklevel=2,
             )
@@ -273,12 +275,12 @@ def _sampler(blocks: Blocks, seed: int, given: BaseSampler | Mapping[str, Any] |
         config = component(samplers, "sampler", given, "egs")
         make: Any = samplers[config.name]
         with seeding.keyed(seed, "alpha"):
-            found = make(config, blocks.groups(), SPACE)
+            found = make(config, blocks.groups(), MODULE)
     settles = type(found).after_alpha_step is not BaseSampler.after_alpha_step
     if not found.differentiable or settles or found.partial_channels > 1:
         raise ConfigError(
-            f"sampler.name: {type(found).__name__} does more in a step than to descend on a loss, and so cannot be used "
-            "in a loop of one's own; egs, gdas, darts or snas can"
+            f"sampler.name: {type(found).__name__} does more in a step than to descend on a loss, and so cannot be "
+            "used in a loop of one's own; egs, gdas, darts or snas can"
         )
     # What is kept is combined by the blocks themselves, each in its own way.
     found.normalise = "sum"

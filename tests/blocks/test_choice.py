@@ -30,7 +30,7 @@ class Attention(nn.Module):
 
 
 class Recurrent(nn.Module):
-    def __init__(self, cell: type[nn.RNNBase] = nn.GRU) -> None:
+    def __init__(self, cell: Any = nn.GRU) -> None:
         super().__init__()
         self.cell = cell(4, 4, batch_first=True)
 
@@ -41,6 +41,8 @@ class Recurrent(nn.Module):
 
 class GraphConv(nn.Module):
     """Mean of the neighbours, then a linear map."""
+
+    adjacency: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,6 +56,8 @@ class GraphConv(nn.Module):
 
 class Counting(nn.Module):
     """Keeps a running mean in a buffer of its own, and gives its input shifted by it."""
+
+    mean: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,7 +118,7 @@ def make(kind: str, **options: Any) -> Model:
 X = torch.randn(3, 5, 4, dtype=torch.double, generator=torch.Generator().manual_seed(7))
 
 
-def gates_of(code: list[float], *, dense: bool = False) -> Gates:
+def gates_of(code: list[float], *, dense: bool = False) -> Any:
     values = torch.tensor([code], dtype=torch.double, requires_grad=True)
     return replace(Gates.of(values, dense=dense), values=values)
 
@@ -148,8 +152,8 @@ def test_sparse_execution_is_the_dense_one(kind: str, code: str, mode: bool) -> 
         torch.testing.assert_close(
             torch.zeros_like(mine) if mine.grad is None else mine.grad, expected, rtol=1e-9, atol=1e-12
         )
-    for mine, theirs in zip(sparse.buffers(), dense.buffers(), strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
+    for kept, other in zip(sparse.buffers(), dense.buffers(), strict=True):
+        torch.testing.assert_close(kept, other, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["conv_bn", "spectral", "counting", "instance_norm"])
@@ -197,9 +201,7 @@ def test_a_candidate_draws_the_same_within_a_keyed_block() -> None:
 
 @pytest.mark.parametrize("kind", ["conv_bn", "dropout"])
 def test_two_calls_in_a_step_add_their_gradients(kind: str) -> None:
-    found, expected = (
-        step(make(kind), gates_of(CODES["others"], dense=dense), calls=2) for dense in (False, True)
-    )
+    found, expected = (step(make(kind), gates_of(CODES["others"], dense=dense), calls=2) for dense in (False, True))
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
     assert not torch.allclose(found[1], step(make(kind), gates_of(CODES["others"]))[1])
 
@@ -332,7 +334,7 @@ def test_a_shape_that_differs_only_later_is_told_in_backward() -> None:
     with Blocks.of(block).running({"choice": gates_of([1.0, 0.0])}):
         block(X)
         loss = block(X[:2].clone().requires_grad_()).sum()
-        with pytest.raises(ValueError, match="'same' gives .* 'odd'"):
+        with pytest.raises(ValueError, match=r"'same' gives .* 'odd'"):
             loss.backward()
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from datanas.blocks.block import Block, Memo
 from datanas.blocks.kept import Kept
 from datanas.blocks.naming import named_modules
+from datanas.blocks.uncompiled import uncompiled
 from datanas.core.errors import ConfigError
 from datanas.kernels.candidate_sum import Ran, dense_sum, fixed_sum, learning_sum, require_alike
 from datanas.kernels.candidates import Call, Candidate, ClosedCandidates, Leaves, aside, may_draw
@@ -49,8 +50,6 @@ class Choice(Block):
         ...     mix(torch.ones(2, 3)).shape
         torch.Size([2, 3])
     """
-
-    _torchdynamo_disable = True
 
     def __init__(
         self,
@@ -93,6 +92,7 @@ class Choice(Block):
     def scaled_values(self, values: Tensor) -> Tensor:
         return values if self.combine == "sum" else values / values.sum()
 
+    @uncompiled
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         gates = self.drawn()
         found = self._candidates()

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from datanas.blocks.choice import Choice, Combine
+from datanas.blocks.uncompiled import uncompiled
 from datanas.core.errors import ConfigError
 
 
@@ -64,6 +65,7 @@ class ChoiceInput(Choice):
         picks = {each: Pick(index) for index, each in enumerate(names)}
         super().__init__(picks, samples=samples, combine=combine, name=name, costs=costs)
 
+    @uncompiled
     def forward(self, tensors: Sequence[Tensor]) -> Tensor:
         if len(tensors) != len(self.candidates):
             raise ConfigError(

@@ -39,7 +39,9 @@ def named_modules(candidates: Mapping[str, Any]) -> nn.ModuleDict:
         ConfigError: there are none, a name cannot be that of a part of a module, or a candidate cannot be called.
     """
     if not isinstance(candidates, Mapping | nn.ModuleDict):
-        raise ConfigError(f"candidates must be given by name, such as {{'conv3': ...}}, got {type(candidates).__name__}")
+        raise ConfigError(
+            f"candidates must be given by name, such as {{'conv3': ...}}, got {type(candidates).__name__}"
+        )
     if len(candidates) == 0:
         raise ConfigError("candidates: a choice needs at least one")
     found = nn.ModuleDict()

@@ -30,7 +30,9 @@ def require_alike(found: Ran) -> None:
     for candidate, leaves in found:
         if any(not tensor.is_floating_point() for tensor in leaves.tensors) or not leaves.tensors:
             kinds = ", ".join(str(tensor.dtype) for tensor in leaves.tensors) or "no tensor"
-            raise ValueError(f"candidate {candidate.name!r} must give floating-point tensors, which add up; got {kinds}")
+            raise ValueError(
+                f"candidate {candidate.name!r} must give floating-point tensors, which add up; got {kinds}"
+            )
         is_alike = leaves.spec == expected.spec and [t.shape for t in leaves.tensors] == [
             t.shape for t in expected.tensors
         ]
@@ -157,9 +159,7 @@ def _by_place(outputs: Sequence[Leaves]) -> list[tuple[Tensor, ...]]:
 def _product(gradients: Sequence[Tensor | None], tensors: Sequence[Tensor]) -> Tensor:
     """sum over tensors of <gradient, tensor>, in at least float32."""
     parts = [
-        _inner(gradient, tensor)
-        for gradient, tensor in zip(gradients, tensors, strict=True)
-        if gradient is not None
+        _inner(gradient, tensor) for gradient, tensor in zip(gradients, tensors, strict=True) if gradient is not None
     ]
     return sum(parts[1:], parts[0]) if parts else tensors[0].new_zeros((), dtype=torch.float32)
 

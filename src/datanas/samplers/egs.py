@@ -120,9 +120,7 @@ class EGS(Sampler):
             for name, alpha in self.alpha.items():
                 alpha.copy_(logits[name] if self.config.probs == "softmax" else logits[name].exp())
 
-    def sample_group(
-        self, name: str, log_probs: Tensor, progress: float, generator: torch.Generator
-    ) -> Tensor:
+    def sample_group(self, name: str, log_probs: Tensor, progress: float, generator: torch.Generator) -> Tensor:
         tau, estimator = self.config.tau.at(progress), self.config.estimator
         samples = self.samples_of(name)
         return ensemble_gumbel_softmax(log_probs, samples, tau, generator=generator, estimator=estimator)
