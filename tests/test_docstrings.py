@@ -18,6 +18,8 @@ MODULES = (
     "blocks.choice",
     "blocks.choice_input",
     "blocks.resolve",
+    "nn.activation",
+    "nn.pooling",
     "posterior",
     "constraint",
     "lookup",

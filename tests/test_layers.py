@@ -21,7 +21,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         (
             {"core"},
             {"codes", "egs", "posterior", "constraint"},
-            {"kernels"},
+            {"kernels", "nn"},
             {"ops"},
             {"spaces"},
             {"references"},
