@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from datanas import Architecture, Choice, ChoiceInput, Search
 from datanas.core.errors import CheckpointError
-from datanas.network import MODULE
 from datanas.posterior import inclusion_probs, most_probable
+from datanas.spaces import MODULE
 
 
 class Model(nn.Module):

@@ -17,13 +17,10 @@ from datanas.core.settings import ComponentConfig, validate
 from datanas.kernels.gates import Gates
 from datanas.lookup import find_architecture
 from datanas.references import references
-from datanas.spaces import spaces
+from datanas.spaces import MODULE, spaces
 from datanas.spaces.base import Body, NetworkBuilder, Space, read_out
 from datanas.spaces.network_config import NetworkConfig
 from datanas.tasks import tasks
-
-MODULE = "module"
-"""The space of an architecture that belongs to a module of a user's own, with choices in it."""
 
 
 class Network(nn.Module):
@@ -37,9 +34,9 @@ class Network(nn.Module):
 
     def __init__(self, stem: nn.Module, body: Body, make_head: Callable[[tuple[int, ...]], nn.Module]) -> None:
         super().__init__()
-        self.stem = stem
+        self.stem = nn.Identity() if body.is_whole else stem
         self.body: nn.Module = body
-        self.head = make_head(body.out_channels)
+        self.head = nn.Identity() if body.is_whole else make_head(body.out_channels)
 
     def forward(self, x: Any) -> Any:
         return read_out(self.head, self.body(self.stem(x)), x)

@@ -22,10 +22,10 @@ from datanas.core.errors import CheckpointError, ConfigError
 from datanas.core.settings import component
 from datanas.kernels.gates import Gates
 from datanas.lookup import find_architecture
-from datanas.network import MODULE
 from datanas.samplers import samplers
 from datanas.samplers.derivation import Derivation
 from datanas.samplers.interface import BaseSampler, Draw
+from datanas.spaces import MODULE
 
 Part = Literal["weights", "alphas", "both"]
 

@@ -95,7 +95,7 @@ class Choice(Block):
     @uncompiled
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         gates = self.drawn()
-        found = self._candidates()
+        found = self.every()
         call = Call.of(args, kwargs, draws=any(candidate.draws for candidate in found))
         factors = self.scaled(gates.host[0])
         opened = [candidate for candidate in found if factors[candidate.index] != 0.0]
@@ -113,7 +113,8 @@ class Choice(Block):
         asked = [candidate for candidate in closed if mask is None or mask[candidate.index] != 0.0]
         return learning_sum(ran, weights, self._values(gates, device), ClosedCandidates.of(call, asked), mask)
 
-    def _candidates(self) -> list[Candidate]:
+    def every(self) -> list[Candidate]:
+        """All candidates, in the order of the gates."""
         if self._may_draw is None:
             self._may_draw = tuple(may_draw(module) for module in self.candidates.values())
         items = zip(self.candidates.items(), self._may_draw, strict=True)

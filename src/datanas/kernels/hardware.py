@@ -38,15 +38,15 @@ def weight_bytes(module: nn.Module) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
-def count_macs(module: nn.Module, x: Any) -> int:
-    """Multiply-adds of the convolutions and matrix products of one forward pass of `x`.
+def count_macs(module: nn.Module, *inputs: Any, **named: Any) -> int:
+    """Multiply-adds of the convolutions and matrix products of one forward pass of the inputs.
 
-    Costs nothing where the module and `x` lie on the meta device.
+    Costs nothing where the module and the inputs lie on the meta device.
     """
     training = module.training
     module.eval()
     with torch.no_grad(), plain_kernels(), FlopCounterMode(display=False) as counter:
-        module(x)
+        module(*inputs, **named)
     module.train(training)
     return int(counter.get_total_flops()) // 2
 

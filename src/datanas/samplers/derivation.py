@@ -22,7 +22,7 @@ from datanas.core.errors import ConfigError
 from datanas.core.settings import Section
 from datanas.samplers.limits import Limits
 from datanas.samplers.live import Code, best_paths, is_live, likeliest_single, live_log_share, live_paths
-from datanas.samplers.vectors import Scope, Vectors
+from datanas.samplers.vectors import Scope, Vectors, by_group
 from datanas.samplers.within import likeliest_within
 
 LOG_P = "log P"
@@ -115,13 +115,11 @@ def derive_likeliest(
     Raises:
         ConfigError: no architecture of positive probability keeps the limits.
     """
+    samples = by_group(samples, vectors)
     if limits is not None:
-        if not isinstance(samples, int):
-            samples = _common(samples)
         return _likeliest_within(
             probs, vectors, samples, n, limits, space=space, scope=scope, aggregate=aggregate, raw=raw
         )
-    samples = {name: samples if isinstance(samples, int) else samples[name] for name in vectors}
     wanted = max(n, 2)
     ranked = _ranked(probs, vectors, samples, wanted)
     tables = [_tables(path, vectors) for _, path in ranked]
@@ -142,18 +140,10 @@ def derive_likeliest(
     return Derivation(kept, tuple(zip((kept, *found[1:]), log_probs, strict=False)), LOG_P)
 
 
-def _common(samples: Mapping[str, int]) -> int:
-    """The one M of all groups, which the search within limits takes."""
-    if len(set(samples.values())) > 1:
-        shown = ", ".join(f"{name}: {count}" for name, count in samples.items())
-        raise ConfigError(f"budget: all choices must be drawn from equally often, got {shown}")
-    return next(iter(samples.values()))
-
-
 def _likeliest_within(
     probs: Mapping[str, Tensor],
     vectors: Mapping[str, Vectors],
-    samples: int,
+    samples: Mapping[str, int],
     n: int,
     limits: Limits,
     *,
@@ -162,7 +152,9 @@ def _likeliest_within(
     aggregate: str,
     raw: bool,
 ) -> Derivation:
-    log_live = 0.0 if raw else sum(live_log_share(probs[name], layout, samples) for name, layout in vectors.items())
+    log_live = (
+        0.0 if raw else sum(live_log_share(probs[name], layout, samples[name]) for name, layout in vectors.items())
+    )
     ranked = likeliest_within(probs, vectors, samples, limits, n, raw=raw) if log_live > -math.inf else []
     if not ranked:
         raise ConfigError("budget: no architecture that the search gives any probability is within it")
@@ -173,7 +165,11 @@ def _likeliest_within(
         for _, path in ranked[:n]
     ]
     log_probs = [min(log_prob - log_live, 0.0) for log_prob, _ in ranked]
-    notes: dict[str, float | int] = {"log_prob": log_probs[0], "samples": samples, "free_log_prob": free.ranking[0][1]}
+    notes: dict[str, float | int] = {
+        "log_prob": log_probs[0],
+        "samples": max(samples.values()),
+        "free_log_prob": free.ranking[0][1],
+    }
     if len(ranked) > 1:
         notes["margin"] = ranked[0][0] - ranked[1][0]
     kept = replace(found[0], posterior=notes if raw else {**notes, "log_live": log_live})
