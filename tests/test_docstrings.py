@@ -15,6 +15,11 @@ import datanas
 
 MODULES = (
     "egs",
+    "blocks.choice",
+    "blocks.choice_input",
+    "blocks.resolve",
+    "nn.activation",
+    "nn.pooling",
     "posterior",
     "constraint",
     "lookup",

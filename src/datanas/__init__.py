@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
+    from datanas.blocks.choice import Choice as Choice
+    from datanas.blocks.choice_input import ChoiceInput as ChoiceInput
+    from datanas.blocks.resolve import resolve as resolve
     from datanas.codes.architecture import Architecture as Architecture
     from datanas.comparison.compare import Comparison as Comparison
     from datanas.comparison.compare import compare as compare
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from datanas.lookup import architecture as architecture
     from datanas.lookup import architectures as architectures
     from datanas.network import build_network as build_network
+    from datanas.own_loop import Search as Search
     from datanas.racing.pareto import ParetoResult as ParetoResult
     from datanas.racing.pareto import pareto as pareto
     from datanas.racing.race import RaceResult as RaceResult
@@ -36,12 +40,15 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Architecture": "datanas.codes.architecture",
+    "Choice": "datanas.blocks.choice",
+    "ChoiceInput": "datanas.blocks.choice_input",
     "Comparison": "datanas.comparison.compare",
     "Config": "datanas.engine.config",
     "FitResult": "datanas.fitting.fit",
     "ImageClassifier": "datanas.fitting.estimator",
     "ParetoResult": "datanas.racing.pareto",
     "RaceResult": "datanas.racing.race",
+    "Search": "datanas.own_loop",
     "SearchResult": "datanas.engine.search_result",
     "TrainResult": "datanas.engine.train_result",
     "build_network": "datanas.network",
@@ -53,6 +60,7 @@ _HOMES = {
     "fit": "datanas.fitting.fit",
     "pareto": "datanas.racing.pareto",
     "race": "datanas.racing.race",
+    "resolve": "datanas.blocks.resolve",
     "search": "datanas.racing.search",
     "train": "datanas.engine.train",
     "architecture": "datanas.lookup",

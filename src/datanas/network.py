@@ -17,7 +17,7 @@ from datanas.core.settings import ComponentConfig, validate
 from datanas.kernels.gates import Gates
 from datanas.lookup import find_architecture
 from datanas.references import references
-from datanas.spaces import spaces
+from datanas.spaces import MODULE, spaces
 from datanas.spaces.base import Body, NetworkBuilder, Space, read_out
 from datanas.spaces.network_config import NetworkConfig
 from datanas.tasks import tasks
@@ -34,9 +34,9 @@ class Network(nn.Module):
 
     def __init__(self, stem: nn.Module, body: Body, make_head: Callable[[tuple[int, ...]], nn.Module]) -> None:
         super().__init__()
-        self.stem = stem
+        self.stem = nn.Identity() if body.is_whole else stem
         self.body: nn.Module = body
-        self.head = make_head(body.out_channels)
+        self.head = nn.Identity() if body.is_whole else make_head(body.out_channels)
 
     def forward(self, x: Any) -> Any:
         return read_out(self.head, self.body(self.stem(x)), x)
@@ -228,5 +228,10 @@ def builder_of(architecture: Architecture) -> type[NetworkBuilder]:
         return spaces[name]
     if name in references:
         return references[name]
+    if name == MODULE:
+        raise ArchitectureError(
+            "space: this architecture belongs to a module with choices in it; datanas.resolve(module, architecture) "
+            "rebuilds it"
+        )
     known = ", ".join(sorted([*spaces, *references]))
     raise ArchitectureError(f"space: no space {name!r} is known here; known: {known}")

@@ -27,6 +27,7 @@ class ChoiceGroup:
         single: whether an edge of an architecture holds exactly one operation (`none` is one), as in tables of known
             accuracies. While searching it may hold several.
         fan_in: how many edges into each node DARTS' rule keeps.
+        samples: M for the methods that draw several times, how often its vectors are drawn from; None for the method's.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ChoiceGroup:
     inputs: int
     single: bool = False
     fan_in: int = 2
+    samples: int | None = None
 
     @property
     def shape(self) -> tuple[int, int]:

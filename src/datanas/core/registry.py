@@ -10,10 +10,13 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from hashlib import blake2b
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from datanas.core.errors import ConfigError, nearest
@@ -37,6 +40,8 @@ class Registry(Generic[T]):
         self.kind = kind
         self._package = package
         self._entries: dict[str, T] = {}
+        self._explanations: dict[str, str] = {}
+        self._lent: ContextVar[Mapping[str, T]] = ContextVar(f"datanas_{kind}_lent", default=MappingProxyType({}))
         self._filled = False
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -55,15 +60,32 @@ class Registry(Generic[T]):
 
         return enter
 
+    @contextmanager
+    def lent(self, name: str, entry: T) -> Iterator[None]:
+        """Run a block of code in which `name` stands for an object that no list shows, in this thread alone."""
+        token = self._lent.set({**self._lent.get(), name: entry})
+        try:
+            yield
+        finally:
+            self._lent.reset(token)
+
+    def explain(self, name: str, why: str) -> None:
+        """Say what is to be said where `name` is asked for and not there."""
+        self._explanations[name] = why
+
     def __getitem__(self, name: str) -> T:
+        if name in (lent := self._lent.get()):
+            return lent[name]
         self._fill()
         if name not in self._entries:
+            if name in self._explanations:
+                raise ConfigError(f"{self.kind} {name!r}: {self._explanations[name]}")
             raise ConfigError(f"unknown {self.kind} {name!r}; {nearest(name, self._entries)}")
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:
         self._fill()
-        return name in self._entries
+        return name in self._entries or name in self._lent.get()
 
     def __iter__(self) -> Iterator[str]:
         self._fill()

@@ -180,8 +180,9 @@ class Budget:
         if limits is None:
             return least
         size = self._run.train.network_config.text()
+        samples = {name: sampler.samples_of(name) for name in sampler.groups}
         for index, name in enumerate(limits.names):
-            least[name] = self.tables[name].constant + least_cost(sampler.vectors, limits, index, sampler.samples)
+            least[name] = self.tables[name].constant + least_cost(sampler.vectors, limits, index, samples)
             unit = self.models[name].unit
             if least[name] > self.bounds[name] * (1 + 1e-9):
                 raise ConfigError(

@@ -126,6 +126,8 @@ def build_sampler(config: Config, space: Space) -> BaseSampler:
     make: Any = samplers[config.sampler.name]
     with seeding.keyed(config.seed, "alpha"):
         sampler: BaseSampler = make(config.sampler, space.groups(), space.name)
+    if space.combines:
+        sampler.normalise = "sum"
     return sampler
 
 

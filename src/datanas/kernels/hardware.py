@@ -38,12 +38,12 @@ def weight_bytes(module: nn.Module) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
-def count_macs(module: nn.Module, x: Any) -> int:
-    """Multiply-adds of the convolutions and matrix products of one forward pass of `x`.
+def count_macs(module: nn.Module, *inputs: Any, **named: Any) -> int:
+    """Multiply-adds of the convolutions and matrix products of one forward pass of the inputs.
 
-    Costs nothing where the module and `x` lie on the meta device.
+    Costs nothing where the module and the inputs lie on the meta device.
     """
-    return int(_counted(module, x).get_total_flops()) // 2
+    return int(_counted(module, *inputs, **named).get_total_flops()) // 2
 
 
 def macs_by_module(module: nn.Module, x: Any) -> dict[str, int]:
@@ -54,11 +54,11 @@ def macs_by_module(module: nn.Module, x: Any) -> dict[str, int]:
     return {"": counts.get(root, 0), **found}
 
 
-def _counted(module: nn.Module, x: Any) -> FlopCounterMode:
+def _counted(module: nn.Module, *inputs: Any, **named: Any) -> FlopCounterMode:
     training, counter = module.training, FlopCounterMode(display=False)
     module.eval()
     with torch.no_grad(), plain_kernels(), counter:
-        module(x)
+        module(*inputs, **named)
     module.train(training)
     return counter
 

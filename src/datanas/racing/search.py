@@ -7,6 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from datanas.blocks.given import given
 from datanas.core.errors import ConfigError
 from datanas.core.processes import is_first
 from datanas.core.settings import read_yaml
@@ -17,17 +20,19 @@ from datanas.engine.search_result import SearchResult
 from datanas.engine.setup import load_table
 from datanas.racing.planning import planned
 from datanas.racing.race import race
+from datanas.spaces import MODULE
 
 RACE_FOLDER, DERIVED_FILE = "race", "likeliest.json"
 
 
 def search(
-    config: Config | Mapping[str, Any] | str | Path | None = None,
+    config: Config | Mapping[str, Any] | str | Path | nn.Module | None = None,
     *,
-    budget: str | float | None = None,
+    budget: str | float | Mapping[str, Any] | None = None,
     resume: str | Path | None = None,
     quiet: bool = False,
     allow_topology_change: bool = False,
+    **sections: Any,
 ) -> SearchResult:
     """Search an architecture and write the run folder; where a run of that name stands, go on with it.
 
@@ -35,12 +40,16 @@ def search(
     them is what is kept; what would have been derived stays as likeliest.json.
 
     Args:
-        config: a recipe's path, a mapping of sections, or a Config; may be left out when resuming.
+        config: a recipe's path, a mapping of sections, or a Config; may be left out when resuming. Or a module with
+            `datanas.Choice` and the like in it, which reads what a network of the task reads and gives what it gives.
+            It is searched as a space of its own, and stays as it is.
         budget: what search and race may take, such as "20m" or seconds. With it, and of a mapping that does not say how
-            long the search is, the settings that are left open are chosen (`datanas.racing.planning`).
+            long the search is, the settings that are left open are chosen (`datanas.racing.planning`). For a module a
+            mapping is the section of that name: what is kept may cost no more.
         resume: a run folder to go on with.
         quiet: no progress on stderr.
         allow_topology_change: go on with another device or number of processes, though not bit for bit.
+        sections: of the recipe for a module, such as data={"name": "cifar10"}; each a mapping or a component's name.
 
     Raises:
         ConfigError, DataError: before anything is written.
@@ -51,8 +60,28 @@ def search(
     >>> found.architecture.space, len(found.history)
     ('conv_cell', 2)
     """
+    if isinstance(budget, Mapping):
+        sections, budget = {**sections, "budget": budget}, None
+    if isinstance(config, nn.Module):
+        if "space" in sections:
+            raise ConfigError("space: the module is the space; leave this section out")
+        with given(config) as space:
+            return search(
+                None if resume is not None and not sections else {**sections, "space": space},
+                budget=budget,
+                resume=resume,
+                quiet=quiet,
+                allow_topology_change=allow_topology_change,
+            )
+    if sections:
+        raise ConfigError(f"{', '.join(sections)}: sections stand in the recipe itself, unless a module is searched")
     settings = _settings(config, budget, resume, quiet=quiet)
     if settings.search.choice == "race":
+        if settings.space.name == MODULE:
+            raise ConfigError(
+                "search.choice: a race trains candidates in processes of their own, which do not have this module; "
+                "write it as a space of a plugin (datanas.blocks.space.ModuleSpace), or leave choice at derive"
+            )
         if settings.devices * settings.num_nodes > 1:
             raise ConfigError("search.choice: a race follows a search of one process; leave devices at 1")
         if settings.search.judge == 0:

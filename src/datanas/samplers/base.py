@@ -68,10 +68,16 @@ class Sampler(BaseSampler):
         for name, layout in self.vectors.items():
             logits = self.logits(name)
             log_probs = layout.log_probs(torch.zeros_like(logits) if uniform else logits)
-            codes[name] = self.sample(log_probs, progress, generator)
+            codes[name] = self.sample_group(name, log_probs, progress, generator)
             gates[name] = self._gates(codes[name], layout)
             probs[name] = log_probs.exp()
         return Draw(gates, probs, codes)
+
+    def sample_group(
+        self, name: str, log_probs: Float[Tensor, "vectors entries"], progress: float, generator: torch.Generator
+    ) -> Float[Tensor, "vectors entries"]:
+        """As `sample`, for a method that draws from some groups otherwise than from others."""
+        return self.sample(log_probs, progress, generator)
 
     def sample(
         self, log_probs: Float[Tensor, "vectors entries"], progress: float, generator: torch.Generator

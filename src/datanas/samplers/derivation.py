@@ -22,7 +22,7 @@ from datanas.core.errors import ConfigError
 from datanas.core.settings import Section
 from datanas.samplers.limits import Limits
 from datanas.samplers.live import Code, best_paths, is_live, likeliest_single, live_log_share, live_paths
-from datanas.samplers.vectors import Scope, Vectors
+from datanas.samplers.vectors import Scope, Vectors, by_group
 from datanas.samplers.within import likeliest_within
 
 LOG_P = "log P"
@@ -86,7 +86,7 @@ class DerivationConfig(Section):
 def derive_likeliest(
     probs: Mapping[str, Float[Tensor, "vectors entries"]],
     vectors: Mapping[str, Vectors],
-    samples: int,
+    samples: int | Mapping[str, int],
     n: int = 1,
     *,
     space: str,
@@ -96,6 +96,8 @@ def derive_likeliest(
     limits: Limits | None = None,
 ) -> Derivation:
     """The `n` likeliest live architectures of independent probability vectors, each drawn from `samples` times.
+
+    Where groups differ in that, the architecture notes the largest.
 
     An architecture is live where its network's input reaches its output, whatever the depth of the network; the
     probability is that of the network, given that it is live. Whether `none` was drawn beside other operations cannot
@@ -113,6 +115,7 @@ def derive_likeliest(
     Raises:
         ConfigError: no architecture of positive probability keeps the limits.
     """
+    samples = by_group(samples, vectors)
     if limits is not None:
         return _likeliest_within(
             probs, vectors, samples, n, limits, space=space, scope=scope, aggregate=aggregate, raw=raw
@@ -122,7 +125,7 @@ def derive_likeliest(
     tables = [_tables(path, vectors) for _, path in ranked]
     log_live = 0.0
     if not raw:
-        log_live = sum(live_log_share(probs[name], layout, samples) for name, layout in vectors.items())
+        log_live = sum(live_log_share(probs[name], layout, samples[name]) for name, layout in vectors.items())
         if log_live == -math.inf:
             raw = True
         elif not all(is_live(table, vectors) for table in tables):
@@ -132,7 +135,7 @@ def derive_likeliest(
     groups = {name: layout.group for name, layout in vectors.items()}
     found = [assemble(codes, groups, space=space, scope=scope, aggregate=aggregate) for codes in tables[:n]]
     margin = ranked[0][0] - ranked[1][0] if len(ranked) > 1 else float("inf")
-    notes: dict[str, float | int] = {"log_prob": log_probs[0], "margin": margin, "samples": samples}
+    notes: dict[str, float | int] = {"log_prob": log_probs[0], "margin": margin, "samples": max(samples.values())}
     kept = replace(found[0], posterior=notes if raw else {**notes, "log_live": log_live})
     return Derivation(kept, tuple(zip((kept, *found[1:]), log_probs, strict=False)), LOG_P)
 
@@ -140,7 +143,7 @@ def derive_likeliest(
 def _likeliest_within(
     probs: Mapping[str, Tensor],
     vectors: Mapping[str, Vectors],
-    samples: int,
+    samples: Mapping[str, int],
     n: int,
     limits: Limits,
     *,
@@ -149,7 +152,9 @@ def _likeliest_within(
     aggregate: str,
     raw: bool,
 ) -> Derivation:
-    log_live = 0.0 if raw else sum(live_log_share(probs[name], layout, samples) for name, layout in vectors.items())
+    log_live = (
+        0.0 if raw else sum(live_log_share(probs[name], layout, samples[name]) for name, layout in vectors.items())
+    )
     ranked = likeliest_within(probs, vectors, samples, limits, n, raw=raw) if log_live > -math.inf else []
     if not ranked:
         raise ConfigError("budget: no architecture that the search gives any probability is within it")
@@ -160,14 +165,20 @@ def _likeliest_within(
         for _, path in ranked[:n]
     ]
     log_probs = [min(log_prob - log_live, 0.0) for log_prob, _ in ranked]
-    notes: dict[str, float | int] = {"log_prob": log_probs[0], "samples": samples, "free_log_prob": free.ranking[0][1]}
+    notes: dict[str, float | int] = {
+        "log_prob": log_probs[0],
+        "samples": max(samples.values()),
+        "free_log_prob": free.ranking[0][1],
+    }
     if len(ranked) > 1:
         notes["margin"] = ranked[0][0] - ranked[1][0]
     kept = replace(found[0], posterior=notes if raw else {**notes, "log_live": log_live})
     return Derivation(kept, tuple(zip((kept, *found[1:]), log_probs, strict=False)), LOG_P)
 
 
-def _ranked(probs: Mapping[str, Tensor], vectors: Mapping[str, Vectors], samples: int, n: int) -> list[GroupPath]:
+def _ranked(
+    probs: Mapping[str, Tensor], vectors: Mapping[str, Vectors], samples: Mapping[str, int], n: int
+) -> list[GroupPath]:
     """The `n` likeliest codes of all vectors of all groups, live or not."""
     ranked: Ranked = [(0.0, ())]
     choices: list[list[Code]] = []
@@ -176,19 +187,21 @@ def _ranked(probs: Mapping[str, Tensor], vectors: Mapping[str, Vectors], samples
             entries = layout.mask[row]
             given, places = probs[name][row, entries].double(), entries.nonzero().squeeze(1)
             if layout.group.single:
-                codes, log_probs = likeliest_single(given, samples, n)
+                codes, log_probs = likeliest_single(given, samples[name], n)
             else:
-                codes, log_probs = posterior.top(given, samples, n, null=layout.null)
+                codes, log_probs = posterior.top(given, samples[name], n, null=layout.null)
             choices.append([tuple(places[code > 0].tolist()) for code in codes])
             ranked = _best_pairs(ranked, log_probs.tolist(), n)
     return [(log_prob, tuple(choices[i][rank] for i, rank in enumerate(ranks))) for log_prob, ranks in ranked]
 
 
-def _ranked_live(probs: Mapping[str, Tensor], vectors: Mapping[str, Vectors], samples: int, n: int) -> list[GroupPath]:
+def _ranked_live(
+    probs: Mapping[str, Tensor], vectors: Mapping[str, Vectors], samples: Mapping[str, int], n: int
+) -> list[GroupPath]:
     """The `n` likeliest codes of all vectors of all groups whose every group is live."""
     ranked: list[GroupPath] = [(0.0, ())]
     for name, layout in vectors.items():
-        found = live_paths(probs[name], layout, samples, n)
+        found = live_paths(probs[name], layout, samples[name], n)
         pairs = ((first + second, (*begun, *codes)) for (first, begun), (second, codes) in product(ranked, found))
         ranked = best_paths(pairs, n)
     return ranked

@@ -102,6 +102,7 @@ class EGS(Sampler):
 
     config: Config
     alpha_weight_decay: ClassVar[float] = 0.0
+    draws_several: ClassVar[bool] = True
     FLOOR: ClassVar[float] = 1e-8
 
     def __init__(self, config: Config, groups: Mapping[str, ChoiceGroup], space: str) -> None:
@@ -119,9 +120,10 @@ class EGS(Sampler):
             for name, alpha in self.alpha.items():
                 alpha.copy_(logits[name] if self.config.probs == "softmax" else logits[name].exp())
 
-    def sample(self, log_probs: Tensor, progress: float, generator: torch.Generator) -> Tensor:
+    def sample_group(self, name: str, log_probs: Tensor, progress: float, generator: torch.Generator) -> Tensor:
         tau, estimator = self.config.tau.at(progress), self.config.estimator
-        return ensemble_gumbel_softmax(log_probs, self.samples, tau, generator=generator, estimator=estimator)
+        samples = self.samples_of(name)
+        return ensemble_gumbel_softmax(log_probs, samples, tau, generator=generator, estimator=estimator)
 
     def loss(self, task_loss: Tensor, draw: Draw, progress: float) -> Tensor:
         settings = self.config.constraint

@@ -86,7 +86,7 @@ class BaseSampler(nn.Module, ABC):
 
     Attributes:
         scope: what one probability vector covers.
-        samples: M, how often each vector is drawn from.
+        samples: M, how often each vector is drawn from, but those of a group that has its own M (`samples_of`).
         normalise: how a node combines its operations, "sum" or "mean".
         partial_channels: candidates run on one part of so many of the channels while searching.
         costs: additive costs by choice group, once the engine has told them.
@@ -107,6 +107,9 @@ class BaseSampler(nn.Module, ABC):
     """Of `search.alpha`, where nothing is said; that of DARTS."""
     independent: ClassVar[bool] = True
     """Whether P is a product of its vectors, so that expectations under it can be computed."""
+
+    draws_several: ClassVar[bool] = False
+    """Whether a vector may be drawn from more than once, so that groups can have an M of their own."""
 
     heeds_limits: ClassVar[bool] = True
     """Whether it derives within `limits`."""
@@ -164,6 +167,11 @@ class BaseSampler(nn.Module, ABC):
             "likeliest" if chooses_edges and any(group.single for group in self.groups.values()) else self.default_rule
         )
 
+    def samples_of(self, name: str) -> int:
+        """How often the vectors of a group are drawn from: its own M, where the method draws several times."""
+        own = self.groups[name].samples
+        return self.samples if own is None or not self.draws_several else own
+
     def start_from(self, logits: Mapping[str, Float[Tensor, "edges ops"]]) -> None:
         """Set alpha so that the probability vectors are the softmax of these numbers, by group.
 
@@ -204,7 +212,7 @@ class BaseSampler(nn.Module, ABC):
     def inclusion(self) -> dict[str, Tensor]:
         """By group, how likely each operation is to be in a sampled child; P itself where one is drawn."""
         return {
-            name: layout.to_edges(posterior.inclusion_probs(self.vector_probs(name), self.samples))
+            name: layout.to_edges(posterior.inclusion_probs(self.vector_probs(name), self.samples_of(name)))
             for name, layout in self.vectors.items()
         }
 
@@ -227,7 +235,7 @@ class BaseSampler(nn.Module, ABC):
             found = derive_likeliest(
                 probs,
                 self.vectors,
-                self.samples,
+                {name: self.samples_of(name) for name in groups},
                 n,
                 space=self.space,
                 scope=self.scope,
@@ -271,10 +279,10 @@ class BaseSampler(nn.Module, ABC):
         found = {}
         for name, layout in self.vectors.items():
             if layout.group.single:
-                powers = probs[name] ** self.samples
+                powers = probs[name] ** self.samples_of(name)
                 found[name] = layout.to_edges(powers / powers.sum(dim=1, keepdim=True))
                 continue
-            found[name] = layout.to_edges(posterior.inclusion_probs(probs[name], self.samples))
+            found[name] = layout.to_edges(posterior.inclusion_probs(probs[name], self.samples_of(name)))
             if self.rule == "top_edges" and not self.derivation.none:
                 found[name] = self._on_kept_edges(found[name], layout.group)
         return found
@@ -297,7 +305,7 @@ class BaseSampler(nn.Module, ABC):
         if not self.independent:
             return Derivation(kept, ((kept, 0.0),))
         log_prob = min(self.log_prob(codes), 0.0)
-        notes: dict[str, float | int] = {"samples": self.samples}
+        notes: dict[str, float | int] = {"samples": max(map(self.samples_of, self.groups))}
         if log_prob > -torch.inf:
             notes["log_prob"] = log_prob
         kept = replace(kept, posterior=notes)
@@ -316,18 +324,19 @@ class BaseSampler(nn.Module, ABC):
         for name, layout in self.vectors.items():
             probs, code = self.vector_probs(name), layout.to_vectors(codes[name])
             if not layout.group.single:
-                total += float(posterior.log_prob(code, probs, self.samples, null=layout.null).sum())
+                total += float(posterior.log_prob(code, probs, self.samples_of(name), null=layout.null).sum())
                 continue
             if layout.null is not None:
                 code[:, layout.null] = (code.sum(dim=1) == 0) | (code[:, layout.null] != 0)
-            total += self.samples * float((probs * code).sum(dim=1).log().sum())
+            total += self.samples_of(name) * float((probs * code).sum(dim=1).log().sum())
         return total
 
     def candidates(self, n: int, generator: torch.Generator) -> list[Architecture]:
         """Up to `n` different architectures, drawn from P, for the rule `best_sample`; live if there are any."""
-        samples = 1 if self.single_op else self.samples
+        samples = {name: 1 if self.single_op else self.samples_of(name) for name in self.vectors}
         drawn = {
-            name: posterior.sample(self.vector_probs(name), samples, n, generator=generator) for name in self.vectors
+            name: posterior.sample(self.vector_probs(name), samples[name], n, generator=generator)
+            for name in self.vectors
         }
         tables = [
             {name: layout.to_edges(drawn[name][index]) for name, layout in self.vectors.items()} for index in range(n)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
 import torch
@@ -14,6 +14,11 @@ from datanas.codes.choice_group import ChoiceGroup
 Scope = Literal["edge", "node"]
 Merge = Literal["mean", "sum"]
 """How the `none` of all edges into a node become one entry."""
+
+
+def by_group(samples: int | Mapping[str, int], names: Iterable[str]) -> dict[str, int]:
+    """How often the vectors of each group are drawn from, where all are drawn from alike or each in its own way."""
+    return {name: samples if isinstance(samples, int) else samples[name] for name in names}
 
 
 class Vectors:

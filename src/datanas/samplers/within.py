@@ -22,7 +22,7 @@ from datanas.samplers.kinds import Kinds, Members
 from datanas.samplers.labels import FIRST_SLACK, Step, best_selections, dual
 from datanas.samplers.limits import Limits
 from datanas.samplers.live import Code, best_paths
-from datanas.samplers.vectors import Vectors
+from datanas.samplers.vectors import Vectors, by_group
 
 Path = tuple[float, tuple[Code, ...]]
 Sets = Sequence[Sequence[int]]
@@ -32,7 +32,7 @@ Sets = Sequence[Sequence[int]]
 def likeliest_within(
     probs: Mapping[str, Tensor],
     vectors: Mapping[str, Vectors],
-    samples: int,
+    samples: int | Mapping[str, int],
     limits: Limits,
     n: int = 1,
     *,
@@ -49,9 +49,10 @@ def likeliest_within(
     Raises:
         ConfigError: there are too many codes to compare.
     """
-    limits = limits.scaled
+    limits, counts = limits.scaled, by_group(samples, vectors)
     sides = [
-        _Group(probs[name].double(), layout, limits.tables[name], samples, raw=raw) for name, layout in vectors.items()
+        _Group(probs[name].double(), layout, limits.tables[name], counts[name], raw=raw)
+        for name, layout in vectors.items()
     ]
     best = _best(sides, [[side.everything] for side in sides], limits.bounds, n)
     worst = best[n - 1][0] if len(best) >= n else -math.inf
@@ -61,12 +62,12 @@ def likeliest_within(
     return best_paths(best, n)
 
 
-def least_cost(vectors: Mapping[str, Vectors], limits: Limits, index: int, samples: int) -> float:
+def least_cost(vectors: Mapping[str, Vectors], limits: Limits, index: int, samples: int | Mapping[str, int]) -> float:
     """What the live operations of a live architecture cost at least, by the cost of this number."""
-    total = 0.0
+    total, counts = 0.0, by_group(samples, vectors)
     for name, layout in vectors.items():
         flat = layout.mask.double() / layout.mask.sum(dim=1, keepdim=True)
-        side = _Group(flat, layout, limits.tables[name][..., index : index + 1], samples, raw=False)
+        side = _Group(flat, layout, limits.tables[name][..., index : index + 1], counts[name], raw=False)
         ways = [way for reached in side.reachable() if (way := side.unscored(reached)) is not None]
         enough = np.array([max(sum(float(step.costs.max()) for step in way) for way in ways)])
         total += float(best_selections([ways], enough, 1)[0].costs[0])

@@ -58,7 +58,10 @@ class Body(nn.Module):
     Attributes:
         out_channels: the width of each of the features that it returns.
         reads: of an image stem's two feature maps, which it reads.
+        is_whole: whether it reads the task's input itself and gives the network's output, without a stem and a head.
     """
+
+    is_whole: ClassVar[bool] = False
 
     out_channels: tuple[int, ...]
     reads: tuple[bool, bool] = (True, True)
@@ -164,6 +167,8 @@ class Space(NetworkBuilder):
     """Settings with which its supernet has as few cells as it may have."""
     scores_help: ClassVar[bool] = False
     """Whether searches of it were measured to keep better cells where alpha starts from scores (docs/default.md)."""
+    combines: ClassVar[bool] = False
+    """Whether it combines what is chosen in ways of its own, so that it is to be given codes as they are drawn."""
     runs_of_probe: ClassVar[int] = 1
     """How often a call of `probe` runs its operation."""
 

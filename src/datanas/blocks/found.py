@@ -1,0 +1,91 @@
+"""The choice blocks of a module, by the names under which they choose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch import nn
+
+from datanas.blocks.block import Block
+from datanas.codes.choice_group import ChoiceGroup
+from datanas.core.errors import ConfigError
+from datanas.kernels.gates import Gates
+
+ROOT = "choice"
+"""The name of a module that is a block itself."""
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks of a module.
+
+    Attributes:
+        by_name: those that choose alike, by their name.
+    """
+
+    by_name: Mapping[str, tuple[Block, ...]]
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Blocks:
+        """Find them.
+
+        Raises:
+            ConfigError: there are none, or blocks of one name have different candidates.
+        """
+        places: dict[str, list[tuple[str, Block]]] = {}
+        for path, part in module.named_modules():
+            if isinstance(part, Block):
+                name = part.name or path.replace(".", "/") or ROOT
+                places.setdefault(name, []).append((path or "the module itself", part))
+        if not places:
+            raise ConfigError(
+                f"{type(module).__name__} has no choice in it: put a datanas.Choice where its candidates are to be "
+                "compared, as an attribute of a module or within nn.ModuleList or nn.ModuleDict"
+            )
+        for name, ((first, block), *others) in places.items():
+            for path, other in others:
+                if not block.agrees_with(other):
+                    raise ConfigError(
+                        f"the name {name!r} is used twice with different candidates: {first} has {_shown(block)}, "
+                        f"{path} has {_shown(other)}; blocks of one name choose alike"
+                    )
+        return cls({name: tuple(block for _, block in found) for name, found in places.items()})
+
+    def groups(self) -> dict[str, ChoiceGroup]:
+        """The choice groups by name."""
+        return {name: blocks[0].group(name) for name, blocks in self.by_name.items()}
+
+    def items(self) -> Iterator[tuple[str, Block]]:
+        """Every block with its name."""
+        return ((name, block) for name, blocks in self.by_name.items() for block in blocks)
+
+    def costs(self) -> dict[str, list[float]]:
+        """What the candidates of each name cost over all its blocks."""
+        return {
+            name: [sum(block.cost_of(candidate) for block in blocks) for candidate in blocks[0].primitives]
+            for name, blocks in self.by_name.items()
+        }
+
+    @contextmanager
+    def running(self, gates: Mapping[str, Gates]) -> Iterator[None]:
+        """Run a block of code in which the module is the child with these gates.
+
+        Raises:
+            RuntimeError: it is one already.
+        """
+        if any(block.gates is not None for _, block in self.items()):
+            raise RuntimeError("a child of this module is drawn already; leave its `with` block before the next one")
+        try:
+            for name, block in self.items():
+                block.gates = gates[name]
+            yield
+        finally:
+            for _, block in self.items():
+                block.gates = None
+
+
+def _shown(block: Block) -> str:
+    samples = "" if block.samples is None else f" (samples={block.samples})"
+    return f"{type(block).__name__} of {', '.join(block.primitives)}{samples}"

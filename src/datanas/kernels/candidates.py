@@ -1,0 +1,200 @@
+"""Running one candidate of a choice block so that nothing but its output depends on which others run.
+
+A candidate is any module, and what it does besides its output must be the same whether it runs forward, in backward
+or among all the others. So each candidate that may draw random numbers draws them from a stream of its own, keyed by
+the call; and one that runs only for the gradient of its closed gate leaves buffers as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+
+from datanas.core import seeding
+from datanas.core.torch_draws import draws_unasked
+from datanas.kernels.bare import Weight, weights_held, weights_of
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One of the modules that a block chooses among.
+
+    Attributes:
+        index: its column in the gates.
+        draws: whether it may draw random numbers.
+    """
+
+    index: int
+    name: str
+    module: nn.Module
+    draws: bool
+
+
+def may_draw(module: nn.Module) -> bool:
+    """Whether a module may draw random numbers when it runs; those of which nothing is known may."""
+    return draws_unasked(module) or any(getattr(part, "draws_like_unknown", False) for part in module.modules())
+
+
+@dataclass(frozen=True)
+class Leaves:
+    """The tensors in what a candidate gives, and what is left of it without them."""
+
+    tensors: tuple[Tensor, ...]
+    others: tuple[Any, ...]
+    spec: TreeSpec
+
+    @classmethod
+    def of(cls, tree: Any) -> Leaves:
+        leaves, spec = tree_flatten(tree)
+        tensors = tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
+        return cls(tensors, tuple(_PLACE if isinstance(leaf, Tensor) else leaf for leaf in leaves), spec)
+
+    def around(self, tensors: Sequence[Tensor]) -> Any:
+        """The same tree with other tensors."""
+        left = iter(tensors)
+        return tree_unflatten([next(left) if leaf is _PLACE else leaf for leaf in self.others], self.spec)
+
+    def shape(self) -> Any:
+        """The shapes in the tree, as a message shows them."""
+        shapes = [tuple(tensor.shape) for tensor in self.tensors]
+        return shapes[0] if len(shapes) == 1 and len(self.others) == 1 else shapes or "no tensor"
+
+
+_PLACE = object()
+"""Stands where a tensor stood."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """What all candidates of a block are called with.
+
+    Attributes:
+        inputs: the arguments, positional and by name.
+        seed: of the candidates' random numbers; None where none of them draws.
+        autocast: as it is in the forward pass.
+    """
+
+    inputs: Leaves
+    seed: int | None
+    autocast: tuple[torch.autocast, ...]
+
+    @classmethod
+    def of(cls, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, draws: bool) -> Call:
+        inputs = Leaves.of((args, dict(kwargs)))
+        devices = {"cpu", *(tensor.device.type for tensor in inputs.tensors)} - {"meta"}
+        autocast = tuple(
+            torch.autocast(name, dtype=torch.get_autocast_dtype(name), enabled=torch.is_autocast_enabled(name))
+            for name in sorted(devices)
+        )
+        seed = int(torch.randint(2**62, (), generator=seeding.current())) if draws else None
+        return cls(inputs, seed, autocast)
+
+    def run(self, candidate: Candidate, inputs: Sequence[Tensor]) -> Leaves:
+        """What a candidate gives.
+
+        Args:
+            inputs: the tensors among the arguments.
+
+        Raises:
+            ValueError: it changes an argument in place, which the other candidates read too.
+        """
+        args, kwargs = self.inputs.around(inputs)
+        versions = [_version(tensor) for tensor in inputs]
+        with _stream(self.seed if candidate.draws else None, candidate.index, inputs):
+            found = Leaves.of(candidate.module(*args, **kwargs))
+        if versions != [_version(tensor) for tensor in inputs]:
+            raise ValueError(
+                f"candidate {candidate.name!r} changes its input in place, which the other candidates read too; "
+                "give it an operation that is not in place, such as ReLU(inplace=False)"
+            )
+        return found
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
+
+
+@contextmanager
+def _stream(seed: int | None, index: int, inputs: Sequence[Tensor]) -> Iterator[None]:
+    """Run a block whose random numbers depend on `seed` and `index` alone; those outside go on as if it had none."""
+    if seed is None:
+        yield
+        return
+    key = seeding.key(seed, "candidate", index)
+    generators = _generators(inputs)
+    before = [generator.get_state() for generator in generators]
+    try:
+        for generator in generators:
+            generator.manual_seed(key)
+        with seeding.keyed(seed, "candidate", index, reach="asking"):
+            yield
+    finally:
+        for generator, state in zip(generators, before, strict=True):
+            generator.set_state(state)
+
+
+def _generators(inputs: Sequence[Tensor]) -> list[torch.Generator]:
+    """torch's own generators of the host and of the devices of the inputs."""
+    found = [torch.default_generator]
+    for device in {tensor.device for tensor in inputs}:
+        if device.type == "cuda":
+            index = torch.cuda.current_device() if device.index is None else device.index
+            found.append(torch.cuda.default_generators[index])
+        elif device.type == "mps":
+            found.append(torch.mps._get_default_mps_generator())
+    return found
+
+
+@contextmanager
+def aside(candidate: Candidate) -> Iterator[None]:
+    """Run a block in which a candidate may run, and after which its buffers are what they were.
+
+    Meanwhile it has copies of them, so that those which a graph holds are never written to.
+    """
+    owners = [part for part in candidate.module.modules() if part._buffers]
+    before = [dict(part._buffers) for part in owners]
+    for part, buffers in zip(owners, before, strict=True):
+        part._buffers.update({name: None if buffer is None else buffer.clone() for name, buffer in buffers.items()})
+    try:
+        yield
+    finally:
+        for part, buffers in zip(owners, before, strict=True):
+            part._buffers.update(buffers)
+
+
+@dataclass(frozen=True)
+class ClosedCandidates:
+    """The closed candidates whose gates want a gradient, and all that it takes to run them in backward.
+
+    Attributes:
+        call: without its tensors, which are `inputs`, without a graph.
+        weights: of the candidates, in the forward pass.
+    """
+
+    call: Call
+    candidates: Sequence[Candidate]
+    inputs: Sequence[Tensor]
+    weights: Sequence[Weight]
+
+    @classmethod
+    def of(cls, call: Call, candidates: Sequence[Candidate]) -> ClosedCandidates:
+        inputs = [tensor.detach() for tensor in call.inputs.tensors] if candidates else []
+        bare = replace(call, inputs=replace(call.inputs, tensors=()))
+        return cls(bare, candidates, inputs, weights_of(candidate.module for candidate in candidates))
+
+    def outputs(self) -> Iterator[tuple[Candidate, Leaves]]:
+        """What each of them would have given, one at a time."""
+        for candidate in self.candidates:
+            with torch.no_grad(), ExitStack() as stack:
+                stack.enter_context(weights_held(self.weights))
+                for autocast in self.call.autocast:
+                    stack.enter_context(autocast)
+                stack.enter_context(aside(candidate))
+                found = self.call.run(candidate, self.inputs)
+            yield candidate, found
