@@ -14,6 +14,7 @@ from datanas.data import datasets
 from datanas.data.base import ImageData
 from datanas.data.decode.image_list import SUFFIXES, ImageList, class_folders, is_hidden
 from datanas.data.decode.parts import part_of
+from datanas.data.sets.idx import is_idx
 from datanas.data.types.class_splits import ClassSplitData
 from datanas.data.types.corpus import TextData
 from datanas.data.types.file_set import ImageFileData
@@ -153,6 +154,8 @@ def _of_folder(path: Path) -> str:
         return "mask_folder"
     if not folders and any(entry.suffix.lower() in _TEXTS and part_of(entry.stem.split(".")[-1]) for entry in entries):
         return "text"
+    if any(is_idx(entry.name) for entry in entries):
+        return "idx"
     if not folders and not any(entry.suffix.lower() in SUFFIXES for entry in entries):
         tables = [entry for entry in entries if entry.suffix.lower() in _TABLES | {".npz"}]
         if len(tables) == 1:
