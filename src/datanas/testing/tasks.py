@@ -14,6 +14,7 @@ from torch import nn
 
 from datanas.core import seeding
 from datanas.core.errors import ConfigError
+from datanas.core.exhibits import exhibit_from_json, exhibit_to_json
 from datanas.core.processes import Processes
 from datanas.kernels.mixed import set_drop_path
 from datanas.lookup import architecture
@@ -235,6 +236,20 @@ class TaskContract(ComponentContract):
             searching.evaluate(network, "alpha")
         assert not network.training
         assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+    def test_what_it_shows_repeats_survives_a_file_and_changes_nothing(
+        self, task: Task[Any], network: nn.Module
+    ) -> None:
+        network.eval()
+        before = {name: value.clone() for name, value in network.state_dict().items()}
+        with leaving_torch_alone():
+            shown = list(task.exhibits(network, "test"))
+        assert not network.training
+        assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+        written = [exhibit_to_json(each) for each in shown]
+        assert [exhibit_to_json(each) for each in task.exhibits(network, "test")] == written
+        read = [exhibit_from_json(json.loads(json.dumps(each))) for each in written]
+        assert [json.dumps(exhibit_to_json(each)) for each in read] == [json.dumps(each) for each in written]
 
     def test_the_held_out_share_is_measured(self, task: Task[Any], network: nn.Module) -> None:
         task.split_train(0.25, BATCH)

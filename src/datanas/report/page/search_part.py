@@ -120,7 +120,9 @@ def _gap(folder: Folder, terms: Terms) -> Sequence[Block]:
     points = [(line["epoch"], as_number(line.get(key)), label) for label, key in keys.items() for line in lines]
     last = lines[-1]
     shown = [f"{label} {_shown(last.get(key), share=share)}" for label, key in keys.items()]
-    at_end = f"After epoch {last['epoch']}: {', '.join(shown)}; gap {_shown(last.get('gap/gap'), share=share)}."
+    gap = as_number(last.get("gap/gap"))
+    apart = "unknown" if gap is None else f"{100 * gap:+.1f} points" if share else f"{gap:+.4g}"
+    at_end = f"After epoch {last['epoch']}: {', '.join(shown)}; gap {apart}."
     blocks: list[Block] = []
     if len(lines) > 1:
         spec = line_chart(points, "epoch", name, share=share)

@@ -107,7 +107,8 @@ def figure_table(exhibit: FigureTable) -> Table:
             else:
                 cells.append(Value(f"{number:,.0f}" if number == int(number) else f"{number:.4g}", number))
         rows.append(cells)
-    return Table(f"{exhibit.title}. {exhibit.note}".rstrip(), exhibit.columns, rows)
+    caption = f"{exhibit.title}. {exhibit.note}" if exhibit.note else exhibit.title
+    return Table(caption, exhibit.columns, rows)
 
 
 def _confusion(exhibit: Confusion, terms: Terms) -> Iterator[Block]:
