@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
+from torch.utils.checkpoint import checkpoint
 
 from datanas import Choice, ChoiceInput
 from datanas.blocks.found import Blocks
@@ -465,3 +466,15 @@ def test_feature_maps_in_channels_last_take_the_short_way_to_the_same_gradient(c
         found.append([gates.values.grad, inputs.grad, *block.buffers()])
     for mine, theirs in zip(*found, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-11)
+
+
+def test_a_checkpointed_part_gives_the_same_gradients() -> None:
+    found = []
+    for is_checkpointed in (False, True):
+        model, gates = make("dropout"), gates_of(CODES["kind"])
+        torch.manual_seed(3)
+        with Blocks.of(model).running({"mix": gates}):
+            output = checkpoint(model, X, use_reentrant=False) if is_checkpointed else model(X)
+            output.square().mean().backward()
+        found.append((gates.values.grad, *(parameter.grad for parameter in model.before.parameters())))
+    torch.testing.assert_close(*found)
