@@ -17,6 +17,8 @@ MODULES = (
     "egs",
     "blocks.choice",
     "blocks.choice_input",
+    "blocks.choice_repeat",
+    "blocks.choice_width",
     "blocks.resolve",
     "nn.activation",
     "nn.pooling",

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from datanas.blocks.choice import Choice as Choice
     from datanas.blocks.choice_input import ChoiceInput as ChoiceInput
+    from datanas.blocks.choice_repeat import ChoiceRepeat as ChoiceRepeat
+    from datanas.blocks.choice_width import ChoiceWidth as ChoiceWidth
     from datanas.blocks.resolve import resolve as resolve
     from datanas.codes.architecture import Architecture as Architecture
     from datanas.comparison.compare import Comparison as Comparison
@@ -42,6 +44,8 @@ _HOMES = {
     "Architecture": "datanas.codes.architecture",
     "Choice": "datanas.blocks.choice",
     "ChoiceInput": "datanas.blocks.choice_input",
+    "ChoiceRepeat": "datanas.blocks.choice_repeat",
+    "ChoiceWidth": "datanas.blocks.choice_width",
     "Comparison": "datanas.comparison.compare",
     "Config": "datanas.engine.config",
     "FitResult": "datanas.fitting.fit",

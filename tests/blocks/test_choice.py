@@ -12,11 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
+from torch.utils.checkpoint import checkpoint
 
 from datanas import Choice, ChoiceInput
 from datanas.blocks.found import Blocks
 from datanas.core import seeding
 from datanas.kernels.gates import Gates
+from datanas.ops import OpSettings, operations
 
 
 class Attention(nn.Module):
@@ -437,3 +439,42 @@ def test_it_shows_its_options() -> None:
     shown = repr(Choice({"a": nn.Identity(), "f": torch.tanh}, samples=2, name="mix"))
     assert "sum of 2 candidates, samples=2, name='mix'" in shown
     assert "(f): Function(tanh)" in shown
+
+
+@pytest.mark.parametrize("mode", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("code", [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])
+def test_feature_maps_in_channels_last_take_the_short_way_to_the_same_gradient(code: list[float], mode: bool) -> None:
+    """Closed candidates that end in batch norm are not normalised there; torch's own and this package's."""
+    settings = OpSettings(4, affine=True)
+    x = torch.randn(3, 4, 6, 6, dtype=torch.double).contiguous(memory_format=torch.channels_last)
+    found = []
+    for dense in (False, True):
+        torch.manual_seed(0)
+        block = Choice(
+            {
+                "torch": nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)),
+                "own": operations["sep_conv_3x3"](settings),
+                "pool": nn.AvgPool2d(3, 1, 1),
+                "skip": nn.Identity(),
+            }
+        )
+        block = block.double().train(mode)
+        gates = gates_of(code, dense=dense)
+        inputs = x.clone().requires_grad_()
+        with Blocks.of(block).running({"choice": gates}):
+            block(inputs).sin().sum().backward()
+        found.append([gates.values.grad, inputs.grad, *block.buffers()])
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-11)
+
+
+def test_a_checkpointed_part_gives_the_same_gradients() -> None:
+    found = []
+    for is_checkpointed in (False, True):
+        model, gates = make("dropout"), gates_of(CODES["kind"])
+        torch.manual_seed(3)
+        with Blocks.of(model).running({"mix": gates}):
+            output = checkpoint(model, X, use_reentrant=False) if is_checkpointed else model(X)
+            output.square().mean().backward()
+        found.append((gates.values.grad, *(parameter.grad for parameter in model.before.parameters())))
+    torch.testing.assert_close(*found)

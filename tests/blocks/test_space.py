@@ -267,3 +267,28 @@ def test_an_architecture_of_another_space_is_refused() -> None:
         other = datanas.Architecture(found.cells, space="made_up_net")
         with pytest.raises(ArchitectureError, match="the module chooses mix"):
             datanas.build_network(other)
+
+
+class Shared(nn.Module):
+    """Depths and widths share their weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        perceptron = nn.Sequential(nn.Linear(192, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+        self.width = datanas.ChoiceWidth(perceptron, (4, 8))
+        self.depth = datanas.ChoiceRepeat([nn.Linear(3, 3), nn.Linear(3, 3)], (0, 1, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.depth(self.width(x.flatten(1)))
+        return scores
+
+
+def test_weights_that_candidates_share_outlive_a_checkpoint(sections: Sections) -> None:
+    torch.manual_seed(0)
+    module = Shared()
+    whole = datanas.search(module, quiet=True, **sections("whole", epochs=2))
+    begun = datanas.search(module, quiet=True, **sections(epochs=1))
+    more = datanas.search(module, quiet=True, **sections(epochs=2))
+    assert more.path == begun.path
+    assert len(more.history) == len(whole.history) == 2
+    assert isinstance(datanas.resolve(module, more.architecture), Shared)

@@ -13,7 +13,8 @@ def renew(module: nn.Module) -> None:
     Raises:
         ConfigError: a part has parameters of its own and no such method.
     """
-    for path, part in module.named_modules():
+    # A part that initialises those within it otherwise than they would themselves, as attention does, comes last.
+    for path, part in reversed(list(module.named_modules())):
         reset = getattr(part, "reset_parameters", None) or getattr(part, "_reset_parameters", None)
         if reset is not None:
             reset()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from datanas.kernels.candidates import Candidate, ClosedCandidates, Leaves
+from datanas.kernels.node_sum import Output, inner_product
 from datanas.kernels.switch import first_order
 
 Ran = Sequence[tuple[Candidate, Leaves]]
@@ -135,7 +136,11 @@ class _CandidateSum(torch.autograd.Function):
                 into.append(cast if factor == 1.0 else cast * factor)
         del tensors, saved
         if any(gradient is not None for gradient in gradients):
-            for candidate, leaves in replace(ctx.closed, inputs=inputs).outputs():
+            for candidate, output in replace(ctx.closed, inputs=inputs).outputs():
+                if isinstance(output, Output) and [output.z.shape] == ctx.shapes and gradients[0] is not None:
+                    found[candidate.index] = inner_product(gradients[0], output)
+                    continue
+                leaves = Leaves.of(output.z) if isinstance(output, Output) else output
                 if leaves.spec != ctx.example.spec or [each.shape for each in leaves.tensors] != ctx.shapes:
                     raise ValueError(
                         f"candidates of a block must give outputs of one shape: {ctx.opened[0].name!r} gives "

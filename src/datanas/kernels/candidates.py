@@ -7,7 +7,7 @@ the call; and one that runs only for the gradient of its closed gate leaves buff
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +19,8 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 from datanas.core import seeding
 from datanas.core.torch_draws import draws_unasked
 from datanas.kernels.bare import Weight, weights_held, weights_of
+from datanas.kernels.node_sum import Output
+from datanas.kernels.norm import EndsInNorm
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class Leaves:
 
 _PLACE = object()
 """Stands where a tensor stood."""
+_ONE_TENSOR = tree_flatten(((0,), {}))[1]
+"""The arguments of a call with one tensor and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +109,26 @@ class Call:
             ValueError: it changes an argument in place, which the other candidates read too.
         """
         args, kwargs = self.inputs.around(inputs)
+        return Leaves.of(self._guarded(candidate, inputs, lambda: candidate.module(*args, **kwargs)))
+
+    def run_to_norm(self, candidate: Candidate, x: Tensor, rectified: Tensor | None) -> Output:
+        """What a candidate gives for the one tensor that it is called with, its last batch norm left out.
+
+        Args:
+            rectified: relu(x), if there is one.
+        """
+        found: Output = self._guarded(candidate, [x], lambda: Output.of(candidate.module, x, rectified))
+        return found
+
+    @property
+    def has_one_tensor(self) -> bool:
+        """Whether candidates are called with one tensor and nothing else."""
+        return self.inputs.others == (_PLACE,) and self.inputs.spec == _ONE_TENSOR
+
+    def _guarded(self, candidate: Candidate, inputs: Sequence[Tensor], run: Callable[[], Any]) -> Any:
         versions = [_version(tensor) for tensor in inputs]
         with _stream(self.seed if candidate.draws else None, candidate.index, inputs):
-            found = Leaves.of(candidate.module(*args, **kwargs))
+            found = run()
         if versions != [_version(tensor) for tensor in inputs]:
             raise ValueError(
                 f"candidate {candidate.name!r} changes its input in place, which the other candidates read too; "
@@ -188,13 +209,21 @@ class ClosedCandidates:
         bare = replace(call, inputs=replace(call.inputs, tensors=()))
         return cls(bare, candidates, inputs, weights_of(candidate.module for candidate in candidates))
 
-    def outputs(self) -> Iterator[tuple[Candidate, Leaves]]:
-        """What each of them would have given, one at a time."""
+    def outputs(self) -> Iterator[tuple[Candidate, Leaves | Output]]:
+        """What each of them would have given, one at a time; an `Output` where they are called with one tensor."""
+        rectified: Tensor | None = None
         for candidate in self.candidates:
             with torch.no_grad(), ExitStack() as stack:
                 stack.enter_context(weights_held(self.weights))
                 for autocast in self.call.autocast:
                     stack.enter_context(autocast)
                 stack.enter_context(aside(candidate))
-                found = self.call.run(candidate, self.inputs)
+                found: Leaves | Output
+                if self.call.has_one_tensor:
+                    if rectified is None and isinstance(candidate.module, EndsInNorm):
+                        rectified = self.inputs[0].relu()
+                    found = self.call.run_to_norm(candidate, self.inputs[0], rectified)
+                else:
+                    found = self.call.run(candidate, self.inputs)
+                found = found if isinstance(found, Leaves) or found.norm is not None else Leaves.of(found.z)
             yield candidate, found

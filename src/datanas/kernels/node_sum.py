@@ -100,7 +100,7 @@ class ClosedGates:
                     output = Output.of(module, x, rectified.get(item.source))
                     if shared:
                         outputs[key] = output
-                found[item.place] = _inner_product(gradient, output)
+                found[item.place] = inner_product(gradient, output)
         self.shared.waiting -= 1
         if self.shared.waiting <= 0:
             outputs.clear()
@@ -223,7 +223,7 @@ def _weighted_sum(opened: Sequence[Opened]) -> Tensor:
     return total
 
 
-def _inner_product(gradient: Tensor, output: Output) -> Tensor:
+def inner_product(gradient: Tensor, output: Output) -> Tensor:
     """<gradient, output> in at least float32."""
     if output.norm is None or output.statistics is None:
         return _inner(gradient, output.z)

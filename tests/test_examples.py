@@ -1,0 +1,49 @@
+"""The examples run, and what docs/choice.md shows as Python does."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from datanas.spaces import spaces
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "choice.md").read_text(encoding="utf-8")
+
+
+def test_the_transformer_is_searched_and_trained(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
+    for part in ("train", "test"):
+        arrays[f"{part}_x"] = rng.integers(0, 256, (32, 32, 32, 3)).astype(np.uint8)
+        arrays[f"{part}_y"] = np.arange(32) % 10
+    np.savez(tmp_path / "images.npz", **arrays)
+    script = ROOT / "examples" / "own_transformer.py"
+    command = [sys.executable, str(script), str(tmp_path / "images.npz"), "--epochs", "1", "--batch", "8"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^blocks +repeat[123]$", done.stdout, re.MULTILINE)
+    assert re.search(r"parameters, accuracy on the test part \d+\.\d%", done.stdout)
+
+
+def test_the_page_s_code_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert len(blocks) == 3
+    names: dict[str, Any] = {"__name__": "page"}
+    entered = dict(spaces._entries)
+    try:
+        for block in blocks:
+            exec(compile(block, "docs/choice.md", "exec", dont_inherit=True), names)
+        assert list(names["MyNet"](names["MyNet"].Config()).groups()) == ["2"]
+    finally:
+        spaces._entries.clear()
+        spaces._entries.update(entered)
+    assert type(names["same"]) is names["Net"]
+    assert names["features"].shape == (4, 8, 16)
