@@ -82,9 +82,9 @@ def test_killed_at_random_moments_it_ends_with_the_same_network(
     chance, kills = Random(seed), 0
     faults: list[dict[str, object]] = []
     while kills < KILLS:
-        fault = chance.choice(
-            [{"kill_after_step": chance.randint(1, 9)}, {"kill_at_point": ["all", chance.randint(1, 150)]}]
-        )
+        after_step: dict[str, object] = {"kill_after_step": chance.randint(1, 9)}
+        at_point: dict[str, object] = {"kill_at_point": ["all", chance.randint(1, 150)]}
+        fault = chance.choice([after_step, at_point])
         faults.append(fault)
         outcome = command(*arguments("killed"), race_inside=True, **fault)
         if outcome.code == 0:
