@@ -458,6 +458,18 @@ SCENARIOS: dict[str, Callable[[Any], Any]] = {
     each.__name__: each for each in (one_fails_together, both_fail_together, first_fails, exchanges, joins_again)
 }
 
+
+def race_inside(_: bool) -> None:
+    """Make the trainings of a race in this process, so that other faults reach them too."""
+    sys.path.append(str(Path(__file__).parents[2]))
+    from tests.inside import Inside
+
+    from datanas.comparison import pool
+
+    pool._start = Inside().start
+    pool._POLL = 0.0
+
+
 FAULTS: dict[str, Callable[[Any], None]] = {
     each.__name__: each
     for each in (
@@ -481,5 +493,6 @@ FAULTS: dict[str, Callable[[Any], None]] = {
         signal_twice_in_step,
         sleep_in_step,
         only_in,
+        race_inside,
     )
 }

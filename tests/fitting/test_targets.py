@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.fitting.test_estimator import config, plain_plan
+from tests.fitting.test_fit import plan_for
+from tests.inside import Inside
 
 import datanas
 from datanas.cli import main
+from datanas.comparison import pool
 from datanas.core.settings import merge
 from datanas.deploy.labels import LabelPredictor, NumberPredictor
 from datanas.fitting import fit as fitting
@@ -95,6 +98,17 @@ def test_the_command_prints_numbers(numbered: FitResult, tmp_path: Path, capsys:
     assert main(["predict", str(numbered.path), str(tmp_path / "x.npy")]) == 0
     value = datanas.load(numbered.path).predict(X[:1]).values[0, 0]
     assert f"x.npy[0]  y {value:.4g}" in capsys.readouterr().out
+
+
+def test_they_race_against_the_references_of_classification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "make_plan", plan_for)
+    monkeypatch.setattr(pool, "_start", Inside().start)
+    monkeypatch.setattr(pool, "_POLL", 0.0)
+    own = merge(config(), {"run": {"root": str(tmp_path), "name": "raced"}})
+    outcome = datanas.fit((X, BRIGHTNESS), "30s", config=own, quiet=True).outcome
+    assert {each.origin for each in outcome.compared} == {"searched: likeliest", "random", "reference: resnet18"}
+    assert outcome.compared[0].score == min(each.score for each in outcome.compared)
+    assert all(each.ahead is None for each in outcome.compared)
 
 
 def test_predictions_are_those_of_the_evaluation(labelled: FitResult, numbered: FitResult) -> None:

@@ -108,7 +108,7 @@ def test_what_is_planned_weighs_uneven_classes_and_says_so() -> None:
         ([1.0, 2.0], r"task\.class_weights: 2 weights for 3 classes; give one each, in the order ant, bee, cow"),
         ([0.0, 0.0, 0.0], "all weights are 0"),
         ([1.0, -1.0, 1.0], "task.class_weights"),
-        ("even", "task.class_weights"),
+        ("even", r"^task\.class_weights: must be none, balanced or a list of numbers, one a class, got 'even'$"),
         ([1.0, float("inf"), 1.0], "task.class_weights"),
     ],
 )

@@ -10,10 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from datanas.core.errors import ConfigError
+from datanas.core.processes import Processes
 from datanas.core.settings import validate
 from datanas.tasks.classification import Classification
 from datanas.tasks.multilabel import Multilabel, mean_average_precision
 from datanas.testing.tiny_data import tiny_images, tiny_numbers, tiny_targets
+from datanas.testing.two_processes import together
 
 CPU = torch.device("cpu")
 
@@ -94,6 +96,18 @@ def test_the_evaluation_sees_every_image_of_the_part_in_its_place() -> None:
         )
 
     assert made.evaluate(oracle, "test")["subset_accuracy"] == 1.0
+
+
+def test_two_processes_measure_what_one_does() -> None:
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 3))
+
+    def of_one(processes: Processes) -> dict[str, float]:
+        made = task()
+        made.processes = processes
+        return made.evaluate(network, "test")
+
+    whole = task().evaluate(network, "test")
+    assert [*together(of_one)] == [whole, whole]
 
 
 def test_other_data_are_refused_with_the_task_that_takes_them() -> None:

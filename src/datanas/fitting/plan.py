@@ -231,7 +231,8 @@ def _size(planner: Planner, task: Task[Any], seconds: float, most: int | None) -
 def _race(planner: Planner, task: Task[Any], load: float, seconds: float) -> Race | None:
     """The largest race that fits; a heat of the likeliest, a random cell and a reference where none does."""
     config = planner.config
-    others = tuple(name for name in references if references[name].task == config.task.name)
+    suited = {config.task.name, task.compared_as}
+    others = tuple(name for name in references if references[name].task in suited)
     pace = planner.training_pace(task, load)
     try:
         plan = plan_of_race(pace, seconds, references=len(others))

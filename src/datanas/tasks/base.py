@@ -59,6 +59,8 @@ class Task(ABC, Generic[BatchT]):
     """Figures of `evaluate` beside it and `loss` that are not shown like it: no shares although it is one, or so."""
     cells: ClassVar[str] = ""
     """What its networks are made of, for people: "recurrent cells, such as darts_v2_rnn"."""
+    compared_as: ClassVar[str] = ""
+    """Another task whose references suit this one too, in a race of a fit."""
     unit: ClassVar[str] = "image"
     """What one example is, for people."""
     example_call: ClassVar[str] = 'predict("picture.jpg")'

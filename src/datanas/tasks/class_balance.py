@@ -7,12 +7,23 @@ from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float32, Int64
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from datanas.core.errors import ConfigError
 
-ClassWeights = Literal["none", "balanced"] | tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...]
+
+def _known(value: object) -> object:
+    """One message for what is neither a word that is known nor a list."""
+    if value in ("none", "balanced") or isinstance(value, list | tuple):
+        return value
+    raise ValueError(f"must be none, balanced or a list of numbers, one a class, got {value!r}")
+
+
+ClassWeights = Annotated[
+    Literal["none", "balanced"] | tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...],
+    BeforeValidator(_known),
+]
 CLASS_WEIGHTS = (
     "what an example of each class weighs in the loss: none, all the same; balanced, n / (classes * images of the "
     "class); or a list of numbers, one a class"

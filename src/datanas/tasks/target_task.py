@@ -47,6 +47,7 @@ class TargetTask(ImageTask[TargetBatch]):
     kind: ClassVar[Kind]
     takes: ClassVar[tuple[type, ...]] = (TargetData,)
     needs_labels: ClassVar[bool] = False
+    compared_as: ClassVar[str] = "classification"
     config: Config
     data: TargetData  # type: ignore[assignment]  # of this kind alone
 
