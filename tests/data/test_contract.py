@@ -113,6 +113,18 @@ class TestVOC2012(Photographs):
         return {"root": folder}
 
 
+class TestIdx(OwnImages):
+    names = ("idx",)
+
+    def settings_in(self, folder: Path) -> dict[str, Any]:
+        for part, count in (("train", 6), ("t10k", 4)):
+            images, labels = noise(count, 8, 6), (np.arange(count) % 2).astype(np.uint8)
+            for what, array in (("images-idx3", images), ("labels-idx1", labels)):
+                head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+                (folder / f"{part}-{what}-ubyte").write_bytes(head + array.tobytes())
+        return {"root": folder}
+
+
 class TestNpz(OwnImages):
     names = ("npz",)
 

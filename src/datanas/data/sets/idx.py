@@ -18,6 +18,7 @@ from datanas.core.paths import folder_entries, read_bytes, require_folder, shown
 from datanas.core.settings import ComponentConfig
 from datanas.data import register_dataset
 from datanas.data.base import Dataset, ImageData, ImageSet, check_images
+from datanas.data.decode.image_list import is_hidden
 from datanas.data.decode.memory import require_memory
 from datanas.data.decode.suspect import examine_set, tell_suspects
 
@@ -75,7 +76,9 @@ def _find(root: Path, part: str, ends: tuple[str, ...], where: str) -> Path:
     found = [
         entry
         for entry in folder_entries(root, DataError)
-        if _ends(entry.name, ends) and any(word in entry.name.lower() for word in _PARTS[part])
+        if _ends(entry.name, ends)
+        and not is_hidden(entry.name)
+        and any(word in entry.name.lower() for word in _PARTS[part])
     ]
     plain = [entry for entry in found if entry.suffix != ".gz"]
     if len(plain or found) == 1:
