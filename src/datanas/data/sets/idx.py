@@ -73,12 +73,9 @@ def _part(root: Path, part: str, where: str) -> ImageSet:
 
 
 def _find(root: Path, part: str, ends: tuple[str, ...], where: str) -> Path:
+    there = [entry for entry in folder_entries(root, DataError) if not is_hidden(entry.name)]
     found = [
-        entry
-        for entry in folder_entries(root, DataError)
-        if _ends(entry.name, ends)
-        and not is_hidden(entry.name)
-        and any(word in entry.name.lower() for word in _PARTS[part])
+        entry for entry in there if _ends(entry.name, ends) and any(word in entry.name.lower() for word in _PARTS[part])
     ]
     plain = [entry for entry in found if entry.suffix != ".gz"]
     if len(plain or found) == 1:
