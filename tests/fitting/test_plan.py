@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -74,6 +75,22 @@ def test_more_time_makes_larger_networks_and_larger_races(given: dict[str, Any],
     assert short.race.candidates < long.race.candidates
     assert long.race.references == ("resnet18",)
     assert "with resnet18" in long.text()
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regression", "clustering"])
+def test_every_task_on_images_is_planned_in_the_space_that_a_fit_takes(
+    task: str, given: dict[str, Any], steps_of_a_tenth: None, tmp_path: Path
+) -> None:
+    x, rows = np.load(given["data"]["root"])["train_x"], np.arange(96).reshape(48, 2) // 5 % 2
+    y = {"multilabel": rows, "regression": np.arange(48) / 7, "clustering": np.arange(48) % 3}[task]
+    np.savez(tmp_path / "mine.npz", x=x, y=y)
+    data = {"name": "npz", "root": str(tmp_path / "mine.npz")}
+    own = {name: given[name] for name in ("search", "train", "threads", "device")}
+    plan = make_plan({**own, "data": data, "task": {"name": task}, "space": {"channels": 2}}, 600.0)
+    assert plan.config["space"]["name"] == "nasbench201"
+    assert plan.config["task"]["stem"] == "plain"
+    kept = {**own, "data": data, "task": {"name": task, "stem": "plain_half"}, "space": {"channels": 2}}
+    assert make_plan(kept, 600.0).config["task"]["stem"] == "plain_half"
 
 
 def test_a_bound_is_kept_and_without_a_race_there_is_none(given: dict[str, Any], steps_of_a_tenth: None) -> None:

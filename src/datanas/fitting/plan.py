@@ -20,6 +20,7 @@ from datanas.racing.plan import Pace, rungs_of
 from datanas.racing.plan import make_plan as plan_of_race
 from datanas.racing.planning import Costs, Planner
 from datanas.references import references
+from datanas.spaces import spaces
 from datanas.tasks import tasks
 from datanas.tasks.base import Task
 from datanas.tasks.image_task import ImageTask
@@ -204,6 +205,10 @@ def _with_space(given: Mapping[str, Any]) -> dict[str, Any]:
 def _search(given: Mapping[str, Any], seconds: float) -> tuple[Planner, Task[Any], Costs, list[str]]:
     """Choose the images' size and what follows from the data, so that a search fits into its share."""
     planner = Planner(given, seconds)
+    # What a space asks of a task, such as its stem, stands in its defaults for classification alone.
+    wanted = spaces[planner.config.space.name].defaults.get("task", {})
+    known = type(planner.config.task).model_fields.keys() - {"name"}
+    planner.choose({"task": {name: value for name, value in wanted.items() if name in known}})
     for side in planner.sides():
         task, costs = planner.measure(side, by_data=True)
         if costs.epochs_in(FOR_SEARCH * seconds) >= costs.fewest_epochs:
