@@ -17,7 +17,7 @@ from datanas.runs.lock import Lock
 
 Page = Callable[..., str]
 SEARCHED = ["What was found", "How the choice was made", "Supernet, sampled children", "Losses", "Settings and how"]
-TRAINED = ["What was found", "How it learned", "On the test part", "Where multiply-adds and parameters go", "Settings"]
+TRAINED = ["What was found", "How it learned", "On the test part", "Where multiply-adds, parameters", "Settings"]
 
 
 def headings(page: str, level: str = "h3") -> list[str]:
