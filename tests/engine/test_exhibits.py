@@ -14,7 +14,7 @@ import datanas
 from datanas.core.errors import RunInUseError, StorageError
 from datanas.core.exhibits import exhibit_from_json
 from datanas.engine.evaluation import evaluate_parts
-from datanas.engine.exhibits import EXHIBITS_FILE, INPUTS, REST, cost_tables
+from datanas.engine.exhibits import EXHIBITS_FILE, INPUTS, REST, cost_tables, time_tables
 from datanas.kernels.hardware import count_macs, count_parameters
 from datanas.runs.folder import RunFolder
 from datanas.tasks.classification import Classification
@@ -77,14 +77,32 @@ def test_a_task_that_fails_to_show_costs_no_training(
     assert json.loads((found.path / EXHIBITS_FILE).read_text())["exhibits"] == []
 
 
+def untimed(file: Path) -> dict[str, Any]:
+    """What the file says but for times, which are never the same."""
+    data: dict[str, Any] = json.loads(file.read_text())
+    *costs, times = data.pop("costs")
+    assert times["title"] == "Time by part"
+    return {**data, "costs": costs}
+
+
+@pytest.mark.parametrize(("name", "parts"), [("gdas", 7), ("resnet18", 3), ("darts_v2_rnn", 3)])
+def test_every_part_has_a_time_and_no_hook_stays(name: str, parts: int) -> None:
+    network = datanas.build_network(name, channels=4, cells=5 if name == "gdas" else None).eval()
+    example = (torch.zeros(3, 1, dtype=torch.int64), None) if name == "darts_v2_rnn" else torch.zeros(1, 3, 16, 16)
+    (table,) = time_tables(network, example)
+    assert len(table.rows) == parts
+    assert all(isinstance(row[1], float) and row[1] > 0 for row in table.rows)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+
+
 def test_evaluating_makes_the_file_where_it_is_missing(tiny_config: dict[str, Any]) -> None:
     path = datanas.train("gdas", tiny_config, quiet=True).path
-    content = (path / EXHIBITS_FILE).read_bytes()
+    content = untimed(path / EXHIBITS_FILE)
     (path / EXHIBITS_FILE).unlink()
     evaluate_parts(path, checkpoint="last")
     assert not (path / EXHIBITS_FILE).exists(), "it would be of another network"
     evaluate_parts(path)
-    assert (path / EXHIBITS_FILE).read_bytes() == content
+    assert untimed(path / EXHIBITS_FILE) == content
 
 
 def test_other_data_than_those_of_the_run_leave_the_file_alone(

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from datanas.engine import loop, run
-from datanas.engine.loop import WORK, EpochReport, Loop, _SaveClock
+from datanas.engine.loop import WORK, EpochReport, Loop, _SaveClock, _Sums
 from datanas.engine.search import search
 from datanas.engine.train import TrainJob, train
 from datanas.lookup import architecture
@@ -162,3 +162,18 @@ def test_a_warning_is_said_once_though_its_figures_change(made_loop: Callable[..
         "warning: P is flat (entropy 0.998)",
         "warning: identities only",
     ]
+
+
+def test_a_figure_is_averaged_over_the_steps_that_have_it() -> None:
+    """In the epoch in which alpha starts only its later steps have an alpha loss."""
+    sums = _Sums()
+    for figures in ({"loss": 4.0}, {"loss": 2.0, "alpha loss": 3.0}, {"loss": 0.0, "alpha loss": 5.0}):
+        sums.add(figures)
+    assert sums.means() == {"loss": 2.0, "alpha loss": 4.0}
+    again = _Sums.from_state({"sums": sums.totals, "counts": sums.counts})
+    again.add({"loss": 6.0})
+    assert again.means() == {"loss": 3.0, "alpha loss": 4.0}
+
+
+def test_the_sums_of_an_older_checkpoint_are_read() -> None:
+    assert _Sums.from_state({"sums": {"loss": 6.0}, "count": 3}).means() == {"loss": 2.0}

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from datanas.core.errors import RunInUseError, StorageError
-from datanas.core.exhibits import FigureTable, exhibit_to_json
+from datanas.core.exhibits import Exhibit, FigureTable, exhibit_to_json
 from datanas.engine.data_record import read_data_record
-from datanas.kernels.hardware import macs_by_module
+from datanas.kernels.hardware import macs_by_module, synchronize
 from datanas.kernels.mixed import MixedNode
 from datanas.runs.folder import RunFolder
 from datanas.runs.metrics import encode
@@ -22,27 +25,33 @@ from datanas.tasks.base import Part, Task
 EXHIBITS_FILE = "exhibits.json"
 INPUTS, REST = "inputs of a cell", "outside the cells"
 _AUXILIARY = "head.auxiliary"
+_PASSES = 9
 _log = logging.getLogger(__name__)
 
 
 def exhibits_text(network: nn.Module, task: Task[Any], part: Part) -> str:
     """The file's content: what the task shows on a part, and the costs of one example by part and operation.
 
-    A task that cannot show anything costs no finished training: a warning says why.
+    What cannot be made costs no finished training: a warning says why.
 
     Args:
         network: trained, in evaluation mode.
     """
-    try:
-        shown = [exhibit_to_json(each) for each in task.exhibits(network, part)]
-    except Exception as error:
-        reason = str(error) or type(error).__name__
-        _log.warning("what a report shows of task %s could not be made: %s", task.config.name, reason)
-        shown = []
-    costs = [exhibit_to_json(each) for each in cost_tables(network, task.example())]
+    example = task.example()
+    shown = _made(f"what a report shows of task {task.config.name}", lambda: task.exhibits(network, part))
+    costs = _made("a report's table of costs", lambda: cost_tables(network, example))
+    costs += _made("a report's table of times", lambda: time_tables(network, example))
     counted = len(task.chosen()[part]) if task.metric.counts_examples else None
     found = {"part": part, "examples": counted, "exhibits": shown, "costs": costs}
     return json.dumps(encode(found), allow_nan=False) + "\n"
+
+
+def _made(what: str, make: Callable[[], Sequence[Exhibit]]) -> list[dict[str, Any]]:
+    try:
+        return [exhibit_to_json(each) for each in make()]
+    except Exception as error:
+        _log.warning("%s could not be made: %s", what, str(error) or type(error).__name__)
+        return []
 
 
 def keep_exhibits(run: Path, network: nn.Module, task: Task[Any], part: Part, *, named: bool) -> None:
@@ -68,12 +77,7 @@ def cost_tables(network: nn.Module, example: Any) -> Sequence[FigureTable]:
     before, and the rest. The auxiliary tower, which is for training only, is left out.
     """
     macs, modules = _own_macs(macs_by_module(network, example)), dict(network.named_modules())
-    operations = {
-        f"{name}.ops.{key}": _primitive(key)
-        for name, node in modules.items()
-        if isinstance(node, MixedNode)
-        for key in node.ops
-    }
+    operations = _operations(modules)
     cells = _cells(modules, operations)
     by_part: dict[str, list[int]] = {}
     by_operation: dict[str, list[int]] = {}
@@ -97,6 +101,57 @@ def cost_tables(network: nn.Module, example: Any) -> Sequence[FigureTable]:
         for title, first, table in (("By part", "part", by_part), ("By operation", "operation", by_operation))
         if table.keys() != {REST}
     ]
+
+
+def time_tables(network: nn.Module, example: Any) -> Sequence[FigureTable]:
+    """How long a forward pass of one example is in each part here and now, in milliseconds, the median of some.
+
+    What lies between the parts counts to none of them.
+    """
+    modules = dict(network.named_modules())
+    cells = _cells(modules, _operations(modules))
+    parts = {"stem": "stem", **(cells or {"body": "body"}), "head": "head"}
+    device = next(network.parameters()).device
+    seconds: dict[str, list[float]] = {name: [] for name in parts.values()}
+    began: dict[str, float] = {}
+
+    def begin(name: str) -> None:
+        synchronize(device)
+        began[name] = time.perf_counter()
+
+    def end(name: str) -> None:
+        synchronize(device)
+        seconds[name].append(time.perf_counter() - began[name])
+
+    hooks = []
+    for place, name in parts.items():
+        hooks.append(modules[place].register_forward_pre_hook(lambda *_, name=name: begin(name)))
+        hooks.append(modules[place].register_forward_hook(lambda *_, name=name: end(name)))
+    try:
+        with torch.inference_mode():
+            for _ in range(_PASSES):
+                network(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    rows: list[list[str | float | int | None]]
+    rows = [[name, 1000 * statistics.median(found)] for name, found in seconds.items() if found]
+    count = torch.get_num_threads()
+    threads = f", {count} thread{'' if count == 1 else 's'}" if device.type == "cpu" else ""
+    note = (
+        f"Of a batch of one on {device}{threads}, the median of {_PASSES} passes; what lies between parts is left out."
+    )
+    return [FigureTable("Time by part", ("part", "milliseconds"), rows, note=note)]
+
+
+def _operations(modules: Mapping[str, nn.Module]) -> dict[str, str]:
+    """The names of the modules that are operations of a cell's nodes, and the operations' own."""
+    return {
+        f"{name}.ops.{key}": _primitive(key)
+        for name, node in modules.items()
+        if isinstance(node, MixedNode)
+        for key in node.ops
+    }
 
 
 def _own_macs(macs: dict[str, int]) -> dict[str, int]:

@@ -119,7 +119,7 @@ class Loop:
     def _load(self, saved: Mapping[str, Any]) -> None:
         try:
             self._job.load_state(saved["job"])
-            self._sums = _Sums(dict(saved["sums"]), int(saved["count"]))
+            self._sums = _Sums.from_state(saved)
             self._best = None if saved["best"] is None else (float(saved["best"][0]), int(saved["best"][1]))
         except (RuntimeError, ValueError, KeyError, TypeError, IndexError) as error:
             reason = str(error).splitlines()[0]
@@ -205,7 +205,7 @@ class Loop:
         state = {
             "job": of_job,
             "sums": self._sums.totals,
-            "count": self._sums.count,
+            "counts": self._sums.counts,
             "best": None if self._best is None else list(self._best),
         }
         self._run.save(step, state, None if self._best is None else self._best[1])
@@ -249,22 +249,28 @@ class _SaveClock:
 
 @dataclass
 class _Sums:
-    """Running sums of the step figures of an epoch."""
+    """Running sums of the step figures of an epoch, and how many steps gave each: not all have an alpha step."""
 
     totals: dict[str, float] = field(default_factory=dict)
-    count: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def from_state(cls, saved: Mapping[str, Any]) -> _Sums:
+        """What a checkpoint holds; one of 0.1 has one count for all."""
+        counts = saved["counts"] if "counts" in saved else dict.fromkeys(saved["sums"], saved["count"])
+        return cls(dict(saved["sums"]), {name: int(count) for name, count in counts.items()})
 
     def add(self, figures: Mapping[str, float]) -> None:
-        self.count += 1
         for name, value in figures.items():
             self.totals[name] = self.totals.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
 
     def means(self) -> dict[str, float]:
-        return {name: total / self.count for name, total in self.totals.items()}
+        return {name: total / self.counts[name] for name, total in self.totals.items()}
 
     def text(self) -> str:
         return "  ".join(f"{name} {value:.3f}" for name, value in self.means().items())
 
     def clear(self) -> None:
         self.totals.clear()
-        self.count = 0
+        self.counts.clear()

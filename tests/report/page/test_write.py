@@ -17,7 +17,7 @@ from datanas.runs.lock import Lock
 
 Page = Callable[..., str]
 SEARCHED = ["What was found", "How the choice was made", "Supernet, sampled children", "Losses", "Settings and how"]
-TRAINED = ["What was found", "How it learned", "On the test part", "Where multiply-adds and parameters go", "Settings"]
+TRAINED = ["What was found", "How it learned", "On the test part", "Where multiply-adds, parameters", "Settings"]
 
 
 def headings(page: str, level: str = "h3") -> list[str]:
@@ -80,10 +80,22 @@ def test_steps_of_the_slider_are_the_epochs_with_p_as_it_was(page: Page, finishe
     for tables, line in zip(data["tables"], lines, strict=True):
         for table, group in zip(tables, ("normal", "reduce"), strict=True):
             assert table == [[round(p, 4) for p in row] for row in line[f"probs/{group}"]]
-    genotype = json.loads((finished / "found" / "genotypes" / "epoch-0002.json").read_text())
-    code = genotype["cells"]["normal"]["code"]
-    opened = [[row, column] for row, digits in enumerate(code) for column, digit in enumerate(digits) if digit != "0"]
-    assert data["marks"][1][0] == opened
+
+
+def test_dots_of_the_slider_are_what_would_have_been_kept_then(page: Page, copy: Path) -> None:
+    files = sorted((copy / "found" / "genotypes").iterdir())
+    first = json.loads(files[0].read_text())
+    first["cells"]["normal"]["code"] = first["cells"]["normal"]["code"][::-1]
+    files[0].write_text(json.dumps(first))
+    (steps,) = re.findall(r'class="steps">(.*?)</script>', page(copy / "found"))
+    shown = [marks[0] for marks in json.loads(steps)["marks"]]
+    codes = [json.loads(file.read_text())["cells"]["normal"]["code"] for file in files]
+    expected = [
+        [[row, column] for row, digits in enumerate(code) for column, digit in enumerate(digits) if digit != "0"]
+        for code in codes
+    ]
+    assert shown == expected
+    assert shown[0] != shown[1]
 
 
 def test_several_runs_stand_side_by_side(page: Page, finished: Path, shown: Any) -> None:

@@ -155,7 +155,12 @@ def bar_chart(rows: Sequence[tuple[str, float]], axis: str) -> Spec:
     total = sum(value for _, value in rows) or 1.0
     values = [{"name": name, "value": value, "share": f"{value / total:.0%}"} for name, value in rows]
     place = {"field": "name", "type": "nominal", "sort": None, "title": None, "axis": {"grid": False, "ticks": False}}
-    along = {"field": "value", "type": "quantitative", "title": axis, "axis": {"format": "~s", "tickCount": 4}}
+    along = {
+        "field": "value",
+        "type": "quantitative",
+        "title": axis,
+        "axis": {"format": "~s" if total >= 1000 else "~g", "tickCount": 4},
+    }
     tooltip = [{"field": "name"}, {"field": "value", "format": ","}, {"field": "share"}]
     return _spec(
         {

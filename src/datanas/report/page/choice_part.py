@@ -48,8 +48,7 @@ def race_sections(folder: Folder, terms: Terms) -> Iterator[Section]:
         )
     )
     blocks.append(Prose(notes=terms.tell("rung", "interval")))
-    order = {each.row["number"]: place for place, each in enumerate(final)}
-    rows.sort(key=lambda row: (-row["rung"], order.get(row["number"], 0), -row["selection_score"]))
+    rows.sort(key=lambda row: (-row["rung"], -row["selection_score"]))
     head = ["candidate", "origin", "rung", "score", "channels", "parameters", "multiply-adds"]
     table = [
         [

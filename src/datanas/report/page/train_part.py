@@ -36,7 +36,7 @@ def train_sections(folder: Folder, terms: Terms, pictures: int) -> Iterator[Sect
         )
         yield Section("On the test examples", [Lacking(text)])
     if folder.costs:
-        yield Section("Where multiply-adds and parameters go", [*_costs(folder.costs, terms)])
+        yield Section("Where multiply-adds, parameters and time go", [*_costs(folder.costs, terms)])
 
 
 def measured(folder: Folder) -> Measured | None:
