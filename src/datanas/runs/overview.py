@@ -42,7 +42,7 @@ class Overview:
         score: as it is shown to people; empty where there is none yet.
         parameters, macs: of the network; None of a run without one.
         size: bytes of the folder.
-        inner: runs inside it, as those of a fit.
+        inner: runs inside it, as those of a fit, in the order in which they were begun.
     """
 
     path: Path
@@ -73,6 +73,12 @@ def overviews(root: Path) -> list[Overview]:
 def is_run(path: Path) -> bool:
     """Whether a folder is that of a run, complete or not."""
     return path.is_dir() and any((path / name).is_file() for name in ("config.yaml", "env.json"))
+
+
+def _inner(path: Path) -> tuple[Overview, ...]:
+    """Those inside, in the order in which they were begun."""
+    found = (overview(inner) for inner in path.iterdir() if is_run(inner))
+    return tuple(sorted(found, key=lambda each: (each.started, each.path.name)))
 
 
 def overview(path: Path) -> Overview:
@@ -107,7 +113,7 @@ def overview(path: Path) -> Overview:
         _whole(result.get("parameters")),
         _whole(result.get("macs")),
         _bytes(path),
-        tuple(overview(inner) for inner in sorted(path.iterdir()) if kind == "fit" and is_run(inner)),
+        _inner(path) if kind == "fit" else (),
     )
 
 

@@ -48,8 +48,9 @@ def _stepper(folder: Folder, terms: Terms, limit: int) -> Iterator[Block]:
         rows, columns = labels[group]
         spec = heat_map(rows, columns, tables[-1], "P", largest)
         likeliest = _likeliest(rows, columns, tables[-1])
-        alt = f"Heat map of P of the {group} cell, edges by operations, after the last epoch. Likeliest: {likeliest}."
-        charts.append(Chart(f"P of the {group} cell", spec, alt))
+        cell = group if group == "cell" else f"{group} cell"
+        alt = f"Heat map of P of the {cell}, edges by operations, after the last epoch. Likeliest: {likeliest}."
+        charts.append(Chart(f"P of the {cell}", spec, alt))
     made: list[Frame] = []
     marks: list[list[list[tuple[int, int]]]] = []
     before: Architecture | None = None
