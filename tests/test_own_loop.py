@@ -103,6 +103,16 @@ def test_draws_do_not_depend_on_torch_s_own_generator() -> None:
     assert found[0] == found[1]
 
 
+def test_a_child_is_the_code_itself_which_blocks_combine() -> None:
+    search = Search(make(), seed=0)
+    values = set()
+    for _ in range(10):
+        with search.sample():
+            values |= {value for _, block in search.blocks.items() for value in block.gates.host[0]}
+    assert values == {0.0, 1.0}
+    assert search.derive().aggregate == "sum"
+
+
 def test_steps_draw_different_children() -> None:
     search = Search(make(), seed=0)
     drawn = set()
