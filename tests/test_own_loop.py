@@ -52,11 +52,15 @@ def batch(number: int) -> tuple[Tensor, Tensor]:
     return x, x @ MAP
 
 
+def optimizers_of(search: Search) -> Any:
+    return torch.optim.SGD(search.weights, 0.1), torch.optim.SGD(search.alphas, 0.1)
+
+
 def go_on(search: Search, first: int, last: int, optimizers: Any = None) -> Any:
     """Steps of the loop of ten lines."""
     module = search.module
     if optimizers is None:
-        optimizers = torch.optim.SGD(search.weights, 0.1), torch.optim.SGD(search.alphas, 0.1)
+        optimizers = optimizers_of(search)
     weights, alphas = optimizers
     for number in range(first, last):
         x, y = batch(2 * number)
@@ -205,7 +209,7 @@ def test_resuming_goes_on_as_if_nothing_had_been() -> None:
     resumed = Search(make(), seed=0)
     resumed.load_state_dict(state)
     resumed.module.load_state_dict(weights)
-    optimizers = torch.optim.SGD(resumed.weights, 0.1), torch.optim.SGD(resumed.alphas, 0.1)
+    optimizers = optimizers_of(resumed)
     for optimizer, each in zip(optimizers, states, strict=True):
         optimizer.load_state_dict(each)
     go_on(resumed, 3, 6, optimizers)
@@ -526,11 +530,7 @@ def test_fabric_s_loop_is_the_loop() -> None:
     found = []
     for is_wrapped in (False, True):
         search: Any = Search(make(), seed=0)
-        model, weights, alphas = (
-            search.module,
-            torch.optim.SGD(search.weights, 0.1),
-            torch.optim.SGD(search.alphas, 0.1),
-        )
+        model, weights, alphas = search.module, *optimizers_of(search)
         backward: Any = Tensor.backward
         if is_wrapped:
             model, weights = fabric.setup(model, weights)
