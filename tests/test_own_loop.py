@@ -526,11 +526,12 @@ def test_two_processes_draw_alike_and_average_what_they_find(tmp_path: Path) -> 
 
 def test_fabric_s_loop_is_the_loop() -> None:
     """Lightning Fabric wraps module and optimisers, and makes the backward pass."""
-    fabric = Fabric(accelerator="cpu", devices=1)
+    fabric: Any = Fabric(accelerator="cpu", devices=1)
     found = []
     for is_wrapped in (False, True):
         search: Any = Search(make(), seed=0)
-        model, weights, alphas = search.module, *optimizers_of(search)
+        model = search.module
+        weights, alphas = optimizers_of(search)
         backward: Any = Tensor.backward
         if is_wrapped:
             model, weights = fabric.setup(model, weights)
