@@ -1,6 +1,7 @@
 # make demo   search, race, train and compare on embedded photographs: the cell that is kept, a random one, ResNet-18
 # make test   lint, types, tests
 # make faults every fault of docs/runs.md at every point; make test tries some of each
+# make docs   the documentation as a site, in build/site: every page, Python's public names, every setting
 # make mutants break mathematics and engine on purpose, show what no test notices; FILE=src/datanas/egs.py for one file
 # All create .venv and install what they need. A CPU build of torch that is already in .venv is kept.
 
@@ -9,7 +10,7 @@ BIN := .venv/bin
 PHOTOS := recipes/small/photos.yaml
 SEED := 0
 
-.PHONY: demo test faults mutants lint clean
+.PHONY: demo test faults docs mutants lint clean
 
 .venv/demo: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -42,9 +43,13 @@ test: lint
 faults: .venv/dev
 	$(BIN)/python -m pytest tests/faults --complete -n 2 --dist worksteal -q
 
+docs: .venv/dev
+	$(BIN)/mkdocs build --quiet
+	@echo "written to build/site/index.html"
+
 mutants: .venv/dev
 	$(BIN)/mutmut run --max-children 2 $(if $(FILE),'$(subst /,.,$(FILE:src/%.py=%)).*')
 	$(BIN)/mutmut results | sed -n 's/: \(survived\|suspicious\|no tests\)$$//p' | xargs -r -n 1 $(BIN)/mutmut show
 
 clean:
-	rm -rf .venv demo mutants
+	rm -rf .venv demo mutants build
