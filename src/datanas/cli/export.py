@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from datanas.cli.parameters import Overrides
+from datanas.cli.parameters import Flag, Overrides
+from datanas.core.errors import ConfigError
 from datanas.core.settings import parse_overrides
 
 
@@ -17,22 +18,37 @@ def run(
     /,
     *overrides: Overrides,
     to: Annotated[
-        Literal["folder", "onnx"], Parameter(help="A folder that datanas and timm load, or one ONNX file.")
+        Literal["folder", "onnx", "torch"],
+        Parameter(help="A folder that datanas and timm load, or one file: ONNX, or of torch.export (.pt2)."),
     ] = "folder",
     check: Annotated[
-        Path | None, Parameter(help="Images by which the ONNX file is checked against the network; by default noise.")
+        Path | None, Parameter(help="Images by which the file is checked against the network; by default noise.")
     ] = None,
+    int8: Annotated[
+        Flag, Parameter(help="ONNX of 8-bit numbers, whose ranges are those of the images of --check.")
+    ] = False,
 ) -> None:
-    """Write a trained network with its model card into a folder that datanas and timm load, or as an ONNX file."""
-    if to == "onnx":
-        from datanas.core.errors import ConfigError
-        from datanas.deploy.onnx_file import export_onnx
-
+    """Write a trained network with its model card into a folder that datanas and timm load, or as one file."""
+    if int8 and (to != "onnx" or check is None):
+        raise ConfigError("--int8: needs --to onnx, and with --check images such as the network will see")
+    if to != "folder":
         if overrides:
-            raise ConfigError(f"--to onnx: takes no settings, got {' '.join(overrides)}")
-        error = export_onnx(path, folder, check)
+            raise ConfigError(f"--to {to}: takes no settings, got {' '.join(overrides)}")
+        if int8:
+            from datanas.deploy.int8_file import export_int8
+
+            assert check is not None
+            print(f"written to {folder}: takes images in 0..1; {export_int8(path, folder, check).text()}")
+            return
+        if to == "onnx":
+            from datanas.deploy.onnx_file import export_onnx as write
+        else:
+            from datanas.deploy.torch_file import export_torch as write
+        error = write(path, folder, check)
         print(f"written to {folder}: takes images in 0..1; differs from the network by {error:.1e} at most")
         return
+    if check is not None:
+        raise ConfigError("--check: is for files; a folder is checked when it is loaded")
     from datanas.deploy.export import export
     from datanas.deploy.load import CONFIG_FILE, WEIGHTS_FILE
 

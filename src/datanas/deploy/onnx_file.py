@@ -6,46 +6,17 @@ import contextlib
 import io
 import json
 import warnings
-from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from datanas.core.atomic import write_atomic
-from datanas.core.errors import CheckpointError, ConfigError, StorageError
-from datanas.core.paths import path_errors, shown
-from datanas.data.augment import to_unit
+from datanas.core.errors import CheckpointError, ConfigError
 from datanas.deploy.pictures import Inputs
-from datanas.deploy.predict import load
-from datanas.deploy.predictor import ImagePredictor
-
-TOLERANCE = 1e-4
-"""By how much an output may differ, of its largest value."""
-MADE_UP = 3
-"""Images of noise by which a file is checked where none are given."""
-
-
-_TOGETHER = 64  # images that are checked in one pass
-
-
-class _Whole(nn.Module):
-    """A network behind the normalisation of its images."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, network: nn.Module, mean: Tensor, std: Tensor) -> None:
-        super().__init__()
-        self.network = network
-        self.register_buffer("mean", mean[:, None, None])
-        self.register_buffer("std", std[:, None, None])
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        return tree_leaves(self.network((images - self.mean) / self.std))
+from datanas.deploy.portable import TOGETHER, TOLERANCE, Portable, difference, portable, require_free
 
 
 def export_onnx(path: str | Path, file: str | Path, check: Inputs | None = None) -> float:
@@ -69,48 +40,42 @@ def export_onnx(path: str | Path, file: str | Path, check: Inputs | None = None)
         StorageError: the file cannot be written.
     """
     file = Path(file)
-    with path_errors(file, StorageError):
-        if file.exists():
-            raise ConfigError(f"{shown(file)}: exists; choose another file")
-    onnx, onnxruntime = _packages()
-    predictor = load(path)
-    if not isinstance(predictor, ImagePredictor):
-        raise ConfigError(f"task {predictor.task}: only networks of images become ONNX files here")
-    form = predictor.form
-    mean, std = predictor.moments
-    if form.value_range is not None:  # the file takes the numbers as they are
-        low, high = map(torch.tensor, form.value_range)
-        mean, std = low + mean * (high - low), std * (high - low)
-    network = _Whole(predictor.network, mean, std).eval()
-    side = getattr(predictor.settings, "crop", 64)
-    shape = (form.channels, form.height or side, form.width or side)
-    noise = torch.rand(MADE_UP, *shape, generator=torch.Generator().manual_seed(0))
-    if check is not None and form.height is None:
-        raise ConfigError("--check: a network of images of any size is checked by noise; leave it out")
-    images = noise if check is None else to_unit(predictor.read(check))
-    if form.value_range is not None:
-        noise, images = (_as_given(each, *form.value_range) for each in (noise, images))
-    model = _recorded(network, noise)
-    for name, value in {"classes": predictor.output_names, "task": predictor.task}.items():
-        entry = model.metadata_props.add()
-        entry.key, entry.value = name, json.dumps(value)
-    onnx.checker.check_model(model)
-    content = model.SerializeToString()
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    error = max(_difference(session, network, each) for each in (*torch.split(images, _TOGETHER), images[:1]))
+    require_free(file)
+    packages()
+    content, error = onnx_content(portable(path, check, "ONNX files"))
     if not error <= TOLERANCE:
         raise CheckpointError(f"{path}: the ONNX network computes something else, by {error:.1e} of the largest output")
     write_atomic(file, content)
     return error
 
 
-def _as_given(images: Tensor, low: Sequence[float], high: Sequence[float]) -> Tensor:
-    """Numbers of a data set, from the pixels in 0..1 that became of them."""
-    least, largest = (torch.tensor(each)[:, None, None] for each in (low, high))
-    return least + images * (largest - least)
+def onnx_content(source: Portable) -> tuple[bytes, float]:
+    """The bytes of the file, and by how much its outputs differ from the network's, of the largest value."""
+    onnx, onnxruntime = packages()
+    model = _recorded(source.network, source.noise)
+    for name, value in {"classes": source.classes, "task": source.task}.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = name, json.dumps(value)
+    onnx.checker.check_model(model)
+    content = model.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    batches = (*torch.split(source.images, TOGETHER), source.images[:1])
+    with torch.no_grad():
+        error = max(difference(outputs(session, each), source.network(each)) for each in batches)
+    return content, error
 
 
-def _packages() -> tuple[Any, Any]:
+def outputs(session: Any, images: Tensor) -> list[Tensor]:
+    """What a session of onnxruntime says of images (n, c, h, w)."""
+    return [torch.from_numpy(each) for each in session.run(None, {"images": images.numpy()})]
+
+
+def packages() -> tuple[Any, Any]:
+    """onnx and onnxruntime.
+
+    Raises:
+        ConfigError: one is not installed.
+    """
     try:
         import_module("onnxscript")
         return import_module("onnx"), import_module("onnxruntime")
@@ -130,11 +95,3 @@ def _recorded(network: nn.Module, images: Tensor) -> Any:
     for place, output in enumerate(program.model.graph.outputs):
         output.name = f"output_{place}"
     return program.model_proto
-
-
-@torch.no_grad()
-def _difference(session: Any, network: nn.Module, images: Tensor) -> float:
-    """The largest difference of an output, as a share of the largest value."""
-    found = session.run(None, {"images": images.numpy()})
-    pairs = zip(found, network(images), strict=True)
-    return max(float((torch.from_numpy(each) - right).abs().max() / right.abs().max()) for each, right in pairs)
