@@ -79,13 +79,12 @@ def with_nan() -> np.ndarray:
         ({"train_x": np.array([{"a": 1}] * 24)}, "train_x holds pickled objects; store plain arrays"),
         ({"train_x": PIXELS.astype(np.int64)}, "train_x must be uint8 in 0..255 or floating in 0..1, got int64"),
         ({"train_x": PIXELS.astype(np.float32)}, "train image 0 has pixels outside 0..1"),
-        ({"train_x": PIXELS[:, :, :, :2]}, "train_x must have 1 or 3 channels"),
+        ({"train_x": PIXELS[:, :, :, :2]}, "train and test images differ"),
         ({"train_x": PIXELS[:5]}, "train_x holds 5 images but train_y 24 labels"),
         ({"test_x": PIXELS[:, :4]}, "train and test images differ"),
         ({"train_y": LABELS - 1}, "train image 0 has the label -1; labels must be in 0..2"),
         ({"train_y": 10_000 * LABELS}, "a label is 20000 but there are only"),
         ({"train_y": LABELS, "classes": np.array(["a", "b"])}, "train image 2 has the label 2; labels must be in 0..1"),
-        ({"train_y": LABELS / 2}, "train_y must be whole numbers, got float64"),
         ({"train_x": with_nan(), "test_x": (PIXELS / 255).astype(np.float32)}, "train image 3 has NaN"),
         ({"train_x": PIXELS[:0], "train_y": LABELS[:0]}, "train holds no images"),
     ],
@@ -96,6 +95,20 @@ def test_bad_arrays(
     whole = {"train_x": PIXELS, "train_y": LABELS, "test_x": PIXELS, "test_y": LABELS}
     np.savez(tmp_path / "bad.npz", **{**whole, **arrays})
     refused(8, message, "search", *settings, "--data.root", tmp_path / "bad.npz")
+
+
+def test_labels_that_are_numbers_are_for_another_task(
+    tmp_path: Path, settings: list[str], refused: Callable[..., None]
+) -> None:
+    np.savez(tmp_path / "bad.npz", train_x=PIXELS, train_y=LABELS / 2, test_x=PIXELS[::-1], test_y=LABELS[::-1] / 2)
+    refused(
+        2,
+        "these have numbers, for which there is --task.name regression",
+        "search",
+        *settings,
+        "--data.root",
+        tmp_path / "bad.npz",
+    )
 
 
 @pytest.mark.parametrize("command", [["search"], ["train", "darts_v2"]])

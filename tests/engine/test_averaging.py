@@ -151,6 +151,7 @@ def test_figures_on_the_validation_part_are_written_beside_those_on_the_test_set
     assert (found.evaluation.part, found.evaluation.error, found.evaluation.score_name) == ("test", None, "perplexity")
     written = json.loads((found.path / "evaluation.json").read_text())
     assert written.pop("preference") == -found.validation.score
+    assert written.pop("shown") == f"{found.evaluation.score:.1f}"
     expected = {**asdict(found.evaluation), "validation": asdict(found.validation), "channels": found.channels}
     assert written == expected
     assert evaluate_parts(found.path) == (found.evaluation, found.validation)

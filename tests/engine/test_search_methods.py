@@ -271,14 +271,14 @@ def test_a_child_without_open_operations_makes_no_error(
     job = search_job(
         search={"gradient": {"kind": kind}}, sampler={"constraint": {"kind": "none"}, "prior": {"children": 0}}
     )
-    original: Any = job.sampler.sample
+    original: Any = job.sampler.sample_group
 
-    def sample(log_probs: Tensor, progress: float, generator: torch.Generator) -> Tensor:
-        code = torch.zeros_like(original(log_probs, progress, generator))
+    def sample(name: str, log_probs: Tensor, progress: float, generator: torch.Generator) -> Tensor:
+        code = torch.zeros_like(original(name, log_probs, progress, generator))
         code[:, 0] = 1.0
         return code
 
-    monkeypatch.setattr(job.sampler, "sample", sample)
+    monkeypatch.setattr(job.sampler, "sample_group", sample)
     before = [alpha.detach().clone() for alpha in job.sampler.parameters()]
     figures = job.step(0)
     assert np.isfinite(list(figures.values())).all()
