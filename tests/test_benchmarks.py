@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks import textbook
+from benchmarks.choice_step import PRIMITIVES, ChoiceStep
+from benchmarks.search_step import SparseStep
 from benchmarks.train_step import textbook_network
 
 from datanas import architecture, build_network
@@ -67,3 +70,24 @@ def test_the_textbook_network_is_the_rebuilt_one(name: str) -> None:
         strict=True,
     ):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_the_choice_step_writes_its_figures(tmp_path: Path) -> None:
+    run("choice_step", *TINY, "--json", str(tmp_path / "found.json"))
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["ratio"] == pytest.approx(found["choices_s"] / found["built_in_s"])
+
+
+def test_a_module_with_choices_learns_what_the_built_in_space_learns() -> None:
+    options = argparse.Namespace(
+        channels=4, cells=3, batch=4, size=8, samples=2, seed=0, scope="edge", gradient="exact", share=1.0
+    )
+    steps = SparseStep(options, PRIMITIVES), ChoiceStep(options, PRIMITIVES)
+    gradients = []
+    for step in steps:
+        step.weight_step()
+        step.alpha_step()
+        gradients.append([alpha.grad for alpha in step.alphas])
+    for built_in, choices in zip(*gradients, strict=True):
+        assert built_in is not None
+        torch.testing.assert_close(choices, built_in, rtol=1e-3, atol=1e-5)

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -51,11 +52,15 @@ def batch(number: int) -> tuple[Tensor, Tensor]:
     return x, x @ MAP
 
 
+def optimizers_of(search: Search) -> Any:
+    return torch.optim.SGD(search.weights, 0.1), torch.optim.SGD(search.alphas, 0.1)
+
+
 def go_on(search: Search, first: int, last: int, optimizers: Any = None) -> Any:
     """Steps of the loop of ten lines."""
     module = search.module
     if optimizers is None:
-        optimizers = torch.optim.SGD(search.weights, 0.1), torch.optim.SGD(search.alphas, 0.1)
+        optimizers = optimizers_of(search)
     weights, alphas = optimizers
     for number in range(first, last):
         x, y = batch(2 * number)
@@ -101,6 +106,16 @@ def test_draws_do_not_depend_on_torch_s_own_generator() -> None:
         with search.sample():
             found.append({name: block.gates.host for name, block in search.blocks.items()})
     assert found[0] == found[1]
+
+
+def test_a_child_is_the_code_itself_which_blocks_combine() -> None:
+    search = Search(make(), seed=0)
+    values = set()
+    for _ in range(10):
+        with search.sample():
+            values |= {value for _, block in search.blocks.items() for value in block.gates.host[0]}
+    assert values == {0.0, 1.0}
+    assert search.derive().aggregate == "sum"
 
 
 def test_steps_draw_different_children() -> None:
@@ -194,7 +209,7 @@ def test_resuming_goes_on_as_if_nothing_had_been() -> None:
     resumed = Search(make(), seed=0)
     resumed.load_state_dict(state)
     resumed.module.load_state_dict(weights)
-    optimizers = torch.optim.SGD(resumed.weights, 0.1), torch.optim.SGD(resumed.alphas, 0.1)
+    optimizers = optimizers_of(resumed)
     for optimizer, each in zip(optimizers, states, strict=True):
         optimizer.load_state_dict(each)
     go_on(resumed, 3, 6, optimizers)
@@ -507,3 +522,74 @@ def test_two_processes_draw_alike_and_average_what_they_find(tmp_path: Path) -> 
     for mine, theirs, alone in zip(first, second, in_one_process(), strict=True):
         assert torch.equal(mine, theirs)
         torch.testing.assert_close(mine, alone, rtol=1e-4, atol=1e-6)
+
+
+def test_fabric_s_loop_is_the_loop() -> None:
+    """Lightning Fabric wraps module and optimisers, and makes the backward pass."""
+    fabric: Any = Fabric(accelerator="cpu", devices=1)
+    found = []
+    for is_wrapped in (False, True):
+        search: Any = Search(make(), seed=0)
+        model = search.module
+        weights, alphas = optimizers_of(search)
+        backward: Any = Tensor.backward
+        if is_wrapped:
+            model, weights = fabric.setup(model, weights)
+            alphas, backward = fabric.setup_optimizers(alphas), fabric.backward
+        for number in range(3):
+            torch.manual_seed(number)
+            x, y = batch(number)
+            with search.sample("alphas"):
+                backward(F.mse_loss(model(x), y) + search.regulariser())
+            alphas.step()
+            alphas.zero_grad()
+            with search.sample("weights"):
+                backward(F.mse_loss(model(x), y))
+            weights.step()
+            weights.zero_grad()
+        found.append([each.detach().clone() for each in (*search.alphas, *search.weights)])
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(*found, strict=True))
+
+
+def test_drawn_alike_every_candidate_is_as_likely() -> None:
+    search: Any = Search(make(), seed=0)
+    with torch.no_grad():
+        alpha_of(search, "gate").copy_(torch.tensor([[50.0, 0.0]]))
+    drawn = []
+    for _ in range(40):
+        with search.sample("weights", uniform=True):
+            drawn.append(search.module.gate.gates.host[0][0])
+    assert 10 < sum(drawn) < 30
+    with search.sample("weights"):
+        assert search.module.gate.gates.host == ((1.0, 0.0),)
+
+
+def bytes_kept(block: Choice, part: Any) -> int:
+    """Of the different tensors that a graph keeps until backward, weights aside."""
+    search = Search(block, seed=0)
+    kept: dict[int, int] = {}
+    own = {weight.data_ptr() for weight in block.parameters()}
+
+    def pack(tensor: Tensor) -> Tensor:
+        if tensor.data_ptr() not in own:
+            kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    x = torch.ones(64, 32, requires_grad=True)
+    with search.sample(part):
+        block(x)
+    with search.sample(part), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = block(x)
+    del output
+    return sum(kept.values())
+
+
+def test_an_alpha_step_keeps_no_more_than_the_child_its_input_and_its_output() -> None:
+    def deep() -> nn.Module:
+        return nn.Sequential(*(layer for _ in range(8) for layer in (nn.Linear(32, 32), nn.Tanh())))
+
+    block = Choice({name: deep() for name in "abcd"}, samples=1)
+    child = bytes_kept(block, "weights")
+    one = 64 * 32 * 4
+    assert child >= 8 * one
+    assert bytes_kept(block, "both") <= child + 2 * one

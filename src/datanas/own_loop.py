@@ -66,6 +66,13 @@ class Search:
     Raises:
         ConfigError: the module has no choices, or blocks of one name with different candidates; the method is unknown,
             or cannot be used in a loop of one's own.
+
+    >>> mix = datanas.Choice({"linear": torch.nn.Linear(3, 3), "skip": torch.nn.Identity()}, samples=1)
+    >>> search = datanas.Search(torch.nn.Sequential(mix, torch.nn.Linear(3, 1)), seed=0)
+    >>> with search.sample("alphas"):
+    ...     (search.module(torch.ones(2, 3)).mean() + search.regulariser()).backward()
+    >>> search
+    Search(Sequential, EGS, 0: 2; drawn: 1 alphas)
     """
 
     def __init__(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -239,3 +240,22 @@ def test_a_registry_loads_entry_points_on_first_use(package: str, entry_points: 
     loaded = entry_points(("a.plugin", None))
     assert "the_one" in __import__(package).things
     assert loaded == ["a.plugin"]
+
+
+def test_what_is_lent_is_there_for_a_block_and_in_no_list() -> None:
+    found: Registry[object] = Registry("space", "datanas.spaces")
+    lent = object()
+    with found.lent("made_up", lent):
+        assert found["made_up"] is lent
+        assert "made_up" in found
+        assert "made_up" not in list(found)
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(lambda: "made_up" in found).result() is False
+    assert "made_up" not in found
+
+
+def test_a_name_that_is_explained_says_why_it_is_not_there() -> None:
+    found: Registry[object] = Registry("space", "datanas.spaces")
+    found.explain("module", "a program holds it")
+    with pytest.raises(ConfigError, match="space 'module': a program holds it"):
+        found["module"]
