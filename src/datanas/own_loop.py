@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from datanas import posterior
+from datanas.blocks.averaging import average_gradients
 from datanas.blocks.found import Blocks
 from datanas.blocks.renewed import renew
 from datanas.blocks.resolve import factors_of, resolve
@@ -25,6 +26,7 @@ from datanas.lookup import find_architecture
 from datanas.samplers import samplers
 from datanas.samplers.derivation import Derivation
 from datanas.samplers.interface import BaseSampler, Draw
+from datanas.samplers.reusable import reusable
 from datanas.spaces import MODULE
 
 Part = Literal["weights", "alphas", "both"]
@@ -49,7 +51,8 @@ class Search:
         network = search.network()
 
     Everything random is a function of the seed and of how many children were drawn before, so that processes with the
-    same seed draw the same children; their gradients of alpha are averaged where `torch.distributed` is set up.
+    same seed draw the same children; their gradients of alpha are averaged where `torch.distributed` is set up, once
+    at the end of each block.
 
     Args:
         module: with `datanas.Choice` and the like in it. It stays the user's: only while a child is drawn does the
@@ -85,8 +88,6 @@ class Search:
         self.sampler = _sampler(self.blocks, seed, sampler)
         self.weights: list[nn.Parameter] = list(module.parameters())
         self.alphas: list[nn.Parameter] = list(self.sampler.parameters())
-        for alpha in self.alphas:
-            alpha.register_hook(_averaged)  # type: ignore[no-untyped-call]
         self.counts: dict[str, int] = {"weights": 0, "alphas": 0, "both": 0}
         self._draw: Draw | None = None
         self._have_run: set[str] = set()
@@ -95,7 +96,8 @@ class Search:
     def sample(self, part: Part = "both", *, uniform: bool = False) -> Iterator[None]:
         """Run a block of code in which the module is a child that is drawn for it.
 
-        However often the module is called there, it is the same child. `backward` belongs into the block.
+        However often the module is called there, it is the same child. `backward` belongs into the block, as often as
+        you like; the step of an optimiser comes after it, where gradients of alpha are averaged over processes.
 
         Args:
             part: which gradients are made. For "alphas" the weights get none, which saves their share of the backward
@@ -114,6 +116,7 @@ class Search:
         with torch.set_grad_enabled(learns):
             generator = seeding.generator(self.seed, f"gates/{_STREAMS[part]}", number)
             draw = draw_one(min(max(self.progress, 0.0), 1.0), generator, **options)
+            draw = reusable(draw, self.alphas)
         gates = {name: _gates(table, learns=learns) for name, table in draw.gates.items()}
         if draw.grad_mask is not None and learns:
             gates = {name: each.grad_only_within(draw.grad_mask[name]) for name, each in gates.items()}
@@ -127,6 +130,8 @@ class Search:
                 yield
             finally:
                 self._draw = None
+        if learns:
+            average_gradients(self.alphas)
         self.counts[part] = number + 1
         self._have_run |= {name for name, count in self._calls().items() if count > calls[name]}
 
@@ -309,14 +314,3 @@ def _frozen(weights: list[nn.Parameter]) -> Iterator[None]:
     finally:
         for weight in changed:
             weight.requires_grad_(True)
-
-
-def _averaged(gradient: Tensor) -> Tensor:
-    """The mean of a gradient over the processes of `torch.distributed`, where there are several."""
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
-        return gradient
-    device = torch.device("cuda", torch.cuda.current_device()) if distributed.get_backend() == "nccl" else "cpu"
-    total = gradient.to(device).clone()
-    distributed.all_reduce(total)
-    return (total / distributed.get_world_size()).to(gradient.device)

@@ -75,15 +75,30 @@ class Blocks:
         Raises:
             RuntimeError: it is one already.
         """
+        with self.left_running(gates):
+            yield
+        self._stop()
+
+    @contextmanager
+    def left_running(self, gates: Mapping[str, Gates]) -> Iterator[None]:
+        """As `running`, but unless the block of code raises the module is that child afterwards too.
+
+        Raises:
+            RuntimeError: it is one already.
+        """
         if any(block.gates is not None for _, block in self.items()):
             raise RuntimeError("a child of this module is drawn already; leave its `with` block before the next one")
         try:
             for name, block in self.items():
                 block.gates = gates[name]
             yield
-        finally:
-            for _, block in self.items():
-                block.gates = None
+        except BaseException:
+            self._stop()
+            raise
+
+    def _stop(self) -> None:
+        for _, block in self.items():
+            block.gates = None
 
 
 def _shown(block: Block) -> str:

@@ -31,6 +31,9 @@ from datanas.spaces.network_config import NetworkConfig
 class ModuleBody(Body):
     """A module that reads the task's input and gives its output, without a stem before it or a head behind.
 
+    What runs in backward, such as a choice within a closed candidate or a checkpointed part, asks for the child again.
+    So it stays drawn until the next forward pass.
+
     Args:
         module: with choices in it, or with its choices made.
     """
@@ -43,9 +46,12 @@ class ModuleBody(Body):
         self.module = module
 
     def forward(self, x: Any, gates: Mapping[str, Gates] | None = None) -> Any:
+        for part in self.module.modules():
+            if isinstance(part, Block):
+                part.gates = None
         if gates is None:
             return self.module(x)
-        with Blocks.of(self.module).running(gates):
+        with Blocks.of(self.module).left_running(gates):
             return self.module(x)
 
 
