@@ -389,6 +389,30 @@ def test_blocks_of_one_name_must_agree_in_all(options: dict[str, Any]) -> None:
         Search(module)
 
 
+class Named(nn.Module):
+    def __init__(self, place: str, **options: Any) -> None:
+        super().__init__()
+        self.add_module(place, Choice({"a": nn.Identity(), "b": nn.Tanh()}, **options))
+
+
+@pytest.mark.parametrize("place", ["values", "keys", "get", "items"])
+def test_a_place_that_modules_of_torch_use_needs_a_name(place: str) -> None:
+    with pytest.raises(ValueError, match=f"{place}: '{place}' cannot be what a choice is called.* a name="):
+        Search(Named(place))
+    assert list(Search(Named(place, name="mine")).probabilities()) == ["mine"]
+
+
+def test_a_name_that_modules_of_torch_use_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"mix: 'type' cannot be .* give it another name"):
+        Search(Named("mix", name="type"))
+
+
+def test_a_choice_without_a_name_is_not_tied_to_one_that_is_called_like_its_place() -> None:
+    module = nn.ModuleDict({"mix": Choice({"a": nn.Identity()}), "other": Choice({"a": nn.Identity()}, name="mix")})
+    with pytest.raises(ValueError, match="the place mix of a choice without a name is the name of another one"):
+        Search(module)
+
+
 def test_blocks_of_one_name_choose_alike_and_their_gradients_add() -> None:
     def block(name: str | None) -> Choice:
         return Choice({"twice": lambda x: 2 * x, "thrice": lambda x: 3 * x}, samples=1, name=name)

@@ -6,11 +6,13 @@ import pickle
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils.checkpoint import checkpoint
 
@@ -419,6 +421,62 @@ def test_candidates_that_cannot_be_are_refused(candidates: Any, message: str) ->
 def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Choice({"a": nn.Identity()}, **options)
+
+
+NORM = nn.BatchNorm1d(4)
+
+
+class Holder:
+    def __init__(self) -> None:
+        self.norm = nn.BatchNorm1d(4)
+
+    def plain(self, x: Tensor) -> Tensor:
+        return x
+
+
+def enclosing(module: nn.Module) -> Callable[[Tensor], Any]:
+    return lambda x: module(x)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        NORM.forward,
+        enclosing(NORM),
+        partial(nn.Module.__call__, NORM),
+        partial(torch.add, alpha=NORM),
+        lambda x, norm=NORM: norm(x),
+        partial(enclosing(NORM)),
+    ],
+)
+def test_a_function_of_a_module_is_refused(function: Any) -> None:
+    with pytest.raises(ValueError, match=r"candidate 'norm' uses the module BatchNorm1d, .* give the module itself"):
+        Choice({"norm": function, "skip": nn.Identity()})
+
+
+@pytest.mark.parametrize("function", [torch.tanh, Holder().plain, partial(torch.add, other=1), lambda x: x, noisy])
+def test_functions_of_no_module_are_taken(function: Any) -> None:
+    assert Choice({"f": function}).primitives == ("f",)
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("kind", ["map", "layers"])
+def test_lent_weights_count_for_closed_candidates_too(code: str, kind: str) -> None:
+    """`functional_call` takes its weights back before the backward pass."""
+    torch.manual_seed(0)
+    norm = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)) if kind == "map" else nn.Conv2d(4, 4, 1)
+    block = Choice({"norm": norm, "conv": nn.Conv2d(4, 4, 1), "skip": nn.Identity()}).double()
+    lent = {name: torch.randn_like(weight) for name, weight in block.named_parameters()}
+    x = torch.randn(3, 4, 6, 6, dtype=torch.double).contiguous(memory_format=torch.channels_last)
+
+    found = []
+    for dense in (False, True):
+        gates = gates_of(CODES[code], dense=dense)
+        with Blocks.of(block).running({"choice": gates}):
+            functional_call(block, lent, (x,)).sin().sum().backward()
+        found.append(gates.values.grad)
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-11)
+    assert all(weight is not lent[name] for name, weight in block.named_parameters())
 
 
 def test_a_copy_belongs_to_no_child() -> None:

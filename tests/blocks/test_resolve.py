@@ -132,6 +132,12 @@ def test_it_can_be_compiled() -> None:
     torch.testing.assert_close(compiled(X), network(X))
 
 
+@pytest.mark.parametrize("combine", ["sum", "mean"])
+def test_torch_fx_records_all_that_is_kept(combine: str) -> None:
+    network: Any = resolve(make(combine=combine), architecture_of("111", "101", "11")).eval()
+    torch.testing.assert_close(torch.fx.symbolic_trace(network)(X), network(X))
+
+
 def test_an_architecture_is_read_from_its_file(tmp_path: Path) -> None:
     architecture = architecture_of("100", "001", "10")
     architecture.save(tmp_path / "kept.json")

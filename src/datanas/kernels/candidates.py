@@ -18,7 +18,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from datanas.core import seeding
 from datanas.core.torch_draws import draws_unasked
-from datanas.kernels.bare import Weight, weights_held, weights_of
+from datanas.kernels.bare import Weight, weights_of
 from datanas.kernels.node_sum import Output
 from datanas.kernels.norm import EndsInNorm
 
@@ -210,11 +210,13 @@ class ClosedCandidates:
         return cls(bare, candidates, inputs, weights_of(candidate.module for candidate in candidates))
 
     def outputs(self) -> Iterator[tuple[Candidate, Leaves | Output]]:
-        """What each of them would have given, one at a time; an `Output` where they are called with one tensor."""
+        """What each of them would have given, one at a time; an `Output` where they are called with one tensor.
+
+        To be asked, and what it gives to be read, while the modules hold `weights`.
+        """
         rectified: Tensor | None = None
         for candidate in self.candidates:
             with torch.no_grad(), ExitStack() as stack:
-                stack.enter_context(weights_held(self.weights))
                 for autocast in self.call.autocast:
                     stack.enter_context(autocast)
                 stack.enter_context(aside(candidate))
