@@ -185,6 +185,13 @@ def test_the_expected_cost_is_that_of_the_inclusion() -> None:
     assert alpha_of(search, "mix").grad[0, 0] > 0
 
 
+def test_an_expected_cost_of_choices_within_choices_is_refused() -> None:
+    inner = Choice({"linear": nn.Linear(4, 4), "skip": nn.Identity()}, name="inner")
+    outer = Choice({"deep": nn.Sequential(inner), "skip": nn.Identity()}, name="outer")
+    with pytest.raises(ValueError, match="expected_cost: the choice inner is within a candidate of outer"):
+        Search(outer).expected_cost()
+
+
 def test_the_regulariser_pulls_at_alpha_and_counts_every_choice() -> None:
     search = Search(make(), seed=0, sampler={"name": "egs", "constraint": {"kind": "entropy", "gamma": 2.0}})
     with torch.no_grad():
@@ -233,6 +240,25 @@ def test_a_state_is_not_changed_by_going_on() -> None:
 )
 def test_a_state_of_other_choices_is_refused(module: nn.Module, message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
+        Search(module).load_state_dict(Search(make()).state_dict())
+
+
+@pytest.mark.parametrize(
+    ("sampler", "message"),
+    [
+        ("gdas", r"sampler\.name: this search has 'gdas', the state 'egs'"),
+        ({"name": "egs", "tau": {"start": 3.0}}, r"sampler\.tau: this search has \{'start': 3\.0"),
+    ],
+)
+def test_a_state_of_another_method_is_refused(sampler: Any, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        Search(make(), sampler=sampler).load_state_dict(Search(make()).state_dict())
+
+
+def test_a_state_of_other_numbers_of_draws_is_refused() -> None:
+    module = make()
+    module.gate.samples = 2
+    with pytest.raises(CheckpointError, match="gate: this search has samples=2, the state samples=1"):
         Search(module).load_state_dict(Search(make()).state_dict())
 
 

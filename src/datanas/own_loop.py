@@ -175,8 +175,10 @@ class Search:
         probability that the candidate is among the M draws; what is not part of a choice does not count.
 
         Raises:
-            ConfigError: the probabilities of the method are no function of its alphas alone.
+            ConfigError: the probabilities of the method are no function of its alphas alone; or a choice is within a
+                candidate of another one.
         """
+        self.blocks.require_apart("expected_cost")
         logits = getattr(self.sampler, "logits", None)
         if logits is None:
             raise ConfigError(f"{type(self.sampler).__name__} has no probabilities that costs could be weighed by")
@@ -244,13 +246,15 @@ class Search:
             "progress": self.progress,
             "have_run": sorted(self._have_run),
             "candidates": {name: list(blocks[0].primitives) for name, blocks in self.blocks.by_name.items()},
+            "samples": {name: blocks[0].samples for name, blocks in self.blocks.by_name.items()},
+            "sampler": self.sampler.config.model_dump(mode="json"),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from where `state_dict` was taken.
 
         Raises:
-            CheckpointError: it is that of a search of other choices, or of another method.
+            CheckpointError: it is that of a search of other choices, or of another method or other settings of it.
         """
         own = self.state_dict()
         if missing := sorted(own.keys() - state.keys()):
@@ -259,6 +263,16 @@ class Search:
             here, there = (each["candidates"].get(name) for each in (own, state))
             if here != there:
                 raise CheckpointError(f"{name}: this search has the candidates {here}, the state {there}")
+        for name, here in own["samples"].items():
+            if here != (there := state["samples"].get(name)):
+                raise CheckpointError(f"{name}: this search has samples={here}, the state samples={there}")
+        here, there = own["sampler"], state["sampler"]
+        if other := [key for key in here.keys() | there.keys() if here.get(key) != there.get(key)]:
+            key = "name" if "name" in other else min(other)
+            raise CheckpointError(
+                f"sampler.{key}: this search has {here.get(key)!r}, the state {there.get(key)!r}; make the search as "
+                "it was made then"
+            )
         try:
             self.sampler.load_state_dict(state["alphas"])
         except RuntimeError as error:

@@ -20,6 +20,7 @@ from datanas import Choice, ChoiceInput
 from datanas.blocks.found import Blocks
 from datanas.core import seeding
 from datanas.kernels.gates import Gates
+from datanas.nn import EnsembleGumbelSoftmax
 from datanas.ops import OpSettings, operations
 
 
@@ -99,6 +100,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "instance_norm": lambda: OverTime(nn.InstanceNorm1d(4, affine=True, track_running_stats=True)),
     "counting": Counting,
     "layer_norm": lambda: nn.LayerNorm(4),
+    "codes": lambda: EnsembleGumbelSoftmax(2),
 }
 
 
@@ -184,10 +186,11 @@ def test_the_mean_has_the_gradient_of_a_mean() -> None:
     assert not torch.allclose(found[0], step(make("conv_bn"), gates_of(CODES["others"]))[0])
 
 
-def test_the_rest_of_the_module_draws_the_same_whatever_is_open() -> None:
+@pytest.mark.parametrize("kind", ["dropout", "codes"])
+def test_the_rest_of_the_module_draws_the_same_whatever_is_open(kind: str) -> None:
     draws = []
     for code in CODES.values():
-        model = make("dropout")
+        model = make(kind)
         step(model, gates_of(code))
         draws.append(torch.rand(2))
     assert torch.equal(draws[0], draws[1])
@@ -377,6 +380,25 @@ def test_what_it_gives_may_be_changed_in_place() -> None:
         block(X.clone().requires_grad_()).relu_().sum().backward()
     expected = X.clamp_min(0).sum()
     torch.testing.assert_close(gates.values.grad[0], torch.stack([expected, 2 * expected]))
+
+
+@pytest.mark.parametrize("passing", [nn.Identity(), nn.Sequential(), nn.Flatten(0, 1), lambda x: x[:1]])
+@pytest.mark.parametrize("learns", [True, False])
+def test_changing_it_in_place_changes_no_input(passing: Any, learns: bool) -> None:
+    gates = gates_of([1.0])
+    x = X.clone()
+    with Blocks.of(block := Choice({"skip": passing})).running(
+        {"choice": gates if learns else Gates.of(gates.values.detach())}
+    ):
+        block(x).zero_()
+    assert torch.equal(x, X)
+
+
+def test_inputs_that_are_read_are_not_changed_in_place() -> None:
+    block, x = ChoiceInput(2), X.clone()
+    with Blocks.of(block).running({"choice": Gates.of(torch.tensor([[1.0, 0.0]]))}):
+        block([x, X]).zero_()
+    assert torch.equal(x, X)
 
 
 def test_outside_of_a_child_it_says_what_to_do() -> None:

@@ -227,6 +227,17 @@ def test_what_is_kept_is_within_a_budget(sections: Sections) -> None:
     assert bound.architecture.cells["mix"].code[0, 0] == 0
 
 
+def test_a_budget_of_choices_within_choices_is_refused(sections: Sections) -> None:
+    with pytest.raises(ValueError, match=r"budget: the choice bends/0/\S+ is within a candidate of bends/0"):
+        datanas.search(Nested(), quiet=True, **sections(budget={"macs": 1900}))
+
+
+def test_parameters_are_counted_whatever_costs_were_said() -> None:
+    with given(nn.Sequential(Choice({"a": nn.Linear(4, 4), "b": nn.Identity()}, name="mix", costs={"a": 1, "b": 2}))):
+        costs = make_space().costs(nn.Identity(), torch.zeros(1, 4))
+    assert costs["mix"].parameters.tolist() == [[20.0, 0.0]]
+
+
 def make_space() -> ModuleSpace:
     make: Any = spaces[MODULE]
     space: ModuleSpace = make(make.Config())

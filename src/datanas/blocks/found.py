@@ -68,10 +68,31 @@ class Blocks:
         """Every block with its name."""
         return ((name, block) for name, blocks in self.by_name.items() for block in blocks)
 
-    def costs(self) -> dict[str, list[float]]:
-        """What the candidates of each name cost over all its blocks."""
+    def require_apart(self, why: str) -> None:
+        """Refuse choices within candidates of others, whose costs count only where those are kept.
+
+        Raises:
+            ConfigError: there are some.
+        """
+        for outer, block in self.items():
+            for inner, other in self.items():
+                if other is not block and any(part is other for part in block.modules()):
+                    raise ConfigError(
+                        f"{why}: the choice {inner} is within a candidate of {outer}, so that what its candidates cost "
+                        "does not add up; put choices side by side, or search without"
+                    )
+
+    def costs(self, *, found: bool = False) -> dict[str, list[float]]:
+        """What the candidates of each name cost over all its blocks.
+
+        Args:
+            found: what the blocks find themselves, whatever was said.
+        """
         return {
-            name: [sum(block.cost_of(candidate) for block in blocks) for candidate in blocks[0].primitives]
+            name: [
+                sum(block.own_cost(each) if found else block.cost_of(each) for block in blocks)
+                for each in blocks[0].primitives
+            ]
             for name, blocks in self.by_name.items()
         }
 

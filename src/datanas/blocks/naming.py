@@ -22,7 +22,7 @@ class Function(nn.Module):
     """
 
     draws_like_unknown = True
-    """What a function draws is not known (`datanas.kernels.candidates.may_draw`)."""
+    """What a function draws is not known (`datanas.core.torch_draws.draws_unasked`)."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()

@@ -146,9 +146,12 @@ class ModuleSpace(Space):
         block = self._blocks.by_name[group][0]
         return dict(block.candidates.items()) if isinstance(block, Choice) else {}
 
+    def require_additive_costs(self) -> None:
+        self._blocks.require_apart("budget")
+
     def costs(self, stem: nn.Module, example: Any) -> dict[str, Costs]:
         """Parameters, and multiply-adds for an input like `example`, of every candidate at all its places."""
-        parameters = self._blocks.costs()
+        parameters = self._blocks.costs(found=True)
         macs = {name: [0.0] * len(costs) for name, costs in parameters.items()}
         with torch.device("cpu"), torch.no_grad(), seeding.put_back(), self._watched(macs):
             first = {name: Gates.of(_first_of(len(costs))) for name, costs in parameters.items()}
