@@ -20,7 +20,7 @@ from datanas.core import seeding
 from datanas.core.torch_draws import draws_unasked
 from datanas.kernels.bare import Weight, weights_of
 from datanas.kernels.node_sum import Output
-from datanas.kernels.norm import EndsInNorm
+from datanas.kernels.norm import EndsInNorm, statistics_kept
 
 
 @dataclass(frozen=True)
@@ -232,6 +232,7 @@ class ClosedCandidates:
                 for autocast in self.call.autocast:
                     stack.enter_context(autocast)
                 stack.enter_context(aside(candidate))
+                stack.enter_context(statistics_kept())  # what would be thrown away need not be computed
                 found: Leaves | Output
                 if self.call.has_one_tensor:
                     if rectified is None and isinstance(candidate.module, EndsInNorm):
