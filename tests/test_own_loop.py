@@ -185,6 +185,13 @@ def test_the_expected_cost_is_that_of_the_inclusion() -> None:
     assert alpha_of(search, "mix").grad[0, 0] > 0
 
 
+def test_an_expected_cost_of_choices_within_choices_is_refused() -> None:
+    inner = Choice({"linear": nn.Linear(4, 4), "skip": nn.Identity()}, name="inner")
+    outer = Choice({"deep": nn.Sequential(inner), "skip": nn.Identity()}, name="outer")
+    with pytest.raises(ValueError, match="expected_cost: the choice inner is within a candidate of outer"):
+        Search(outer).expected_cost()
+
+
 def test_the_regulariser_pulls_at_alpha_and_counts_every_choice() -> None:
     search = Search(make(), seed=0, sampler={"name": "egs", "constraint": {"kind": "entropy", "gamma": 2.0}})
     with torch.no_grad():
@@ -236,6 +243,25 @@ def test_a_state_of_other_choices_is_refused(module: nn.Module, message: str) ->
         Search(module).load_state_dict(Search(make()).state_dict())
 
 
+@pytest.mark.parametrize(
+    ("sampler", "message"),
+    [
+        ("gdas", r"sampler\.name: this search has 'gdas', the state 'egs'"),
+        ({"name": "egs", "tau": {"start": 3.0}}, r"sampler\.tau: this search has \{'start': 3\.0"),
+    ],
+)
+def test_a_state_of_another_method_is_refused(sampler: Any, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        Search(make(), sampler=sampler).load_state_dict(Search(make()).state_dict())
+
+
+def test_a_state_of_other_numbers_of_draws_is_refused() -> None:
+    module = make()
+    module.gate.samples = 2
+    with pytest.raises(CheckpointError, match="gate: this search has samples=2, the state samples=1"):
+        Search(module).load_state_dict(Search(make()).state_dict())
+
+
 def test_what_is_no_state_is_refused() -> None:
     with pytest.raises(CheckpointError, match="lacks alphas, candidates"):
         Search(make()).load_state_dict({})
@@ -256,6 +282,37 @@ def test_gradients_accumulate_over_children() -> None:
         with both.sample("alphas"):
             F.mse_loss(both.module(x), y).backward()
     torch.testing.assert_close(alpha_of(both, "mix").grad, single[0] + single[1])
+
+
+def gradient_of(*parts: str, in_turn: bool) -> Tensor:
+    """Of alpha, from the losses of micro-batches and the regulariser of one child, in one backward pass or in several.
+
+    Args:
+        parts: numbers of batches, or "regulariser".
+    """
+    search = Search(make().eval(), seed=0)
+    with search.sample("alphas"):
+        total = torch.zeros(())
+        for part in parts:
+            if part == "regulariser":
+                loss = search.regulariser()
+            else:
+                x, y = batch(int(part))
+                loss = F.mse_loss(search.module(x), y)
+            if in_turn:
+                loss.backward()
+            else:
+                total = total + loss
+        if not in_turn:
+            total.backward()
+        assert alpha_of(search, "mix").grad.any()
+    found: Tensor = alpha_of(search, "mix").grad
+    return found
+
+
+@pytest.mark.parametrize("parts", [("0", "1"), ("0", "regulariser"), ("regulariser", "0", "1", "regulariser")])
+def test_several_backward_passes_of_one_child_add_up(parts: tuple[str, ...]) -> None:
+    torch.testing.assert_close(gradient_of(*parts, in_turn=True), gradient_of(*parts, in_turn=False))
 
 
 def test_a_child_can_be_evaluated_without_gradient() -> None:
@@ -355,6 +412,30 @@ def test_blocks_of_one_name_must_agree_in_all(options: dict[str, Any]) -> None:
         {"x": Choice({"a": nn.Identity()}, name="mix"), "y": Choice({"a": nn.Identity()}, name="mix", **options)}
     )
     with pytest.raises(ValueError, match="used twice"):
+        Search(module)
+
+
+class Named(nn.Module):
+    def __init__(self, place: str, **options: Any) -> None:
+        super().__init__()
+        self.add_module(place, Choice({"a": nn.Identity(), "b": nn.Tanh()}, **options))
+
+
+@pytest.mark.parametrize("place", ["values", "keys", "get", "items"])
+def test_a_place_that_modules_of_torch_use_needs_a_name(place: str) -> None:
+    with pytest.raises(ValueError, match=f"{place}: '{place}' cannot be what a choice is called.* a name="):
+        Search(Named(place))
+    assert list(Search(Named(place, name="mine")).probabilities()) == ["mine"]
+
+
+def test_a_name_that_modules_of_torch_use_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"mix: 'type' cannot be .* give it another name"):
+        Search(Named("mix", name="type"))
+
+
+def test_a_choice_without_a_name_is_not_tied_to_one_that_is_called_like_its_place() -> None:
+    module = nn.ModuleDict({"mix": Choice({"a": nn.Identity()}), "other": Choice({"a": nn.Identity()}, name="mix")})
+    with pytest.raises(ValueError, match="the place mix of a choice without a name is the name of another one"):
         Search(module)
 
 
@@ -491,6 +572,44 @@ torch.distributed.destroy_process_group()
 """
 
 
+ONE_LEAVES_A_CHOICE_OUT = """
+import sys
+from datetime import timedelta
+from pathlib import Path
+import torch
+from torch import nn
+import datanas
+
+rank, folder = int(sys.argv[1]), Path(sys.argv[2])
+torch.set_num_threads(1)
+torch.distributed.init_process_group(
+    "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=20)
+)
+torch.manual_seed(0)
+parts = nn.ModuleList(datanas.Choice({"skip": nn.Identity(), "tanh": nn.Tanh()}, name=name) for name in "abc")
+search = datanas.Search(parts, seed=0)
+with search.sample("alphas"):
+    x = torch.full((2,), rank + 1.0)
+    x = parts[0](x)
+    if rank == 0:
+        x = parts[1](x)
+    x.sum().backward()
+    own = [alpha.grad for alpha in search.alphas]
+    own = [None if each is None else each.clone() for each in own]
+torch.save([own, [alpha.grad for alpha in search.alphas]], folder / f"{rank}.pt")
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_a_choice_that_one_process_leaves_out_counts_there_as_zero(tmp_path: Path) -> None:
+    (own, first), (others, second) = in_two_processes(ONE_LEAVES_A_CHOICE_OUT, tmp_path)
+    assert [each is None for each in (*own, *others)] == [False, False, True, False, True, True]
+    assert first[2] is None
+    assert second[2] is None
+    torch.testing.assert_close(first[:2], second[:2])
+    torch.testing.assert_close(first[:2], [(own[0] + others[0]) / 2, own[1] / 2])
+
+
 def in_one_process() -> list[Tensor]:
     torch.manual_seed(0)
     mix = Choice({"linear": nn.Linear(4, 4), "skip": nn.Identity(), "tanh": nn.Tanh()}, samples=2)
@@ -507,16 +626,21 @@ def in_one_process() -> list[Tensor]:
     return [each.detach() for each in (*search.alphas, *search.weights)]
 
 
-def test_two_processes_draw_alike_and_average_what_they_find(tmp_path: Path) -> None:
+def in_two_processes(text: str, tmp_path: Path) -> list[Any]:
+    """What a script leaves in `0.pt` and `1.pt`."""
     script = tmp_path / "two.py"
-    script.write_text(TWO_PROCESSES)
+    script.write_text(text)
     processes = [
         subprocess.Popen([sys.executable, str(script), str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True)
         for rank in range(2)
     ]
     errors = [process.communicate(timeout=240)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
-    (children, first), (others, second) = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    return [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def test_two_processes_draw_alike_and_average_what_they_find(tmp_path: Path) -> None:
+    (children, first), (others, second) = in_two_processes(TWO_PROCESSES, tmp_path)
     assert children == others
     assert len(set(map(str, children))) > 2
     for mine, theirs, alone in zip(first, second, in_one_process(), strict=True):

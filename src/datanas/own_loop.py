@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from datanas import posterior
+from datanas.blocks.averaging import average_gradients
 from datanas.blocks.found import Blocks
 from datanas.blocks.renewed import renew
 from datanas.blocks.resolve import factors_of, resolve
@@ -25,6 +26,7 @@ from datanas.lookup import find_architecture
 from datanas.samplers import samplers
 from datanas.samplers.derivation import Derivation
 from datanas.samplers.interface import BaseSampler, Draw
+from datanas.samplers.reusable import reusable
 from datanas.spaces import MODULE
 
 Part = Literal["weights", "alphas", "both"]
@@ -49,7 +51,8 @@ class Search:
         network = search.network()
 
     Everything random is a function of the seed and of how many children were drawn before, so that processes with the
-    same seed draw the same children; their gradients of alpha are averaged where `torch.distributed` is set up.
+    same seed draw the same children; their gradients of alpha are averaged where `torch.distributed` is set up, once
+    at the end of each block.
 
     Args:
         module: with `datanas.Choice` and the like in it. It stays the user's: only while a child is drawn does the
@@ -85,8 +88,6 @@ class Search:
         self.sampler = _sampler(self.blocks, seed, sampler)
         self.weights: list[nn.Parameter] = list(module.parameters())
         self.alphas: list[nn.Parameter] = list(self.sampler.parameters())
-        for alpha in self.alphas:
-            alpha.register_hook(_averaged)  # type: ignore[no-untyped-call]
         self.counts: dict[str, int] = {"weights": 0, "alphas": 0, "both": 0}
         self._draw: Draw | None = None
         self._have_run: set[str] = set()
@@ -95,7 +96,8 @@ class Search:
     def sample(self, part: Part = "both", *, uniform: bool = False) -> Iterator[None]:
         """Run a block of code in which the module is a child that is drawn for it.
 
-        However often the module is called there, it is the same child. `backward` belongs into the block.
+        However often the module is called there, it is the same child. `backward` belongs into the block, as often as
+        you like; the step of an optimiser comes after it, where gradients of alpha are averaged over processes.
 
         Args:
             part: which gradients are made. For "alphas" the weights get none, which saves their share of the backward
@@ -114,6 +116,7 @@ class Search:
         with torch.set_grad_enabled(learns):
             generator = seeding.generator(self.seed, f"gates/{_STREAMS[part]}", number)
             draw = draw_one(min(max(self.progress, 0.0), 1.0), generator, **options)
+            draw = reusable(draw, self.alphas)
         gates = {name: _gates(table, learns=learns) for name, table in draw.gates.items()}
         if draw.grad_mask is not None and learns:
             gates = {name: each.grad_only_within(draw.grad_mask[name]) for name, each in gates.items()}
@@ -127,6 +130,8 @@ class Search:
                 yield
             finally:
                 self._draw = None
+        if learns:
+            average_gradients(self.alphas)
         self.counts[part] = number + 1
         self._have_run |= {name for name, count in self._calls().items() if count > calls[name]}
 
@@ -170,8 +175,10 @@ class Search:
         probability that the candidate is among the M draws; what is not part of a choice does not count.
 
         Raises:
-            ConfigError: the probabilities of the method are no function of its alphas alone.
+            ConfigError: the probabilities of the method are no function of its alphas alone; or a choice is within a
+                candidate of another one.
         """
+        self.blocks.require_apart("expected_cost")
         logits = getattr(self.sampler, "logits", None)
         if logits is None:
             raise ConfigError(f"{type(self.sampler).__name__} has no probabilities that costs could be weighed by")
@@ -239,13 +246,15 @@ class Search:
             "progress": self.progress,
             "have_run": sorted(self._have_run),
             "candidates": {name: list(blocks[0].primitives) for name, blocks in self.blocks.by_name.items()},
+            "samples": {name: blocks[0].samples for name, blocks in self.blocks.by_name.items()},
+            "sampler": self.sampler.config.model_dump(mode="json"),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from where `state_dict` was taken.
 
         Raises:
-            CheckpointError: it is that of a search of other choices, or of another method.
+            CheckpointError: it is that of a search of other choices, or of another method or other settings of it.
         """
         own = self.state_dict()
         if missing := sorted(own.keys() - state.keys()):
@@ -254,6 +263,16 @@ class Search:
             here, there = (each["candidates"].get(name) for each in (own, state))
             if here != there:
                 raise CheckpointError(f"{name}: this search has the candidates {here}, the state {there}")
+        for name, here in own["samples"].items():
+            if here != (there := state["samples"].get(name)):
+                raise CheckpointError(f"{name}: this search has samples={here}, the state samples={there}")
+        here, there = own["sampler"], state["sampler"]
+        if other := [key for key in here.keys() | there.keys() if here.get(key) != there.get(key)]:
+            key = "name" if "name" in other else min(other)
+            raise CheckpointError(
+                f"sampler.{key}: this search has {here.get(key)!r}, the state {there.get(key)!r}; make the search as "
+                "it was made then"
+            )
         try:
             self.sampler.load_state_dict(state["alphas"])
         except RuntimeError as error:
@@ -309,14 +328,3 @@ def _frozen(weights: list[nn.Parameter]) -> Iterator[None]:
     finally:
         for weight in changed:
             weight.requires_grad_(True)
-
-
-def _averaged(gradient: Tensor) -> Tensor:
-    """The mean of a gradient over the processes of `torch.distributed`, where there are several."""
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
-        return gradient
-    device = torch.device("cuda", torch.cuda.current_device()) if distributed.get_backend() == "nccl" else "cpu"
-    total = gradient.to(device).clone()
-    distributed.all_reduce(total)
-    return (total / distributed.get_world_size()).to(gradient.device)

@@ -6,11 +6,13 @@ import pickle
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils.checkpoint import checkpoint
 
@@ -18,6 +20,7 @@ from datanas import Choice, ChoiceInput
 from datanas.blocks.found import Blocks
 from datanas.core import seeding
 from datanas.kernels.gates import Gates
+from datanas.nn import EnsembleGumbelSoftmax
 from datanas.ops import OpSettings, operations
 
 
@@ -97,6 +100,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "instance_norm": lambda: OverTime(nn.InstanceNorm1d(4, affine=True, track_running_stats=True)),
     "counting": Counting,
     "layer_norm": lambda: nn.LayerNorm(4),
+    "codes": lambda: EnsembleGumbelSoftmax(2),
 }
 
 
@@ -182,10 +186,11 @@ def test_the_mean_has_the_gradient_of_a_mean() -> None:
     assert not torch.allclose(found[0], step(make("conv_bn"), gates_of(CODES["others"]))[0])
 
 
-def test_the_rest_of_the_module_draws_the_same_whatever_is_open() -> None:
+@pytest.mark.parametrize("kind", ["dropout", "codes"])
+def test_the_rest_of_the_module_draws_the_same_whatever_is_open(kind: str) -> None:
     draws = []
     for code in CODES.values():
-        model = make("dropout")
+        model = make(kind)
         step(model, gates_of(code))
         draws.append(torch.rand(2))
     assert torch.equal(draws[0], draws[1])
@@ -377,6 +382,25 @@ def test_what_it_gives_may_be_changed_in_place() -> None:
     torch.testing.assert_close(gates.values.grad[0], torch.stack([expected, 2 * expected]))
 
 
+@pytest.mark.parametrize("passing", [nn.Identity(), nn.Sequential(), nn.Flatten(0, 1), lambda x: x[:1]])
+@pytest.mark.parametrize("learns", [True, False])
+def test_changing_it_in_place_changes_no_input(passing: Any, learns: bool) -> None:
+    gates = gates_of([1.0])
+    x = X.clone()
+    with Blocks.of(block := Choice({"skip": passing})).running(
+        {"choice": gates if learns else Gates.of(gates.values.detach())}
+    ):
+        block(x).zero_()
+    assert torch.equal(x, X)
+
+
+def test_inputs_that_are_read_are_not_changed_in_place() -> None:
+    block, x = ChoiceInput(2), X.clone()
+    with Blocks.of(block).running({"choice": Gates.of(torch.tensor([[1.0, 0.0]]))}):
+        block([x, X]).zero_()
+    assert torch.equal(x, X)
+
+
 def test_outside_of_a_child_it_says_what_to_do() -> None:
     with pytest.raises(RuntimeError, match=r"nothing is chosen among a, b: run this module within `with search.sample"):
         Choice({"a": nn.Identity(), "b": nn.Identity()})(X)
@@ -419,6 +443,62 @@ def test_candidates_that_cannot_be_are_refused(candidates: Any, message: str) ->
 def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Choice({"a": nn.Identity()}, **options)
+
+
+NORM = nn.BatchNorm1d(4)
+
+
+class Holder:
+    def __init__(self) -> None:
+        self.norm = nn.BatchNorm1d(4)
+
+    def plain(self, x: Tensor) -> Tensor:
+        return x
+
+
+def enclosing(module: nn.Module) -> Callable[[Tensor], Any]:
+    return lambda x: module(x)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        NORM.forward,
+        enclosing(NORM),
+        partial(nn.Module.__call__, NORM),
+        partial(torch.add, alpha=NORM),
+        lambda x, norm=NORM: norm(x),
+        partial(enclosing(NORM)),
+    ],
+)
+def test_a_function_of_a_module_is_refused(function: Any) -> None:
+    with pytest.raises(ValueError, match=r"candidate 'norm' uses the module BatchNorm1d, .* give the module itself"):
+        Choice({"norm": function, "skip": nn.Identity()})
+
+
+@pytest.mark.parametrize("function", [torch.tanh, Holder().plain, partial(torch.add, other=1), lambda x: x, noisy])
+def test_functions_of_no_module_are_taken(function: Any) -> None:
+    assert Choice({"f": function}).primitives == ("f",)
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("kind", ["map", "layers"])
+def test_lent_weights_count_for_closed_candidates_too(code: str, kind: str) -> None:
+    """`functional_call` takes its weights back before the backward pass."""
+    torch.manual_seed(0)
+    norm = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)) if kind == "map" else nn.Conv2d(4, 4, 1)
+    block = Choice({"norm": norm, "conv": nn.Conv2d(4, 4, 1), "skip": nn.Identity()}).double()
+    lent = {name: torch.randn_like(weight) for name, weight in block.named_parameters()}
+    x = torch.randn(3, 4, 6, 6, dtype=torch.double).contiguous(memory_format=torch.channels_last)
+
+    found = []
+    for dense in (False, True):
+        gates = gates_of(CODES[code], dense=dense)
+        with Blocks.of(block).running({"choice": gates}):
+            functional_call(block, lent, (x,)).sin().sum().backward()
+        found.append(gates.values.grad)
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-11)
+    assert all(weight is not lent[name] for name, weight in block.named_parameters())
 
 
 def test_a_copy_belongs_to_no_child() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from datanas import ChoiceRepeat, ChoiceWidth, Search, resolve
 from datanas.blocks.found import Blocks
@@ -19,7 +21,7 @@ def gates_of(places: int, index: int, *, dense: bool = False) -> Any:
     return Gates(values, tuple(map(tuple, values.tolist())), dense)
 
 
-def bottleneck() -> nn.Sequential:
+def bottleneck() -> Any:
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Conv2d(3, 8, 1),
@@ -107,6 +109,73 @@ def test_linear_layers_are_narrowed_in_their_last_dimension() -> None:
     torch.testing.assert_close(output, hidden @ layers[3].weight[:, :2].T + layers[3].bias)
     with pytest.raises(ValueError, match="from 1 to 6"):
         ChoiceWidth(layers, (2, 7))
+
+
+def test_a_narrow_child_follows_the_state_of_the_layers() -> None:
+    """Batch norm that is frozen stays so, and what is set on it later counts."""
+    found: Any = bottleneck()
+    block, whole = ChoiceWidth(found, (2, 8)), bottleneck()
+    for layers in (whole, found):
+        layers[1].eval()
+        layers[4].momentum, layers[4].eps = 0.5, 0.3
+    before = deepcopy(whole[1].state_dict())
+    with Blocks.of(block).running({"choice": gates_of(2, 0)}):
+        torch.testing.assert_close(block(X), masked(whole, 2, X))
+    assert not found[1].training
+    assert found[4].training
+    assert all(torch.equal(value, before[name]) for name, value in found[1].state_dict().items())
+    torch.testing.assert_close(found[4].running_mean[:2], whole[4].running_mean[:2])
+
+
+def test_layers_beyond_those_that_are_cut_keep_their_mode() -> None:
+    layers = bottleneck()
+    block = ChoiceWidth(layers, (2, 8))
+    layers[7].eval()
+    with Blocks.of(block).running({"choice": gates_of(2, 0)}):
+        block(X)
+    assert not layers[7].training
+
+
+def test_batch_norm_without_weights_and_statistics_is_cut() -> None:
+    norm = nn.BatchNorm2d(8, affine=False, track_running_stats=False)
+    torch.manual_seed(0)
+    block = ChoiceWidth(nn.Sequential(nn.Conv2d(3, 8, 1), norm, nn.Conv2d(8, 5, 1)).double(), (2, 8))
+    with torch.no_grad(), Blocks.of(block).running({"choice": gates_of(2, 0)}):
+        expected = block(X)
+    torch.testing.assert_close(block.resolved({"width2": 1.0}, {})(X), expected)
+
+
+class Adapted(nn.Linear):
+    """Gives more than its class's forward pass."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+class Skipping(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = x + super().forward(x)
+        return output
+
+
+def hooked() -> nn.Module:
+    layer = nn.Linear(2, 2)
+    layer.register_forward_hook(lambda *_: None)
+    return layer
+
+
+@pytest.mark.parametrize("make_layer", [lambda: Adapted(2, 2), lambda: spectral_norm(nn.Linear(2, 2)), hooked])
+def test_layers_that_are_more_than_torch_s_own_are_refused(make_layer: Any) -> None:
+    with pytest.raises(ValueError, match=r"layers\[0\]: \w+ cannot be narrowed; a width takes torch's own"):
+        ChoiceWidth(nn.Sequential(make_layer(), nn.Linear(2, 2)), (1,))
+    with pytest.raises(ValueError, match=r"layers\[1\]"):
+        ChoiceWidth(nn.Sequential(nn.Linear(2, 2), make_layer()), (1,))
+    ChoiceWidth(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), make_layer()), (1,))  # it is left whole
+
+
+def test_a_sequence_with_a_forward_pass_of_its_own_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"layers must be nn\.Sequential, got Skipping"):
+        ChoiceWidth(Skipping(nn.Linear(2, 2), nn.Linear(2, 2)), (1,))
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,17 @@ def test_a_choice_within_a_kept_candidate_is_made_too() -> None:
     assert [type(part) for part in found] == [nn.Tanh, nn.Linear]
 
 
+def test_a_name_met_outside_and_again_inside_is_made_at_both_places() -> None:
+    def tied() -> Choice:
+        return Choice({"linear": nn.Linear(4, 4), "skip": nn.Identity()}, name="tied")
+
+    module = nn.Sequential(tied(), Choice({"deep": nn.Sequential(tied(), nn.Tanh())}, name="outer"))
+    kept = {"tied": cell("10", "linear", "skip"), "outer": cell("1", "deep")}
+    found = resolve(module, Architecture(kept, space="module"))
+    assert not any(isinstance(part, Choice) for part in found.modules())
+    assert found(X).shape == X.shape
+
+
 def test_it_outlives_pickling(tmp_path: Path) -> None:
     network: Any = resolve(make(), architecture_of("111", "101", "11"))
     found = pickle.loads(pickle.dumps(network))
@@ -119,6 +130,12 @@ def test_it_can_be_compiled() -> None:
     network: Any = resolve(make(), architecture_of("111", "101", "11")).eval()
     compiled = torch.compile(network, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(X), network(X))
+
+
+@pytest.mark.parametrize("combine", ["sum", "mean"])
+def test_torch_fx_records_all_that_is_kept(combine: str) -> None:
+    network: Any = resolve(make(combine=combine), architecture_of("111", "101", "11")).eval()
+    torch.testing.assert_close(torch.fx.symbolic_trace(network)(X), network(X))
 
 
 def test_an_architecture_is_read_from_its_file(tmp_path: Path) -> None:

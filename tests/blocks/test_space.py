@@ -10,18 +10,20 @@ from typing import Any, ClassVar, Literal
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import datanas
 from datanas import Choice, Search
 from datanas.blocks.given import given
 from datanas.blocks.kept import Kept
-from datanas.blocks.space import ModuleSpace
+from datanas.blocks.space import ModuleBody, ModuleSpace
 from datanas.core.errors import ArchitectureError
 from datanas.core.settings import ComponentConfig
 from datanas.engine.config import resolve as resolve_config
 from datanas.engine.schedules import build_adam, build_sgd, set_learning_rate
 from datanas.engine.search import SearchJob
 from datanas.engine.setup import build_space, load_task
+from datanas.kernels.gates import Gates
 from datanas.spaces import MODULE, spaces
 
 CPU = torch.device("cpu")
@@ -225,6 +227,17 @@ def test_what_is_kept_is_within_a_budget(sections: Sections) -> None:
     assert bound.architecture.cells["mix"].code[0, 0] == 0
 
 
+def test_a_budget_of_choices_within_choices_is_refused(sections: Sections) -> None:
+    with pytest.raises(ValueError, match=r"budget: the choice bends/0/\S+ is within a candidate of bends/0"):
+        datanas.search(Nested(), quiet=True, **sections(budget={"macs": 1900}))
+
+
+def test_parameters_are_counted_whatever_costs_were_said() -> None:
+    with given(nn.Sequential(Choice({"a": nn.Linear(4, 4), "b": nn.Identity()}, name="mix", costs={"a": 1, "b": 2}))):
+        costs = make_space().costs(nn.Identity(), torch.zeros(1, 4))
+    assert costs["mix"].parameters.tolist() == [[20.0, 0.0]]
+
+
 def make_space() -> ModuleSpace:
     make: Any = spaces[MODULE]
     space: ModuleSpace = make(make.Config())
@@ -267,6 +280,49 @@ def test_an_architecture_of_another_space_is_refused() -> None:
         other = datanas.Architecture(found.cells, space="made_up_net")
         with pytest.raises(ArchitectureError, match="the module chooses mix"):
             datanas.build_network(other)
+
+
+class Checkpointed(Net):
+    """Its activations are computed a second time in backward."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = checkpoint(super().forward, x, use_reentrant=False)
+        return scores
+
+
+class Nested(Net):
+    """Choices within candidates of others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for place in range(2):
+            inner = Choice({"tanh": nn.Tanh(), "relu": nn.ReLU()}, samples=1)
+            self.bends[place] = Choice({"deep": nn.Sequential(nn.Tanh(), inner), "relu": torch.relu}, samples=1)
+
+
+@pytest.mark.parametrize("kind", [Checkpointed, Nested])
+def test_what_runs_in_backward_knows_its_child(sections: Sections, kind: type[Net]) -> None:
+    torch.manual_seed(0)
+    module = kind()
+    found = datanas.search(module, quiet=True, **sections())
+    assert isinstance(datanas.resolve(module, found.architecture), kind)
+
+
+def test_a_checkpointed_module_is_searched_as_it_would_be_without(sections: Sections) -> None:
+    kinds = {"plain": Net(), "checkpointed": Checkpointed()}
+    found = [datanas.search(module, quiet=True, **sections(name)).history[-1] for name, module in kinds.items()]
+    assert found[0]["probs/mix"][0] == pytest.approx(found[1]["probs/mix"][0])
+
+
+def test_a_forward_pass_that_fails_leaves_no_child_behind() -> None:
+    body = ModuleBody(nn.Sequential(Choice({"a": nn.Identity(), "b": nn.Tanh()}, name="mix"), nn.Linear(2, 2)))
+    gates = {"mix": Gates.of(torch.tensor([[1.0, 0.0]]))}
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        body(torch.ones(1, 3), gates)
+    assert body.module[0].gates is None  # type: ignore[index]
+    body(torch.ones(1, 2), gates)
+    with pytest.raises(RuntimeError, match="nothing is chosen"):
+        body(torch.ones(1, 2))
 
 
 class Shared(nn.Module):

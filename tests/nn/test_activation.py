@@ -128,3 +128,9 @@ def test_it_shows_its_settings() -> None:
 def test_settings_that_cannot_be_are_refused(arguments: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         EnsembleGumbelSoftmax(*arguments)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+@pytest.mark.parametrize(("logits", "expected"), [(torch.half, torch.float), (torch.double, torch.double)])
+def test_the_code_is_of_single_precision_at_least(logits: torch.dtype, expected: torch.dtype, mode: bool) -> None:
+    assert EnsembleGumbelSoftmax(2).train(mode)(torch.zeros(2, 4, dtype=logits)).dtype is expected

@@ -108,7 +108,7 @@ class Choice(Block):
             return self._dense(call, closed, ran, self._values(gates, device))
         weights = [factors[candidate.index] for candidate in opened]
         if not gates.learns:
-            return fixed_sum([leaves for _, leaves in ran], weights)
+            return fixed_sum([leaves.apart_from(call.inputs.tensors) for _, leaves in ran], weights)
         mask = None if gates.grad_mask is None else gates.grad_mask[0]
         asked = [candidate for candidate in closed if mask is None or mask[candidate.index] != 0.0]
         return learning_sum(ran, weights, self._values(gates, device), ClosedCandidates.of(call, asked), mask)

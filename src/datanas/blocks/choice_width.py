@@ -38,7 +38,7 @@ class Narrowed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         (narrow,) = self._narrow
-        narrow.train(self.training)
+        self._slices.follow(self.layers, narrow)
         output: Tensor = functional_call(narrow, self._slices.tensors(self.layers, self._width), (x,))
         return output
 

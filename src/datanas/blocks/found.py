@@ -32,7 +32,7 @@ class Blocks:
         """Find them.
 
         Raises:
-            ConfigError: there are none, or blocks of one name have different candidates.
+            ConfigError: there are none, blocks of one name have different candidates, or a name cannot be.
         """
         places: dict[str, list[tuple[str, Block]]] = {}
         for path, part in module.named_modules():
@@ -44,14 +44,21 @@ class Blocks:
                 f"{type(module).__name__} has no choice in it: put a datanas.Choice where its candidates are to be "
                 "compared, as an attribute of a module or within nn.ModuleList or nn.ModuleDict"
             )
-        for name, ((first, block), *others) in places.items():
+        for name, found in places.items():
+            (first, block), *others = found
+            _require_key(name, first, block)
+            if others and (unnamed := [path for path, each in found if each.name is None]):
+                raise ConfigError(
+                    f"the place {unnamed[0]} of a choice without a name is the name of another one; give it a name= of "
+                    f"its own, or name={name!r} if they are to choose alike"
+                )
             for path, other in others:
                 if not block.agrees_with(other):
                     raise ConfigError(
                         f"the name {name!r} is used twice with different candidates: {first} has {_shown(block)}, "
                         f"{path} has {_shown(other)}; blocks of one name choose alike"
                     )
-        return cls({name: tuple(block for _, block in found) for name, found in places.items()})
+        return cls({name: tuple(block for _, block in each) for name, each in places.items()})
 
     def groups(self) -> dict[str, ChoiceGroup]:
         """The choice groups by name."""
@@ -61,10 +68,31 @@ class Blocks:
         """Every block with its name."""
         return ((name, block) for name, blocks in self.by_name.items() for block in blocks)
 
-    def costs(self) -> dict[str, list[float]]:
-        """What the candidates of each name cost over all its blocks."""
+    def require_apart(self, why: str) -> None:
+        """Refuse choices within candidates of others, whose costs count only where those are kept.
+
+        Raises:
+            ConfigError: there are some.
+        """
+        for outer, block in self.items():
+            for inner, other in self.items():
+                if other is not block and any(part is other for part in block.modules()):
+                    raise ConfigError(
+                        f"{why}: the choice {inner} is within a candidate of {outer}, so that what its candidates cost "
+                        "does not add up; put choices side by side, or search without"
+                    )
+
+    def costs(self, *, found: bool = False) -> dict[str, list[float]]:
+        """What the candidates of each name cost over all its blocks.
+
+        Args:
+            found: what the blocks find themselves, whatever was said.
+        """
         return {
-            name: [sum(block.cost_of(candidate) for block in blocks) for candidate in blocks[0].primitives]
+            name: [
+                sum(block.own_cost(each) if found else block.cost_of(each) for block in blocks)
+                for each in blocks[0].primitives
+            ]
             for name, blocks in self.by_name.items()
         }
 
@@ -75,15 +103,40 @@ class Blocks:
         Raises:
             RuntimeError: it is one already.
         """
+        with self.left_running(gates):
+            yield
+        self._stop()
+
+    @contextmanager
+    def left_running(self, gates: Mapping[str, Gates]) -> Iterator[None]:
+        """As `running`, but unless the block of code raises the module is that child afterwards too.
+
+        Raises:
+            RuntimeError: it is one already.
+        """
         if any(block.gates is not None for _, block in self.items()):
             raise RuntimeError("a child of this module is drawn already; leave its `with` block before the next one")
         try:
             for name, block in self.items():
                 block.gates = gates[name]
             yield
-        finally:
-            for _, block in self.items():
-                block.gates = None
+        except BaseException:
+            self._stop()
+            raise
+
+    def _stop(self) -> None:
+        for _, block in self.items():
+            block.gates = None
+
+
+_TAKEN = nn.ParameterDict()
+
+
+def _require_key(name: str, path: str, block: Block) -> None:
+    """Refuse a name under which alpha cannot be kept."""
+    if hasattr(_TAKEN, name):
+        way = "give this choice a name=" if block.name is None else "give it another name"
+        raise ConfigError(f"{path}: {name!r} cannot be what a choice is called, since modules of torch use it; {way}")
 
 
 def _shown(block: Block) -> str:

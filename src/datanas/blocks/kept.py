@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from datanas.kernels.candidate_sum import fixed_sum, weighted_sum
 from datanas.kernels.candidates import Leaves
@@ -26,7 +27,8 @@ class Kept(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         outputs = [module(*args, **kwargs) for module in self.kept.values()]
-        if all(isinstance(output, Tensor) for output in outputs):
+        # What torch.fx records are stand-ins, of which it is not known that they are tensors.
+        if all(isinstance(output, Tensor | Proxy) for output in outputs):
             return weighted_sum(outputs, self.factors)
         return fixed_sum([Leaves.of(output) for output in outputs], self.factors)
 

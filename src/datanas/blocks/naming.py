@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from types import FunctionType, MethodType
 from typing import Any
 
 from torch import nn
@@ -19,7 +22,7 @@ class Function(nn.Module):
     """
 
     draws_like_unknown = True
-    """What a function draws is not known (`datanas.kernels.candidates.may_draw`)."""
+    """What a function draws is not known (`datanas.core.torch_draws.draws_unasked`)."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
@@ -36,7 +39,8 @@ def named_modules(candidates: Mapping[str, Any]) -> nn.ModuleDict:
     """Candidates by name, functions as modules.
 
     Raises:
-        ConfigError: there are none, a name cannot be that of a part of a module, or a candidate cannot be called.
+        ConfigError: there are none, a name cannot be that of a part of a module, a candidate cannot be called, or it is
+            a function of a module.
     """
     if not isinstance(candidates, Mapping | nn.ModuleDict):
         raise ConfigError(
@@ -56,11 +60,46 @@ def named_modules(candidates: Mapping[str, Any]) -> nn.ModuleDict:
             raise ConfigError(f"candidate {name!r} is a class; make an instance of it: {candidate.__name__}(...)")
         if not callable(candidate):
             raise ConfigError(f"candidate {name!r} must be a module or a function, got {type(candidate).__name__}")
+        if (part := _module_within(candidate)) is not None:
+            raise ConfigError(
+                f"candidate {name!r} uses the module {type(part).__name__}, whose weights a function hides; "
+                "give the module itself, or a module that holds it"
+            )
         try:
             found[name] = candidate if isinstance(candidate, nn.Module) else Function(candidate)
         except (KeyError, TypeError) as error:
             raise ConfigError(f"candidates: {name!r} cannot be a candidate's name: {error}") from None
     return found
+
+
+def _module_within(function: object) -> nn.Module | None:
+    """A module that a function reaches: by its object, what it encloses, its defaults or a partial's arguments."""
+    seen: set[int] = set()
+    left = [function] if not isinstance(function, nn.Module) else []
+    while left:
+        each = left.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, nn.Module):
+            return each
+        if isinstance(each, partial):
+            left += [each.func, *each.args, *each.keywords.values()]
+        elif isinstance(each, Mapping):
+            left += each.values()
+        elif isinstance(each, tuple | list):
+            left += each
+        elif isinstance(each, MethodType):
+            left += [each.__self__, each.__func__]
+        elif isinstance(each, FunctionType):
+            left += [*(each.__defaults__ or ()), *(each.__kwdefaults__ or {}).values(), *_enclosed(each)]
+    return None
+
+
+def _enclosed(function: FunctionType) -> Iterator[object]:
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # nothing is in it yet
+            yield cell.cell_contents
 
 
 def require_name(name: object, where: str) -> None:

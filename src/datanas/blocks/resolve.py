@@ -6,7 +6,7 @@ import copy
 
 from torch import nn
 
-from datanas.blocks.block import Memo
+from datanas.blocks.block import Block, Memo
 from datanas.blocks.found import Blocks
 from datanas.codes.architecture import Architecture
 from datanas.core.errors import ArchitectureError
@@ -41,10 +41,15 @@ def resolve(module: nn.Module, architecture: Architecture | str) -> nn.Module:
     with architecture.naming_file():
         kept = factors_of(blocks, architecture)
     memo: Memo = {}
-    # What is inside a candidate comes after the choice that holds it, and must be there when that is copied.
-    for name, block in reversed(list(blocks.items())):
+    # What is inside a candidate must be made before the choice that holds it is copied.
+    for name, block in sorted(blocks.items(), key=lambda each: _depth(each[1])):
         memo[id(block)] = block.resolved(kept[name], memo)
     return copy.deepcopy(module, memo)
+
+
+def _depth(block: Block) -> int:
+    """How many blocks it holds, itself among them: more than any within it."""
+    return sum(isinstance(part, Block) for part in block.modules())
 
 
 def factors_of(blocks: Blocks, architecture: Architecture) -> dict[str, dict[str, float]]:

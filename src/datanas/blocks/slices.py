@@ -13,10 +13,15 @@ from torch.nn.modules.conv import _ConvNd
 
 from datanas.blocks.block import Memo
 from datanas.core.errors import ConfigError
+from datanas.kernels.bare import has_no_hooks
+from datanas.kernels.norm import BatchNorm2d
 
 _BY_CHANNEL = ("activation", "dropout", "pooling", "linear")
 """Modules of torch that treat every channel alike and alone; of `linear` only the identity."""
 _NOT_ALONE = (nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.MultiheadAttention, nn.GLU, nn.PReLU)
+
+_STATE = ("training", "eps", "momentum", "track_running_stats", "processes")
+"""What is set on a layer after it is made, and counts when it is called."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,9 @@ class Slices:
 
         Raises:
             ConfigError: there are no two convolutions or linear layers, or between them stands what does not treat
-                every channel alone.
+                every channel alone; or what would be cut is more than one of torch's own layers.
         """
-        if not isinstance(layers, nn.Sequential):
+        if not isinstance(layers, nn.Sequential) or type(layers).forward is not nn.Sequential.forward:
             raise ConfigError(f"layers must be nn.Sequential, got {type(layers).__name__}")
         dense = [place for place, layer in enumerate(layers) if _is_dense(layer)]
         if len(dense) < 2:
@@ -56,6 +61,8 @@ class Slices:
                     "layer that gives the channels and the one that reads them may stand batch norm, activations, "
                     "dropout, pooling and depthwise convolutions"
                 )
+        for place in range(first, last + 1):
+            _require_plain(place, layers[place])
         for place in (first, last):
             if isinstance(layer := layers[place], _ConvNd) and (layer.groups != 1 or layer.transposed):
                 raise ConfigError(f"layers[{place}]: a convolution in groups or a transposed one cannot be narrowed")
@@ -71,6 +78,13 @@ class Slices:
             if isinstance(layers[place], _BatchNorm | _ConvNd):
                 found[place] = _made_like(layers[place], inputs=width, outputs=width)
         return found
+
+    def follow(self, layers: nn.Sequential, narrow: nn.Sequential) -> None:
+        """Put the narrow layers into the state in which the real ones are, such as evaluation mode."""
+        for place in range(self.first, self.last + 1):
+            real, own = layers[place], narrow[place]
+            if real is not own:
+                own.__dict__.update({name: real.__dict__[name] for name in _STATE if name in real.__dict__})
 
     def tensors(self, layers: nn.Sequential, width: int) -> dict[str, Tensor]:
         """Their weights and statistics, by their names in a sequence: views of those at full width."""
@@ -97,7 +111,7 @@ class Slices:
                 continue
             part = narrow[place].train(layer.training)
             own = {name.partition(".")[2]: tensor for name, tensor in tensors.items() if name.startswith(f"{place}.")}
-            example = next(iter(own.values()))
+            example = next(iter(own.values()), cast(Tensor, layers[self.first].weight))
             part.to(device=example.device, dtype=example.dtype)
             with torch.no_grad():
                 for name, tensor in (*part._parameters.items(), *part._buffers.items()):
@@ -107,6 +121,18 @@ class Slices:
                 parameter.requires_grad_(own[name].requires_grad)
             parts.append(part)
         return nn.Sequential(*parts).train(layers.training)
+
+
+def _require_plain(place: int, layer: nn.Module) -> None:
+    """Refuse a layer that is to be cut and of which its class, hooks or parametrisations make something of its own."""
+    if not isinstance(layer, nn.Linear | _ConvNd | _BatchNorm):
+        return
+    is_known = type(layer).__module__.startswith("torch.nn.modules.") or type(layer) is BatchNorm2d
+    if not is_known or not has_no_hooks(layer):
+        raise ConfigError(
+            f"layers[{place}]: {type(layer).__name__} cannot be narrowed; a width takes torch's own convolutions, "
+            "linear layers and batch norm, without hooks or parametrisations"
+        )
 
 
 def _is_dense(layer: nn.Module) -> bool:

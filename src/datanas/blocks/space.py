@@ -31,6 +31,9 @@ from datanas.spaces.network_config import NetworkConfig
 class ModuleBody(Body):
     """A module that reads the task's input and gives its output, without a stem before it or a head behind.
 
+    What runs in backward, such as a choice within a closed candidate or a checkpointed part, asks for the child again.
+    So it stays drawn until the next forward pass.
+
     Args:
         module: with choices in it, or with its choices made.
     """
@@ -43,9 +46,12 @@ class ModuleBody(Body):
         self.module = module
 
     def forward(self, x: Any, gates: Mapping[str, Gates] | None = None) -> Any:
+        for part in self.module.modules():
+            if isinstance(part, Block):
+                part.gates = None
         if gates is None:
             return self.module(x)
-        with Blocks.of(self.module).running(gates):
+        with Blocks.of(self.module).left_running(gates):
             return self.module(x)
 
 
@@ -140,9 +146,12 @@ class ModuleSpace(Space):
         block = self._blocks.by_name[group][0]
         return dict(block.candidates.items()) if isinstance(block, Choice) else {}
 
+    def require_additive_costs(self) -> None:
+        self._blocks.require_apart("budget")
+
     def costs(self, stem: nn.Module, example: Any) -> dict[str, Costs]:
         """Parameters, and multiply-adds for an input like `example`, of every candidate at all its places."""
-        parameters = self._blocks.costs()
+        parameters = self._blocks.costs(found=True)
         macs = {name: [0.0] * len(costs) for name, costs in parameters.items()}
         with torch.device("cpu"), torch.no_grad(), seeding.put_back(), self._watched(macs):
             first = {name: Gates.of(_first_of(len(costs))) for name, costs in parameters.items()}

@@ -94,8 +94,9 @@ def counted_table(size: NetworkSize, kind: str, count: Callable[[nn.Module], flo
     """The table of a cost that a space knows, and the constant that is left of one whole network.
 
     Raises:
-        ConfigError: a cost is negative or not finite.
+        ConfigError: a cost is negative or not finite, or costs do not add up.
     """
+    size.space.require_additive_costs()
     costs = size.space.costs(size.stem, size.example)
     tables = {name: factor * np.asarray(getattr(costs[name], kind), np.float64) for name in size.groups}
     for name, table in tables.items():

@@ -163,12 +163,14 @@ def process_generators(seed: int) -> Iterator[None]:
 def draws_unasked(*modules: nn.Module) -> bool:
     """Whether a part of the modules may draw without asking `seeding.current`.
 
-    The package's own never do, nor do torch's that have nothing to do with chance. Of any other, such as a plugin's or
-    torchvision's, that is not known.
+    The package's own do not, nor do torch's that have nothing to do with chance. Of any other, such as a plugin's or
+    torchvision's, that is not known, nor of one that calls what it was given (`draws_like_unknown`).
     """
     return any(_may_draw(part) for module in modules for part in module.modules())
 
 
 def _may_draw(module: nn.Module) -> bool:
+    if getattr(module, "draws_like_unknown", False):
+        return True
     home = type(module).__module__
     return not home.startswith("datanas.") and (home not in _QUIET_HOMES or isinstance(module, _DRAWING))

@@ -24,10 +24,11 @@ def is_bare(module: nn.Module) -> bool:
     Not so if one has hooks, a parametrised weight, or a forward of its own instance; nor while hooks of all modules
     are set. It is asked for every operation in every step, so it reads the modules' dictionaries.
     """
-    return not torch_module._has_any_global_hook() and _is_bare(module)  # type: ignore[no-untyped-call]
+    return not torch_module._has_any_global_hook() and has_no_hooks(module)  # type: ignore[no-untyped-call]
 
 
-def _is_bare(module: nn.Module) -> bool:
+def has_no_hooks(module: nn.Module) -> bool:
+    """The same, whatever hooks of all modules are set."""
     own = module.__dict__
     if (
         own["_forward_pre_hooks"]
@@ -40,7 +41,7 @@ def _is_bare(module: nn.Module) -> bool:
     parts = own["_modules"]
     if not parts:
         return True
-    return "parametrizations" not in parts and all(_is_bare(part) for part in parts.values() if part is not None)
+    return "parametrizations" not in parts and all(has_no_hooks(part) for part in parts.values() if part is not None)
 
 
 GEOMETRY = ("stride", "padding", "dilation", "groups", "padding_mode")

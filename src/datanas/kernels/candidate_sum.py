@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from datanas.kernels.bare import weights_held
 from datanas.kernels.candidates import Candidate, ClosedCandidates, Leaves
 from datanas.kernels.node_sum import Output, inner_product
 from datanas.kernels.switch import first_order
@@ -136,17 +137,8 @@ class _CandidateSum(torch.autograd.Function):
                 into.append(cast if factor == 1.0 else cast * factor)
         del tensors, saved
         if any(gradient is not None for gradient in gradients):
-            for candidate, output in replace(ctx.closed, inputs=inputs).outputs():
-                if isinstance(output, Output) and [output.z.shape] == ctx.shapes and gradients[0] is not None:
-                    found[candidate.index] = inner_product(gradients[0], output)
-                    continue
-                leaves = Leaves.of(output.z) if isinstance(output, Output) else output
-                if leaves.spec != ctx.example.spec or [each.shape for each in leaves.tensors] != ctx.shapes:
-                    raise ValueError(
-                        f"candidates of a block must give outputs of one shape: {ctx.opened[0].name!r} gives "
-                        f"{[tuple(shape) for shape in ctx.shapes]}, {candidate.name!r} {leaves.shape()}"
-                    )
-                found[candidate.index] = _product(gradients, leaves.tensors)
+            with weights_held(ctx.closed.weights):
+                found |= _closed_products(ctx, replace(ctx.closed, inputs=inputs), gradients)
         shape, dtype, device = ctx.gates
         table = torch.zeros(shape, dtype=dtype, device=device)
         products = torch.stack(list(found.values())).to(dtype)
@@ -154,6 +146,23 @@ class _CandidateSum(torch.autograd.Function):
             products = products * products.new_tensor([ctx.grad_mask[index] for index in found])
         table[list(found)] = products.to(device)
         return (None, None, None, None, None, table, *into)
+
+
+def _closed_products(ctx: Any, closed: ClosedCandidates, gradients: Sequence[Tensor | None]) -> dict[int, Tensor]:
+    """By index, the gradients of the gates of closed candidates."""
+    found: dict[int, Tensor] = {}
+    for candidate, output in closed.outputs():
+        if isinstance(output, Output) and [output.z.shape] == ctx.shapes and gradients[0] is not None:
+            found[candidate.index] = inner_product(gradients[0], output)
+            continue
+        leaves = Leaves.of(output.z) if isinstance(output, Output) else output
+        if leaves.spec != ctx.example.spec or [each.shape for each in leaves.tensors] != ctx.shapes:
+            raise ValueError(
+                f"candidates of a block must give outputs of one shape: {ctx.opened[0].name!r} gives "
+                f"{[tuple(shape) for shape in ctx.shapes]}, {candidate.name!r} {leaves.shape()}"
+            )
+        found[candidate.index] = _product(gradients, leaves.tensors)
+    return found
 
 
 def _by_place(outputs: Sequence[Leaves]) -> list[tuple[Tensor, ...]]:

@@ -18,7 +18,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from datanas.core import seeding
 from datanas.core.torch_draws import draws_unasked
-from datanas.kernels.bare import Weight, weights_held, weights_of
+from datanas.kernels.bare import Weight, weights_of
 from datanas.kernels.node_sum import Output
 from datanas.kernels.norm import EndsInNorm, statistics_kept
 
@@ -39,8 +39,11 @@ class Candidate:
 
 
 def may_draw(module: nn.Module) -> bool:
-    """Whether a module may draw random numbers when it runs; those of which nothing is known may."""
-    return draws_unasked(module) or any(getattr(part, "draws_like_unknown", False) for part in module.modules())
+    """Whether a module may draw random numbers when it runs; those of which nothing is known may.
+
+    The package's own that do, by asking `seeding.current`, say so by `draws_asking`.
+    """
+    return draws_unasked(module) or any(getattr(part, "draws_asking", False) for part in module.modules())
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,19 @@ class Leaves:
         left = iter(tensors)
         return tree_unflatten([next(left) if leaf is _PLACE else leaf for leaf in self.others], self.spec)
 
+    def apart_from(self, inputs: Sequence[Tensor]) -> Leaves:
+        """The same with copies of tensors that are, or are views of, inputs, so that they may be changed in place."""
+        bases = {id(_base(tensor)) for tensor in inputs}
+        return replace(self, tensors=tuple(each.clone() if id(_base(each)) in bases else each for each in self.tensors))
+
     def shape(self) -> Any:
         """The shapes in the tree, as a message shows them."""
         shapes = [tuple(tensor.shape) for tensor in self.tensors]
         return shapes[0] if len(shapes) == 1 and len(self.others) == 1 else shapes or "no tensor"
+
+
+def _base(tensor: Tensor) -> Tensor:
+    return tensor if tensor._base is None else tensor._base
 
 
 _PLACE = object()
@@ -210,11 +222,13 @@ class ClosedCandidates:
         return cls(bare, candidates, inputs, weights_of(candidate.module for candidate in candidates))
 
     def outputs(self) -> Iterator[tuple[Candidate, Leaves | Output]]:
-        """What each of them would have given, one at a time; an `Output` where they are called with one tensor."""
+        """What each of them would have given, one at a time; an `Output` where they are called with one tensor.
+
+        To be asked, and what it gives to be read, while the modules hold `weights`.
+        """
         rectified: Tensor | None = None
         for candidate in self.candidates:
             with torch.no_grad(), ExitStack() as stack:
-                stack.enter_context(weights_held(self.weights))
                 for autocast in self.call.autocast:
                     stack.enter_context(autocast)
                 stack.enter_context(aside(candidate))

@@ -25,6 +25,8 @@ class MixedNode(nn.Module):
         blank: what the node is when nothing enters it, as a function of the first input that there is.
     """
 
+    draws_asking = True  # once `set_drop_path` has switched that on
+
     def __init__(self, candidates: Mapping[str, Choice[nn.Module]], blank: nn.Module) -> None:
         super().__init__()
         self.ops = nn.ModuleDict({name: candidate.operation for name, candidate in candidates.items()})

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, get_args
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -45,6 +46,8 @@ class EnsembleGumbelSoftmax(nn.Module):
         True
     """
 
+    draws_asking = True
+
     def __init__(
         self,
         samples: int,
@@ -75,7 +78,8 @@ class EnsembleGumbelSoftmax(nn.Module):
             generator = seeding.current(logits.device)
             code = ensemble_gumbel_softmax(last, self.samples, self.tau, generator=generator, estimator=self.estimator)
         else:
-            code = most_probable(last.detach().double().softmax(-1), self.samples).to(last.dtype)
+            code = most_probable(last.detach().double().softmax(-1), self.samples)
+            code = code.to(torch.promote_types(last.dtype, torch.float32))
         return code.movedim(-1, self.dim)
 
     def get_extra_state(self) -> dict[str, float]:

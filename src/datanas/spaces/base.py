@@ -203,6 +203,13 @@ class Space(NetworkBuilder):
     def costs(self, stem: nn.Module, example: Any) -> Mapping[str, Costs]:
         """The additive cost of every (edge, operation) behind this stem, for an input like `example`."""
 
+    def require_additive_costs(self) -> None:
+        """Refuse a budget where `costs` do not add up to those of what is kept.
+
+        Raises:
+            ConfigError: they do not.
+        """
+
     def at_size(self, channels: int, cells: int) -> Space:
         """The space whose supernet is as wide and as deep as a rebuilt network of `channels` and `cells`.
 
