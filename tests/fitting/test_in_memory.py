@@ -152,6 +152,12 @@ def test_a_fit_in_memory_goes_on_under_its_name(pair: Pair, expected: bytes, tmp
         datanas.fit(((pair.x + 1, pair.y), (pair.test_x, pair.test_y)), "30s", config=settings, quiet=True)
 
 
+def test_settings_of_the_data_are_heard(pair: Pair, tmp_path: Path) -> None:
+    own = {"data": {"test_share": 0.5}, "run": {"root": str(tmp_path)}}
+    found = datanas.fit((pair.x, pair.y), "30s", config=merge(config(), own), quiet=True)
+    assert found.outcome.examples == 24
+
+
 def test_names_of_classes_and_labels_that_are_words_stay(pair: Pair, tmp_path: Path) -> None:
     named, values = write_in_memory(Items(pair.x, pair.y, classes=["ant", "bee", "cow"]), tmp_path)
     assert np.load(named)["classes"].tolist() == ["ant", "bee", "cow"]

@@ -16,6 +16,7 @@ from tests.inside import Inside
 import datanas
 from datanas.cli import main
 from datanas.comparison import pool
+from datanas.core.errors import DataError
 from datanas.core.settings import merge
 from datanas.deploy.labels import LabelPredictor, NumberPredictor
 from datanas.fitting import fit as fitting
@@ -98,6 +99,20 @@ def test_the_command_prints_numbers(numbered: FitResult, tmp_path: Path, capsys:
     assert main(["predict", str(numbered.path), str(tmp_path / "x.npy")]) == 0
     value = datanas.load(numbered.path).predict(X[:1]).values[0, 0]
     assert f"x.npy[0]  y {value:.4g}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("given", [{"task": "regression"}, {"config": {"data": {"targets": "numbers"}}}])
+def test_whole_numbers_are_numbers_where_somebody_says_so(given: dict[str, Any], tmp_path: Path) -> None:
+    own = merge(merge(config(), {"run": {"root": str(tmp_path)}}), given.pop("config", {}))
+    ages = np.arange(80) % 7 * 9 + 20
+    found = datanas.fit((X, ages), "30s", config=own, quiet=True, **given)
+    assert found.outcome.task == "regression"
+    assert np.load(next(tmp_path.glob("data-*.npz")))["y"].tolist() == ages.tolist()
+
+
+def test_words_are_no_numbers(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="y: must be numbers where targets are numbers"):
+        datanas.fit((X, ["a", "b"] * 40), "30s", task="regression", config={"run": {"root": str(tmp_path)}})
 
 
 def test_they_race_against_the_references_of_classification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

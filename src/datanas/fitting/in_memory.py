@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from datanas.core.atomic import write_atomic
 from datanas.core.errors import ConfigError, DataError
 from datanas.data.decode.arrays import Layout, channels_first
-from datanas.data.types.targets import kind_of
+from datanas.data.types.targets import TargetKind, kind_of
 
 _IMAGE_KEYS, _LABEL_KEYS = ("image", "img", "pixels", "x"), ("label", "labels", "target", "y")
 _OF_TORCH = (1, 2, 3, 4)
@@ -49,12 +49,15 @@ class Labelled:
     names: tuple[str, ...] | None = None
 
 
-def write_in_memory(data: Any, folder: Path, *, only_classes: bool = False) -> tuple[Path, NDArray[Any]]:
+def write_in_memory(
+    data: Any, folder: Path, *, targets: TargetKind = "auto", only_classes: bool = False
+) -> tuple[Path, NDArray[Any]]:
     """Write images and labels as an .npz called by its content, so that the same data are the same file.
 
     Args:
         data: (X, y), a Dataset, or a pair (training, testing) of two of these.
         folder: where to; it is made.
+        targets: what the labels are; auto: by their form. Those that are no classes are written as they are.
         only_classes: whether several labels an image, and numbers, are refused.
 
     Returns:
@@ -66,7 +69,7 @@ def write_in_memory(data: Any, folder: Path, *, only_classes: bool = False) -> t
     """
     parts = _parts(data)
     names = next((each.names for each in parts.values()), None)
-    rows = _rows(parts)
+    rows = _rows(parts, targets)
     if rows is not None and not only_classes:
         return _written({**_images(parts), **rows}, folder), np.array([])
     if rows is not None:
@@ -89,14 +92,19 @@ def _images(parts: Mapping[str, Labelled]) -> dict[str, NDArray[Any]]:
     return {f"{part}_x".removeprefix("whole_"): each.images for part, each in parts.items()}
 
 
-def _rows(parts: Mapping[str, Labelled]) -> dict[str, NDArray[Any]] | None:
-    """Labels that are rows, or numbers with fractions, as they are; None where they are classes."""
-    kinds = {
-        None if each.labels.dtype.kind not in "iufb" else kind_of(torch.from_numpy(each.labels))
-        for each in parts.values()
-    }
-    if kinds == {None} and all(each.labels.ndim == 1 for each in parts.values()):
-        return None
+def _rows(parts: Mapping[str, Labelled], targets: TargetKind) -> dict[str, NDArray[Any]] | None:
+    """Labels that are rows, or numbers with fractions, or are said to be such, as they are; None where classes."""
+    are_numbers = all(each.labels.dtype.kind in "iufb" for each in parts.values())
+    if targets in ("labels", "numbers"):
+        if not are_numbers:
+            raise DataError(f"y: must be numbers where targets are {targets}")
+    else:
+        kinds = {
+            None if each.labels.dtype.kind not in "iufb" else kind_of(torch.from_numpy(each.labels))
+            for each in parts.values()
+        }
+        if kinds == {None} and all(each.labels.ndim == 1 for each in parts.values()):
+            return None
     return {f"{part}_y".removeprefix("whole_"): each.labels for part, each in parts.items()}
 
 

@@ -40,10 +40,11 @@ class Point:
 def front(points: Sequence[Point]) -> list[Point]:
     """The points that none of the others beats: as good and cheaper, or better and no dearer; cheapest first.
 
-    Of equal ones the first stays.
+    Of equal ones the first stays, and none of which the score is not finite.
     """
     kept: list[Point] = []
-    for point in sorted(points, key=lambda each: (each.cost, -each.trained.selection_score, each.number)):
+    finite = [each for each in points if math.isfinite(each.trained.selection_score)]
+    for point in sorted(finite, key=lambda each: (each.cost, -each.trained.selection_score, each.number)):
         if not kept or point.trained.selection_score > kept[-1].trained.selection_score:
             kept.append(point)
     return kept
