@@ -216,6 +216,17 @@ def test_grey_images_go_into_a_network_of_colour_ones(folder_case: Case) -> None
         np.testing.assert_array_equal(predictor.predict_proba(image), colour)
 
 
+def test_tensors_are_taken_in_the_shapes_that_a_fit_takes(folder_case: Case, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (12, 8, 8), dtype=np.uint8)
+    found = expected(run := trained_on(x, tmp_path))
+    grey = datanas.load(run)
+    np.testing.assert_allclose(grey.predict_proba(torch.from_numpy(x)), found, atol=1e-6)
+    np.testing.assert_allclose(grey.predict_proba(torch.from_numpy(x[:3])), found[:3], atol=1e-6)
+    assert len(grey.predict_proba([torch.zeros(3, 8, 8)])) == 1  # in a list each is an image
+    last = torch.from_numpy(np.stack(folder_case.images))
+    np.testing.assert_allclose(datanas.load(folder_case.run).predict_proba(last), folder_case.expected, atol=1e-6)
+
+
 def test_other_sizes_are_told_once_where_the_data_set_scaled_none(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -109,20 +109,31 @@ def fit(
     else:
         if data is None:
             raise ConfigError("fit needs data: a folder, a file, or the name of a data set")
+        new_file = None
         if is_in_memory(data):
-            data = _file_of(data, task, config, overrides)
-        folder = _begin(data, time, task, config, overrides, max_macs, races, same_plan_as, quiet=quiet)
+            read_time(time)
+            data, is_new = _file_of(data, task, config, overrides)
+            new_file = data if is_new else None
+        try:
+            folder = _begin(data, time, task, config, overrides, max_macs, races, same_plan_as, quiet=quiet)
+        except BaseException:
+            if new_file is not None:
+                new_file.unlink(missing_ok=True)
+            raise
     with folder:
         return _Fit(folder, quiet=quiet).run()
 
 
 def _file_of(
     data: Any, task: str | None, config: Mapping[str, Any] | None, overrides: Sequence[tuple[str, object]]
-) -> Path:
-    """The .npz of data in memory, beside the run."""
+) -> tuple[Path, bool]:
+    """The .npz of data in memory, beside the run, and whether it was written only now."""
     own = with_overrides(lay_over(config or {}, {"data": {"name": "npz"}}), overrides)
     targets: Any = getattr(tasks[task], "kind", "classes") if task is not None else own["data"].get("targets", "auto")
-    return write_in_memory(data, validate(RunConfig, own.get("run") or {}, "run").root, targets=targets)[0]
+    root = validate(RunConfig, own.get("run") or {}, "run").root
+    before = {*root.glob("*.npz")}
+    file, _ = write_in_memory(data, root, targets=targets)
+    return file, file not in before
 
 
 def _begin(

@@ -5,10 +5,8 @@ Arrays, tensors, PIL images and any `torch.utils.data.Dataset` become one .npz, 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from datanas.core.atomic import write_atomic
 from datanas.core.errors import ConfigError, DataError
 from datanas.data.decode.arrays import Layout, channels_first
 from datanas.data.types.targets import TargetKind, kind_of
+from datanas.fitting.array_file import write_arrays
 
 _IMAGE_KEYS, _LABEL_KEYS = ("image", "img", "pixels", "x"), ("label", "labels", "target", "y")
 _OF_TORCH = (1, 2, 3, 4)
@@ -71,7 +69,7 @@ def write_in_memory(
     names = next((each.names for each in parts.values()), None)
     rows = _rows(parts, targets)
     if rows is not None and not only_classes:
-        return _written({**_images(parts), **rows}, folder), np.array([])
+        return write_arrays({**_images(parts), **rows}, folder), np.array([])
     if rows is not None:
         raise DataError("y: labels must be whole numbers or words; for others take datanas.fit")
     try:
@@ -85,7 +83,7 @@ def write_in_memory(
     for part, each in parts.items():
         arrays[f"{part}_y".removeprefix("whole_")] = numbers[start : start + len(each.labels)].reshape(-1)
         start += len(each.labels)
-    return _written(arrays, folder), values
+    return write_arrays(arrays, folder), values
 
 
 def _images(parts: Mapping[str, Labelled]) -> dict[str, NDArray[Any]]:
@@ -106,20 +104,6 @@ def _rows(parts: Mapping[str, Labelled], targets: TargetKind) -> dict[str, NDArr
         if kinds == {None} and all(each.labels.ndim == 1 for each in parts.values()):
             return None
     return {f"{part}_y".removeprefix("whole_"): each.labels for part, each in parts.items()}
-
-
-def _written(arrays: Mapping[str, NDArray[Any]], folder: Path) -> Path:
-    content = io.BytesIO()
-    np.savez(content, allow_pickle=False, **arrays)
-    digest = sha256()
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"data-{digest.hexdigest()[:16]}.npz"
-    if not file.exists():
-        write_atomic(file, content.getvalue())
-    return file
 
 
 def is_in_memory(data: object) -> bool:
@@ -167,15 +151,24 @@ def of_arrays(x: Any, y: Any) -> Labelled:
     if y is None:
         raise DataError("y: is needed with images; of folders of classes give the path alone")
     images = _stacked(x)
-    labels = np.asarray(y)
-    if labels.ndim not in (1, 2) or len(labels) != len(images):
-        raise DataError(f"y: must have the shape ({len(images)},), a label an image, got {labels.shape}")
-    return Labelled(images, labels)
+    return Labelled(images, _labels(y, len(images)))
+
+
+def _labels(y: Any, count: int) -> NDArray[Any]:
+    """Labels (count,) or (count, k), as torch takes them: of this machine's byte order, without gaps."""
+    is_of_tensors = isinstance(y, Sequence) and any(isinstance(each, Tensor) for each in y)
+    labels = _array([_array(each, "y") for each in y] if is_of_tensors else y, "y")
+    if labels.ndim not in (1, 2) or len(labels) != count:
+        raise DataError(f"y: must have the shape ({count},), a label an image, got {labels.shape}")
+    if labels.ndim == 2 and labels.dtype.kind not in "iufb":
+        raise DataError(f"y: rows of labels must be numbers, 0 and 1 for labels that hold, got {labels.dtype}")
+    return np.ascontiguousarray(labels, labels.dtype.newbyteorder("="))
 
 
 def _of_dataset(data: Dataset[Any]) -> Labelled:
     """All items of a Dataset, each once: what it draws by chance is drawn once."""
-    items: Any = (data[place] for place in range(len(data))) if hasattr(data, "__len__") else data
+    is_stream = isinstance(data, IterableDataset) or not hasattr(data, "__len__")
+    items: Any = data if is_stream else (data[place] for place in range(len(data)))  # type: ignore[arg-type]
     images, labels = [], []
     for place, item in enumerate(items):
         image, label = _pair(item, place)
@@ -233,15 +226,15 @@ def _stacked(x: Any) -> NDArray[Any]:
     return found[..., 0] if found.shape[3] == 1 else found
 
 
-def _array(x: Any) -> NDArray[Any]:
+def _array(x: Any, where: str = "X") -> NDArray[Any]:
     if isinstance(x, Tensor):
         x = x.detach().cpu()
         x = (x.float() if x.dtype == torch.bfloat16 else x).numpy()
     try:
         found: NDArray[Any] = np.asarray(x)
         return found
-    except ValueError as error:
-        raise DataError(f"X: is no array of images ({error})") from None
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{where}: is no array of {'images' if where == 'X' else 'labels'} ({error})") from None
 
 
 def _alike(images: Sequence[Image.Image]) -> list[NDArray[Any]]:

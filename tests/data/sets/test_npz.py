@@ -47,6 +47,15 @@ def test_every_order_of_axes_gives_the_same_pixels(save_npz: Save, array: np.nda
     assert torch.equal(data.train.images, torch.from_numpy(X).permute(0, 3, 1, 2)[:, :channels])
 
 
+def test_numbers_of_another_byte_order_are_read(save_npz: Save) -> None:
+    x = (X / 255).astype(">f4")
+    rows = np.array([[1, 1], [0, 1], [1, 0], [1, 1], [0, 1], [1, 0]])
+    data = load(save_npz(train_x=x, train_y=Y.astype(">i4"), test_x=x[:3], test_y=Y[:3].astype(">i8")))
+    assert torch.equal(data.train.images, torch.from_numpy((X / 255).astype(np.float32)).permute(0, 3, 1, 2))
+    root = save_npz(x=x, y=rows.astype(">i4"))
+    assert Npz(Npz.Config(root=root)).target_kind() == "labels"
+
+
 def test_where_both_orders_are_possible_the_last_axis_or_layout_decides(save_npz: Save) -> None:
     both = RANDOM.integers(0, 256, (6, 3, 8, 3), dtype=np.uint8)
     root = save_npz(**SOUND | {"train_x": both, "test_x": both})

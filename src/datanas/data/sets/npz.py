@@ -93,7 +93,7 @@ class Archive:
             if "allow_pickle" in str(error):
                 raise DataError(f"{self._where}: {key} holds pickled objects; store plain arrays") from None
             raise DataError(f"{self._where}: {key} cannot be read ({error})") from None
-        return array
+        return array.astype(array.dtype.newbyteorder("="), copy=False)  # torch takes this machine's byte order alone
 
 
 @register_dataset("npz")
