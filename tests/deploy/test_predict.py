@@ -276,10 +276,11 @@ def test_floating_pixels_lose_no_digit_where_the_network_was_trained_on_such(tmp
     assert datanas.load(run).predict_proba(np.zeros((5, 9, 30, 3))).shape == (5, 2)
 
 
-def trained_on(x: NDArray[Any], tmp_path: Path) -> Path:
+def trained_on(x: NDArray[Any], tmp_path: Path, white: float | None = None) -> Path:
     y = np.arange(len(x)) % 2
     np.savez(tmp_path / "data.npz", train_x=x, train_y=y, test_x=x, test_y=y)
-    settings = {"data": {"name": "npz", "root": str(tmp_path / "data.npz")}, "run": {"root": str(tmp_path)}}
+    data = {"name": "npz", "root": str(tmp_path / "data.npz"), "white_level": white}
+    settings = {"data": data, "run": {"root": str(tmp_path)}}
     return datanas.train("gdas", merge(SETTINGS, merge(settings, {"train": {"epochs": 1}})), quiet=True).path
 
 
@@ -289,13 +290,15 @@ ARRAYS: dict[str, NDArray[Any]] = {
     "six channels of bytes": np.random.default_rng(2).integers(0, 256, (12, 8, 8, 6)).astype(np.uint8),
     "five channels of 16 bits": np.random.default_rng(3).integers(0, 9000, (12, 8, 8, 5)).astype(np.uint16),
     "two floating channels": np.random.default_rng(4).random((12, 8, 8, 2)),
+    "five channels of bytes up to 100": np.random.default_rng(5).integers(0, 101, (12, 8, 8, 5)).astype(np.uint8),
 }
+WHITES = {"five channels of bytes up to 100": 100.0}
 
 
 @pytest.mark.parametrize("kind", ARRAYS)
 def test_any_numbers_in_any_channels_are_prepared_as_in_training(kind: str, tmp_path: Path) -> None:
     x = ARRAYS[kind]
-    predictor = datanas.load(run := trained_on(x, tmp_path))
+    predictor = datanas.load(run := trained_on(x, tmp_path, WHITES.get(kind)))
     found = expected(run)
     assert np.ptp(found, axis=0).max() > 1e-5
     np.testing.assert_allclose(predictor.predict_proba(x), found, atol=1e-6)
@@ -310,6 +313,18 @@ def test_any_numbers_in_any_channels_are_prepared_as_in_training(kind: str, tmp_
         predictor.predict(tmp_path / "one.png")
     with pytest.raises(DataError, match=r"channels, but the network was trained on"):
         predictor.predict(np.zeros((8, 8, 4 if x.shape[3:] != (4,) else 3), x.dtype))
+
+
+def test_floating_numbers_up_to_1_are_told_where_255_is_white(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3)).astype(np.float32)
+    predictor = datanas.load(trained_on(x, tmp_path))
+    caplog.clear()
+    predictor.predict(x)
+    assert caplog.messages == []
+    predictor.predict(x / 255)
+    assert caplog.messages[0].startswith(
+        "no floating pixel is above 1, but the network was trained on floating numbers"
+    )
 
 
 REFUSED: dict[str, tuple[Any, str]] = {

@@ -124,6 +124,7 @@ def test_they_race_against_the_references_of_classification(tmp_path: Path, monk
     assert {each.origin for each in outcome.compared} == {"searched: likeliest", "random", "reference: resnet18"}
     assert outcome.compared[0].score == min(each.score for each in outcome.compared)
     assert all(each.ahead is None for each in outcome.compared)
+    assert "it has the best rmse of the race; rmse has no interval" in outcome.sentence
 
 
 def test_predictions_are_those_of_the_evaluation(labelled: FitResult, numbered: FitResult) -> None:

@@ -15,6 +15,7 @@ from datanas.racing.outcome import Trained, guarantee, order, searched_against_r
 from datanas.racing.trainings import _trained
 from datanas.tasks.classification import Classification
 from datanas.tasks.language import Language
+from datanas.tasks.regression import Regression
 
 
 def trained(score: float, macs: int = 1, selection_score: float | None = None) -> Trained:
@@ -100,6 +101,11 @@ def test_where_lower_is_better_a_lower_mean_is_better() -> None:
     found, _ = searched_against_random(rung, candidates(6), Language)
     assert found is not None
     assert found["verdict"] == "better"
+
+
+def test_a_difference_has_the_digits_of_its_score() -> None:
+    rung = {number: trained(score) for number, score in enumerate([0.50, 0.51, 0.52, 0.52, 0.53, 0.54])}
+    assert "first rung: -0.0200 [" in searched_against_random(rung, candidates(6), Regression)[1]
 
 
 def test_one_of_a_kind_says_nothing() -> None:

@@ -106,11 +106,10 @@ def gain(
     low, high = mean - reach, mean + reach
     is_shown = spread > ROUNDING * max(1.0, abs(mean)) and (low > 0 or high < 0)
     verdict = NOT_SHOWN if not is_shown else "better" if (low > 0) == task.metric.higher_is_better else "worse"
-    scale = task.metric.scale
     return (
         {"mean": mean, "low": low, "high": high, "bounds": len(values), "verdict": verdict},
-        f"searched against {against} at equal bounds, mean of {len(values)} in this search: {scale * mean:+.1f} "
-        f"[{scale * low:+.1f}, {scale * high:+.1f}], {verdict}",
+        f"searched against {against} at equal bounds, mean of {len(values)} in this search: "
+        f"{task.metric.show_interval(mean, low, high)}, {verdict}",
     )
 
 
@@ -122,7 +121,7 @@ def _differences(points: Sequence[Point], against: str) -> Mapping[float, float]
     found: dict[float, float] = {}
     ours: float | None = None
     for bound in sorted({point.bound for point in points}):
-        here = [point for point in points if point.bound == bound]
+        here = [point for point in points if point.bound == bound and math.isfinite(point.trained.score)]
         ours = next((point.trained.score for point in here if point.origin == SEARCHED), ours)
         others = [point.trained.score for point in here if point.origin == against]
         if ours is not None and others:

@@ -111,11 +111,10 @@ def searched_against_random(
     low, high = mean - reach, mean + reach
     is_shown = low > 0 or high < 0
     verdict = NOT_SHOWN if not is_shown else "better" if (low > 0) == task.metric.higher_is_better else "worse"
-    unit = task.metric.scale
     return (
         {**figures, "low": low, "high": high, "verdict": verdict},
-        f"searched candidates against the others in the first rung: {unit * mean:+.1f} "
-        f"[{unit * low:+.1f}, {unit * high:+.1f}], {verdict}",
+        "searched candidates against the others in the first rung: "
+        f"{task.metric.show_interval(mean, low, high)}, {verdict}",
     )
 
 
