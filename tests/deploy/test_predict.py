@@ -305,6 +305,9 @@ def test_any_numbers_in_any_channels_are_prepared_as_in_training(kind: str, tmp_
     if x.ndim == 4:
         np.testing.assert_allclose(predictor.predict_proba([*np.moveaxis(x, 3, 1)]), found, atol=1e-6)
     np.save(tmp_path / "some.npy", x[:3])
+    if kind in ("floating beyond 0..1", "whole below 0", "five channels of 16 bits"):
+        beyond = np.where(x == x.max(), np.iinfo(x.dtype).max if x.dtype.kind in "iu" else 1e6, x)
+        np.testing.assert_allclose(predictor.predict_proba(beyond.astype(x.dtype)), found, atol=1e-6)
     np.testing.assert_allclose(predictor.predict_proba(tmp_path / "some.npy"), found[:3], atol=1e-6)
     larger = x.repeat(2, axis=1).repeat(2, axis=2)
     assert predictor.predict_proba(larger).shape == (12, 2)

@@ -235,6 +235,16 @@ def broken(pair: Pair) -> dict[str, tuple[Any, type[Exception], str]]:
         "words for images": ((["a", "b"], [0, 1]), DataError, "X: must be images"),
         "ragged": ((pair.x, [[0], [0, 1]] * 24), DataError, "y: is no array of labels"),
         "rows of objects": ((pair.x, np.full((48, 2), None)), DataError, "y: rows of labels must be numbers, .*object"),
+        "8 and 16 bits": (
+            ([Image.new("L", (8, 8))] * 2 + [Image.new("I;16", (8, 8))] * 46, pair.y),
+            DataError,
+            "differ in depth, image 0 is of mode L and image 2 is of mode I;16; convert them",
+        ),
+        "whole and floating": (
+            ([Image.new("F", (8, 8))] * 2 + [Image.new("I", (8, 8))] * 46, pair.y),
+            DataError,
+            "image 0 is of mode F and image 2 is of mode I;",
+        ),
         "flat": ((pair.x.reshape(48, -1), pair.y), DataError, r"flat pixels want X\.reshape"),
     }
 

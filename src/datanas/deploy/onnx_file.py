@@ -33,18 +33,25 @@ _TOGETHER = 64  # images that are checked in one pass
 
 
 class _Whole(nn.Module):
-    """A network behind the normalisation of its images."""
+    """A network behind the normalisation of its images, which are brought between the limits first where there are."""
 
     mean: Tensor
     std: Tensor
+    low: Tensor | None
+    high: Tensor | None
 
-    def __init__(self, network: nn.Module, mean: Tensor, std: Tensor) -> None:
+    def __init__(self, network: nn.Module, mean: Tensor, std: Tensor, limits: tuple[Tensor, Tensor] | None) -> None:
         super().__init__()
+        low, high = (None, None) if limits is None else (each[:, None, None] for each in limits)
+        self.register_buffer("low", low)
+        self.register_buffer("high", high)
         self.network = network
         self.register_buffer("mean", mean[:, None, None])
         self.register_buffer("std", std[:, None, None])
 
     def forward(self, images: Tensor) -> list[Tensor]:
+        if self.low is not None and self.high is not None:
+            images = images.maximum(self.low).minimum(self.high)
         return tree_leaves(self.network((images - self.mean) / self.std))
 
 
@@ -78,10 +85,12 @@ def export_onnx(path: str | Path, file: str | Path, check: Inputs | None = None)
         raise ConfigError(f"task {predictor.task}: only networks of images become ONNX files here")
     form = predictor.form
     mean, std = predictor.moments
+    limits = None
     if form.value_range is not None:  # the file takes the numbers as they are
         low, high = map(torch.tensor, form.value_range)
+        limits = low, high
         mean, std = low + mean * (high - low), std * (high - low)
-    network = _Whole(predictor.network, mean, std).eval()
+    network = _Whole(predictor.network, mean, std, limits).eval()
     side = getattr(predictor.settings, "crop", 64)
     shape = (form.channels, form.height or side, form.width or side)
     noise = torch.rand(MADE_UP, *shape, generator=torch.Generator().manual_seed(0))

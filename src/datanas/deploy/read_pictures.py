@@ -131,7 +131,7 @@ class PictureReader:
         if form.value_range is not None:
             if not np.isfinite(frame).all():
                 raise BrokenImageError("numbers that are NaN or infinite")
-            values: NDArray[Any] = ValueRange(*form.value_range).to_unit(frame, 2)
+            values: NDArray[Any] = ValueRange(*form.value_range).to_unit(frame, 2).clip(0, 1)
         elif form.is_floating:
             _require_unit(frame, form.white or 1.0)
             values = frame.astype(np.float32) / np.float32(form.white or 1.0)

@@ -25,7 +25,7 @@ from datanas.fitting.array_file import write_arrays
 _IMAGE_KEYS, _LABEL_KEYS = ("image", "img", "pixels", "x"), ("label", "labels", "target", "y")
 _OF_TORCH = (1, 2, 3, 4)
 """Channels that a tensor (n, c, h, w) is taken to have, as torch has them, whatever its other sides are."""
-_GREY_MODES = ("1", "L", "LA", "La", "I", "F")
+_GREY_MODES = ("1", "L", "LA", "La")
 _TAKEN = (
     "give a path, (X, y), a torch Dataset of (image, label), or a pair (training, testing) of two of these: "
     "X of images, y their labels"
@@ -238,9 +238,21 @@ def _array(x: Any, where: str = "X") -> NDArray[Any]:
 
 
 def _alike(images: Sequence[Image.Image]) -> list[NDArray[Any]]:
-    """Images of Pillow, all in colour if one is; those of more than 8 bits as they are."""
+    """Images of Pillow, all in colour if one is; those of more than 8 bits as they are.
+
+    Raises:
+        DataError: some have 8 bits and others more, or some have whole and others floating numbers.
+    """
     modes = {image.mode for image in images}
-    if all(mode == "F" or mode.startswith("I") for mode in modes):
+    first = {_depth(image): place for place, image in reversed(list(enumerate(images)))}
+    if len(first) > 1:
+        each = " and ".join(f"image {place} is of mode {images[place].mode}" for place in sorted(first.values()))
+        raise DataError(f"X: the images differ in depth, {each}; convert them, so that a value means the same in all")
+    if first.keys() != {"8 bits"}:
         return [np.asarray(image) for image in images]
     mode = "L" if modes <= {*_GREY_MODES} else "RGB"
     return [np.asarray(image.convert(mode)) for image in images]
+
+
+def _depth(image: Image.Image) -> str:
+    return "floating" if image.mode == "F" else "whole" if image.mode.startswith("I") else "8 bits"
