@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-from datanas.core.atomic import remove_leftovers, storage_errors, write_atomic
+from datanas.core.atomic import open_atomic, remove_leftovers, storage_errors, write_atomic
 from datanas.core.errors import StorageError
 
 
@@ -18,6 +18,16 @@ def test_writes_the_content_and_makes_the_folder(tmp_path: Path) -> None:
     write_atomic(tmp_path / "a" / "b" / "file", b"content")
     assert (tmp_path / "a" / "b" / "file").read_bytes() == b"content"
     assert os.listdir(tmp_path / "a" / "b") == ["file"]
+
+
+def test_a_file_that_is_written_bit_by_bit_stands_only_once_it_is_whole(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "file"
+    with open_atomic(file) as opened:
+        opened.write(b"one")
+        assert not file.exists()
+    with pytest.raises(ZeroDivisionError), open_atomic(file) as opened:
+        opened.write(bytes([1 // 0]))
+    assert [each.read_bytes() for each in file.parent.iterdir()] == [b"one"]
 
 
 def test_a_failing_replace_leaves_the_old_content_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

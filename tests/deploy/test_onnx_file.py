@@ -111,3 +111,7 @@ def test_numbers_that_are_no_pixels_are_taken_as_they_are(
     (scores,) = session.run(["output_0"], {"images": x.transpose(0, 3, 1, 2).astype(np.float32)})
     found = torch.from_numpy(scores).softmax(dim=1).numpy()
     np.testing.assert_allclose(found, datanas.load(run).predict_proba(x), atol=1e-5)
+    x[:, 2:5, 2:5] *= 50  # beyond all that was learned from
+    (scores,) = session.run(["output_0"], {"images": x.transpose(0, 3, 1, 2).astype(np.float32)})
+    found = torch.from_numpy(scores).softmax(dim=1).numpy()
+    np.testing.assert_allclose(found, datanas.load(run).predict_proba(x), atol=1e-5)

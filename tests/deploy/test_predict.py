@@ -216,6 +216,17 @@ def test_grey_images_go_into_a_network_of_colour_ones(folder_case: Case) -> None
         np.testing.assert_array_equal(predictor.predict_proba(image), colour)
 
 
+def test_tensors_are_taken_in_the_shapes_that_a_fit_takes(folder_case: Case, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (12, 8, 8), dtype=np.uint8)
+    found = expected(run := trained_on(x, tmp_path))
+    grey = datanas.load(run)
+    np.testing.assert_allclose(grey.predict_proba(torch.from_numpy(x)), found, atol=1e-6)
+    np.testing.assert_allclose(grey.predict_proba(torch.from_numpy(x[:3])), found[:3], atol=1e-6)
+    assert len(grey.predict_proba([torch.zeros(3, 8, 8)])) == 1  # in a list each is an image
+    last = torch.from_numpy(np.stack(folder_case.images))
+    np.testing.assert_allclose(datanas.load(folder_case.run).predict_proba(last), folder_case.expected, atol=1e-6)
+
+
 def test_other_sizes_are_told_once_where_the_data_set_scaled_none(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -265,10 +276,11 @@ def test_floating_pixels_lose_no_digit_where_the_network_was_trained_on_such(tmp
     assert datanas.load(run).predict_proba(np.zeros((5, 9, 30, 3))).shape == (5, 2)
 
 
-def trained_on(x: NDArray[Any], tmp_path: Path) -> Path:
+def trained_on(x: NDArray[Any], tmp_path: Path, white: float | None = None) -> Path:
     y = np.arange(len(x)) % 2
     np.savez(tmp_path / "data.npz", train_x=x, train_y=y, test_x=x, test_y=y)
-    settings = {"data": {"name": "npz", "root": str(tmp_path / "data.npz")}, "run": {"root": str(tmp_path)}}
+    data = {"name": "npz", "root": str(tmp_path / "data.npz"), "white_level": white}
+    settings = {"data": data, "run": {"root": str(tmp_path)}}
     return datanas.train("gdas", merge(SETTINGS, merge(settings, {"train": {"epochs": 1}})), quiet=True).path
 
 
@@ -278,19 +290,24 @@ ARRAYS: dict[str, NDArray[Any]] = {
     "six channels of bytes": np.random.default_rng(2).integers(0, 256, (12, 8, 8, 6)).astype(np.uint8),
     "five channels of 16 bits": np.random.default_rng(3).integers(0, 9000, (12, 8, 8, 5)).astype(np.uint16),
     "two floating channels": np.random.default_rng(4).random((12, 8, 8, 2)),
+    "five channels of bytes up to 100": np.random.default_rng(5).integers(0, 101, (12, 8, 8, 5)).astype(np.uint8),
 }
+WHITES = {"five channels of bytes up to 100": 100.0}
 
 
 @pytest.mark.parametrize("kind", ARRAYS)
 def test_any_numbers_in_any_channels_are_prepared_as_in_training(kind: str, tmp_path: Path) -> None:
     x = ARRAYS[kind]
-    predictor = datanas.load(run := trained_on(x, tmp_path))
+    predictor = datanas.load(run := trained_on(x, tmp_path, WHITES.get(kind)))
     found = expected(run)
     assert np.ptp(found, axis=0).max() > 1e-5
     np.testing.assert_allclose(predictor.predict_proba(x), found, atol=1e-6)
     if x.ndim == 4:
         np.testing.assert_allclose(predictor.predict_proba([*np.moveaxis(x, 3, 1)]), found, atol=1e-6)
     np.save(tmp_path / "some.npy", x[:3])
+    if kind in ("floating beyond 0..1", "whole below 0", "five channels of 16 bits"):
+        beyond = np.where(x == x.max(), np.iinfo(x.dtype).max if x.dtype.kind in "iu" else 1e6, x)
+        np.testing.assert_allclose(predictor.predict_proba(beyond.astype(x.dtype)), found, atol=1e-6)
     np.testing.assert_allclose(predictor.predict_proba(tmp_path / "some.npy"), found[:3], atol=1e-6)
     larger = x.repeat(2, axis=1).repeat(2, axis=2)
     assert predictor.predict_proba(larger).shape == (12, 2)
@@ -299,6 +316,18 @@ def test_any_numbers_in_any_channels_are_prepared_as_in_training(kind: str, tmp_
         predictor.predict(tmp_path / "one.png")
     with pytest.raises(DataError, match=r"channels, but the network was trained on"):
         predictor.predict(np.zeros((8, 8, 4 if x.shape[3:] != (4,) else 3), x.dtype))
+
+
+def test_floating_numbers_up_to_1_are_told_where_255_is_white(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3)).astype(np.float32)
+    predictor = datanas.load(trained_on(x, tmp_path))
+    caplog.clear()
+    predictor.predict(x)
+    assert caplog.messages == []
+    predictor.predict(x / 255)
+    assert caplog.messages[0].startswith(
+        "no floating pixel is above 1, but the network was trained on floating numbers"
+    )
 
 
 REFUSED: dict[str, tuple[Any, str]] = {

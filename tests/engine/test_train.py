@@ -17,8 +17,9 @@ from torch import Tensor, fx
 from datanas.codes.architecture import Architecture
 from datanas.core import seeding
 from datanas.core.errors import ArchitectureError, CheckpointError, ConfigError, Interrupted, NonFiniteError
+from datanas.deploy.export import export
 from datanas.engine import rebuild
-from datanas.engine.evaluation import NETWORK_FILE, Evaluation, evaluate, score
+from datanas.engine.evaluation import NETWORK_FILE, Evaluation, evaluate, restore, score
 from datanas.engine.train import TrainJob, train
 from datanas.engine.train_result import TrainResult
 from datanas.kernels.hardware import count_macs, count_parameters
@@ -171,6 +172,25 @@ def test_evaluating_other_data_gives_other_figures(config: Make, tiny_images: Pa
     other["test_y"] = (other["test_y"] + 1) % 3
     np.savez(tmp_path / "other.npz", **other)
     assert evaluate(found.path, [("data.root", str(tmp_path / "other.npz"))]).loss != found.evaluation.loss
+
+
+def test_other_numbers_are_brought_to_the_range_of_the_training(
+    config: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    x, y = np.random.default_rng(0).normal(size=(30, 8, 8, 3)), np.arange(30) % 3
+    roots = [tmp_path / "first.npz", tmp_path / "other.npz"]
+    for root, scale in zip(roots, (1, 5), strict=True):
+        np.savez(root, train_x=x[:18] * scale, train_y=y[:18], test_x=x[18:], test_y=y[18:])
+    found = run(config(data={"name": "npz", "root": str(roots[0])}))
+    recorded = json.loads((found.path / "data.json").read_text())
+    folder = export(found.path, tmp_path / "export", [("data.root", str(roots[1]))])
+    exported = json.loads((folder / "config.json").read_text())
+    assert {name: exported[name] for name in ("input", "preprocessing")} == {
+        name: recorded[name] for name in ("input", "preprocessing")
+    }
+    _, task, _ = restore(found.path, [("data.root", str(roots[1]))])
+    assert json.loads(json.dumps(task.input_form())) == recorded["input"]
+    assert "normalised by mean and deviation of their own training part" in caplog.text
 
 
 @pytest.mark.parametrize(

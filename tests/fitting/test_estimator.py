@@ -133,6 +133,23 @@ def test_what_is_no_image_is_refused(images: Any, labels: Any, message: str) -> 
         ImageClassifier().fit(images, labels)
 
 
+def test_a_path_to_other_things_than_classes_is_refused_at_once(tmp_path: Path, pictures: Any) -> None:
+    table = tmp_path / "table.csv"
+    for place, image in enumerate(pictures[0]):
+        Image.fromarray(image).save(tmp_path / f"{place}.png")
+    table.write_text("path,label\n" + "".join(f"{place}.png,{place % 3}.5\n" for place in range(60)))
+    (tmp_path / "words.txt").write_text("some words\n" * 99)
+    for path, message in ((table, "these have numbers"), (tmp_path / "words.txt", "classification")):
+        with pytest.raises(ConfigError, match=message):
+            ImageClassifier(time="30s", config=config(), root=str(tmp_path / "runs")).fit(path)
+
+
+def test_of_a_path_the_validation_share_is_kept(tmp_path: Path, pictures: Any) -> None:
+    np.savez(tmp_path / "mine.npz", x=pictures[0], y=np.arange(60) % 3)
+    found = ImageClassifier(time="30s", config=config(), validation=0.5).fit(tmp_path / "mine.npz")
+    assert "on 30 test examples" in found.report_
+
+
 def test_a_path_with_labels_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="a path holds its labels"):
         ImageClassifier().fit(tmp_path, [0])

@@ -51,6 +51,11 @@ class Stream(IterableDataset[Any]):
         return iter(self.items)
 
 
+class SizedStream(Stream):
+    def __len__(self) -> int:
+        return len(self.items)
+
+
 class Pair(NamedTuple):
     """Images of three classes that differ in brightness, for training and testing, in the order of a folder."""
 
@@ -108,6 +113,14 @@ WAYS: dict[str, Callable[[Pair, Path], Any]] = {
         Items(pair.x, torch.from_numpy(pair.y), to_tensor),
         Items(pair.test_x, pair.test_y, to_tensor, classes=["0", "1", "2"]),
     ),
+    "labels reversed twice, and those of another byte order": lambda pair, _: (
+        (pair.x, pair.y[::-1].copy()[::-1]),
+        (pair.test_x, pair.test_y.astype(">i4")),
+    ),
+    "a stream that knows its length": lambda pair, _: (
+        SizedStream([*zip(pair.x, pair.y, strict=True)]),
+        (pair.test_x, [*torch.from_numpy(pair.test_y)]),
+    ),
     "a stream and a set of dictionaries": lambda pair, _: (
         Stream([{"image": image, "label": int(label)} for image, label in zip(pair.x, pair.y, strict=True)]),
         Stream([*zip(pair.test_x, pair.test_y, strict=True)]),
@@ -152,6 +165,36 @@ def test_a_fit_in_memory_goes_on_under_its_name(pair: Pair, expected: bytes, tmp
         datanas.fit(((pair.x + 1, pair.y), (pair.test_x, pair.test_y)), "30s", config=settings, quiet=True)
 
 
+@pytest.mark.parametrize("y", [np.eye(2)[[0, 1] * 24][::-1], np.eye(2, dtype=">i4")[[0, 1] * 24]])
+def test_rows_of_labels_may_lie_in_any_way(pair: Pair, y: NDArray[Any], tmp_path: Path) -> None:
+    file, _ = write_in_memory((pair.x, y), tmp_path)
+    np.testing.assert_array_equal(np.load(file)["y"], y)
+
+
+def test_a_fit_that_cannot_be_planned_leaves_no_data(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, own = (pair.x, pair.y), {"run": {"root": str(tmp_path / "runs")}}
+    with pytest.raises(ConfigError, match="time"):
+        datanas.fit(data, "a while", config=own, quiet=True)
+    assert not (tmp_path / "runs").exists()
+    with pytest.raises(ConfigError, match="chanels"):
+        datanas.fit(data, "30s", config=merge(own, {"space": {"chanels": 3}}), quiet=True)
+    assert not [*(tmp_path / "runs").iterdir()]
+    kept, _ = write_in_memory(data, tmp_path / "runs")
+    with pytest.raises(ConfigError, match="chanels"):
+        datanas.fit(data, "30s", config=merge(own, {"space": {"chanels": 3}}), quiet=True)
+    assert kept.exists()
+    monkeypatch.setattr(np, "savez", None)  # what is there is not written again
+    assert write_in_memory(data, tmp_path / "runs")[0] == kept
+
+
+def test_settings_of_the_data_are_heard(pair: Pair, tmp_path: Path) -> None:
+    own = {"data": {"test_share": 0.5}, "run": {"root": str(tmp_path)}}
+    found = datanas.fit((pair.x, pair.y), "30s", config=merge(config(), own), quiet=True)
+    assert found.outcome.examples == 24
+
+
 def test_names_of_classes_and_labels_that_are_words_stay(pair: Pair, tmp_path: Path) -> None:
     named, values = write_in_memory(Items(pair.x, pair.y, classes=["ant", "bee", "cow"]), tmp_path)
     assert np.load(named)["classes"].tolist() == ["ant", "bee", "cow"]
@@ -190,6 +233,18 @@ def broken(pair: Pair) -> dict[str, tuple[Any, type[Exception], str]]:
         ),
         "fewer labels": ((pair.x, pair.y[:7]), DataError, r"y: must have the shape \(48,\)"),
         "words for images": ((["a", "b"], [0, 1]), DataError, "X: must be images"),
+        "ragged": ((pair.x, [[0], [0, 1]] * 24), DataError, "y: is no array of labels"),
+        "rows of objects": ((pair.x, np.full((48, 2), None)), DataError, "y: rows of labels must be numbers, .*object"),
+        "8 and 16 bits": (
+            ([Image.new("L", (8, 8))] * 2 + [Image.new("I;16", (8, 8))] * 46, pair.y),
+            DataError,
+            "differ in depth, image 0 is of mode L and image 2 is of mode I;16; convert them",
+        ),
+        "whole and floating": (
+            ([Image.new("F", (8, 8))] * 2 + [Image.new("I", (8, 8))] * 46, pair.y),
+            DataError,
+            "image 0 is of mode F and image 2 is of mode I;",
+        ),
         "flat": ((pair.x.reshape(48, -1), pair.y), DataError, r"flat pixels want X\.reshape"),
     }
 

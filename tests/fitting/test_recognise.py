@@ -11,6 +11,7 @@ from PIL import Image
 
 from datanas.core.errors import ConfigError, DataError
 from datanas.data import datasets
+from datanas.fitting.fit import settings_of
 from datanas.fitting.recognise import recognise
 
 
@@ -54,6 +55,21 @@ def test_arrays_and_tables_of_images_are_classified(tmp_path: Path, tiny_images:
     table = tmp_path / "table.csv"
     table.write_text("path,label\na.png,cat\nb.png,dog\n")
     assert kind(table) == ("csv", "classification")
+
+
+def test_a_table_of_several_columns_is_told_by_what_was_said_of_them(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("path,label,age,tags\na.png,cat,1.5,x;y\nb.png,dog,2,z\n")
+    assert recognise(table)["task"]["name"] == "classification"
+    assert recognise(table, own={"label_column": "age"})["task"]["name"] == "regression"
+    assert recognise(table, own={"label_column": "tags"})["task"]["name"] == "multilabel"
+    table.write_text("path,age,tags\na.png,1,x;y\nb.png,2,z\n")
+    assert recognise(table, own={"label_column": "age", "targets": "numbers"})["task"]["name"] == "regression"
+    found = recognise(table, "regression")  # which column is asked when the table is read
+    assert found == {"data": {"name": "csv", "root": str(table), "targets": "numbers"}, "task": {"name": "regression"}}
+    assert settings_of(table, None, {"data": {"label_column": "tags"}}, ())["task"]["name"] == "multilabel"
+    with pytest.raises(DataError, match="which of path, age, tags is the class"):
+        recognise(table)
 
 
 def test_an_archive_that_is_packed_as_a_data_set_is_read_as_that(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tests.inside import Inside
 import datanas
 from datanas.cli import main
 from datanas.comparison import pool
+from datanas.core.errors import DataError
 from datanas.core.settings import merge
 from datanas.deploy.labels import LabelPredictor, NumberPredictor
 from datanas.fitting import fit as fitting
@@ -100,6 +101,20 @@ def test_the_command_prints_numbers(numbered: FitResult, tmp_path: Path, capsys:
     assert f"x.npy[0]  y {value:.4g}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("given", [{"task": "regression"}, {"config": {"data": {"targets": "numbers"}}}])
+def test_whole_numbers_are_numbers_where_somebody_says_so(given: dict[str, Any], tmp_path: Path) -> None:
+    own = merge(merge(config(), {"run": {"root": str(tmp_path)}}), given.pop("config", {}))
+    ages = np.arange(80) % 7 * 9 + 20
+    found = datanas.fit((X, ages), "30s", config=own, quiet=True, **given)
+    assert found.outcome.task == "regression"
+    assert np.load(next(tmp_path.glob("data-*.npz")))["y"].tolist() == ages.tolist()
+
+
+def test_words_are_no_numbers(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="y: must be numbers where targets are numbers"):
+        datanas.fit((X, ["a", "b"] * 40), "30s", task="regression", config={"run": {"root": str(tmp_path)}})
+
+
 def test_they_race_against_the_references_of_classification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitting, "make_plan", plan_for)
     monkeypatch.setattr(pool, "_start", Inside().start)
@@ -109,6 +124,7 @@ def test_they_race_against_the_references_of_classification(tmp_path: Path, monk
     assert {each.origin for each in outcome.compared} == {"searched: likeliest", "random", "reference: resnet18"}
     assert outcome.compared[0].score == min(each.score for each in outcome.compared)
     assert all(each.ahead is None for each in outcome.compared)
+    assert "it has the best rmse of the race; rmse has no interval" in outcome.sentence
 
 
 def test_predictions_are_those_of_the_evaluation(labelled: FitResult, numbered: FitResult) -> None:

@@ -41,6 +41,10 @@ def test_of_equal_ones_the_first_is_on_the_front() -> None:
     assert [p.number for p in front([point(1, 2.0, 0.5), point(0, 2.0, 0.5)])] == [0]
 
 
+def test_a_score_that_is_not_finite_is_not_on_the_front() -> None:
+    assert [p.number for p in front([point(0, 1.0, np.nan), point(1, 2.0, 0.5)])] == [1]
+
+
 def test_a_gain_is_the_mean_over_bounds_of_searched_less_random() -> None:
     found = [
         point(place, 1.0, score, origin, bound)

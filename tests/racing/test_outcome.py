@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -9,8 +12,10 @@ from scipy import stats
 from datanas.lookup import architecture
 from datanas.racing.candidates import Candidate
 from datanas.racing.outcome import Trained, guarantee, order, searched_against_random, table
+from datanas.racing.trainings import _trained
 from datanas.tasks.classification import Classification
 from datanas.tasks.language import Language
+from datanas.tasks.regression import Regression
 
 
 def trained(score: float, macs: int = 1, selection_score: float | None = None) -> Trained:
@@ -20,6 +25,20 @@ def trained(score: float, macs: int = 1, selection_score: float | None = None) -
 def test_the_best_comes_first_and_of_equals_the_cheaper() -> None:
     assert order({0: trained(0.5, 9), 1: trained(0.7), 2: trained(0.5, 3), 3: trained(0.5, 9)}) == [1, 2, 0, 3]
     assert order({0: trained(90.0, selection_score=-90.0), 1: trained(80.0, selection_score=-80.0)}) == [1, 0]
+
+
+def test_scores_that_are_not_finite_come_last_and_are_not_compared() -> None:
+    rung = {0: trained(np.nan, 1), 1: trained(np.inf, 1), 2: trained(0.5, 9), 3: trained(0.7, 9), 4: trained(0.6, 9)}
+    assert order(rung) == [3, 4, 2, 0, 1]
+    rung[5] = trained(0.65)
+    figures, _ = searched_against_random(rung, candidates(6), Classification)
+    assert figures is None  # one searched candidate is left
+
+
+def test_what_a_training_has_written_is_read_where_its_score_is_not_finite(tmp_path: Path) -> None:
+    found = {"score": "inf", "preference": "-inf", "parameters": 3, "macs": 4, "channels": 5}
+    (tmp_path / "evaluation.json").write_text(json.dumps(found))
+    assert _trained(tmp_path) == Trained(np.inf, -np.inf, 3, 4, 5)
 
 
 def test_the_bound_is_the_upper_end_of_the_difference_to_the_others() -> None:
@@ -82,6 +101,11 @@ def test_where_lower_is_better_a_lower_mean_is_better() -> None:
     found, _ = searched_against_random(rung, candidates(6), Language)
     assert found is not None
     assert found["verdict"] == "better"
+
+
+def test_a_difference_has_the_digits_of_its_score() -> None:
+    rung = {number: trained(score) for number, score in enumerate([0.50, 0.51, 0.52, 0.52, 0.53, 0.54])}
+    assert "first rung: -0.0200 [" in searched_against_random(rung, candidates(6), Regression)[1]
 
 
 def test_one_of_a_kind_says_nothing() -> None:

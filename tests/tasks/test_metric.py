@@ -34,4 +34,7 @@ def test_a_value_is_shown_in_per_cent_only_if_it_is_a_share(
 def test_a_difference_of_shares_is_told_in_points() -> None:
     assert SHARE.show_difference(-0.0123) == "-1.2 points"
     assert NUMBER.show_difference(1.26) == "+1.3"
+    assert Metric("rmse", is_share=False, digits=4).show_difference(0.0213) == "+0.0213"
+    assert SHARE.show_interval(0.0123, -0.01, 0.04) == "+1.2 [-1.0, +4.0]"
+    assert Metric("rmse", is_share=False, digits=3).show_interval(0.02, -0.01, 0.0512) == "+0.020 [-0.010, +0.051]"
     assert (SHARE.scale, NUMBER.scale) == (100.0, 1.0)

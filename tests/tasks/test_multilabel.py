@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from sklearn.metrics import f1_score
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -13,7 +14,7 @@ from datanas.core.errors import ConfigError
 from datanas.core.processes import Processes
 from datanas.core.settings import validate
 from datanas.tasks.classification import Classification
-from datanas.tasks.multilabel import Multilabel, mean_average_precision
+from datanas.tasks.multilabel import Multilabel, macro_f1, mean_average_precision
 from datanas.testing.tiny_data import tiny_images, tiny_numbers, tiny_targets
 from datanas.testing.two_processes import together
 
@@ -43,6 +44,18 @@ def test_labels_that_hold_in_no_image_do_not_count() -> None:
     scores, held = torch.tensor([[3.0, 1], [2, 2], [1, 3]]), torch.tensor([[1.0, 0], [0, 0], [1, 0]])
     assert mean_average_precision(scores, held) == pytest.approx((1 + 2 / 3) / 2)
     assert mean_average_precision(scores, torch.zeros(3, 2)) == 0.0
+    said = torch.tensor([[True, False], [True, True], [False, True]])
+    assert macro_f1(said, held.bool()) == 0.5
+    assert macro_f1(said, torch.zeros(3, 2, dtype=torch.bool)) == 0.0
+
+
+def test_the_macro_f1_is_that_of_scikit_learn() -> None:
+    generator = torch.Generator().manual_seed(0)
+    said, held = torch.rand(2, 50, 4, generator=generator) < 0.3
+    expected = f1_score(held.numpy(), said.numpy(), average="macro")
+    assert macro_f1(said, held) == pytest.approx(expected)
+    single = f1_score(held[:, 0].numpy(), said[:, 0].numpy())
+    assert macro_f1(said[:, :1], held[:, :1]) == pytest.approx(single)
 
 
 def test_the_loss_is_binary_cross_entropy_with_that_of_the_tower() -> None:

@@ -23,6 +23,7 @@ DataT = TypeVar("DataT", covariant=True)
 Images = UInt8[Tensor, "n c h w"] | Float32[Tensor, "n c h w"]
 Labels = Int64[Tensor, " n"]
 
+_CONSTANT = 2.0**-24  # below the steps of float32 near 1
 UNLABELLED = "unlabelled"
 """The only class of images of which no classes are known."""
 _CHUNK_VALUES = 1 << 24
@@ -193,7 +194,8 @@ class ImageSets:
     def std(self) -> Float32[Tensor, " c"]:
         """The standard deviation of each channel of the training images, in 0..1.
 
-        At least one grey level (1/255), so that a constant channel can be normalised.
+        At least one grey level (1/255), so that a constant channel can be normalised; of numbers that are no pixels
+        only a constant channel has that.
         """
         return self._moments[1]
 
@@ -216,7 +218,9 @@ class ImageSets:
         count = images.numel() / channels
         mean = total / count
         std = (squares / count - mean.square()).clamp_min(0).sqrt()
-        return mean.float(), std.clamp_min(1 / 255).float()
+        has_levels = self.pixels is None or self.pixels.value_range is None
+        floor = 1 / 255 if has_levels else _CONSTANT
+        return mean.float(), torch.where(std < floor, 1 / 255, std).float()
 
 
 @dataclass(frozen=True, eq=False)

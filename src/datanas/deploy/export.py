@@ -19,7 +19,7 @@ from datanas.core.paths import is_file, is_folder, path_errors, shown
 from datanas.deploy.card import model_card
 from datanas.deploy.load import CONFIG_FILE, WEIGHTS_FILE, Description, rebuild, without_auxiliary
 from datanas.deploy.trained import channels_of, describe_network
-from datanas.engine.data_record import VOCABULARY_FILE, use_record, vocabulary_text
+from datanas.engine.data_record import VOCABULARY_FILE, read_data_record, use_record, vocabulary_text
 from datanas.engine.evaluation import NETWORK_FILE, restore
 from datanas.engine.process import process_kept
 from datanas.tasks.base import Task
@@ -57,9 +57,12 @@ def export(run: str | Path, folder: str | Path, overrides: list[tuple[str, objec
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{run}: its network cannot be rebuilt without its run: {reason}") from None
+    # What was recorded holds for the network, whatever data it is exported beside.
+    known = read_data_record(run)
+    use = {name: known.get(name, value) for name, value in use_record(task).items()}
     document = {
-        **_for_timm(architecture, task, description),
-        **use_record(task),
+        **_for_timm(architecture, task, description, use["preprocessing"]),
+        **use,
         "datanas": description.model_dump(mode="json"),
         "datanas_version": __version__,
     }
@@ -96,14 +99,16 @@ def _weights(network: torch.nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _for_timm(architecture: Architecture, task: Task[Any], description: Description) -> dict[str, Any]:
+def _for_timm(
+    architecture: Architecture, task: Task[Any], description: Description, preprocessing: Mapping[str, Any]
+) -> dict[str, Any]:
     """The configuration by which timm rebuilds the network; nothing for what timm has no place for."""
     if architecture.space != "conv_cell" or description.task["name"] != "classification":
         return {}
     from datanas.deploy.timm_models import CELL_MODEL, timm_config
 
     stem = description.task["stem"]
-    settings = {**task.preprocessing(), "num_classes": description.num_classes, "input_size": list(task.example_shape)}
+    settings = {**preprocessing, "num_classes": description.num_classes, "input_size": list(task.example_shape)}
     return {
         "architecture": CELL_MODEL,
         "num_classes": description.num_classes,

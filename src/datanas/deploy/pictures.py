@@ -38,6 +38,8 @@ def find_pictures(inputs: Inputs, channels: int) -> list[Picture]:
     Raises:
         DataError: there is none, or something is no image.
     """
+    if isinstance(inputs, Tensor) and _is_batch(inputs, channels):
+        inputs = inputs[:, None] if inputs.ndim == 3 else inputs.permute(0, 3, 1, 2)
     given = [inputs] if isinstance(inputs, str | Path | Image.Image | np.ndarray | Tensor) else inputs
     if not isinstance(given, Iterable):
         raise DataError(_unknown(inputs))
@@ -47,6 +49,14 @@ def find_pictures(inputs: Inputs, channels: int) -> list[Picture]:
     if not found:
         raise DataError("no images were given; give image files, folders of them, PIL images, arrays or tensors")
     return found
+
+
+def _is_batch(tensor: Tensor, channels: int) -> bool:
+    """Whether these are images (n, h, w) for a network of grey ones, or (n, h, w, c), as a fit takes them."""
+    known = (*_CHANNELS, channels)
+    if tensor.ndim == 3:
+        return channels == 1 != tensor.shape[0] and tensor.shape[2] not in known
+    return tensor.ndim == 4 and tensor.shape[1] not in known and tensor.shape[3] in known
 
 
 def _pictures(given: Any, channels: int, place: int) -> list[Picture]:

@@ -26,18 +26,28 @@ TOGETHER = 64
 
 
 class WholeNetwork(nn.Module):
-    """A network behind the normalisation of its images; gives a list of its outputs."""
+    """A network behind the normalisation of its images, which are brought between the limits first where there are.
+
+    It gives a list of the network's outputs.
+    """
 
     mean: Tensor
     std: Tensor
+    low: Tensor | None
+    high: Tensor | None
 
-    def __init__(self, network: nn.Module, mean: Tensor, std: Tensor) -> None:
+    def __init__(self, network: nn.Module, mean: Tensor, std: Tensor, limits: tuple[Tensor, Tensor] | None) -> None:
         super().__init__()
+        low, high = (None, None) if limits is None else (each[:, None, None] for each in limits)
+        self.register_buffer("low", low)
+        self.register_buffer("high", high)
         self.network = network
         self.register_buffer("mean", mean[:, None, None])
         self.register_buffer("std", std[:, None, None])
 
     def forward(self, images: Tensor) -> list[Tensor]:
+        if self.low is not None and self.high is not None:
+            images = images.maximum(self.low).minimum(self.high)
         return tree_leaves(self.network((images - self.mean) / self.std))
 
 
@@ -77,8 +87,10 @@ def portable(path: str | Path, check: Inputs | None, kind: str) -> Portable:
         raise ConfigError(f"task {predictor.task}: only networks of images become {kind} here")
     form = predictor.form
     mean, std = predictor.moments
+    limits = None
     if form.value_range is not None:  # the file takes the numbers as they are
         low, high = map(torch.tensor, form.value_range)
+        limits = low, high
         mean, std = low + mean * (high - low), std * (high - low)
     side = getattr(predictor.settings, "crop", 64)
     shape = (form.channels, form.height or side, form.width or side)
@@ -88,7 +100,7 @@ def portable(path: str | Path, check: Inputs | None, kind: str) -> Portable:
     images = noise if check is None else to_unit(predictor.read(check))
     if form.value_range is not None:
         noise, images = (_as_given(each, *form.value_range) for each in (noise, images))
-    network = WholeNetwork(predictor.network, mean, std).eval()
+    network = WholeNetwork(predictor.network, mean, std, limits).eval()
     return Portable(network, noise, images, predictor.output_names, predictor.task)
 
 

@@ -56,6 +56,7 @@ class PictureReader:
         Raises:
             DataError: a picture cannot be read, and is not to be skipped.
         """
+        self._tell_dark(pictures)
         notes = _Notes(len(pictures), skip_broken=skip_broken)
         with ThreadPoolExecutor(thread_name_prefix="decode") as pool:
             waiting: list[list[tuple[Picture, Future[_Read]]]] = []
@@ -90,6 +91,20 @@ class PictureReader:
         except Exception as error:  # each decoder has errors of its own for damaged files
             raise BrokenImageError(f"{type(error).__name__}: {error}") from None
 
+    def _tell_dark(self, pictures: Sequence[Picture]) -> None:
+        """Warn of floating numbers up to 1 where the network has learned that a larger one is white."""
+        white = self._form.white or 1.0
+        if not self._form.is_floating or self._form.value_range is not None or white <= 1:
+            return
+        arrays = [each.source for each in pictures if isinstance(each.source, np.ndarray)]
+        floating = [array for array in arrays if array.dtype.kind == "f"]
+        if floating and max(float(array.max()) for array in floating) <= 1:
+            _log.warning(
+                "no floating pixel is above 1, but the network was trained on floating numbers of which %g is white, "
+                "so it sees nearly black images; multiply them by %g if 1 is white",
+                *(white, white),
+            )
+
     def _as_trained(self, image: Image.Image, source: Path | bytes, *, is_converted: bool = False) -> _Read:
         """The pixels of an open image, what is worth telling of it, and whether it was of another size."""
         form, view = self._form, self._form.view
@@ -116,10 +131,12 @@ class PictureReader:
         if form.value_range is not None:
             if not np.isfinite(frame).all():
                 raise BrokenImageError("numbers that are NaN or infinite")
-            values: NDArray[Any] = ValueRange(*form.value_range).to_unit(frame, 2)
+            values: NDArray[Any] = ValueRange(*form.value_range).to_unit(frame, 2).clip(0, 1)
         elif form.is_floating:
             _require_unit(frame, form.white or 1.0)
             values = frame.astype(np.float32) / np.float32(form.white or 1.0)
+        elif frame.dtype == np.uint8 and form.white_of_8_bits is not None:
+            values = to_bytes(frame, form.white_of_8_bits)
         else:
             values = self._bytes(frame)
         return self._scaled(values)

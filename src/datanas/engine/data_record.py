@@ -102,8 +102,16 @@ def require_known_data(run: Path, config: Config, task: Task[Any], *, named: boo
             f"testing; bring the old data back, or name the data to measure on (--data.root {_root(config)})"
         )
     _log.warning(
-        "these are not the examples that %s was made with; whether it has learned from some of them is not known", run
+        "these are not the examples that %s was made with; whether it has learned from some of them is not known%s",
+        run,
+        _otherwise_normalised(before.get("preprocessing"), task),
     )
+
+
+def _otherwise_normalised(before: object, task: Task[Any]) -> str:
+    if before is None or before == json.loads(json.dumps(task.preprocessing())):
+        return ""
+    return "; they are normalised by mean and deviation of their own training part, not of that which was learned from"
 
 
 def recorded_sizes(run: Path) -> tuple[tuple[int, int, int] | None, int | None]:

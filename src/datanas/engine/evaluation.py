@@ -16,7 +16,7 @@ from datanas.codes.architecture import Architecture
 from datanas.core.errors import CheckpointError, ConfigError
 from datanas.core.paths import is_file, is_folder
 from datanas.engine.config import Config, resolve
-from datanas.engine.data_record import require_known_data
+from datanas.engine.data_record import read_data_record, require_known_data
 from datanas.engine.earlier_run import load_chosen_state, load_run_config
 from datanas.engine.exhibits import keep_exhibits
 from datanas.engine.process import process_kept
@@ -151,7 +151,7 @@ def restore(
     settings = resolve(load_run_config(run), overrides or [])
     device = select_device(settings)
     weights, source = trained_weights(Path(run), checkpoint)
-    task = load_task(settings, device)
+    task = load_task(resolve(settings, _range_of(Path(run), settings)), device)
     require_known_data(Path(run), settings, task, named=any(key.startswith("data.") for key, _ in overrides or []))
     architecture = Architecture.load(Path(run) / "architecture.json")
     settings = with_network_of(settings, architecture)
@@ -162,6 +162,13 @@ def restore(
         reason = " ".join(str(error).split("\n\t", 1)[-1].split())
         raise CheckpointError(f"{source}: does not fit the run's architecture: {reason}") from None
     return place(network, device), task, settings
+
+
+def _range_of(run: Path, settings: Config) -> list[tuple[str, object]]:
+    """The range by which numbers became pixels when the network was trained, for data that say nothing of it."""
+    known = (read_data_record(run).get("input") or {}).get("value_range")
+    unset = [getattr(settings.data, name, 0) is None for name in ("value_range", "white_level")]
+    return [("data.value_range", known)] if known is not None and all(unset) else []
 
 
 def trained_weights(run: Path, checkpoint: Literal["last", "best"] | None) -> tuple[dict[str, Tensor], Path]:

@@ -15,8 +15,10 @@ from torch.utils.data import Dataset
 
 from datanas.core.errors import ConfigError
 from datanas.core.settings import merge
+from datanas.data import datasets
 from datanas.fitting.fit import fit
 from datanas.fitting.in_memory import write_in_memory
+from datanas.fitting.recognise import recognise
 from datanas.kernels.hardware import read_macs
 
 
@@ -84,10 +86,19 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
                 given = X if y is None and isinstance(X, Dataset | tuple) else (X, y)
                 source, labels = write_in_memory(given, Path(self.root or place), only_classes=True)
             settings = merge({"seed": self.seed, "run": {"root": self.root or place}}, self.config or {})
-            if labels is not None:
+            own = settings.get("data")
+            recognised = recognise(source, "classification", own if isinstance(own, Mapping) else None)["data"]
+            if "test_share" in datasets[recognised["name"]].Config.model_fields:
                 settings = merge({"data": {"test_share": self.validation}}, settings)
-            bound = None if self.macs is None else read_macs(self.macs)
-            found = fit(source, self.time, config=settings, max_macs=bound, races=self.races, quiet=self.quiet)
+            found = fit(
+                source,
+                self.time,
+                task="classification",
+                config=settings,
+                max_macs=None if self.macs is None else read_macs(self.macs),
+                races=self.races,
+                quiet=self.quiet,
+            )
             # The network as bytes: an estimator can be pickled, and outlives the folder.
             self.files_ = {file.name: file.read_bytes() for file in found.export.iterdir()}
             self.report_ = found.outcome.text()

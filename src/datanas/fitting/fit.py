@@ -17,13 +17,14 @@ from datanas.core.console import say
 from datanas.core.durations import read_seconds, show_seconds
 from datanas.core.errors import CheckpointError, ConfigError, Interrupted
 from datanas.core.paths import shown
-from datanas.core.settings import merge
+from datanas.core.settings import merge, validate
 from datanas.deploy.export import export
 from datanas.deploy.load import CONFIG_FILE
 from datanas.engine.config import Config, lay_over, resolve, with_overrides
 from datanas.engine.process import process_kept
 from datanas.engine.rebuild import with_network_of
 from datanas.engine.search import search
+from datanas.engine.sections import RunConfig
 from datanas.engine.setup import load_task, memory_errors, select_device
 from datanas.engine.train import train
 from datanas.fitting.in_memory import is_in_memory, write_in_memory
@@ -33,6 +34,7 @@ from datanas.fitting.recognise import recognise, tell
 from datanas.fitting.sizing import at_width, measured, settled_size
 from datanas.racing.race import race
 from datanas.runs.folder import RunFolder
+from datanas.tasks import tasks
 
 REQUEST_FILE, PLAN_FILE, CLOCK_FILE, RESULT_FILE = "request.json", "plan.json", "clock.json", "fit.json"
 SEARCH, RACE, TRAIN, EXPORT = "search", "race", "train", "export"
@@ -107,11 +109,31 @@ def fit(
     else:
         if data is None:
             raise ConfigError("fit needs data: a folder, a file, or the name of a data set")
+        new_file = None
         if is_in_memory(data):
-            data, _ = write_in_memory(data, resolve(with_overrides(config or {}, overrides)).run.root)
-        folder = _begin(data, time, task, config, overrides, max_macs, races, same_plan_as, quiet=quiet)
+            read_time(time)
+            data, is_new = _file_of(data, task, config, overrides)
+            new_file = data if is_new else None
+        try:
+            folder = _begin(data, time, task, config, overrides, max_macs, races, same_plan_as, quiet=quiet)
+        except BaseException:
+            if new_file is not None:
+                new_file.unlink(missing_ok=True)
+            raise
     with folder:
         return _Fit(folder, quiet=quiet).run()
+
+
+def _file_of(
+    data: Any, task: str | None, config: Mapping[str, Any] | None, overrides: Sequence[tuple[str, object]]
+) -> tuple[Path, bool]:
+    """The .npz of data in memory, beside the run, and whether it was written only now."""
+    own = with_overrides(lay_over(config or {}, {"data": {"name": "npz"}}), overrides)
+    targets: Any = getattr(tasks[task], "kind", "classes") if task is not None else own["data"].get("targets", "auto")
+    root = validate(RunConfig, own.get("run") or {}, "run").root
+    before = {*root.glob("*.npz")}
+    file, _ = write_in_memory(data, root, targets=targets)
+    return file, file not in before
 
 
 def _begin(
@@ -166,8 +188,8 @@ def settings_of(
 ) -> dict[str, Any]:
     """What was recognised in the data, under what was given."""
     own = with_overrides(config or {}, overrides)  # plugins among them are known from here on
-    root = own.get("data", {}).get("root") if isinstance(own.get("data"), Mapping) else None
-    found = lay_over(config or {}, recognise(data, task, has_root=root is not None))
+    section = own.get("data")
+    found = lay_over(config or {}, recognise(data, task, section if isinstance(section, Mapping) else {}))
     return with_overrides(found, overrides)
 
 

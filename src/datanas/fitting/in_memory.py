@@ -5,10 +5,8 @@ Arrays, tensors, PIL images and any `torch.utils.data.Dataset` become one .npz, 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +15,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from datanas.core.atomic import write_atomic
 from datanas.core.errors import ConfigError, DataError
 from datanas.data.decode.arrays import Layout, channels_first
-from datanas.data.types.targets import kind_of
+from datanas.data.types.targets import TargetKind, kind_of
+from datanas.fitting.array_file import write_arrays
 
 _IMAGE_KEYS, _LABEL_KEYS = ("image", "img", "pixels", "x"), ("label", "labels", "target", "y")
 _OF_TORCH = (1, 2, 3, 4)
 """Channels that a tensor (n, c, h, w) is taken to have, as torch has them, whatever its other sides are."""
-_GREY_MODES = ("1", "L", "LA", "La", "I", "F")
+_GREY_MODES = ("1", "L", "LA", "La")
 _TAKEN = (
     "give a path, (X, y), a torch Dataset of (image, label), or a pair (training, testing) of two of these: "
     "X of images, y their labels"
@@ -49,12 +47,15 @@ class Labelled:
     names: tuple[str, ...] | None = None
 
 
-def write_in_memory(data: Any, folder: Path, *, only_classes: bool = False) -> tuple[Path, NDArray[Any]]:
+def write_in_memory(
+    data: Any, folder: Path, *, targets: TargetKind = "auto", only_classes: bool = False
+) -> tuple[Path, NDArray[Any]]:
     """Write images and labels as an .npz called by its content, so that the same data are the same file.
 
     Args:
         data: (X, y), a Dataset, or a pair (training, testing) of two of these.
         folder: where to; it is made.
+        targets: what the labels are; auto: by their form. Those that are no classes are written as they are.
         only_classes: whether several labels an image, and numbers, are refused.
 
     Returns:
@@ -66,9 +67,9 @@ def write_in_memory(data: Any, folder: Path, *, only_classes: bool = False) -> t
     """
     parts = _parts(data)
     names = next((each.names for each in parts.values()), None)
-    rows = _rows(parts)
+    rows = _rows(parts, targets)
     if rows is not None and not only_classes:
-        return _written({**_images(parts), **rows}, folder), np.array([])
+        return write_arrays({**_images(parts), **rows}, folder), np.array([])
     if rows is not None:
         raise DataError("y: labels must be whole numbers or words; for others take datanas.fit")
     try:
@@ -82,36 +83,27 @@ def write_in_memory(data: Any, folder: Path, *, only_classes: bool = False) -> t
     for part, each in parts.items():
         arrays[f"{part}_y".removeprefix("whole_")] = numbers[start : start + len(each.labels)].reshape(-1)
         start += len(each.labels)
-    return _written(arrays, folder), values
+    return write_arrays(arrays, folder), values
 
 
 def _images(parts: Mapping[str, Labelled]) -> dict[str, NDArray[Any]]:
     return {f"{part}_x".removeprefix("whole_"): each.images for part, each in parts.items()}
 
 
-def _rows(parts: Mapping[str, Labelled]) -> dict[str, NDArray[Any]] | None:
-    """Labels that are rows, or numbers with fractions, as they are; None where they are classes."""
-    kinds = {
-        None if each.labels.dtype.kind not in "iufb" else kind_of(torch.from_numpy(each.labels))
-        for each in parts.values()
-    }
-    if kinds == {None} and all(each.labels.ndim == 1 for each in parts.values()):
-        return None
+def _rows(parts: Mapping[str, Labelled], targets: TargetKind) -> dict[str, NDArray[Any]] | None:
+    """Labels that are rows, or numbers with fractions, or are said to be such, as they are; None where classes."""
+    are_numbers = all(each.labels.dtype.kind in "iufb" for each in parts.values())
+    if targets in ("labels", "numbers"):
+        if not are_numbers:
+            raise DataError(f"y: must be numbers where targets are {targets}")
+    else:
+        kinds = {
+            None if each.labels.dtype.kind not in "iufb" else kind_of(torch.from_numpy(each.labels))
+            for each in parts.values()
+        }
+        if kinds == {None} and all(each.labels.ndim == 1 for each in parts.values()):
+            return None
     return {f"{part}_y".removeprefix("whole_"): each.labels for part, each in parts.items()}
-
-
-def _written(arrays: Mapping[str, NDArray[Any]], folder: Path) -> Path:
-    content = io.BytesIO()
-    np.savez(content, allow_pickle=False, **arrays)
-    digest = sha256()
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"data-{digest.hexdigest()[:16]}.npz"
-    if not file.exists():
-        write_atomic(file, content.getvalue())
-    return file
 
 
 def is_in_memory(data: object) -> bool:
@@ -159,15 +151,24 @@ def of_arrays(x: Any, y: Any) -> Labelled:
     if y is None:
         raise DataError("y: is needed with images; of folders of classes give the path alone")
     images = _stacked(x)
-    labels = np.asarray(y)
-    if labels.ndim not in (1, 2) or len(labels) != len(images):
-        raise DataError(f"y: must have the shape ({len(images)},), a label an image, got {labels.shape}")
-    return Labelled(images, labels)
+    return Labelled(images, _labels(y, len(images)))
+
+
+def _labels(y: Any, count: int) -> NDArray[Any]:
+    """Labels (count,) or (count, k), as torch takes them: of this machine's byte order, without gaps."""
+    is_of_tensors = isinstance(y, Sequence) and any(isinstance(each, Tensor) for each in y)
+    labels = _array([_array(each, "y") for each in y] if is_of_tensors else y, "y")
+    if labels.ndim not in (1, 2) or len(labels) != count:
+        raise DataError(f"y: must have the shape ({count},), a label an image, got {labels.shape}")
+    if labels.ndim == 2 and labels.dtype.kind not in "iufb":
+        raise DataError(f"y: rows of labels must be numbers, 0 and 1 for labels that hold, got {labels.dtype}")
+    return np.ascontiguousarray(labels, labels.dtype.newbyteorder("="))
 
 
 def _of_dataset(data: Dataset[Any]) -> Labelled:
     """All items of a Dataset, each once: what it draws by chance is drawn once."""
-    items: Any = (data[place] for place in range(len(data))) if hasattr(data, "__len__") else data
+    is_stream = isinstance(data, IterableDataset) or not hasattr(data, "__len__")
+    items: Any = data if is_stream else (data[place] for place in range(len(data)))  # type: ignore[arg-type]
     images, labels = [], []
     for place, item in enumerate(items):
         image, label = _pair(item, place)
@@ -225,21 +226,33 @@ def _stacked(x: Any) -> NDArray[Any]:
     return found[..., 0] if found.shape[3] == 1 else found
 
 
-def _array(x: Any) -> NDArray[Any]:
+def _array(x: Any, where: str = "X") -> NDArray[Any]:
     if isinstance(x, Tensor):
         x = x.detach().cpu()
         x = (x.float() if x.dtype == torch.bfloat16 else x).numpy()
     try:
         found: NDArray[Any] = np.asarray(x)
         return found
-    except ValueError as error:
-        raise DataError(f"X: is no array of images ({error})") from None
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{where}: is no array of {'images' if where == 'X' else 'labels'} ({error})") from None
 
 
 def _alike(images: Sequence[Image.Image]) -> list[NDArray[Any]]:
-    """Images of Pillow, all in colour if one is; those of more than 8 bits as they are."""
+    """Images of Pillow, all in colour if one is; those of more than 8 bits as they are.
+
+    Raises:
+        DataError: some have 8 bits and others more, or some have whole and others floating numbers.
+    """
     modes = {image.mode for image in images}
-    if all(mode == "F" or mode.startswith("I") for mode in modes):
+    first = {_depth(image): place for place, image in reversed(list(enumerate(images)))}
+    if len(first) > 1:
+        each = " and ".join(f"image {place} is of mode {images[place].mode}" for place in sorted(first.values()))
+        raise DataError(f"X: the images differ in depth, {each}; convert them, so that a value means the same in all")
+    if first.keys() != {"8 bits"}:
         return [np.asarray(image) for image in images]
     mode = "L" if modes <= {*_GREY_MODES} else "RGB"
     return [np.asarray(image.convert(mode)) for image in images]
+
+
+def _depth(image: Image.Image) -> str:
+    return "floating" if image.mode == "F" else "whole" if image.mode.startswith("I") else "8 bits"

@@ -18,6 +18,7 @@ from datanas.kernels.hardware import median_seconds
 from datanas.racing.race import CANDIDATES_FILE, RACE_FILE
 from datanas.runs.metrics import decode
 from datanas.tasks.base import Task
+from datanas.tasks.metric import Metric
 
 _CONFIDENCE = 0.95
 
@@ -140,7 +141,7 @@ def measure_outcome(run: Path, race: Path | None) -> Outcome:
         str(task.device),
         origin,
         compared,
-        _sentence(compared, origin),
+        _sentence(compared, origin, task.metric),
         # Those of single classes, such as "iou/cat", are in the evaluation of the training.
         {name: task.figure(name).show(decode(value)) for name, value in found["figures"].items() if "/" not in name},
     )
@@ -174,9 +175,14 @@ def _compared(race: Path, task: type[Task[Any]]) -> tuple[Compared, ...]:
     )
 
 
-def _sentence(compared: tuple[Compared, ...], origin: str) -> str:
+def _sentence(compared: tuple[Compared, ...], origin: str, metric: Metric) -> str:
     if not compared:
         return "nothing was compared: there was no time for a race, so whether another network is better is not known"
+    if not metric.counts_examples:
+        return (
+            f"take this one ({origin}): it has the best {metric.name} of the race; {metric.name} has no interval "
+            "here, so whether the others are worse by more than chance is not known"
+        )
     is_shown = [each.ahead is not None and each.ahead[1] > 0 for each in compared[1:]]
     beaten = [each.origin for each, shown in zip(compared[1:], is_shown, strict=True) if shown]
     undecided = [each.origin for each, shown in zip(compared[1:], is_shown, strict=True) if not shown]

@@ -39,7 +39,7 @@ _TASKS: Mapping[type, str] = {
 MASKS = frozenset({"mask", "masks", "annotations", "labels", "gtfine"})
 
 
-def recognise(data: str | Path, task: str | None = None, *, has_root: bool = False) -> dict[str, Any]:
+def recognise(data: str | Path, task: str | None = None, own: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The sections `data` and `task` of a recipe for what lies at a path, or for the data set of that name.
 
     A folder of class folders (or of `train` and `test` with these), of images and masks, of three texts; an .npz of
@@ -47,14 +47,14 @@ def recognise(data: str | Path, task: str | None = None, *, has_root: bool = Fal
 
     Args:
         task: what is to be done with it; None for what such data are usually for.
-        has_root: whether the settings say where the data set of this name lies.
+        own: settings of the data set that were given, such as where one of this name lies, or its columns.
 
     Raises:
         DataError: there is nothing, or nothing that can be searched on; the message says what can.
         ConfigError: no such data set.
     """
-    path = Path(data)
-    if not path.exists() or (has_root and str(data) in datasets):
+    path, own = Path(data), own or {}
+    if not path.exists() or (own.get("root") is not None and str(data) in datasets):
         if path.suffix or len(path.parts) > 1:
             raise DataError(f"{shown(data)}: no such file or folder")
         if str(data) not in datasets:
@@ -64,8 +64,9 @@ def recognise(data: str | Path, task: str | None = None, *, has_root: bool = Fal
         found = {"name": _of_folder(path) if path.is_dir() else _of_file(path), "root": str(path.absolute())}
     if task is not None and (kind := getattr(tasks[task], "kind", None)) and "targets" in _settings(found["name"]):
         found["targets"] = kind
-    usual = "clustering" if found["name"] == "folder" and _is_unlabelled(path) else _usual_task(found)
-    return {"data": found, "task": {"name": task or usual}}
+    if task is None:
+        task = "clustering" if found["name"] == "folder" and _is_unlabelled(path) else _usual_task(found, own)
+    return {"data": found, "task": {"name": task}}
 
 
 def tell(found: Mapping[str, Any]) -> str:
@@ -80,10 +81,11 @@ def _settings(name: str) -> Collection[str]:
     return datasets[name].Config.model_fields
 
 
-def _usual_task(found: Mapping[str, Any]) -> str:
+def _usual_task(found: Mapping[str, Any], own: Mapping[str, Any]) -> str:
     name = found["name"]
-    if "targets" in _settings(name) and "root" in found and Path(found["root"]).is_file():
-        kind = datasets[name](validate(datasets[name].Config, found, "data")).target_kind()
+    settings = {**{key: value for key, value in own.items() if key in _settings(name)}, **found}
+    if "targets" in _settings(name) and "root" in settings and Path(settings["root"]).is_file():
+        kind = datasets[name](validate(datasets[name].Config, settings, "data")).target_kind()
         if kind is not None:
             return next(each for each in tasks if getattr(tasks[each], "kind", None) == kind)
     for base in getattr(datasets[name], "__orig_bases__", ()):

@@ -40,10 +40,11 @@ class Point:
 def front(points: Sequence[Point]) -> list[Point]:
     """The points that none of the others beats: as good and cheaper, or better and no dearer; cheapest first.
 
-    Of equal ones the first stays.
+    Of equal ones the first stays, and none of which the score is not finite.
     """
     kept: list[Point] = []
-    for point in sorted(points, key=lambda each: (each.cost, -each.trained.selection_score, each.number)):
+    finite = [each for each in points if math.isfinite(each.trained.selection_score)]
+    for point in sorted(finite, key=lambda each: (each.cost, -each.trained.selection_score, each.number)):
         if not kept or point.trained.selection_score > kept[-1].trained.selection_score:
             kept.append(point)
     return kept
@@ -105,11 +106,10 @@ def gain(
     low, high = mean - reach, mean + reach
     is_shown = spread > ROUNDING * max(1.0, abs(mean)) and (low > 0 or high < 0)
     verdict = NOT_SHOWN if not is_shown else "better" if (low > 0) == task.metric.higher_is_better else "worse"
-    scale = task.metric.scale
     return (
         {"mean": mean, "low": low, "high": high, "bounds": len(values), "verdict": verdict},
-        f"searched against {against} at equal bounds, mean of {len(values)} in this search: {scale * mean:+.1f} "
-        f"[{scale * low:+.1f}, {scale * high:+.1f}], {verdict}",
+        f"searched against {against} at equal bounds, mean of {len(values)} in this search: "
+        f"{task.metric.show_interval(mean, low, high)}, {verdict}",
     )
 
 
@@ -121,7 +121,7 @@ def _differences(points: Sequence[Point], against: str) -> Mapping[float, float]
     found: dict[float, float] = {}
     ours: float | None = None
     for bound in sorted({point.bound for point in points}):
-        here = [point for point in points if point.bound == bound]
+        here = [point for point in points if point.bound == bound and math.isfinite(point.trained.score)]
         ours = next((point.trained.score for point in here if point.origin == SEARCHED), ours)
         others = [point.trained.score for point in here if point.origin == against]
         if ours is not None and others:

@@ -40,8 +40,16 @@ Results = Sequence[dict[int, Trained]]
 
 
 def order(rung: dict[int, Trained]) -> list[int]:
-    """The candidates of a rung, best first; of equally good ones the cheaper, then the one that was named first."""
-    return sorted(rung, key=lambda number: (-rung[number].selection_score, rung[number].macs, number))
+    """The candidates of a rung, best first; of equally good ones the cheaper, then the one that was named first.
+
+    Those of which the score is not finite come last.
+    """
+
+    def key(number: int) -> tuple[float, int, int]:
+        score = rung[number].selection_score
+        return (-score if math.isfinite(score) else math.inf), rung[number].macs, number
+
+    return sorted(rung, key=key)
 
 
 def guarantee(rung: dict[int, Trained], task: type[Task[Any]], examples: int) -> tuple[float | None, str]:
@@ -86,7 +94,7 @@ def searched_against_random(
     Returns:
         Figures in the unit of the score, None where there are not two of both; and a sentence.
     """
-    others = [number for number in rung if not candidates[number].is_reference]
+    others = [number for number in rung if not candidates[number].is_reference and math.isfinite(rung[number].score)]
     both = [[rung[i].score for i in others if candidates[i].is_searched == wanted] for wanted in (True, False)]
     searched, random = (np.array(part) for part in both)
     if min(len(searched), len(random)) < 2:
@@ -103,11 +111,10 @@ def searched_against_random(
     low, high = mean - reach, mean + reach
     is_shown = low > 0 or high < 0
     verdict = NOT_SHOWN if not is_shown else "better" if (low > 0) == task.metric.higher_is_better else "worse"
-    unit = task.metric.scale
     return (
         {**figures, "low": low, "high": high, "verdict": verdict},
-        f"searched candidates against the others in the first rung: {unit * mean:+.1f} "
-        f"[{unit * low:+.1f}, {unit * high:+.1f}], {verdict}",
+        "searched candidates against the others in the first rung: "
+        f"{task.metric.show_interval(mean, low, high)}, {verdict}",
     )
 
 

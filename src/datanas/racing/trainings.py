@@ -12,6 +12,7 @@ from datanas.core.errors import CheckpointError, Interrupted
 from datanas.engine.config import Config
 from datanas.racing.candidates import Candidate
 from datanas.racing.outcome import Trained
+from datanas.runs.metrics import decode
 
 
 def training_of(config: Config, epochs: int) -> Config:
@@ -86,7 +87,7 @@ def train_all(
 def _trained(run: Path) -> Trained | None:
     """What a training has measured; None of one that failed."""
     try:
-        found = json.loads((run / "evaluation.json").read_bytes())
+        found = decode(json.loads((run / "evaluation.json").read_bytes()))
     except FileNotFoundError:
         return None
     return Trained(found["score"], found["preference"], found["parameters"], found["macs"], found["channels"])

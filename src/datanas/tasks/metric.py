@@ -37,7 +37,12 @@ class Metric:
 
     def show_difference(self, value: float) -> str:
         """A difference of two values for people: "+1.2 points" of shares, otherwise "+1.2"."""
-        return f"{100 * value:+.1f} points" if self.is_share else f"{value:+.1f}"
+        return f"{100 * value:+.1f} points" if self.is_share else f"{value:+.{self.digits}f}"
+
+    def show_interval(self, mean: float, low: float, high: float) -> str:
+        """A difference with its interval for people: "+1.2 [-0.3, +2.7]", of shares in points."""
+        digits = 1 if self.is_share else self.digits
+        return "{:+.{d}f} [{:+.{d}f}, {:+.{d}f}]".format(*(self.scale * each for each in (mean, low, high)), d=digits)
 
     def oriented(self, value: float) -> float:
         """The value as a number of which the higher is the better."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from jaxtyping import Float
-from sklearn.metrics import average_precision_score, f1_score
+from jaxtyping import Bool, Float
+from sklearn.metrics import average_precision_score
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -40,9 +40,22 @@ class Multilabel(TargetTask):
         held = outputs.sigmoid() >= THRESHOLD
         return {
             "map": mean_average_precision(outputs, targets),
-            "macro_f1": float(f1_score(targets.numpy(), held.numpy(), average="macro", zero_division=0)),
+            "macro_f1": macro_f1(held, targets.bool()),
             "subset_accuracy": float((held == targets.bool()).all(dim=1).double().mean()),
         }
+
+
+def macro_f1(held: Bool[Tensor, "n k"], targets: Bool[Tensor, "n k"]) -> float:
+    """The mean over labels of 2 TP / (2 TP + FP + FN).
+
+    Labels that hold in no image do not count; 0 where none holds.
+    """
+    there = targets.any(dim=0)
+    if not there.any():
+        return 0.0
+    held, targets = held[:, there], targets[:, there]
+    right = (held & targets).sum(dim=0)
+    return float((2 * right / (held.sum(dim=0) + targets.sum(dim=0))).double().mean())
 
 
 def mean_average_precision(scores: Float[Tensor, "n k"], targets: Float[Tensor, "n k"]) -> float:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from datanas.core.errors import DataError
 from datanas.data.base import ImageSet
-from datanas.data.decode.suspect import Examined, examine_set, tell_suspects
+from datanas.data.decode.suspect import Examined, examine, examine_set, tell_suspects
 
 CLASSES = ("ant", "bee")
 
@@ -43,6 +43,14 @@ def test_one_image_under_two_labels_is_told(caplog: pytest.LogCaptureFixture) ->
     pixels[3] = pixels[1]
     assert "one image is there under several labels, such as 1.png as 'ant' and 3.png as 'bee'" in told(
         part(pixels, [0, 0, 1, 1]), caplog
+    )
+
+
+def test_one_image_with_two_rows_of_targets_is_told_with_these(caplog: pytest.LogCaptureFixture) -> None:
+    pixels = images(3)
+    pixels[2] = pixels[0]
+    assert "image 0 as (1, 0) and image 2 as (0.5, 0)" in told(
+        examine(pixels, [(1.0, 0.0), (3.0, 4.0), (0.5, 0.0)]), caplog
     )
 
 

@@ -23,10 +23,12 @@ def idx(array: np.ndarray, kind: int = 8) -> bytes:
     return bytes([0, 0, kind, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 
 
-def write(root: Path, form: str = "{part}-{what}-ubyte", test: str = "t10k", packed: bool = False) -> Path:
+def write(
+    root: Path, form: str = "{part}-{what}-ubyte", test: str = "t10k", packed: bool = False, first: int = 0
+) -> Path:
     root.mkdir(exist_ok=True)
     for part, count in (("train", 12), (test, 6)):
-        for what, array in (("images-idx3", X), ("labels-idx1", Y)):
+        for what, array in (("images-idx3", X), ("labels-idx1", Y + np.uint8(first))):
             content = idx(array[:count])
             name = form.format(part=part, what=what)
             (root / f"{name}{'.gz' if packed else ''}").write_bytes(gzip.compress(content) if packed else content)
@@ -51,6 +53,13 @@ def test_the_four_files_are_read_under_their_usual_names(tmp_path: Path, form: s
     assert torch.equal(data.train.labels, torch.from_numpy(Y).long())
     assert torch.equal(data.test.images, torch.from_numpy(X[:6])[:, None])
     assert data.classes == ("0", "1", "2")
+
+
+def test_labels_may_begin_at_any_number(tmp_path: Path) -> None:
+    data = load(write(tmp_path / "files", first=1))
+    assert data.classes == ("1", "2", "3")
+    assert torch.equal(data.train.labels, torch.from_numpy(Y).long())
+    assert torch.equal(data.test.labels, torch.from_numpy(Y[:6]).long())
 
 
 def test_the_name_with_a_dot_is_known_too(tmp_path: Path) -> None:
@@ -84,6 +93,7 @@ def test_a_fit_knows_the_folder(tmp_path: Path) -> None:
         ("train-images-idx3-ubyte", idx(X[:11]), "a label for each image"),
         ("my-train-images-idx3-ubyte", idx(X), "several files can be train-images-idx3-ubyte"),
         ("train-images-idx3-ubyte", b"\0\0\x08\x03\0\0", "bytes of data"),
+        ("t10k-labels-idx1-ubyte", idx(Y[:6] + np.uint8(5)), "the label 5, which no image for training has"),
     ],
 )
 def test_faults_are_told(tmp_path: Path, name: str, content: bytes | None, words: str) -> None:
@@ -93,6 +103,14 @@ def test_faults_are_told(tmp_path: Path, name: str, content: bytes | None, words
     else:
         (root / name).write_bytes(content)
     with pytest.raises(DataError, match=words):
+        load(root)
+
+
+def test_files_without_images_are_told(tmp_path: Path) -> None:
+    root = write(tmp_path / "files")
+    (root / "t10k-images-idx3-ubyte").write_bytes(idx(X[:0]))
+    (root / "t10k-labels-idx1-ubyte").write_bytes(idx(Y[:0]))
+    with pytest.raises(DataError, match="test has no images"):
         load(root)
 
 

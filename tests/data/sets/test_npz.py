@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 
-from datanas.core.errors import DataError
+from datanas.core.errors import DataError, OutOfMemoryError
 from datanas.data.base import ImageData
+from datanas.data.decode import arrays
+from datanas.data.decode.arrays import to_pixels, values_of
 from datanas.data.sets.npz import Npz
 
 RANDOM = np.random.default_rng(0)
@@ -45,6 +49,15 @@ def test_four_arrays_are_read_as_they_are(save_npz: Save) -> None:
 def test_every_order_of_axes_gives_the_same_pixels(save_npz: Save, array: np.ndarray, channels: int) -> None:
     data = load(save_npz(**SOUND | {"train_x": array, "test_x": array[:3]}))
     assert torch.equal(data.train.images, torch.from_numpy(X).permute(0, 3, 1, 2)[:, :channels])
+
+
+def test_numbers_of_another_byte_order_are_read(save_npz: Save) -> None:
+    x = (X / 255).astype(">f4")
+    rows = np.array([[1, 1], [0, 1], [1, 0], [1, 1], [0, 1], [1, 0]])
+    data = load(save_npz(train_x=x, train_y=Y.astype(">i4"), test_x=x[:3], test_y=Y[:3].astype(">i8")))
+    assert torch.equal(data.train.images, torch.from_numpy((X / 255).astype(np.float32)).permute(0, 3, 1, 2))
+    root = save_npz(x=x, y=rows.astype(">i4"))
+    assert Npz(Npz.Config(root=root)).target_kind() == "labels"
 
 
 def test_where_both_orders_are_possible_the_last_axis_or_layout_decides(save_npz: Save) -> None:
@@ -212,18 +225,73 @@ def test_white_may_be_set_for_floating_numbers(save_npz: Save) -> None:
 def test_numbers_that_are_no_pixels_go_from_the_least_to_the_largest_of_each_channel(
     save_npz: Save, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of training and test images together, so that both mean the same."""
+    """Of the images for training: what lies beyond in testing is cut off."""
     floating, whole = RANDOM.normal(size=(9, 8, 7, 3)) * (1, 30, 5000), RANDOM.integers(-1000, 3000, (9, 8, 7, 3))
     both: list[np.ndarray] = [floating, whole]
     for x in both:
         caplog.clear()
         data = load(save_npz(**SOUND | {"train_x": x[:6], "test_x": x[6:]}))
-        low, high = x.min(axis=(0, 1, 2)), x.max(axis=(0, 1, 2))
-        expected = np.moveaxis((x - low) / (high - low), 3, 1)
+        x[6, 0, 0] = 9e4
+        data = load(save_npz(**SOUND | {"train_x": x[:6], "test_x": x[6:]}))
+        low, high = x[:6].min(axis=(0, 1, 2)), x[:6].max(axis=(0, 1, 2))
+        expected = np.moveaxis((x - low) / (high - low), 3, 1).clip(0, 1)
         found = torch.cat([data.train.images, data.test.images])
         np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
         assert data.image_form.value_range == (tuple(low.tolist()), tuple(high.tolist()))
         assert "no pixels in 0..1; each channel is brought there" in caplog.text
+
+
+@pytest.mark.parametrize("y", [np.arange(30) % 3, np.arange(30) / 7])
+def test_of_arrays_that_are_split_the_range_is_of_the_images_for_training(save_npz: Save, y: np.ndarray) -> None:
+    x = RANDOM.normal(size=(30, 8, 7))
+    data = Npz(Npz.Config(root=save_npz(x=x, y=y))).load()
+    assert (data.train.images.min(), data.train.images.max()) == (0, 1)
+    low, high = data.image_form.value_range or ((), ())
+    raw = np.sort(x.flatten())
+    assert ((x >= low[0]) & (x <= high[0])).all(axis=(1, 2)).sum() >= 24
+    assert {low[0], high[0]} <= {*raw}
+
+
+def test_a_range_may_be_set(save_npz: Save) -> None:
+    x = RANDOM.normal(size=(9, 8, 7, 2))
+    root = save_npz(**SOUND | {"train_x": x[:6], "test_x": x[6:]})
+    found = load(root, value_range=((-1.0, -2.0), (1.0, 2.0))).train.images
+    expected = ((x[:6] / (2, 4)) + 0.5).clip(0, 1).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
+    with pytest.raises(DataError, match="must have 2 numbers from and to"):
+        load(root, value_range=((0.0,), (1.0,)))
+    with pytest.raises(ValueError, match="must lie below"):
+        load(root, value_range=((0.0, 1.0), (1.0, 1.0)))
+
+
+def test_a_number_far_out_is_told_and_the_others_are_normalised_all_the_same(
+    save_npz: Save, caplog: pytest.LogCaptureFixture
+) -> None:
+    x = RANDOM.normal(size=(9, 520, 520, 1))
+    load(save_npz(**SOUND | {"train_x": x[:6], "test_x": x[6:]}))
+    assert "lie far out" not in caplog.text
+    x[0, 0, 0] = 1e6
+    data = load(save_npz(**SOUND | {"train_x": x[:6], "test_x": x[6:]}))
+    values = data.train.images.double()
+    assert data.std[0] == pytest.approx(float(values.std(correction=0)), rel=1e-3)
+    assert data.std[0] < 1e-3
+    assert "channel 0 deviates by" in caplog.text
+
+
+def test_a_conversion_needs_little_more_than_its_result(save_npz: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = RANDOM.integers(-1000, 3000, (64, 64, 64)).astype(np.int16)
+    whole = to_pixels(x[:, None], values_of([x[:, None]], "made up"), "made up")
+    monkeypatch.setattr(arrays, "_CHUNK", 3 * x[0].nbytes)  # of which 64 is no multiple
+    tracemalloc.start()
+    values = values_of([x[:, None]], "made up")
+    found = to_pixels(x[:, None], values, "made up")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1.5 * found.nbytes
+    assert torch.equal(found, whole)
+    monkeypatch.setattr(arrays, "require_memory", Mock(side_effect=OutOfMemoryError("too much")))
+    with pytest.raises(OutOfMemoryError):
+        to_pixels(x[:, None], values, "made up")
 
 
 @pytest.mark.parametrize("channels", [2, 4, 6, 13])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -13,12 +13,15 @@ from torch import Tensor
 
 from datanas.core.errors import DataError
 from datanas.data.decode.depth import white_of_arrays
+from datanas.data.decode.memory import require_memory
 from datanas.data.decode.open_image import to_bytes
 
 Layout = Literal["auto", "channels_last", "channels_first"]
 MOST_CHANNELS = 32
 """More are taken for the slices of a volume, unless somebody says where the channels stand."""
 _PICTURES = (1, 3)
+_CHUNK = 2**24
+"""Bytes of images that are converted at a time, which needs several times as many."""
 _log = logging.getLogger(__name__)
 
 
@@ -85,15 +88,21 @@ def channels_first(array: NDArray[Any], layout: Layout, where: str) -> NDArray[A
     return np.moveaxis(array, possible[0], 1)
 
 
-def values_of(arrays: Sequence[NDArray[Any]], where: str) -> Values:
+def values_of(
+    arrays: Sequence[NDArray[Any]], where: str, training: Sequence[NDArray[np.bool_]] | None = None
+) -> Values:
     """How the numbers of all images (n, c, h, w) of a data set become pixels; what was chosen is told.
 
     Whole numbers from 0 of more than 8 bits, in one or three channels, have a white. Floating numbers in 0..1 are taken
-    as they are, and whole ones up to 255 as bytes. All others have a range: the least and largest of each channel.
+    as they are, and whole ones up to 255 as bytes. All others have a range: the least and largest of each channel of
+    the images for training.
 
     Args:
         where: the data set and its file, to begin a message with.
+        training: of each array which of its images are for training, at least one of all; None for all.
     """
+    training = [np.ones(len(array), bool) for array in arrays] if training is None else training
+    training = [chosen for chosen, array in zip(training, arrays, strict=True) if array.size]
     arrays = [array for array in arrays if array.size]
     if not arrays or len({array.shape[1] for array in arrays}) > 1:
         return Values()  # told as a fault of its own
@@ -101,8 +110,9 @@ def values_of(arrays: Sequence[NDArray[Any]], where: str) -> Values:
     if not is_whole and not all(array.dtype.kind == "f" for array in arrays):
         return Values()
     channels = arrays[0].shape[1]
-    low = np.min([array.min(axis=(0, 2, 3)) for array in arrays], axis=0).astype(np.float64)
-    high = np.max([array.max(axis=(0, 2, 3)) for array in arrays], axis=0).astype(np.float64)
+    least = np.concatenate([array.min(axis=(2, 3)) for array in arrays]).astype(np.float64)
+    largest = np.concatenate([array.max(axis=(2, 3)) for array in arrays]).astype(np.float64)
+    low, high = least.min(axis=0), largest.max(axis=0)
     if is_whole and low.min() >= 0 and (channels in _PICTURES or high.max() <= 255):
         return Values(white=white_of_arrays(arrays, where))
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
@@ -113,7 +123,7 @@ def values_of(arrays: Sequence[NDArray[Any]], where: str) -> Values:
         not is_whole
         and low.min() >= 0
         and high.max() <= 255
-        and all((array == np.rint(array)).all() for array in arrays)
+        and all((part == np.rint(part)).all() for array in arrays for part in chunks(array))
     ):
         _log.warning(
             "%s: floating images hold whole numbers up to %g; 0..255 is taken for black to white", where, high.max()
@@ -124,6 +134,9 @@ def values_of(arrays: Sequence[NDArray[Any]], where: str) -> Values:
         "(--data.white_level N takes 0..N)",
         *(where, low.min(), high.max()),
     )
+    chosen = np.concatenate(training)
+    chosen = chosen if chosen.any() else ~chosen
+    low, high = least[chosen].min(axis=0), largest[chosen].max(axis=0)
     return Values(range=ValueRange(tuple(low.tolist()), tuple(np.where(high > low, high, low + 1).tolist())))
 
 
@@ -132,18 +145,37 @@ def to_pixels(array: NDArray[Any], values: Values, where: str) -> Tensor:
 
     Raises:
         DataError: numbers of another type than uint8 or floating for which nothing is said.
+        OutOfMemoryError: the pixels will not fit beside the numbers.
     """
     white, has_range = values.white, values.range is not None
     is_whole = array.dtype.kind in "iu"
     is_known = array.dtype in (np.uint8, np.float16, np.float32, np.float64)
     if not is_known and not (is_whole and (white is not None or has_range)):
         raise DataError(f"{where} must be uint8 in 0..255 or floating in 0..1, got {array.dtype}")
-    if values.range is not None:
-        array = values.range.to_unit(array, 1).clip(0, 1)  # rounding may end a little beyond
-    elif white is not None:
-        array = to_bytes(array, white) if is_whole else array.astype(np.float32) / np.float32(white)
-    wanted = np.uint8 if array.dtype == np.uint8 else np.float32
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=wanted))
+
+    def converted(part: NDArray[Any]) -> NDArray[Any]:
+        if values.range is not None:
+            return values.range.to_unit(part, 1).clip(0, 1)  # other images than those for training may lie beyond
+        if white is not None:
+            return to_bytes(part, white) if is_whole else part.astype(np.float32) / np.float32(white)
+        return part
+
+    wanted = np.uint8 if is_whole and not has_range else np.float32
+    if white is None and not has_range and array.dtype == wanted and array.flags.c_contiguous:
+        return torch.from_numpy(array)
+    require_memory(array.size * np.dtype(wanted).itemsize, f"{where}: the pixels", "store fewer or smaller images")
+    pixels = np.empty(array.shape, wanted)
+    for part, into in zip(chunks(array), chunks(pixels, array), strict=True):
+        into[...] = converted(part)
+    return torch.from_numpy(pixels)
+
+
+def chunks(array: NDArray[Any], like: NDArray[Any] | None = None) -> Iterator[NDArray[Any]]:
+    """Views of some images (n, ...) at a time, as many as of `like` take `_CHUNK` bytes at most."""
+    known = array if like is None else like
+    step = max(1, _CHUNK // max(1, known[:1].nbytes))
+    for start in range(0, len(array), step):
+        yield array[start : start + step]
 
 
 def to_images(array: NDArray[Any], layout: Layout, where: str) -> Tensor:

@@ -17,6 +17,8 @@ from datanas.core.errors import DataError
 from datanas.data.base import ImageSet
 
 _log = logging.getLogger(__name__)
+_SHOWN = 8
+"""So many targets of an image are shown."""
 _DARK = 16
 """Below this of 255 the brightest pixel of all images is nearly black."""
 
@@ -149,4 +151,7 @@ def _tell_contradictions(parts: Mapping[str, Examined], where: str) -> None:
 
 
 def _shown(label: Hashable) -> str:
+    if isinstance(label, tuple):
+        rest = ", ..." if len(label) > _SHOWN else ""
+        return f"({', '.join(f'{value:g}' for value in label[:_SHOWN])}{rest})"
     return repr(label) if isinstance(label, str) else "another mask"

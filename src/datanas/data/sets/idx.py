@@ -32,7 +32,7 @@ class Idx(Dataset[ImageData]):
     """Images and labels in four files, such as train-images-idx3-ubyte.gz (LeCun, Cortes and Burges, MNIST).
 
     Their names have `train` or `t10k` (or `test`), and end in `idx3-ubyte` or `idx1-ubyte`, with or without .gz; a dot
-    may stand for the hyphen before `idx`.
+    may stand for the hyphen before `idx`. Classes are the labels that images for training have, from any number on.
     """
 
     class Config(ComponentConfig):
@@ -46,8 +46,11 @@ class Idx(Dataset[ImageData]):
         where = f"idx {shown(root)}"
         require_folder(root, DataError, where)
         train, test = (_part(root, part, where) for part in _PARTS)
-        count = int(max(train.labels.max(), test.labels.max())) + 1
-        classes = tuple(str(number) for number in range(count))
+        numbers = torch.from_numpy(np.unique(train.labels.numpy()))
+        if len(unknown := test.labels[~torch.isin(test.labels, numbers)]):
+            raise DataError(f"{where}: a test image has the label {int(unknown[0])}, which no image for training has")
+        train, test = (part.with_labels(torch.searchsorted(numbers, part.labels)) for part in (train, test))
+        classes = tuple(map(str, numbers.tolist()))
         check_images(train, test, classes, where)
         tell_suspects({"train": examine_set(train, classes), "test": examine_set(test, classes)}, where)
         return ImageData(train, test, classes)
@@ -65,6 +68,8 @@ def _part(root: Path, part: str, where: str) -> ImageSet:
         raise DataError(
             f"{where}: {part} has images {images.shape} and labels {labels.shape}; a label for each image is needed"
         )
+    if not len(images):
+        raise DataError(f"{where}: {part} has no images")
     if images.ndim == 3:
         images = images[:, None]
     elif images.shape[1] not in (1, 3):

@@ -8,21 +8,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from datanas.core.errors import DataError
 from datanas.core.paths import require_file, shown
 from datanas.core.settings import ComponentConfig
 from datanas.data import register_dataset
-from datanas.data.base import UNLABELLED, Dataset, ImageData, ImageSet, check_images, check_set
+from datanas.data.base import UNLABELLED, Dataset, ImageData, ImageSet, ImageSets, check_images, check_set
 from datanas.data.batches import stratified
-from datanas.data.decode.arrays import Layout, Values, channels_first, to_pixels, values_of
+from datanas.data.decode.arrays import Layout, ValueRange, Values, channels_first, to_pixels, values_of
 from datanas.data.decode.memory import require_memory
 from datanas.data.decode.open_image import PixelForm
 from datanas.data.decode.parts import Part, part_of, words_of
@@ -44,6 +44,8 @@ _ROLES = {"x": "x", "image": "x", "images": "x", "y": "y", "label": "y", "labels
 """What an array holds, by a word of its name."""
 _ENCODED = frozenset({"jpg", "jpeg", "png", "webp"})
 _HELD: tuple[Part, ...] = ("test", "validation")
+_NARROW = 1e-3
+ImageSetsT = TypeVar("ImageSetsT", bound=ImageSets)
 Place = Part | Literal["whole"]
 
 
@@ -93,7 +95,7 @@ class Archive:
             if "allow_pickle" in str(error):
                 raise DataError(f"{self._where}: {key} holds pickled objects; store plain arrays") from None
             raise DataError(f"{self._where}: {key} cannot be read ({error})") from None
-        return array
+        return array.astype(array.dtype.newbyteorder("="), copy=False)  # torch takes this machine's byte order alone
 
 
 @register_dataset("npz")
@@ -114,11 +116,24 @@ class Npz(Dataset[ImageData | TargetData]):
             gt=0,
             description="the value that is white; null: 255 of uint8, 1 of floating numbers in 0..1, of other whole "
             "numbers the largest that as many bits hold as the largest value takes; where there is no white, as of "
-            "numbers below 0 and of other than 1 or 3 channels, each channel goes from its least to its largest value",
+            "numbers below 0 and of other than 1 or 3 channels, there is a value_range",
+        )
+        value_range: tuple[tuple[float, ...], tuple[float, ...]] | None = Field(
+            default=None,
+            description="the numbers of each channel that become 0, and those that become 1; null: the least and "
+            "largest of the images for training, where there is no white",
         )
         test_share: float = Field(default=0.2, gt=0, lt=1, description="share of x, y that becomes the test set")
         split_seed: int = Field(default=0, description="seed of that choice")
         targets: TargetKind = Field(default="auto", description=TARGETS)
+
+        @field_validator("value_range")
+        @classmethod
+        def ascending(cls, value: Any) -> Any:
+            """Each channel begins below its end."""
+            if value is not None and not all(low < high for low, high in zip(*value, strict=False)):
+                raise ValueError(f"each number from must lie below the number to, got {value}")
+            return value
 
     config: Config
 
@@ -158,51 +173,67 @@ class Npz(Dataset[ImageData | TargetData]):
             classes = _classes(archive, torch.cat([train.labels, test.labels]), where, is_labelled=is_labelled)
         check_images(train, test, classes, where, fewest_classes=1 if classes == (UNLABELLED,) else 2)
         tell_suspects({"train": examine_set(train, classes), "test": examine_set(test, classes)}, where)
-        return ImageData(train, test, classes, pixels=self._form(values))
+        return _told(ImageData(train, test, classes, pixels=self._form(values)), where)
 
     def _sets(
         self, archive: Archive, arrays: Mapping[Place, Arrays], where: str
     ) -> tuple[dict[Place, ImageSet], Values]:
         """The images and labels of parts, and how the numbers of all became their pixels."""
-        pixels, values = self._pixels(archive, arrays, where)
-        found: dict[Place, ImageSet] = {}
+        raw = self._raw(archive, arrays, where)
+        labels: dict[Place, Tensor] = {}
         for part, names in arrays.items():
-            x = to_pixels(pixels.pop(part), values, f"{where}: {names.images}")
-            y = torch.zeros(len(x), dtype=torch.int64)
+            labels[part] = torch.zeros(len(raw[part]), dtype=torch.int64)
             if names.labels is not None:
-                y = to_labels(archive[names.labels], f"{where}: {names.labels}")
-                _require_as_many(x, y, names, where)
-            found[part] = ImageSet(x, y)
-        return found, values
+                labels[part] = to_labels(archive[names.labels], f"{where}: {names.labels}")
+                _require_as_many(raw[part], labels[part], names, where)
+        values = self._values(raw, self._parted(labels["whole"])[0] if "whole" in labels else None, where)
+        return {
+            part: ImageSet(to_pixels(raw.pop(part), values, f"{where}: {names.images}"), labels[part])
+            for part, names in arrays.items()
+        }, values
 
-    def _pixels(
-        self, archive: Archive, arrays: Mapping[Place, Arrays], where: str
-    ) -> tuple[dict[Place, NDArray[Any]], Values]:
-        """The images (n, c, h, w) of parts as they are stored, and how the numbers of all become pixels."""
-        pixels = {
+    def _raw(self, archive: Archive, arrays: Mapping[Place, Arrays], where: str) -> dict[Place, NDArray[Any]]:
+        """The images (n, c, h, w) of parts as they are stored."""
+        return {
             part: channels_first(archive[names.images], self.config.layout, f"{where}: {names.images}")
             for part, names in arrays.items()
         }
-        white = self.config.white_level
-        return pixels, values_of([*pixels.values()], where) if white is None else Values(white)
+
+    def _values(self, raw: Mapping[Place, NDArray[Any]], training: Tensor | None, where: str) -> Values:
+        """How the numbers of all images become pixels; `training` are the places of those for it in the whole."""
+        if self.config.value_range is not None:
+            known = ValueRange(*self.config.value_range)
+            channels = {array.shape[1] for array in raw.values()}
+            if {len(known.low), len(known.high)} != channels:
+                raise DataError(f"{where}: value_range must have {min(channels)} numbers from and to, one a channel")
+            return Values(range=known)
+        if self.config.white_level is not None:
+            return Values(self.config.white_level)
+        chosen = {part: np.full(len(array), part == "train") for part, array in raw.items()}
+        if training is not None:
+            chosen["whole"][training.numpy()] = True
+        return values_of([*raw.values()], where, [*chosen.values()])
 
     def _with_targets(self, archive: Archive, arrays: Mapping[Place, Arrays], kind: Kind, where: str) -> TargetData:
         """Images with several labels, or with numbers, each."""
         is_whole = "whole" in arrays and "train" not in arrays
         chosen: dict[Place, Arrays] = {"whole": arrays["whole"]} if is_whole else {}
         chosen = chosen or _train_and_test(arrays, archive.names, where)
-        pixels, values = self._pixels(archive, chosen, where)
-        found: list[tuple[Tensor, Tensor]] = []
+        raw = self._raw(archive, chosen, where)
+        rows: dict[Place, Tensor] = {}
         for part, names in chosen.items():
             assert names.labels is not None
-            x = to_pixels(pixels.pop(part), values, f"{where}: {names.images}")
-            y = to_rows(archive[names.labels], kind, f"{where}: {names.labels}")
-            _require_as_many(x, y, names, where)
-            found.append((x, y))
-        if is_whole:
+            rows[part] = to_rows(archive[names.labels], kind, f"{where}: {names.labels}")
+            _require_as_many(raw[part], rows[part], names, where)
+        places = parted(rows["whole"], kind, self.config.test_share, self.config.split_seed) if is_whole else ()
+        values = self._values(raw, places[0] if places else None, where)
+        found = [
+            (to_pixels(raw.pop(part), values, f"{where}: {names.images}"), rows[part]) for part, names in chosen.items()
+        ]
+        if places:
             ((x, y),) = found
             check_set(with_places(x), len(x), f"{where}: {arrays['whole'].images}")
-            found = [(x[each], y[each]) for each in parted(y, kind, self.config.test_share, self.config.split_seed)]
+            found = [(x[each], y[each]) for each in places]
         columns = found[0][1].shape[1]
         known = tuple(map(str, archive["classes"].tolist())) if "classes" in archive else ()
         if not known:
@@ -210,15 +241,30 @@ class Npz(Dataset[ImageData | TargetData]):
         if len(known) != columns or len(set(known)) != columns:
             raise DataError(f"{where}: classes must be {columns} names, one a column of targets, got {len(known)}")
         train, test = found
-        return target_data(train, test, known, kind, where, pixels=self._form(values))
+        return _told(target_data(train, test, known, kind, where, pixels=self._form(values)), where)
 
     def _form(self, values: Values) -> PixelForm:
         return PixelForm(white=values.white, white_of_8_bits=self.config.white_level, value_range=values.range)
 
     def _split(self, both: ImageSet) -> tuple[ImageSet, ImageSet]:
-        share = 1 - Fraction(str(self.config.test_share))
-        first, second = stratified(both.labels, share, self.config.split_seed, "test split")
+        first, second = self._parted(both.labels)
         return both.select(first), both.select(second)
+
+    def _parted(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        share = 1 - Fraction(str(self.config.test_share))
+        return stratified(labels, share, self.config.split_seed, "test split")
+
+
+def _told(data: ImageSetsT, where: str) -> ImageSetsT:
+    """These data, after a warning where a few numbers lie so far out that little is left of the others."""
+    if data.image_form.value_range is not None and (data.std < _NARROW).any():
+        channel = int(data.std.argmin())
+        _log.warning(
+            "%s: channel %d deviates by %.1g of the way from its least to its largest number: a few lie far out, and "
+            "float32 holds few digits of the others; limit them (--data.value_range), or take logarithms",
+            *(where, channel, data.std[channel]),
+        )
+    return data
 
 
 @dataclass(frozen=True)
@@ -298,7 +344,7 @@ def to_rows(array: NDArray[Any], kind: Kind, where: str) -> Tensor:
     return torch.from_numpy(array.astype(np.float32))
 
 
-def _require_as_many(images: Tensor, labels: Tensor, names: Arrays, where: str) -> None:
+def _require_as_many(images: NDArray[Any], labels: Tensor, names: Arrays, where: str) -> None:
     if len(images) != len(labels):
         raise DataError(f"{where}: {names.images} holds {len(images)} images but {names.labels} {len(labels)} labels")
 
