@@ -31,6 +31,15 @@ def plan_for(given: Any, seconds: float, **_: Any) -> Plan:
     return Plan(seconds, config, 1.0, 1.0, Race(2, 1, 12, ("resnet18",), 1.0))
 
 
+class Settled(Size):
+    """What is trained for as many epochs whatever the time."""
+
+    epochs = 3
+
+    def epochs_in(self, seconds: float) -> int:
+        return self.epochs
+
+
 def settings(root: Path, name: str = "fit") -> dict[str, Any]:
     return {
         "task": {"stem": "plain", "train_augment": {"cutout": 2}},
@@ -47,6 +56,7 @@ def settings(root: Path, name: str = "fit") -> dict[str, Any]:
 def quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting, "make_plan", plan_for)
+        patch.setattr(fitting, "measured", lambda *_: Settled(None, 0.1, 0.1, 3))
         patch.setattr(pool, "_start", Inside().start)
         patch.setattr(pool, "_POLL", 0.0)
         yield
@@ -79,12 +89,9 @@ def test_width_and_length_are_settled_when_the_training_begins(
         plan.config["task"]["train_augment"]["cutout"] = 0
         return replace(plan, is_free=True, cutout=3)
 
-    class _Settled(Size):
-        def epochs_in(self, seconds: float) -> int:
-            return epochs
-
+    length = type("Long", (Settled,), {"epochs": epochs})
     monkeypatch.setattr(fitting, "make_plan", free_plan)
-    monkeypatch.setattr(fitting, "settled_size", lambda *_: (4, _Settled(None, 0.1, 0.1, 3)))
+    monkeypatch.setattr(fitting, "settled_size", lambda *_: (4, length(None, 0.1, 0.1, 3)))
     result = fit(tiny_images, 30.0, config=settings(tmp_path), quiet=True)
     config = yaml.safe_load((result.path / "train" / "config.yaml").read_text())
     assert (config["train"]["channels"], config["train"]["epochs"]) == (4, epochs)

@@ -41,7 +41,7 @@ class Multilabel(TargetTask):
         return {
             "map": mean_average_precision(outputs, targets),
             "macro_f1": macro_f1(held, targets.bool()),
-            "subset_accuracy": float((held == targets.bool()).all(dim=1).double().mean()),
+            "subset_accuracy": float((held == targets.bool()).all(dim=1).cpu().double().mean()),
         }
 
 
@@ -55,7 +55,7 @@ def macro_f1(held: Bool[Tensor, "n k"], targets: Bool[Tensor, "n k"]) -> float:
         return 0.0
     held, targets = held[:, there], targets[:, there]
     right = (held & targets).sum(dim=0)
-    return float((2 * right / (held.sum(dim=0) + targets.sum(dim=0))).double().mean())
+    return float((2 * right / (held.sum(dim=0) + targets.sum(dim=0))).cpu().double().mean())
 
 
 def mean_average_precision(scores: Float[Tensor, "n k"], targets: Float[Tensor, "n k"]) -> float:

@@ -78,7 +78,7 @@ class Regression(TargetTask):
 
     def figures(self, outputs: Outputs, targets: Outputs) -> dict[str, float]:
         """`rmse` and `mae` in the units of the targets, and `r2`; each the mean over targets, as in scikit-learn."""
-        error = (outputs - targets).double()
+        error = (outputs - targets).cpu().double()
         return {
             "rmse": float(error.square().mean(dim=0).sqrt().mean()),
             "mae": float(error.abs().mean()),
