@@ -23,7 +23,7 @@ def some(values: range, *short: int) -> list[object]:
     return [pytest.param(value, marks=[] if value in short else COMPLETE) for value in values]
 
 
-@pytest.mark.parametrize("step", some(range(1, 13), 1, 4, 6, 9, 12))
+@pytest.mark.parametrize("step", some(range(1, 13), 1, 6, 12))
 def test_after_every_step_of_a_search(
     step: int, command: Command, arguments: list[str], reference: Reference, tmp_path: Path, tally: Tally
 ) -> None:
