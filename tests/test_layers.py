@@ -222,6 +222,10 @@ def test_the_help_of_a_command_loads_no_torch(command: str) -> None:
     assert "torch" not in loaded_after(f"from datanas.cli import main; assert main([{command!r}, '--help']) == 0")
 
 
+def test_looking_up_a_task_loads_no_scikit_learn() -> None:
+    assert "sklearn" not in loaded_after("from datanas.tasks import tasks; assert 'regression' in tasks")
+
+
 def test_reports_and_run_folders_do_without_torch() -> None:
     report = [module_name(path) for path in FILES if path.relative_to(PACKAGE).parts[0] == "report"]
     runs = ["datanas.runs", "datanas.runs.folder", "datanas.runs.metrics", "datanas.runs.events"]

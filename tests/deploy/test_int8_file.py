@@ -51,3 +51,18 @@ def test_few_images_are_refused(run: Path, tmp_path: Path) -> None:
 def test_the_command_needs_images(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(run), str(tmp_path / "net.onnx"), "--to", "onnx", "--int8"]) == 2
     assert "--check images" in capsys.readouterr().err
+
+
+def test_a_network_without_classes_is_refused(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "data.npz", train_x=x, train_y=np.arange(40) / 7, test_x=x[:6], test_y=np.arange(6) / 7)
+    config = {
+        "run": {"root": str(tmp_path), "name": "numbers"},
+        "device": "cpu",
+        "data": {"name": "npz", "root": str(tmp_path / "data.npz")},
+        "task": {"name": "regression"},
+        "train": {"channels": 2, "cells": 3, "epochs": 1, "batch_size": 8, "auxiliary": False},
+    }
+    run = datanas.train("gdas", config, quiet=True).path
+    with pytest.raises(ConfigError, match="task regression tells no likeliest class"):
+        export_int8(run, tmp_path / "net.onnx", x)

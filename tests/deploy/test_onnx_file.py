@@ -50,7 +50,7 @@ def test_another_result_is_not_written(run: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(
         onnx_file, "_recorded", lambda network, images: record(torch.nn.Sequential(network, Moved()), images)
     )
-    with pytest.raises(CheckpointError, match="the ONNX network computes something else"):
+    with pytest.raises(CheckpointError, match="the exported network computes something else"):
         export_onnx(run, tmp_path / "net.onnx")
     assert not (tmp_path / "net.onnx").exists()
 

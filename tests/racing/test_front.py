@@ -83,7 +83,7 @@ def test_where_the_likeliest_stays_the_same_it_counts_at_the_higher_bound_too() 
     found = [point(0, 1.0, 0.5, bound=1), point(1, 1.0, 0.4, RANDOM, 1), point(2, 2.0, 0.6, RANDOM, 2)]
     figures, _ = gain(found, RANDOM, CLASSIFICATION)
     assert figures is not None
-    assert figures["bounds"] == 2
+    assert figures["pairs"] == 2
     assert figures["mean"] == pytest.approx(0.0)
 
 

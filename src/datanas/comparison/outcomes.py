@@ -9,11 +9,12 @@ from typing import Any
 from datanas.codes.architecture import Architecture
 from datanas.comparison.config import CompareConfig
 from datanas.comparison.plan import Plan
-from datanas.comparison.stages import Stages, read_json
+from datanas.comparison.stages import Stages
 from datanas.comparison.statistics import summarise
 from datanas.core.errors import ArchitectureError
 from datanas.engine.search_result import RESULT_FILE
 from datanas.engine.setup import load_table
+from datanas.runs.folder import read_json
 
 REFERENCE, BEST_OF = "random cells", "best of random"
 Figures = dict[str, Any]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -24,7 +23,7 @@ from datanas.engine.data_record import DATA_FILE
 from datanas.engine.random_cells import all_cells, random_cells
 from datanas.engine.search_result import RESULT_FILE
 from datanas.engine.sections import RunConfig
-from datanas.runs.metrics import decode
+from datanas.runs.folder import read_json
 from datanas.tasks import tasks
 from datanas.tasks.base import Task
 
@@ -187,9 +186,3 @@ class Stages:
 
     def _log(self, path: Path) -> Path:
         return self.folder / "logs" / path.relative_to(self.folder).with_suffix(".log")
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A file that a run wrote."""
-    found: dict[str, Any] = decode(json.loads(file.read_bytes()))
-    return found

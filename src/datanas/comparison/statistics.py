@@ -13,7 +13,7 @@ from scipy import stats
 from datanas.core.errors import nearest
 
 NOT_SHOWN = "no difference shown"
-ROUNDING = 1e-9  # relative; differences of scores vary by so much from rounding alone
+_ROUNDING = 1e-9  # relative; differences of scores vary by so much from rounding alone
 
 
 def interval(
@@ -106,7 +106,7 @@ def paired(
         low, high = interval(differences.tolist(), confidence=confidence, resamples=resamples, seed=seed)
         mean = float(differences.mean())
     if len(seeds) > 1:
-        if np.ptp(differences) <= ROUNDING * np.abs(scores).max():
+        if np.ptp(differences) <= _ROUNDING * np.abs(scores).max():
             low, high = math.nan, math.nan
         else:
             reach = stats.t.ppf((1 + confidence) / 2, len(seeds) - 1) * stats.sem(differences)

@@ -88,6 +88,16 @@ def _is_alive(pid: int) -> bool:
     return pid != os.getpid()
 
 
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, making its folder: a reader sees the old content or the new, never a part.
+
+    Raises:
+        StorageError: the write failed; the old content stands.
+    """
+    with _replacing(path) as temporary:
+        write_synced(temporary, data)
+
+
 @contextmanager
 def open_atomic(path: Path) -> Iterator[BinaryIO]:
     """A file to write what does not fit into memory twice; it stands at `path` once the block has ended well.
@@ -95,34 +105,22 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
     Raises:
         StorageError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{_HALF}")
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+    with _replacing(path) as temporary, open(temporary, "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, making its folder: a reader sees the old content or the new, never a part.
-
-    Raises:
-        StorageError: the write failed; the old content stands.
-    """
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """The name of a file that takes the place of `path` where the block ends well, and is removed otherwise."""
     if not path.name or "\0" in str(path):
         raise StorageError(f"{shown(path)!r}: is no name of a file")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}{_HALF}")
         try:
-            write_synced(temporary, data)
+            yield temporary
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)

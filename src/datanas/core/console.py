@@ -25,6 +25,10 @@ def say(line: str, stream: TextIO | None = None) -> None:
         _flush(stream)
 
 
+def silent(line: str) -> None:
+    """In place of `say` where nothing is to be said."""
+
+
 def is_usable(stream: Any) -> bool:
     """Whether a stream takes text at all."""
     if stream is None or getattr(stream, "closed", False):

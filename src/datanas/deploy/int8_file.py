@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from datanas.core.atomic import write_atomic
-from datanas.core.errors import CheckpointError, ConfigError
+from datanas.core.errors import ConfigError
 from datanas.deploy.onnx_file import onnx_content, outputs, packages
 from datanas.deploy.pictures import Inputs
-from datanas.deploy.portable import TOGETHER, TOLERANCE, portable, require_free
+from datanas.deploy.portable import TOGETHER, portable, require_free, require_same
 from datanas.kernels.hardware import median_seconds
 
 FEWEST = 32
@@ -55,8 +55,8 @@ class Int8Export:
 def export_int8(path: str | Path, file: str | Path, images: Inputs) -> Int8Export:
     """Write the network of a run or of an export as an ONNX file whose weights and activations are 8-bit integers.
 
-    Ranges of activations are those on the first 256 images; the others, or where there are none the same, say how many
-    answers change. Weights have a scale for each output channel (onnxruntime's static quantisation, QDQ).
+    Ranges of activations are those on the first 256 images; the others, or of 512 images or fewer all of them, say
+    how many answers change. Weights have a scale for each output channel (onnxruntime's static quantisation, QDQ).
 
     Args:
         path: as for `datanas.load`.
@@ -64,7 +64,8 @@ def export_int8(path: str | Path, file: str | Path, images: Inputs) -> Int8Expor
         images: such as the network will see, `FEWEST` at least, as for `predict`.
 
     Raises:
-        ConfigError: packages are missing, the file exists, the network takes no images, or these are too few.
+        ConfigError: packages are missing, the file exists, the network takes no images or tells no classes, or these
+            are too few.
         CheckpointError: there is no trained network, or it cannot be recorded.
         StorageError: the file cannot be written.
     """
@@ -72,11 +73,14 @@ def export_int8(path: str | Path, file: str | Path, images: Inputs) -> Int8Expor
     require_free(file)
     onnxruntime = packages()[1]
     source = portable(path, images, "ONNX files")
+    if not source.has_classes:
+        raise ConfigError(
+            f"--int8: task {source.task} tells no likeliest class, by which 8 bits are judged; leave it out"
+        )
     if len(source.images) < FEWEST:
         raise ConfigError(f"--check: {len(source.images)} images are too few for 8 bits; give {FEWEST} at least")
     content, error = onnx_content(source)
-    if not error <= TOLERANCE:
-        raise CheckpointError(f"{path}: the ONNX network computes something else, by {error:.1e} of the largest output")
+    require_same(path, error)
     small = _quantised(content, source.images[:_CALIBRATED])
     both = [onnxruntime.InferenceSession(each, providers=["CPUExecutionProvider"]) for each in (content, small)]
     judged = source.images[_CALIBRATED:] if len(source.images) > 2 * _CALIBRATED else source.images

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from datanas.core.atomic import write_atomic
-from datanas.core.errors import CheckpointError, ConfigError
+from datanas.core.errors import ConfigError
 from datanas.deploy.pictures import Inputs
-from datanas.deploy.portable import TOGETHER, TOLERANCE, Portable, difference, portable, require_free
+from datanas.deploy.portable import TOGETHER, Portable, difference, portable, require_free, require_same
 
 
 def export_onnx(path: str | Path, file: str | Path, check: Inputs | None = None) -> float:
@@ -43,8 +43,7 @@ def export_onnx(path: str | Path, file: str | Path, check: Inputs | None = None)
     require_free(file)
     packages()
     content, error = onnx_content(portable(path, check, "ONNX files"))
-    if not error <= TOLERANCE:
-        raise CheckpointError(f"{path}: the ONNX network computes something else, by {error:.1e} of the largest output")
+    require_same(path, error)
     write_atomic(file, content)
     return error
 

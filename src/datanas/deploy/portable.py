@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from datanas.core.errors import ConfigError, StorageError
+from datanas.core.errors import CheckpointError, ConfigError, StorageError
 from datanas.core.paths import path_errors, shown
 from datanas.data.augment import to_unit
+from datanas.deploy.classes import ClassPredictor
 from datanas.deploy.pictures import Inputs
 from datanas.deploy.predict import load
 from datanas.deploy.predictor import ImagePredictor
@@ -61,6 +62,7 @@ class Portable:
         images: by which it is checked; the noise where none were given.
         classes: what the outputs stand for.
         task: that it was trained for.
+        has_classes: whether its first output scores classes, of which one is the likeliest.
     """
 
     network: WholeNetwork
@@ -68,6 +70,7 @@ class Portable:
     images: Tensor
     classes: Sequence[str] | None
     task: str
+    has_classes: bool
 
 
 def portable(path: str | Path, check: Inputs | None, kind: str) -> Portable:
@@ -101,7 +104,20 @@ def portable(path: str | Path, check: Inputs | None, kind: str) -> Portable:
     if form.value_range is not None:
         noise, images = (_as_given(each, *form.value_range) for each in (noise, images))
     network = WholeNetwork(predictor.network, mean, std, limits).eval()
-    return Portable(network, noise, images, predictor.output_names, predictor.task)
+    has_classes = isinstance(predictor, ClassPredictor)
+    return Portable(network, noise, images, predictor.output_names, predictor.task, has_classes)
+
+
+def require_same(path: str | Path, error: float) -> None:
+    """Refuse a file whose outputs differ from the network's by this share of the largest value.
+
+    Raises:
+        CheckpointError: it is more than `TOLERANCE`.
+    """
+    if not error <= TOLERANCE:
+        raise CheckpointError(
+            f"{path}: the exported network computes something else, by {error:.1e} of the largest output"
+        )
 
 
 def require_free(file: Path) -> None:

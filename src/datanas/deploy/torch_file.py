@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from datanas.core.atomic import write_atomic
-from datanas.core.errors import CheckpointError
 from datanas.deploy.pictures import Inputs
-from datanas.deploy.portable import TOGETHER, TOLERANCE, difference, portable, require_free
+from datanas.deploy.portable import TOGETHER, difference, portable, require_free, require_same
 from datanas.kernels.switch import plain_kernels
 
 DETAILS = "datanas.json"
@@ -57,7 +56,6 @@ def export_torch(path: str | Path, file: str | Path, check: Inputs | None = None
             return difference(again(images), source.network(images))
 
         error = max(differs(each) for each in (*torch.split(source.images, TOGETHER), source.images[:1]))
-    if not error <= TOLERANCE:
-        raise CheckpointError(f"{path}: the exported network computes something else, by {error:.1e}")
+    require_same(path, error)
     write_atomic(file, content.getvalue())
     return error

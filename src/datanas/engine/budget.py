@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from datanas.budgets.calibrated import CalibratedLatency
 from datanas.budgets.models import models_of
 from datanas.budgets.units import show
 from datanas.codes.architecture import Architecture
+from datanas.codes.choice_group import ChoiceGroup
 from datanas.codes.liveness import live_cell
 from datanas.core import seeding
 from datanas.core.errors import ConfigError
@@ -203,7 +204,7 @@ class Budget:
         Raises:
             ConfigError: the table has no such edge or primitive.
         """
-        table, groups = self.tables[name], build_space(self._run).groups()
+        table, groups = self.tables[name], self._groups
         total = table.constant
         for group_name, cell in architecture.cells.items():
             group = groups.get(group_name)
@@ -217,6 +218,10 @@ class Budget:
                 costs = table.tables[group_name]
                 total += float(costs[group.edges.index(ends), group.primitives.index(primitive)])
         return total
+
+    @cached_property
+    def _groups(self) -> Mapping[str, ChoiceGroup]:
+        return build_space(self._run).groups()
 
     def _size(self) -> NetworkSize:
         space = build_space(self._run)

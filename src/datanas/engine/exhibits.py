@@ -60,8 +60,7 @@ def keep_exhibits(run: Path, network: nn.Module, task: Task[Any], part: Part, *,
     Args:
         named: whether other settings than those of the run are in force.
     """
-    known = read_data_record(run).get("sum")
-    if (known is None and named) or (known is not None and known != task.sum_of_examples()):
+    if named and read_data_record(run).get("sum") != task.sum_of_examples():
         return
     try:
         with RunFolder.open(run) as folder:

@@ -15,8 +15,7 @@ import torch
 from datanas.codes.architecture import Architecture
 from datanas.core.console import say
 from datanas.core.durations import read_seconds, show_seconds
-from datanas.core.errors import CheckpointError, ConfigError, Interrupted
-from datanas.core.paths import shown
+from datanas.core.errors import ConfigError, Interrupted
 from datanas.core.settings import merge, validate
 from datanas.deploy.export import export
 from datanas.deploy.load import CONFIG_FILE
@@ -33,7 +32,7 @@ from datanas.fitting.plan import FEW_EPOCHS, FOR_REST, Plan, make_plan
 from datanas.fitting.recognise import recognise, tell
 from datanas.fitting.sizing import at_width, measured, settled_size
 from datanas.racing.race import race
-from datanas.runs.folder import RunFolder
+from datanas.runs.folder import RunFolder, read_json
 from datanas.tasks import tasks
 
 REQUEST_FILE, PLAN_FILE, CLOCK_FILE, RESULT_FILE = "request.json", "plan.json", "clock.json", "fit.json"
@@ -227,18 +226,6 @@ def plan_of(run: Path, given: Mapping[str, Any]) -> Plan:
     own = merge(now.model_dump(mode="json"), {"run": {**dict(given.get("run") or {}), "name": None}})
     epochs = plan.epochs or before.train.epochs
     return replace(plan, config=resolve(own).model_dump(mode="json"), epochs=epochs)
-
-
-def read_json(path: Path) -> Any:
-    """What a file of a fit holds.
-
-    Raises:
-        CheckpointError: it cannot be read.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{shown(path)}: cannot be read: {error}") from None
 
 
 class _Fit:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from scipy import stats
-
 from datanas.budgets.units import show
-from datanas.comparison.statistics import NOT_SHOWN, ROUNDING, share_interval
+from datanas.comparison.statistics import paired, share_interval
 from datanas.racing.outcome import CONFIDENCE, Trained
 from datanas.tasks.base import Task
 
@@ -50,7 +48,7 @@ def front(points: Sequence[Point]) -> list[Point]:
     return kept
 
 
-def reach(score: float, examples: int, task: type[Task[Any]]) -> tuple[float, float] | None:
+def score_interval(score: float, examples: int, task: type[Task[Any]]) -> tuple[float, float] | None:
     """Wilson's 95 % interval of a share of so many examples; None of a score that is no such share."""
     return share_interval(score, examples) if task.metric.counts_examples else None
 
@@ -65,7 +63,7 @@ def table(
     best = {point.number for point in front(points)}
     rows = [["bound", "origin", "costs", "parameters", "multiply-adds", task.metric.name, "95 %", "front"]]
     for point in sorted(points, key=lambda each: (each.bound, each.origin != SEARCHED, each.origin, each.number)):
-        ends = reach(point.trained.score, examples, task)
+        ends = score_interval(point.trained.score, examples, task)
         rows.append(
             [
                 show(point.bound, unit),
@@ -86,7 +84,7 @@ def gain(
     against: str,
     task: type[Task[Any]],
 ) -> tuple[dict[str, Any] | None, str]:
-    """The mean over the bounds of what the searched network is better than the others of that bound, with a t interval.
+    """What the searched network is better than the others of its bound, paired over the bounds (`statistics.paired`).
 
     The interval treats the bounds as independent. They share a search, a seed and a judge: it holds for these only.
 
@@ -96,34 +94,30 @@ def gain(
     Returns:
         Figures in the unit of the score, None where fewer than two bounds have both; and a sentence.
     """
-    differences = _differences(points, against)
-    if len(differences) < 2:
+    ours, theirs = _by_bound(points, against)
+    if len(ours) < 2:
         return None, f"fewer than two bounds have a searched and another network ({against}): nothing is said of these"
-    values = np.array(list(differences.values()))
-    mean = float(values.mean())
-    spread = float(values.std(ddof=1))
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * spread / math.sqrt(len(values))
-    low, high = mean - reach, mean + reach
-    is_shown = spread > ROUNDING * max(1.0, abs(mean)) and (low > 0 or high < 0)
-    verdict = NOT_SHOWN if not is_shown else "better" if (low > 0) == task.metric.higher_is_better else "worse"
-    return (
-        {"mean": mean, "low": low, "high": high, "bounds": len(values), "verdict": verdict},
-        f"searched against {against} at equal bounds, mean of {len(values)} in this search: "
-        f"{task.metric.show_interval(mean, low, high)}, {verdict}",
+    found = paired(ours, theirs, higher_is_better=task.metric.higher_is_better, confidence=CONFIDENCE)
+    scale = task.metric.scale
+    ends = f" [{scale * found.low:+.1f}, {scale * found.high:+.1f}]" if math.isfinite(found.low) else ""
+    return found.as_json(), (
+        f"searched against {against} at equal bounds, mean of {found.pairs} in this search: {scale * found.mean:+.1f}"
+        f"{ends}, {found.verdict}"
     )
 
 
-def _differences(points: Sequence[Point], against: str) -> Mapping[float, float]:
-    """By bound, the score of the searched network less the mean of the others.
+def _by_bound(points: Sequence[Point], against: str) -> tuple[dict[int, float], dict[int, float]]:
+    """By number of the bound, the score of the searched network, and the mean of the others.
 
     A bound without a searched network of its own has that of the next lower one: it is the likeliest there, too.
     """
-    found: dict[float, float] = {}
-    ours: float | None = None
-    for bound in sorted({point.bound for point in points}):
-        here = [point for point in points if point.bound == bound and math.isfinite(point.trained.score)]
-        ours = next((point.trained.score for point in here if point.origin == SEARCHED), ours)
+    ours: dict[int, float] = {}
+    theirs: dict[int, float] = {}
+    score: float | None = None
+    for place, bound in enumerate(sorted({point.bound for point in points})):
+        here = [point for point in points if point.bound == bound]
+        score = next((point.trained.score for point in here if point.origin == SEARCHED), score)
         others = [point.trained.score for point in here if point.origin == against]
-        if ours is not None and others:
-            found[bound] = ours - float(np.mean(others))
-    return found
+        if score is not None and others:
+            ours[place], theirs[place] = score, statistics.fmean(others)
+    return ours, theirs

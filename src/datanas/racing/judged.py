@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from datanas.core.errors import CheckpointError, ConfigError
 from datanas.core.paths import is_file, shown
@@ -13,7 +16,8 @@ from datanas.core.settings import merge
 from datanas.engine.config import Config, resolve
 from datanas.engine.earlier_run import load_run_config
 from datanas.engine.search_result import RESULT_FILE
-from datanas.runs.folder import RunFolder
+from datanas.engine.setup import load_task, select_device
+from datanas.runs.folder import RunFolder, read_json
 from datanas.tasks import tasks
 from datanas.tasks.base import Task
 
@@ -82,16 +86,24 @@ def _finished(run: Path) -> Config:
     return load_run_config(run)
 
 
-def require_judge(config: Config, task: Task[Any], run: Path | None) -> int:
-    """How many examples the judge has.
+def load_judged(config: Config, run: Path | None) -> tuple[Task[Any], torch.device, float, int]:
+    """The task with its data, the judge's examples set aside; the device; seconds of loading; examples of the judge.
 
     Args:
-        task: with the judge's examples set aside.
         run: whose search it was; None of a race without.
 
     Raises:
-        ConfigError: they are too few.
+        ConfigError: too few are left to the judge.
     """
+    began = time.monotonic()
+    device = select_device(config)
+    task = load_task(config, device)
+    seconds = time.monotonic() - began
+    task.set_aside(config.search.judge or None)
+    return task, device, seconds, _examples_of_judge(config, task, run)
+
+
+def _examples_of_judge(config: Config, task: Task[Any], run: Path | None) -> int:
     if task.has_validation:
         return len(task.chosen().get("validation", ()))
     settings = config.search
@@ -125,8 +137,8 @@ def open_or_create(config: Config, kind: str, request: Mapping[str, Any] | None 
     if name is not None and (config.run.root / name / "config.yaml").is_file():
         folder = RunFolder.open(config.run.root / name)
         folder.require_kind(kind, "; choose another --run.name")
-        known = load_run_config(folder.path)
-        if _substance(known) != _substance(config) or (request is not None and read_request(folder.path) != request):
+        is_same = _substance(load_run_config(folder.path)) == _substance(config)
+        if not is_same or (request is not None and read_json(folder.path / REQUEST_FILE) != request):
             folder.close()
             raise ConfigError(f"{folder.path}: is a {kind} with other settings; choose another --run.name")
         return folder
@@ -135,19 +147,6 @@ def open_or_create(config: Config, kind: str, request: Mapping[str, Any] | None 
     files = {} if request is None else {REQUEST_FILE: json.dumps(request, indent=2) + "\n"}
     folder.settle({**files, "config.yaml": config.model_copy(update={"run": here}).to_yaml()}, kind)
     return folder
-
-
-def read_request(path: Path) -> dict[str, Any]:
-    """What stands in the request.json of a run.
-
-    Raises:
-        CheckpointError: it cannot be read.
-    """
-    try:
-        found: dict[str, Any] = json.loads((path / REQUEST_FILE).read_bytes())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path / REQUEST_FILE}: cannot be read: {error}") from None
-    return found
 
 
 def _substance(config: Config) -> Mapping[str, Any]:

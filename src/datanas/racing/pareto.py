@@ -6,28 +6,28 @@ import csv
 import io
 import json
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from datanas.core.console import say as say_to_people
+from datanas.core.console import say, silent
 from datanas.core.durations import show_seconds
-from datanas.core.errors import CheckpointError, ConfigError
+from datanas.core.errors import ConfigError
 from datanas.core.text_table import markdown_table
 from datanas.engine.budget import UNITS
 from datanas.engine.config import Config, resolve
 from datanas.engine.data_record import DATA_FILE
 from datanas.engine.earlier_run import load_run_config
 from datanas.engine.process import process_kept
-from datanas.engine.setup import load_task, memory_errors, select_device
-from datanas.racing.front import SEARCHED, Point, front, gain, reach, table
-from datanas.racing.judged import Settings, open_or_create, read_request, recipe_of, require_judge
+from datanas.engine.setup import memory_errors
+from datanas.engine.width import at_width
+from datanas.racing.front import SEARCHED, Point, front, gain, score_interval, table
+from datanas.racing.judged import REQUEST_FILE, Settings, load_judged, open_or_create, recipe_of
 from datanas.racing.plan import measure_pace, trainings_at_a_time
 from datanas.racing.trainings import train_all, training_of
 from datanas.racing.within_bounds import Asked, Chooser, Cost, Entry
-from datanas.runs.folder import RunFolder
+from datanas.runs.folder import RunFolder, read_json
 from datanas.tasks import tasks
 from datanas.tasks.base import Task
 
@@ -97,7 +97,7 @@ def pareto(
         folder = RunFolder.open(Path(resume))
         folder.require_kind("pareto")
         try:
-            asked = Asked.from_json(read_request(folder.path))
+            asked = Asked.from_json(read_json(folder.path / REQUEST_FILE))
         except BaseException:
             folder.close()
             raise
@@ -137,20 +137,21 @@ class _Front:
     """A front in its folder."""
 
     def __init__(self, folder: RunFolder, config: Config, asked: Asked, *, quiet: bool) -> None:
-        self._folder, self._config, self._asked, self._quiet = folder, config, asked, quiet
+        self._folder, self._config, self._asked = folder, config, asked
+        self._say = silent if quiet else say
         self._workers, self._threads = trainings_at_a_time(config)
 
     def run(self) -> ParetoResult:
         """From where an earlier attempt stopped to the front."""
         self._prepare()
-        plan = self._read(PLAN_FILE)
+        plan = read_json(self._folder.path / PLAN_FILE)
         path = self._folder.path
         self._say(f"pareto: {plan['text']}")
         entries = [Entry.from_json(each) for each in plan["entries"]]
         training = training_of(self._config, plan["epochs"])
         unbounded = training.model_copy(update={"budget": type(training.budget)()})
         wanted = {
-            number: (each.candidate, unbounded if each.width is None else _at_width(unbounded, each.width))
+            number: (each.candidate, unbounded if each.width is None else at_width(unbounded, each.width))
             for number, each in enumerate(entries)
         }
         trained = train_all(
@@ -163,17 +164,6 @@ class _Front:
         ]
         failed = [each.candidate.origin for number, each in enumerate(entries) if number not in trained]
         return self._end(plan, found, failed)
-
-    def _say(self, line: str) -> None:
-        if not self._quiet:
-            say_to_people(line)
-
-    def _read(self, name: str) -> dict[str, Any]:
-        try:
-            found: dict[str, Any] = json.loads((self._folder.path / name).read_bytes())
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{self._folder.path / name}: cannot be read: {error}") from None
-        return found
 
     def _prepare(self) -> None:
         """Choose the networks, where an earlier attempt has not."""
@@ -192,13 +182,8 @@ class _Front:
         self._folder.write_json(PLAN_FILE, plan)
 
     def _chosen(self, asked: Asked) -> dict[str, Any]:
-        began = time.monotonic()
         config = self._config.model_copy(update={"threads": self._threads})
-        device = select_device(config)
-        task = load_task(config, device)
-        load = time.monotonic() - began
-        task.set_aside(config.search.judge or None)
-        examples = require_judge(config, task, Path(asked.run))
+        task, device, load, examples = load_judged(config, Path(asked.run))
         chooser = Chooser(self._config, asked, task)
         bounds = asked.bounds or chooser.bounds()
         entries = chooser.entries(bounds)
@@ -217,7 +202,7 @@ class _Front:
 
     def _end(self, plan: Mapping[str, Any], found: Sequence[Point], failed: Sequence[str]) -> ParetoResult:
         path, cost = self._folder.path, self._asked.cost
-        record = json.loads(min((path / STAGE).glob(f"*/{DATA_FILE}")).read_bytes())
+        record = read_json(min((path / STAGE).glob(f"*/{DATA_FILE}")))
         task = tasks[self._config.task.name].measuring(record)
         rows = table(found, UNITS[cost], plan["examples"], task)
         origins = [each for each in dict.fromkeys(point.origin for point in found) if each != SEARCHED]
@@ -232,7 +217,8 @@ class _Front:
             "examples": plan["examples"],
             "epochs": plan["epochs"],
             "points": [
-                {**asdict(point), "interval": reach(point.trained.score, plan["examples"], task)} for point in found
+                {**asdict(point), "interval": score_interval(point.trained.score, plan["examples"], task)}
+                for point in found
             ],
             "front": [point.number for point in best],
             "gains": {origin: figures for origin, (figures, _) in gains.items()},
@@ -244,19 +230,13 @@ class _Front:
         return ParetoResult(path, tuple(found), tuple(best), rows, sentences, data)
 
 
-def _at_width(config: Config, width: int) -> Config:
-    """For a reference, whose settings are resolved when it is trained."""
-    network = config.train.network_config.at_width(width)
-    return config.model_copy(update={"train": config.train.with_network(network)})
-
-
 def _csv(points: Sequence[Point], best: Sequence[Point], examples: int, task: type[Task[Any]]) -> str:
     lines = io.StringIO()
     write = csv.writer(lines, lineterminator="\n")
     write.writerow(["bound", "origin", "cost", "parameters", "multiply_adds", "score", "low", "high", "on_front"])
     numbers = {point.number for point in best}
     for point in points:
-        ends = reach(point.trained.score, examples, task)
+        ends = score_interval(point.trained.score, examples, task)
         reached = point.trained
         write.writerow(
             [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 
 from datanas.codes.architecture import Architecture
-from datanas.core.console import say as say_to_people
+from datanas.core.console import say, silent
 from datanas.core.errors import CheckpointError, ConfigError
 from datanas.core.text_table import markdown_table
 from datanas.engine.config import Config, resolve
@@ -20,13 +19,13 @@ from datanas.engine.data_record import DATA_FILE
 from datanas.engine.earlier_run import load_run_config
 from datanas.engine.process import process_kept
 from datanas.engine.search_result import RESULT_FILE
-from datanas.engine.setup import load_task, memory_errors, select_device
+from datanas.engine.setup import memory_errors
 from datanas.racing.candidates import Candidate, gather
-from datanas.racing.judged import Settings, open_or_create, recipe_of, require_judge
+from datanas.racing.judged import Settings, load_judged, open_or_create, recipe_of
 from datanas.racing.outcome import Results, Trained, guarantee, order, searched_against_random, table
 from datanas.racing.plan import SIZES, Pace, Plan, make_plan, measure_pace, rungs_of, trainings_at_a_time
 from datanas.racing.trainings import train_all, training_of
-from datanas.runs.folder import RunFolder
+from datanas.runs.folder import RunFolder, read_json
 from datanas.tasks import tasks
 from datanas.tasks.base import Task
 
@@ -104,17 +103,19 @@ class _Race:
     """A race in its folder."""
 
     def __init__(self, folder: RunFolder, config: Config, runs: Sequence[Path], *, quiet: bool) -> None:
-        self._folder, self._config, self._runs, self._quiet = folder, config, runs, quiet
+        self._folder, self._config, self._runs = folder, config, runs
+        self._say = silent if quiet else say
         self._workers, self._threads = trainings_at_a_time(config)
 
     def run(self) -> RaceResult:
         """From where an earlier attempt stopped to the winner."""
         self._prepare()
-        candidates = [Candidate.from_json(each) for each in self._read(CANDIDATES_FILE)["candidates"]]
-        prepared = self._read(PLAN_FILE)
+        path = self._folder.path
+        candidates = [Candidate.from_json(each) for each in read_json(path / CANDIDATES_FILE)["candidates"]]
+        prepared = read_json(path / PLAN_FILE)
         plan = Plan.from_json(prepared)
         self._say(f"race: {plan.text()}")
-        path, resumed_by = self._folder.path, f"datanas race --resume {self._folder.path}"
+        resumed_by = f"datanas race --resume {path}"
         results: list[dict[int, Trained]] = []
         left = list(range(len(candidates)))
         for place, rung in enumerate(plan.rungs):
@@ -127,17 +128,6 @@ class _Race:
             left = order(results[-1])
         return self._end(candidates, results, prepared["examples"])
 
-    def _say(self, line: str) -> None:
-        if not self._quiet:
-            say_to_people(line)
-
-    def _read(self, name: str) -> dict[str, Any]:
-        try:
-            found: dict[str, Any] = json.loads((self._folder.path / name).read_bytes())
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{self._folder.path / name}: cannot be read: {error}") from None
-        return found
-
     def _prepare(self) -> None:
         """Gather the candidates and fix the rungs, where an earlier attempt has not."""
         if (self._folder.path / PLAN_FILE).is_file():
@@ -147,11 +137,7 @@ class _Race:
         try:
             began = time.monotonic()
             config = self._config.model_copy(update={"threads": self._threads})
-            device = select_device(config)
-            task = load_task(config, device)
-            load = time.monotonic() - began
-            task.set_aside(config.search.judge or None)
-            examples = require_judge(config, task, self._runs[0] if self._runs else None)
+            task, device, load, examples = load_judged(config, self._runs[0] if self._runs else None)
             plan, pace = self._plan(config, task, device, began, load)
             candidates = gather(self._runs, config, task, plan.rungs[0].candidates)
         except BaseException:
@@ -176,11 +162,11 @@ class _Race:
         return plan, pace
 
     def _search_seconds(self) -> float:
-        return sum(float(json.loads((run / RESULT_FILE).read_bytes())["seconds"]) for run in self._runs)
+        return sum(float(read_json(run / RESULT_FILE)["seconds"]) for run in self._runs)
 
     def _end(self, candidates: Sequence[Candidate], results: Results, examples: int) -> RaceResult:
         path = self._folder.path
-        record = json.loads(min((path / "rung-1").glob(f"*/{DATA_FILE}")).read_bytes())
+        record = read_json(min((path / "rung-1").glob(f"*/{DATA_FILE}")))
         task = tasks[self._config.task.name].measuring(record)
         number = order(results[-1])[0]
         bound, promise = guarantee(results[-1], task, examples)
@@ -192,6 +178,7 @@ class _Race:
         data = {
             "winner": number,
             "origin": best.origin,
+            "metric": asdict(task.metric),
             "within": bound,
             "searched against others": against,
             "examples": examples,

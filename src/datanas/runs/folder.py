@@ -15,9 +15,10 @@ from typing import Any
 
 from datanas.core.atomic import remove_leftovers, storage_errors, write_atomic
 from datanas.core.errors import CheckpointError, ConfigError
+from datanas.core.paths import shown
 from datanas.runs.environment import environment
 from datanas.runs.lock import LOCK_FILE, Lock
-from datanas.runs.metrics import encode
+from datanas.runs.metrics import decode, encode
 
 
 class RunFolder:
@@ -184,6 +185,18 @@ class RunFolder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def read_json(file: Path) -> Any:
+    """What a run has written as JSON (`RunFolder.write_json`).
+
+    Raises:
+        CheckpointError: it is not there or cannot be read.
+    """
+    try:
+        return decode(json.loads(file.read_bytes()))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{shown(file)}: cannot be read: {error}") from None
 
 
 def _make(root: Path, name: str | None, kind: str) -> tuple[Path, bool]:

@@ -220,9 +220,11 @@ class Classification(ImageTask[ImageBatch]):
             logits: Tensor = model(normalise(images, self.data.mean, self.data.std))
             lost = F.cross_entropy(logits.float(), labels, reduction="sum")
             whole = torch.stack((lost.to(found), *(_hits(logits, labels, top).to(found) for top in counted)))
-            right = labels[logits.argmax(dim=1) == labels]
-            each = [torch.bincount(of, minlength=classes).to(found) for of in (right, labels) if classes]
-            found += torch.cat([whole, *each])
+            by_class: list[Tensor] = []
+            if classes:
+                right = labels[logits.argmax(dim=1) == labels]
+                by_class = [torch.bincount(of, minlength=classes).to(found) for of in (right, labels)]
+            found += torch.cat([whole, *by_class])
         found = self.processes.total(found)
         loss, *shares = (found[: 1 + len(counted)] / len(indices)).tolist()
         figures = dict(zip(("accuracy", f"top{TOP}"), shares, strict=False))

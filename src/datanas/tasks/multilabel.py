@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from jaxtyping import Bool, Float
-from sklearn.metrics import average_precision_score
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -63,6 +62,8 @@ def mean_average_precision(scores: Float[Tensor, "n k"], targets: Float[Tensor, 
 
     Labels that hold in no image do not count; 0 where none holds (scikit-learn's `average_precision_score`, macro).
     """
+    from sklearn.metrics import average_precision_score  # imported late: it takes a while
+
     there = targets.any(dim=0)
     if not there.any():
         return 0.0

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal, cast
 
 import torch
-from sklearn.metrics import r2_score
 from torch import Tensor, nn
 
 from datanas.core.settings import ComponentConfig
@@ -78,6 +77,8 @@ class Regression(TargetTask):
 
     def figures(self, outputs: Outputs, targets: Outputs) -> dict[str, float]:
         """`rmse` and `mae` in the units of the targets, and `r2`; each the mean over targets, as in scikit-learn."""
+        from sklearn.metrics import r2_score  # imported late: it takes a while
+
         error = (outputs - targets).cpu().double()
         return {
             "rmse": float(error.square().mean(dim=0).sqrt().mean()),

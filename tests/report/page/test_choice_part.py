@@ -130,16 +130,35 @@ def test_a_race_shows_its_last_rung_with_intervals_and_all_candidates(make: Call
     ]
 
 
-def test_scores_that_count_no_examples_have_no_intervals(make: Callable[..., Path]) -> None:
-    rung = {
-        "0": {"score": 85.0, "selection_score": -85.0, **ROW},
-        "1": {"score": 90.0, "selection_score": -90.0, **ROW},
-    }
-    folder = read(make("race", race={**RACE, "rungs": [rung], "winner": 0}, candidates=CANDIDATES))
+@pytest.mark.parametrize(
+    ("more", "scores", "shown"),
+    [
+        ({"metric": {"is_share": False, "counts_examples": False}}, (0.4, 0.5), "0.4"),
+        ({"metric": {"is_share": True, "counts_examples": False}}, (0.5, 0.4), "50.0%"),
+        ({"within": None}, (85.0, 90.0), "85"),
+    ],
+    ids=["an error below 1", "a share that counts no examples", "an older race"],
+)
+def test_scores_that_count_no_examples_have_no_intervals(
+    make: Callable[..., Path], more: dict[str, Any], scores: tuple[float, float], shown: str
+) -> None:
+    rung = {str(place): {"score": score, "selection_score": -place, **ROW} for place, score in enumerate(scores)}
+    folder = read(make("race", race={**RACE, "rungs": [rung], "winner": 0, **more}, candidates=CANDIDATES))
     (section,) = race_sections(folder, Terms())
-    chart = next(each for each in section.blocks if isinstance(each, Chart))
+    chart, table = (next(each for each in section.blocks if isinstance(each, kind)) for kind in (Chart, Table))
+    assert isinstance(chart, Chart)
+    assert isinstance(table, Table)
     assert chart.spec["layer"][0]["data"]["values"] == []
-    assert [row["value"] for row in chart.spec["layer"][1]["data"]["values"]] == [85.0, 90.0]
+    assert [row["value"] for row in chart.spec["layer"][1]["data"]["values"]] == [*scores]
+    assert table.rows[0][3].text == shown
+
+
+def test_a_score_that_is_not_finite_stands_last(make: Callable[..., Path]) -> None:
+    rung = {"0": {"score": "nan", "selection_score": "nan", **ROW}, "1": {"score": 0.5, "selection_score": 0.5, **ROW}}
+    folder = read(make("race", race={**RACE, "rungs": [rung], "winner": 1}, candidates=CANDIDATES))
+    (section,) = race_sections(folder, Terms())
+    table = next(each for each in section.blocks if isinstance(each, Table))
+    assert [row[0].text for row in table.rows] == ["1", "0"]
 
 
 def test_a_comparison_is_ranked_with_its_seeds_and_without_empty_columns(make: Callable[..., Path]) -> None:

@@ -222,7 +222,8 @@ class Npz(Dataset[ImageData | TargetData]):
         raw = self._raw(archive, chosen, where)
         rows: dict[Place, Tensor] = {}
         for part, names in chosen.items():
-            assert names.labels is not None
+            if names.labels is None:
+                raise DataError(f"{where}: {names.images} is without targets; those of another part are {kind}")
             rows[part] = to_rows(archive[names.labels], kind, f"{where}: {names.labels}")
             _require_as_many(raw[part], rows[part], names, where)
         places = parted(rows["whole"], kind, self.config.test_share, self.config.split_seed) if is_whole else ()

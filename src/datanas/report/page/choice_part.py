@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,8 +23,14 @@ def race_sections(folder: Folder, terms: Terms) -> Iterator[Section]:
     if not isinstance(rungs, list) or not isinstance(pool, list):
         yield Section("The race", [Lacking("The race is not over, so nothing can be said of its candidates yet.")])
         return
-    examples = found.get("examples")
-    is_share = all(0 <= row["score"] <= 1 for rung in rungs for row in rung.values())
+    metric = found.get("metric") or {}
+    is_counted = metric.get("counts_examples", found.get("within") is not None)  # an older race has no metric
+    is_share = metric.get("is_share", is_counted)
+    examples = found.get("examples") if is_counted else None
+
+    def text(score: float) -> str:
+        return f"{score:.1%}" if is_share else f"{score:.4g}"
+
     last = len(rungs)
     blocks: list[Block] = []
     rows = [
@@ -31,31 +38,27 @@ def race_sections(folder: Folder, terms: Terms) -> Iterator[Section]:
         for place, rung in enumerate(rungs, start=1)
         for number, row in rung.items()
     ]
-    final = [
-        _Candidate(row, is_counted=is_share and isinstance(examples, int), examples=examples)
-        for row in rows
-        if row["rung"] == last
-    ]
-    final.sort(key=lambda each: -each.row["selection_score"])
+    rows.sort(key=lambda row: (-row["rung"], not math.isfinite(row["selection_score"]), -row["selection_score"]))
+    final = [(row["number"], _measured(row, text(row["score"]), examples)) for row in rows if row["rung"] == last]
     winner = found.get("winner")
-    spec = interval_chart([each.drawn(winner) for each in final], "score", share=is_share)
-    best = final[0]
+    marked = [drawn(each, "winner" if number == winner else "others") for number, each in final]
+    spec = interval_chart(marked, "score", share=is_share)
+    best = final[0][1]
     blocks.append(
         Chart(
             f"The candidates of the last rung ({last})",
             spec,
-            f"Dots with intervals of {len(final)} networks; the best is {best.name} with {best.text}.",
+            f"Dots with intervals of {len(final)} networks; the best is {best.name} with {best.score}.",
         )
     )
     blocks.append(Prose(notes=terms.tell("rung", "interval")))
-    rows.sort(key=lambda row: (-row["rung"], -row["selection_score"]))
     head = ["candidate", "origin", "rung", "score", "channels", "parameters", "multiply-adds"]
     table = [
         [
             Value(str(row["number"]), row["number"]),
             Value(row["origin"]),
             Value(str(row["rung"]), row["rung"]),
-            Value(f"{row['score']:.1%}" if is_share else f"{row['score']:.4g}", row["score"]),
+            Value(text(row["score"]), row["score"]),
             Value(str(row["channels"]), row["channels"]),
             Value(f"{row['parameters']:,}", row["parameters"]),
             Value(f"{row['macs'] / 1e6:,.1f} M", row["macs"]),
@@ -66,18 +69,9 @@ def race_sections(folder: Folder, terms: Terms) -> Iterator[Section]:
     yield Section("The race", blocks)
 
 
-class _Candidate:
-    """A network of the last rung."""
-
-    def __init__(self, row: Mapping[str, Any], *, is_counted: bool, examples: Any) -> None:
-        self.row = row
-        self.name = f"{row['number']}: {row['origin']}"
-        self.text = f"{row['score']:.1%}" if is_counted else f"{row['score']:.4g}"
-        counted = examples if is_counted else None
-        self._measured = Measured(self.name, self.text, row["score"], row["parameters"], row["macs"], counted)
-
-    def drawn(self, winner: object) -> dict[str, Any]:
-        return drawn(self._measured, "winner" if self.row["number"] == winner else "others")
+def _measured(row: Mapping[str, Any], text: str, examples: int | None) -> Measured:
+    name = f"{row['number']}: {row['origin']}"
+    return Measured(name, text, row["score"], row["parameters"], row["macs"], examples)
 
 
 def drawn(row: Measured, group: str) -> dict[str, Any]:
