@@ -1,5 +1,6 @@
 # make demo   search, race, train and compare on embedded photographs: the cell that is kept, a random one, ResNet-18
 # make test   lint, types, tests
+# make coverage the same tests, and the lines that none of them runs; half as long again on Python 3.11
 # make faults every fault of docs/runs.md at every point; make test tries some of each
 # make docs   the documentation as a site, in build/site: every page, Python's public names, every setting
 # make mutants break mathematics and engine on purpose, show what no test notices; FILE=src/datanas/egs.py for one file
@@ -10,7 +11,7 @@ BIN := .venv/bin
 PHOTOS := recipes/small/photos.yaml
 SEED := 0
 
-.PHONY: demo test faults docs mutants lint clean
+.PHONY: demo test coverage faults docs mutants lint clean
 
 .venv/demo: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -38,6 +39,9 @@ lint: .venv/dev
 	$(BIN)/mypy
 
 test: lint
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+coverage: .venv/dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov=datanas --cov-report=term:skip-covered
 
 faults: .venv/dev

@@ -40,6 +40,26 @@ class Settled(Size):
         return self.epochs
 
 
+class Unmoved:
+    """Keeps a training as long as it is, however much time is left."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def begin(self) -> None:
+        pass
+
+    def revise(self, epoch: int, epochs: int) -> int:
+        return epochs
+
+
+class Late(Unmoved):
+    """Cuts it by one epoch after the first."""
+
+    def revise(self, epoch: int, epochs: int) -> int:
+        return epochs - 1 if epoch == 1 else epochs
+
+
 def settings(root: Path, name: str = "fit") -> dict[str, Any]:
     return {
         "task": {"stem": "plain", "train_augment": {"cutout": 2}},
@@ -57,6 +77,7 @@ def quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting, "make_plan", plan_for)
         patch.setattr(fitting, "measured", lambda *_: Settled(None, 0.1, 0.1, 3))
+        patch.setattr(fitting, "Deadline", Unmoved)
         patch.setattr(pool, "_start", Inside().start)
         patch.setattr(pool, "_POLL", 0.0)
         yield
@@ -149,6 +170,40 @@ def test_a_fit_that_was_stopped_goes_on_to_the_same_network(
 
 def _stops(*_: Any, **__: Any) -> None:
     raise Interrupted("interrupted; go on with: datanas something", 15)
+
+
+def test_a_training_that_is_cut_short_is_repeated_so_by_its_plan(
+    tiny_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "Deadline", Late)
+        late = fit(tiny_images, 30.0, config=settings(tmp_path), quiet=True)
+    config = yaml.safe_load((late.path / "train" / "config.yaml").read_text())["train"]
+    assert (config["epochs"], config["revised"]) == (3, [[1, 2]])
+    monkeypatch.setattr(fitting, "Deadline", lambda *_: pytest.fail("a plan that is repeated follows no time"))
+    again = fit(tiny_images, 30.0, config=settings(tmp_path, "again"), same_plan_as=late.path, quiet=True)
+    assert network(again) == network(late)
+    assert "2 epochs" in (again.export / "README.md").read_text()
+
+
+def test_a_cut_training_goes_on_as_it_was_cut(
+    tiny_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(Late):
+        def revise(self, epoch: int, epochs: int) -> int:
+            if epochs == 4 and epoch == 2:
+                raise Interrupted("interrupted; go on with: datanas something", 15)
+            return super().revise(epoch, epochs)
+
+    monkeypatch.setattr(Settled, "epochs", 5)
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "Deadline", Late)
+        whole = fit(tiny_images, 30.0, config=settings(tmp_path), quiet=True)
+        patch.setattr(fitting, "Deadline", Killed)
+        with pytest.raises(Interrupted):
+            fit(tiny_images, 30.0, config=settings(tmp_path, "killed"), quiet=True)
+        patch.setattr(fitting, "Deadline", Late)
+        assert network(fit(resume=tmp_path / "killed", quiet=True)) == network(whole)
 
 
 def test_an_export_that_was_killed_is_made_anew(done: FitResult, tmp_path: Path) -> None:

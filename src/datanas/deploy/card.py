@@ -39,7 +39,7 @@ def model_card(
         *([f"Stem and body began with the weights of `{settings.start_from}`."] if settings.start_from else []),
         "",
         "## Figures",
-        f"Measured once, at the end of {_epochs(settings.epochs)} of training with seed {config.seed}.",
+        f"Measured once, at the end of {_epochs(settings.passes.total)} of training with seed {config.seed}.",
         "",
         markdown_table([("figure", "value"), *_rows(task, figures)]),
         "## Loading",

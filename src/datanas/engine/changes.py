@@ -30,6 +30,7 @@ MAY_CHANGE = (
     "truth.*",
     "search.epochs",
     "train.epochs",
+    "train.revised",
 )
 """Settings that a run may be gone on with differently: where, how long and by whom it is made, not what it is."""
 

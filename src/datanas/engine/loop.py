@@ -104,7 +104,6 @@ class Loop:
     def __init__(self, job: Job, run: Run, *, quiet: bool) -> None:
         self._job, self._run = job, run
         self._quiet = quiet or not run.is_first
-        self._total = job.length
         self._sums = _Sums()
         self._best: tuple[float, int] | None = None
         self._is_best = False
@@ -130,7 +129,7 @@ class Loop:
         with ExitStack() as stack:
             if run.is_first:
                 self._metrics = stack.enter_context(Metrics(run.path, run.step))
-            self._progress = stack.enter_context(Progress(job.kind, self._total, quiet=self._quiet, done=run.step))
+            self._progress = stack.enter_context(Progress(job.kind, job.length, quiet=self._quiet, done=run.step))
             self._progress.message(run.about)
             for warning in job.foresee() if run.step == 0 else ():
                 self._progress.message(f"warning: {warning}")
@@ -147,29 +146,36 @@ class Loop:
     def __iter__(self) -> Iterator[int]:
         job, settings = self._job, self._run.config.run
         clock = _SaveClock(settings.checkpoint_every, settings.checkpoint_minutes)
-        for step in range(self._run.step, self._total):
+        step = self._run.step
+        while step < job.length:  # which may change after an epoch
             done = step + 1
             self.epoch, place = divmod(done, job.steps_per_epoch)
             self.ends_epoch, self._is_best = place == 0, False
             yield step
             signum, is_due = 0, True
-            if done < self._total:
+            if done < job.length:
                 signum, is_due = self._agreed(self._stop.signum, clock.is_due(self.epoch if self.ends_epoch else None))
             if self._is_best or signum or is_due:
                 with clock.saving():
                     self._save(done)
             if signum:
                 raise Interrupted(
-                    f"interrupted at step {done}/{self._total}; the state is saved, "
+                    f"interrupted at step {done}/{job.length}; the state is saved, "
                     f"go on with: datanas {job.kind} --resume {self._run.path}",
                     signum,
                 )
+            step = done
 
     def add(self, figures: Mapping[str, float]) -> None:
         """Take in the figures of the step that was made, and show how far the run is."""
         self._sums.add(figures)
         stage = f"epoch {min(self.epoch + 1, self._job.epochs)}/{self._job.epochs}"
+        self._progress.total = self._job.length
         self._progress.advance(text=self._sums.text(), stage=stage)
+
+    def say(self, line: str) -> None:
+        """Tell people something, where they are told anything."""
+        self._progress.message(line)
 
     def means(self) -> dict[str, float]:
         """The mean of each step figure over the epoch so far."""

@@ -81,6 +81,11 @@ class Run:
             self.write_json(CLOCK_FILE, {"seconds": self.seconds})
             save_checkpoint(self.path, step, whole, self.config.run.keep, best)
 
+    def settle(self, config: Config) -> None:
+        """Go on with other settings, and keep them: what is read when the run goes on, or is repeated."""
+        self.config = config
+        self.write_text("config.yaml", config.to_yaml())
+
     def has(self, relative: str | Path) -> bool:
         """Whether the first process finds this file in the run."""
         return self.processes.first(lambda: b"1" if (self.path / relative).is_file() else b"0") == b"1"

@@ -12,6 +12,7 @@ from pydantic import Field, create_model, field_validator, model_validator
 from datanas.core.durations import read_seconds
 from datanas.core.settings import Section
 from datanas.data.batches import parse_ratio
+from datanas.engine.passes import Passes, passes_of
 from datanas.kernels.gates import ClosedGradient
 from datanas.kernels.hardware import read_macs
 from datanas.spaces.network_config import NetworkConfig
@@ -217,6 +218,11 @@ class TrainConfig(Section):
         description="multiply-adds of one example, such as 600M; channels then become as many as stay within that",
     )
     epochs: int = Field(600, ge=1)
+    revised: list[tuple[int, int]] = Field(
+        [],
+        description="pairs: after which epoch their number was changed, and to what; the rest of the schedule is "
+        "spread over the rest of the epochs. A fit that gets late, or has time left, writes them",
+    )
     batch_size: int = Field(96, ge=1)
     weights: TrainSGDConfig = TrainSGDConfig()
     ema: float | None = Field(None, gt=0, lt=1, description="decay of an average of the weights that is evaluated")
@@ -255,7 +261,13 @@ class TrainConfig(Section):
             raise ValueError(f"validation belongs to parts: train; with parts: {self.parts} {held} is held out")
         if self.ema is not None and self.average_after is not None:
             raise ValueError("ema and average_after are two averages of the weights; give one, got both")
+        _ = self.passes  # says what is wrong with them
         return self
+
+    @property
+    def passes(self) -> Passes:
+        """How many epochs there are, changes included."""
+        return passes_of(self.epochs, self.revised)
 
     @property
     def network_config(self) -> NetworkConfig:

@@ -22,9 +22,10 @@ from datanas.engine.config import Config, require_held_out
 from datanas.engine.earlier_run import load_run_config, with_recipe_of
 from datanas.engine.evaluation import evaluating
 from datanas.engine.loop import EpochReport, Job, Loop
+from datanas.engine.passes import Pace
 from datanas.engine.process import process_kept
 from datanas.engine.rebuild import network_for, with_network_of
-from datanas.engine.run import plan_run
+from datanas.engine.run import Run, plan_run
 from datanas.engine.schedules import build_sgd, learning_rate, set_learning_rate
 from datanas.engine.setup import load_task, memory_errors
 from datanas.engine.starting import start_from, starting_weights
@@ -46,6 +47,7 @@ def train(
     resume: str | Path | None = None,
     quiet: bool = False,
     allow_topology_change: bool = False,
+    pace: Pace | None = None,
 ) -> TrainResult:
     """Train an architecture from scratch and measure it on the test set, once, at the end.
 
@@ -59,6 +61,7 @@ def train(
         resume: a run folder to go on with.
         quiet: no progress on stderr.
         allow_topology_change: go on with another device or number of processes, though not bit for bit.
+        pace: may change, after each epoch, how many there are (`train.revised` keeps what it has decided).
 
     Raises:
         ArchitectureError, ConfigError, DataError: before anything is written.
@@ -90,10 +93,14 @@ def train(
             job = TrainJob(plan.config, plan.architecture, task, plan.device, plan.processes, start)
         run = plan.open(task, job.length, {"architecture.json": chosen.to_json()})
         with Loop(job, run, quiet=quiet) as loop:
+            if pace is not None:
+                pace.begin()
             for step in loop:  # from where the run is; saves, and stops at a signal, between two steps
                 loop.add(job.step(step))
                 if loop.ends_epoch:
                     loop.report(job.end_epoch(loop.epoch, loop.means()))
+                    if pace is not None:
+                        job.follow(pace, loop, run)
         return write_result(job, run, costs)
 
 
@@ -154,7 +161,8 @@ class TrainJob(Job):
         self._weights = list(self.network.parameters())
         self._optimizer = build_sgd(self._weights, settings.weights)
         self.steps_per_epoch = task.steps_per_epoch(self._part)
-        self.epochs = settings.epochs
+        self.passes = settings.passes
+        self.epochs = self.passes.total
 
     @property
     def evaluated(self) -> torch.nn.Module:
@@ -164,7 +172,7 @@ class TrainJob(Job):
     def step(self, step: int) -> dict[str, float]:
         settings = self.config.train
         epoch = step // self.steps_per_epoch
-        self._size.advance(self.network, epoch, settings.epochs)
+        self._size.advance(self.network, int(self.passes.at(epoch)), settings.epochs)
         whole, place = divmod(step, self.steps_per_epoch)
         what = f"step {step + 1}, batch {place + 1} of epoch {whole + 1}"
         own = self._processes.own_key
@@ -180,7 +188,22 @@ class TrainJob(Job):
     def _rate(self, step: int) -> float:
         """The learning rate, for a batch whose factor is 1."""
         settings = self.config.train
-        return learning_rate(settings.weights, step / self.steps_per_epoch, settings.epochs)
+        return learning_rate(settings.weights, self.passes.at(step / self.steps_per_epoch), settings.epochs)
+
+    def follow(self, pace: Pace, loop: Loop, run: Run) -> None:
+        """Let `pace` change how many epochs there are; in a run that goes on, what it has decided before stands."""
+        epoch = loop.epoch
+        if epoch >= self.epochs or self.passes.is_settled_after(epoch):
+            return
+        epochs = pace.revise(epoch, self.epochs)
+        if epochs == self.epochs:
+            return
+        loop.say(f"{epochs} epochs in place of {self.epochs}: " + ("late" if epochs < self.epochs else "time is left"))
+        self.passes = self.passes.changed(epoch, epochs)
+        self.epochs = epochs
+        settings = self.config.train.model_copy(update={"revised": [*self.passes.revised]})
+        self.config = self.config.model_copy(update={"train": settings})
+        run.settle(self.config)
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> EpochReport:
         settings = self.config.train
@@ -189,7 +212,7 @@ class TrainJob(Job):
         if settings.average_after is not None:
             figures["averaging"] = 0.0 if self.average.model is None else 1.0
         summary, score = f"loss {means['loss']:.3f}", None
-        if self.held_out is not None and (epoch % settings.validate_every == 0 or epoch == settings.epochs):
+        if self.held_out is not None and (epoch % settings.validate_every == 0 or epoch == self.epochs):
             with evaluating(self.evaluated) as network:
                 figures_of_part = self.task.monitor(network, self.held_out)
             figures |= {f"validation/{name}": value for name, value in figures_of_part.items()}

@@ -20,17 +20,19 @@ from datanas.core.settings import merge, validate
 from datanas.deploy.export import export
 from datanas.deploy.load import CONFIG_FILE
 from datanas.engine.config import Config, lay_over, resolve, with_overrides
+from datanas.engine.earlier_run import load_run_config
 from datanas.engine.process import process_kept
 from datanas.engine.rebuild import with_network_of
 from datanas.engine.search import search
 from datanas.engine.sections import RunConfig
 from datanas.engine.setup import load_task, memory_errors, select_device
 from datanas.engine.train import train
+from datanas.fitting.deadline import Deadline
 from datanas.fitting.in_memory import is_in_memory, write_in_memory
 from datanas.fitting.outcome import Outcome, measure_outcome
 from datanas.fitting.plan import FEW_EPOCHS, FOR_REST, Plan, make_plan
 from datanas.fitting.recognise import recognise, tell
-from datanas.fitting.sizing import at_width, measured, settled_size
+from datanas.fitting.sizing import MOST_EPOCHS, at_width, measured, settled_size
 from datanas.racing.race import race
 from datanas.runs.folder import RunFolder, read_json
 from datanas.tasks import tasks
@@ -225,7 +227,9 @@ def plan_of(run: Path, given: Mapping[str, Any]) -> Plan:
             )
     own = merge(now.model_dump(mode="json"), {"run": {**dict(given.get("run") or {}), "name": None}})
     epochs = plan.epochs or before.train.epochs
-    return replace(plan, config=resolve(own).model_dump(mode="json"), epochs=epochs)
+    begun = run / TRAIN
+    revised = tuple(load_run_config(begun).train.revised) if (begun / "config.yaml").is_file() else plan.revised
+    return replace(plan, config=resolve(own).model_dump(mode="json"), epochs=epochs, limit=None, revised=revised)
 
 
 class _Fit:
@@ -289,12 +293,27 @@ class _Fit:
         if self._plan.width is not None and self._plan.settled_for == winner.digest:
             settings = at_width(settings, self._plan.width)
         assert self._plan.epochs is not None
-        own: dict[str, Any] = {"train": {"epochs": self._plan.epochs, "validate_every": self._plan.epochs}}
+        revised, made = list(self._plan.revised), 0.0
+        if (begun := self._path / TRAIN / "config.yaml").is_file():
+            revised = load_run_config(begun.parent).train.revised
+            clock = begun.with_name(CLOCK_FILE)
+            made = float(read_json(clock)["seconds"]) if clock.is_file() else 0.0
+        own: dict[str, Any] = {
+            "train": {"epochs": self._plan.epochs, "validate_every": self._plan.epochs, "revised": revised}
+        }
         if self._plan.cutout is not None and self._plan.epochs >= FEW_EPOCHS:
             own["task"] = {"train_augment": {"cutout": self._plan.cutout}}
         settings = resolve(merge(settings.model_dump(mode="json"), own))
-        train(winner, settings, quiet=self._quiet)
+        train(winner, settings, quiet=self._quiet, pace=self._pace(made))
         self._note_time()
+
+    def _pace(self, made: float) -> Deadline | None:
+        """What keeps the training in its time, of which so many seconds are gone; None where its length is given."""
+        if self._plan.limit is None:
+            return None
+        until = time.monotonic() + self._plan.limit - made
+        most = max(MOST_EPOCHS, self._plan.epochs or 0)
+        return Deadline(self._plan.seconds, lambda: until - time.monotonic(), most)
 
     def _settle(self, winner: Architecture, settings: Config) -> None:
         """Choose how long the training is, and how wide its network where that is free, by the time that is left."""
@@ -311,7 +330,8 @@ class _Fit:
                 size = measured(winner, settings, task, device)
             seconds = self._plan.seconds * (1 - FOR_REST) - self._spent - 3 * load
         epochs = size.epochs_in(seconds)
-        self._plan = replace(self._plan, epochs=epochs)
+        limit = seconds + load - size.measure  # it reads the data itself
+        self._plan = replace(self._plan, epochs=epochs, limit=limit)
         self._folder.write_json(PLAN_FILE, self._plan.to_json())
         wide = "" if self._plan.width is None else f" at {self._plan.width} channels"
         self._say(f"train, {epochs} epochs{wide},", size.seconds_of(epochs))

@@ -67,6 +67,9 @@ class Plan:
         width: of the training; None until it is settled, and where a recipe or a bound says it.
         settled_for: the digest of the architecture whose width it is.
         cutout: side of the square that a long training blanks in images; None where it is given or there is none.
+        limit: seconds after which the training must have ended, which it follows by changing the number of its epochs;
+            None where they are given, or repeated from another fit.
+        revised: such changes of another fit, which are repeated (`train.revised`).
     """
 
     seconds: float
@@ -80,6 +83,8 @@ class Plan:
     width: int | None = None
     settled_for: str = ""
     cutout: int | None = None
+    limit: float | None = None
+    revised: tuple[tuple[int, int], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -89,7 +94,8 @@ class Plan:
         race = (
             None if data["race"] is None else Race(**{**data["race"], "references": tuple(data["race"]["references"])})
         )
-        return cls(**{**data, "race": race, "notes": tuple(data["notes"])})
+        revised = tuple((after, epochs) for after, epochs in data.get("revised", ()))
+        return cls(**{**data, "race": race, "notes": tuple(data["notes"]), "revised": revised})
 
     def text(self) -> str:
         """For people, a line a stage."""

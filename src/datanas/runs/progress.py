@@ -73,8 +73,8 @@ class Progress:
         self._text = self._text if text is None else text
         self._stage = self._stage if stage is None else stage
         if self._bar is not None:
-            task = self._bar.task_ids[0]
-            self._bar.update(task, completed=self.done, stage=self._stage, figures=_join(*self._pace(), self._text))
+            task, figures = self._bar.task_ids[0], _join(*self._pace(), self._text)
+            self._bar.update(task, total=self.total, completed=self.done, stage=self._stage, figures=figures)
         elif not self._quiet and self._clock() - self._last_line >= self._interval:
             self._last_line = self._clock()
             say(self._line(*self._pace()), self._stream)
