@@ -23,7 +23,7 @@ from datanas.kernels.fx_leaf import fx_leaf
 from datanas.kernels.hardware import widest_float
 from datanas.kernels.norm import BatchNorm2d
 from datanas.tasks import register_task
-from datanas.tasks.base import Model, Part
+from datanas.tasks.base import ExhibitMaker, Model, Part
 from datanas.tasks.class_balance import (
     CLASS_WEIGHTS,
     ClassWeights,
@@ -34,7 +34,7 @@ from datanas.tasks.class_balance import (
     weights_of,
 )
 from datanas.tasks.class_exhibits import WORST, class_exhibits, confusion_counts, mistakes
-from datanas.tasks.image_task import EVALUATION_BATCH, ImageTask
+from datanas.tasks.image_task import ImageTask
 from datanas.tasks.metric import Metric
 
 TOP = 5
@@ -126,6 +126,7 @@ class Classification(ImageTask[ImageBatch]):
         self._counts = class_counts(self.data.train.labels, self.num_classes)
         weights = weights_of(self.config.class_weights, self._counts, self.data.classes)
         self._class_weights = None if weights is None else weights.to(device)
+        self._answers: Tensor | None = None  # of a pass whose exhibits are wanted: each image's class, and how sure
 
     def suited_settings(self) -> Mapping[str, Any]:
         """With balanced weights of classes that are uneven."""
@@ -216,8 +217,11 @@ class Classification(ImageTask[ImageBatch]):
         counted = (1, TOP) if self.num_classes > TOP else (1,)
         classes = self.num_classes if are_uneven(self._counts) else 0
         found = torch.zeros(1 + len(counted) + 2 * classes, device=self.device, dtype=widest_float(self.device))
-        for _, images, labels in self._measured(part, self._shuffled(indices)):
+        for place, images, labels in self._measured(part, self._shuffled(indices)):
             logits: Tensor = model(normalise(images, self.data.mean, self.data.std))
+            if self._answers is not None:
+                sure, answers = logits.float().softmax(dim=1).max(dim=1)
+                self._answers[:, place : place + len(logits)] = torch.stack((answers.to(found), sure.to(found)))
             lost = F.cross_entropy(logits.float(), labels, reduction="sum")
             whole = torch.stack((lost.to(found), *(_hits(logits, labels, top).to(found) for top in counted)))
             by_class: list[Tensor] = []
@@ -232,16 +236,23 @@ class Classification(ImageTask[ImageBatch]):
             figures["balanced_accuracy"] = balanced_accuracy(*found[1 + len(counted) :].view(2, classes))
         return {**figures, "loss": loss}
 
-    @torch.inference_mode()
-    def exhibits(self, model: Model, part: Part) -> Sequence[Exhibit]:
-        """The confusion matrix, figures of each class, and the mistakes of which the network is surest."""
-        indices, source = self._chosen[part], self._images(part)
-        found: list[tuple[Tensor, Tensor, Tensor]] = []
-        for images, labels in sequential(source, indices, EVALUATION_BATCH):
-            logits: Tensor = model(normalise(images, self.data.mean, self.data.std))
-            sure, answers = logits.float().softmax(dim=1).max(dim=1)
-            found.append((labels.cpu(), answers.cpu(), sure.cpu()))
-        labels, answers, sure = (torch.cat(column) for column in zip(*found, strict=True))
+    def evaluate_with_exhibits(self, model: Model, part: Part) -> tuple[dict[str, float], ExhibitMaker]:
+        """With the confusion matrix, figures of each class, and the mistakes of which the network is surest."""
+        dtype = widest_float(self.device)
+        self._answers = torch.zeros(2, len(self._chosen[part]), device=self.device, dtype=dtype)
+        try:
+            figures = self.evaluate(model, part)
+            found = self.processes.total(self._answers).cpu()
+        finally:
+            self._answers = None
+        return figures, lambda: self._exhibits(part, found)
+
+    def _exhibits(self, part: Part, found: Float[Tensor, "2 n"]) -> Sequence[Exhibit]:
+        indices, order = self._shuffled(self._chosen[part]).sort()
+        source = self._images(part)
+        labels, answers, sure = source.labels.cpu()[indices], found[0, order].long(), found[1, order]
+        if not sure.all():  # a class built on this one measures otherwise
+            return ()
         counts = confusion_counts(labels, answers, self.num_classes)
         shown = class_exhibits(counts, self.data.classes)
         wrong = (labels != answers).nonzero()[:, 0]
