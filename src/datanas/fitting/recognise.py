@@ -62,7 +62,7 @@ def recognise(data: str | Path, task: str | None = None, own: Mapping[str, Any] 
         found: dict[str, Any] = {"name": str(data)}
     else:
         found = {"name": _of_folder(path) if path.is_dir() else _of_file(path), "root": str(path.absolute())}
-    if task is not None and (kind := getattr(tasks[task], "kind", None)) and "targets" in _settings(found["name"]):
+    if task is not None and (kind := tasks[task].target_kind) and "targets" in _settings(found["name"]):
         found["targets"] = kind
     if task is None:
         task = "clustering" if found["name"] == "folder" and _is_unlabelled(path) else _usual_task(found, own)

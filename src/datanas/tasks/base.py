@@ -63,6 +63,8 @@ class Task(ABC, Generic[BatchT]):
     """What its networks are made of, for people: "recurrent cells, such as darts_v2_rnn"."""
     compared_as: ClassVar[str] = ""
     """Another task whose references suit this one too, in a race of a fit."""
+    target_kind: ClassVar[str | None] = None
+    """What is to be told of an image where it is no class, "labels" or "numbers"; a fit takes the task by it."""
     unit: ClassVar[str] = "image"
     """What one example is, for people."""
     example_call: ClassVar[str] = 'predict("picture.jpg")'
