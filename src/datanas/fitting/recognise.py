@@ -125,7 +125,7 @@ def _of_file(path: Path) -> str:
 
 def _of_archive(path: Path) -> str:
     """The data set that is packed in such arrays; plain arrays of images are `npz`."""
-    from datanas.data.sets.npz import Archive, encoded_arrays, find_arrays
+    from datanas.data.decode.archive import Archive, encoded_arrays, find_arrays
 
     where = f"npz {shown(path)}"
     names = Archive(path, where).names
