@@ -31,7 +31,7 @@ from datanas.core.settings import read_yaml
 from datanas.engine.config import resolve
 from datanas.engine.search import SearchJob
 from datanas.engine.setup import load_task, select_device
-from datanas.engine.steps import frozen
+from datanas.kernels.frozen import frozen
 from datanas.kernels.gates import ClosedGradient, Gates, host_gates
 from datanas.samplers.base import Draw
 

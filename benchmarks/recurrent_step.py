@@ -26,7 +26,8 @@ from benchmarks.measuring import alternate, peak_gb, print_peak, report
 from datanas.core import seeding
 from datanas.core.settings import validate
 from datanas.data.types.corpus import TextData
-from datanas.engine.steps import UNSHARED, autocast, frozen, update, update_alpha
+from datanas.engine.steps import UNSHARED, autocast, update, update_alpha
+from datanas.kernels.frozen import frozen
 from datanas.kernels.gates import Gates, host_gates
 from datanas.kernels.hardware import keep_freed_memory
 from datanas.kernels.recurrence import RecurrentSteps

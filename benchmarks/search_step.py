@@ -25,7 +25,8 @@ from benchmarks.measuring import alternate, peak_gb, print_peak, report
 from datanas.codes.architecture import CONV_PRIMITIVES
 from datanas.core import seeding
 from datanas.core.settings import validate
-from datanas.engine.steps import UNSHARED, frozen, update, update_alpha
+from datanas.engine.steps import UNSHARED, update, update_alpha
+from datanas.kernels.frozen import frozen
 from datanas.kernels.gates import Gates, host_gates
 from datanas.kernels.hardware import keep_freed_memory, place
 from datanas.network import Supernet

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from datanas.core.settings import validate
-from datanas.engine.steps import frozen
+from datanas.kernels.frozen import frozen
 from datanas.kernels.gates import ClosedGradient, Gates, host_gates
 from datanas.kernels.hardware import place
 from datanas.network import Supernet

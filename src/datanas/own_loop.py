@@ -6,7 +6,6 @@ import copy
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -21,6 +20,7 @@ from datanas.codes.architecture import Architecture
 from datanas.core import seeding
 from datanas.core.errors import CheckpointError, ConfigError
 from datanas.core.settings import component
+from datanas.kernels.frozen import frozen
 from datanas.kernels.gates import Gates
 from datanas.lookup import find_architecture
 from datanas.samplers import samplers
@@ -117,14 +117,14 @@ class Search:
             generator = seeding.generator(self.seed, f"gates/{_STREAMS[part]}", number)
             draw = draw_one(min(max(self.progress, 0.0), 1.0), generator, **options)
             draw = reusable(draw, self.alphas)
-        gates = {name: _gates(table, learns=learns) for name, table in draw.gates.items()}
+        gates = {name: Gates.of(table if learns else table.detach()) for name, table in draw.gates.items()}
         if draw.grad_mask is not None and learns:
             gates = {name: each.grad_only_within(draw.grad_mask[name]) for name, each in gates.items()}
         calls = self._calls()
         with ExitStack() as stack:
             stack.enter_context(self.blocks.running(gates))
             if part == "alphas":
-                stack.enter_context(_frozen(self.weights))
+                stack.enter_context(frozen(self.weights))
             self._draw = draw
             try:
                 yield
@@ -311,20 +311,3 @@ def _sampler(blocks: Blocks, seed: int, given: BaseSampler | Mapping[str, Any] |
     # What is kept is combined by the blocks themselves, each in its own way.
     found.normalise = "sum"
     return found
-
-
-def _gates(table: Tensor, *, learns: bool) -> Gates:
-    gates = Gates.of(table)
-    return replace(gates, values=table) if learns else replace(gates, values=table.detach())
-
-
-@contextmanager
-def _frozen(weights: list[nn.Parameter]) -> Iterator[None]:
-    changed = [weight for weight in weights if weight.requires_grad]
-    for weight in changed:
-        weight.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for weight in changed:
-            weight.requires_grad_(True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from datanas.core.exhibits import exhibit_from_json
 from datanas.engine.evaluation import evaluate_parts
 from datanas.engine.exhibits import EXHIBITS_FILE, INPUTS, REST, cost_tables, time_tables
 from datanas.kernels.hardware import count_macs, count_parameters
+from datanas.network import Network
 from datanas.runs.folder import RunFolder
 from datanas.tasks.classification import Classification
 
@@ -53,28 +56,50 @@ def test_the_auxiliary_tower_is_left_out() -> None:
     assert cost_tables(with_tower, x) == cost_tables(without, x)
 
 
-def test_a_training_keeps_what_its_task_shows_and_a_candidate_does_not(tiny_config: dict[str, Any]) -> None:
-    found = datanas.train("gdas", tiny_config, quiet=True)
-    data = json.loads((found.path / EXHIBITS_FILE).read_text())
+@pytest.fixture(scope="module")
+def trained(make_config: Callable[[Path], dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return datanas.train("gdas", make_config(tmp_path_factory.mktemp("runs")), quiet=True).path
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy of its folder."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def test_a_training_keeps_what_its_task_shows(trained: Path) -> None:
+    data = json.loads((trained / EXHIBITS_FILE).read_text())
     assert data["part"] == "test"
     assert data["examples"] == 12
     assert [exhibit_from_json(each).kind for each in data["exhibits"]][:2] == ["confusion", "table"]
-    judged = tiny_config | {"train": {**tiny_config["train"], "test": False, "validation": 0.25}}
-    other = datanas.train("gdas", judged | {"run": {**tiny_config["run"], "name": "judged"}}, quiet=True)
-    assert not (other.path / EXHIBITS_FILE).exists()
 
 
-def test_a_task_that_fails_to_show_costs_no_training(
-    tiny_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_task_that_fails_to_show_is_measured_all_the_same(
+    run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("no pictures today")
 
-    monkeypatch.setattr(Classification, "exhibits", fail)
-    found = datanas.train("gdas", tiny_config, quiet=True)
-    assert (found.path / "evaluation.json").is_file()
+    monkeypatch.setattr(Classification, "_exhibits", fail)
+    evaluation, _ = evaluate_parts(run)
+    assert evaluation.part == "test"
     assert "no pictures today" in caplog.text
-    assert json.loads((found.path / EXHIBITS_FILE).read_text())["exhibits"] == []
+    assert json.loads((run / EXHIBITS_FILE).read_text())["exhibits"] == []
+
+
+def test_what_is_shown_costs_no_second_pass(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datanas.engine.exhibits.time_tables", lambda *_: [])
+    monkeypatch.setattr("datanas.engine.exhibits.cost_tables", lambda *_: [])
+    images: list[int] = []
+    forward = Network.forward
+
+    def counted(self: Network, x: torch.Tensor) -> Any:
+        images.append(len(x))
+        return forward(self, x)
+
+    monkeypatch.setattr(Network, "forward", counted)
+    evaluate_parts(run)
+    assert sum(images) == 12 + 1  # and one whose operations are counted
 
 
 def untimed(file: Path) -> dict[str, Any]:
@@ -95,36 +120,31 @@ def test_every_part_has_a_time_and_no_hook_stays(name: str, parts: int) -> None:
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
 
 
-def test_evaluating_makes_the_file_where_it_is_missing(tiny_config: dict[str, Any]) -> None:
-    path = datanas.train("gdas", tiny_config, quiet=True).path
-    content = untimed(path / EXHIBITS_FILE)
-    (path / EXHIBITS_FILE).unlink()
-    evaluate_parts(path, checkpoint="last")
-    assert not (path / EXHIBITS_FILE).exists(), "it would be of another network"
-    evaluate_parts(path)
-    assert untimed(path / EXHIBITS_FILE) == content
+def test_evaluating_makes_the_file_where_it_is_missing(run: Path) -> None:
+    content = untimed(run / EXHIBITS_FILE)
+    (run / EXHIBITS_FILE).unlink()
+    evaluate_parts(run, checkpoint="last")
+    assert not (run / EXHIBITS_FILE).exists(), "it would be of another network"
+    evaluate_parts(run)
+    assert untimed(run / EXHIBITS_FILE) == content
 
 
-def test_other_data_than_those_of_the_run_leave_the_file_alone(
-    tiny_config: dict[str, Any], tiny_images: Path, tmp_path: Path
-) -> None:
-    path = datanas.train("gdas", tiny_config, quiet=True).path
-    content = (path / EXHIBITS_FILE).read_bytes()
+def test_other_data_than_those_of_the_run_leave_the_file_alone(run: Path, tiny_images: Path, tmp_path: Path) -> None:
+    content = (run / EXHIBITS_FILE).read_bytes()
     arrays = dict(np.load(tiny_images))
     np.savez(tmp_path / "other.npz", **{name: value[:-3] for name, value in arrays.items()})
-    evaluate_parts(path, [("data.root", str(tmp_path / "other.npz"))])
-    assert (path / EXHIBITS_FILE).read_bytes() == content
+    evaluate_parts(run, [("data.root", str(tmp_path / "other.npz"))])
+    assert (run / EXHIBITS_FILE).read_bytes() == content
 
 
 @pytest.mark.parametrize("error", [StorageError("full"), RunInUseError("taken")])
 def test_a_folder_that_cannot_be_written_is_measured_all_the_same(
-    tiny_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+    run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     def refuse(path: Path) -> RunFolder:
         raise error
 
-    path = datanas.train("gdas", tiny_config, quiet=True).path
     monkeypatch.setattr(RunFolder, "open", refuse)
-    evaluation, _ = evaluate_parts(path)
+    evaluation, _ = evaluate_parts(run)
     assert evaluation.part == "test"
     assert f"could not be kept: {error}" in caplog.text

@@ -255,6 +255,7 @@ def test_without_a_test_the_held_out_share_is_measured(config: Make, monkeypatch
     result = train(architecture("darts_v2"), settings, quiet=True)
     assert result.evaluation.part == "validation"
     assert json.loads((result.path / "evaluation.json").read_text())["part"] == "validation"
+    assert not (result.path / "exhibits.json").exists(), "of a candidate nobody asks for more"
     assert set(parts) == {"validation"}
     # Negative control: with a test it is seen that the test set is measured.
     train(architecture("darts_v2"), config(train={"epochs": 1}), quiet=True)

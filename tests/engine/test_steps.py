@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from datanas.core.errors import NonFiniteError
-from datanas.engine.steps import UNSHARED, autocast, frozen, update, update_alpha
+from datanas.engine.steps import UNSHARED, autocast, update, update_alpha
+from datanas.kernels.frozen import frozen
 
 LARGE = 1e9
 

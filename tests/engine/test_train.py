@@ -391,7 +391,8 @@ def test_a_new_share_of_dropped_paths_compiles_nothing_anew(
 def test_a_network_whose_head_shares_the_stem_s_weights_is_kept_and_comes_back(
     config: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from datanas.tasks.classification import Classification, ClassifierHead
+    from datanas.tasks.classification import Classification
+    from datanas.tasks.classifier_head import ClassifierHead
 
     def tied_head(cls: Any, settings: Any, widths: tuple[int, ...], classes: int, stem: Any) -> torch.nn.Module:
         head = ClassifierHead(widths, classes)

@@ -18,7 +18,7 @@ from datanas.cli import main
 from datanas.comparison import pool
 from datanas.core.errors import DataError
 from datanas.core.settings import merge
-from datanas.deploy.labels import LabelPredictor, NumberPredictor
+from datanas.deploy.rows import LabelPredictor, NumberPredictor
 from datanas.fitting import fit as fitting
 from datanas.fitting.fit import FitResult
 

@@ -16,7 +16,8 @@ from datanas.core.settings import merge, validate
 from datanas.data.augment import normalise
 from datanas.data.base import ImageData, ImageSet
 from datanas.tasks.base import Part
-from datanas.tasks.classification import AuxiliaryTower, Classification, ClassifierHead, ImageBatch
+from datanas.tasks.classification import Classification, ImageBatch
+from datanas.tasks.classifier_head import AuxiliaryTower, ClassifierHead
 
 CPU = torch.device("cpu")
 CLASSES = ("ant", "bee", "cow")

@@ -74,13 +74,13 @@ class Blocks:
         Raises:
             ConfigError: there are some.
         """
+        names = {id(block): name for name, block in self.items()}
         for outer, block in self.items():
-            for inner, other in self.items():
-                if other is not block and any(part is other for part in block.modules()):
-                    raise ConfigError(
-                        f"{why}: the choice {inner} is within a candidate of {outer}, so that what its candidates cost "
-                        "does not add up; put choices side by side, or search without"
-                    )
+            if inner := [names[id(part)] for part in block.modules() if part is not block and id(part) in names]:
+                raise ConfigError(
+                    f"{why}: the choice {inner[0]} is within a candidate of {outer}, so that what its candidates cost "
+                    "does not add up; put choices side by side, or search without"
+                )
 
     def costs(self, *, found: bool = False) -> dict[str, list[float]]:
         """What the candidates of each name cost over all its blocks.
@@ -105,7 +105,7 @@ class Blocks:
         """
         with self.left_running(gates):
             yield
-        self._stop()
+        self.stop()
 
     @contextmanager
     def left_running(self, gates: Mapping[str, Gates]) -> Iterator[None]:
@@ -121,10 +121,11 @@ class Blocks:
                 block.gates = gates[name]
             yield
         except BaseException:
-            self._stop()
+            self.stop()
             raise
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """Let the module be no child any more."""
         for _, block in self.items():
             block.gates = None
 

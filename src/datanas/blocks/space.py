@@ -46,13 +46,19 @@ class ModuleBody(Body):
         self.module = module
 
     def forward(self, x: Any, gates: Mapping[str, Gates] | None = None) -> Any:
-        for part in self.module.modules():
-            if isinstance(part, Block):
-                part.gates = None
+        if self._blocks is None:
+            return self.module(x)
+        self._blocks.stop()
         if gates is None:
             return self.module(x)
-        with Blocks.of(self.module).left_running(gates):
+        with self._blocks.left_running(gates):
             return self.module(x)
+
+    @cached_property
+    def _blocks(self) -> Blocks | None:
+        """None where its choices are made."""
+        has_choices = any(isinstance(part, Block) for part in self.module.modules())
+        return Blocks.of(self.module) if has_choices else None
 
 
 class ModuleNetwork(NetworkConfig):

@@ -13,9 +13,8 @@ from cyclopts import Parameter
 from datanas.cli.parameters import Flag
 
 if TYPE_CHECKING:
-    from datanas.deploy.classes import ClassPredictor
-    from datanas.deploy.labels import LabelPredictor, NumberPredictor
     from datanas.deploy.masks import MaskPredictor
+    from datanas.deploy.rows import ClassPredictor, LabelPredictor, NumberPredictor
     from datanas.deploy.words import TextPredictor
 
 Row = tuple[str, Sequence[object]]
@@ -65,9 +64,9 @@ def run(
     """
     from datanas.core.errors import ConfigError
     from datanas.deploy.examples import ExamplePredictor
-    from datanas.deploy.labels import LabelPredictor, NumberPredictor
     from datanas.deploy.masks import MaskPredictor
     from datanas.deploy.predict import load
+    from datanas.deploy.rows import LabelPredictor, NumberPredictor
     from datanas.deploy.words import TextPredictor
 
     if top < 1:

@@ -15,9 +15,9 @@ from torch import Tensor
 from datanas.core.errors import ConfigError, DataError
 from datanas.core.paths import require_folder, shown
 from datanas.data.decode.image_list import class_folders
-from datanas.deploy.classes import ClassPredictor
 from datanas.deploy.pictures import Inputs
 from datanas.deploy.predictor import BATCH_SIZE
+from datanas.deploy.rows import ClassPredictor
 from datanas.deploy.trained import Trained
 from datanas.tasks.prototypes import prototypes, squared_distances
 
@@ -63,7 +63,7 @@ class ExamplePredictor(ClassPredictor):
         batches = self._batches(inputs, batch_size, skip_broken)
         return np.concatenate([self._outputs(torch.stack(pixels)).float().cpu().numpy() for _, pixels in batches])
 
-    def _probabilities(self, outputs: Any) -> Tensor:
+    def _rows(self, outputs: Any) -> Tensor:
         points: Tensor = outputs.float()
         temperature = points.shape[1] if self.settings.temperature is None else self.settings.temperature
         distances = squared_distances(points, torch.stack([*self._examples.values()]))

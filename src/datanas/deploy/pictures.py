@@ -13,8 +13,8 @@ from torch import Tensor
 
 from datanas.core.errors import DataError
 from datanas.core.paths import is_file, is_folder, path_errors, shown
+from datanas.data.decode.archive import Archive, find_arrays
 from datanas.data.decode.image_list import SUFFIXES, ImageList
-from datanas.data.sets.npz import Archive, find_arrays
 
 Frame = NDArray[Any]
 """One image: (h, w) or (h, w, c)."""

@@ -13,10 +13,10 @@ from torch.utils._pytree import tree_leaves
 from datanas.core.errors import CheckpointError, ConfigError, StorageError
 from datanas.core.paths import path_errors, shown
 from datanas.data.augment import to_unit
-from datanas.deploy.classes import ClassPredictor
 from datanas.deploy.pictures import Inputs
 from datanas.deploy.predict import load
 from datanas.deploy.predictor import ImagePredictor
+from datanas.deploy.rows import ClassPredictor
 
 TOLERANCE = 1e-4
 """By how much an output of a file may differ, of its largest value."""

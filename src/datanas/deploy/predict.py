@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from datanas.core.errors import ConfigError
-from datanas.deploy.classes import ClassPredictor, ClusterPredictor
 from datanas.deploy.examples import ExamplePredictor
-from datanas.deploy.labels import LabelPredictor, NumberPredictor
 from datanas.deploy.masks import MaskPredictor
 from datanas.deploy.predictor import Predictor
+from datanas.deploy.rows import ClassPredictor, ClusterPredictor, LabelPredictor, NumberPredictor
 from datanas.deploy.trained import find_trained
 from datanas.deploy.words import TextPredictor
 from datanas.engine.setup import usable_device

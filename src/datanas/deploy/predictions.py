@@ -51,12 +51,6 @@ class ClassPredictions:
         best = [f"{name}: {label} {share:.2f}" for name, [(label, share)] in zip(self.names, self.top(1), strict=True)]
         return _short("prediction", best)
 
-    @classmethod
-    def joined(cls, parts: Sequence[ClassPredictions]) -> ClassPredictions:
-        """Those of several batches, one after the other; at least one."""
-        names = tuple(name for part in parts for name in part.names)
-        return cls(names, parts[0].classes, np.concatenate([part.probabilities for part in parts]))
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LabelPredictions:

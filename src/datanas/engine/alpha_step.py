@@ -10,7 +10,8 @@ from torch import Tensor
 
 from datanas.engine.hypergradient import unrolled_loss
 from datanas.engine.sections import SearchConfig
-from datanas.engine.steps import autocast, frozen
+from datanas.engine.steps import autocast
+from datanas.kernels.frozen import frozen
 from datanas.kernels.gates import Gates, host_gates
 from datanas.samplers.interface import Draw
 

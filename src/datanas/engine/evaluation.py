@@ -24,7 +24,7 @@ from datanas.engine.rebuild import network_for, with_network_of
 from datanas.engine.setup import load_task, select_device
 from datanas.kernels.hardware import count_macs, count_parameters, place
 from datanas.network import Network
-from datanas.tasks.base import Part, Task
+from datanas.tasks.base import ExhibitMaker, Part, Task
 
 NETWORK_FILE = "network.safetensors"
 
@@ -94,10 +94,11 @@ def evaluate_parts(
     """
     network, task, _ = restore(run, overrides, checkpoint)
     validation = measure(network, task, "validation") if task.has_validation else None
-    evaluation = measure(network, task)
-    if checkpoint is None:
-        with evaluating(network):
-            keep_exhibits(Path(run), network, task, "test", named=bool(overrides))
+    if checkpoint is not None:
+        return measure(network, task), validation
+    evaluation, make = measure_with_exhibits(network, task)
+    with evaluating(network):
+        keep_exhibits(Path(run), network, task, "test", make, named=bool(overrides))
     return evaluation, validation
 
 
@@ -200,7 +201,19 @@ def trained_weights(run: Path, checkpoint: Literal["last", "best"] | None) -> tu
 
 def measure(network: torch.nn.Module, task: Task[Any], part: Part = "test") -> Evaluation:
     """Figures on a part, and costs."""
-    found = score(network, task, part)
+    return _evaluation(score(network, task, part), network, task, part)
+
+
+def measure_with_exhibits(
+    network: torch.nn.Module, task: Task[Any], part: Part = "test"
+) -> tuple[Evaluation, ExhibitMaker]:
+    """The same, and what makes the exhibits of that pass, to be called in evaluation mode."""
+    with evaluating(network):
+        found, make = task.evaluate_with_exhibits(network, part)
+    return _evaluation(found, network, task, part), make
+
+
+def _evaluation(found: Mapping[str, float], network: torch.nn.Module, task: Task[Any], part: Part) -> Evaluation:
     auxiliary = getattr(network.head, "auxiliary", None)
     extra = 0 if auxiliary is None else count_parameters(auxiliary)
     value = found[task.metric.name]

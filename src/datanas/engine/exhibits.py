@@ -6,7 +6,7 @@ import json
 import logging
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ import torch
 from torch import nn
 
 from datanas.core.errors import RunInUseError, StorageError
-from datanas.core.exhibits import Exhibit, FigureTable, exhibit_to_json
+from datanas.core.exhibits import FigureTable, exhibit_to_json
 from datanas.engine.data_record import read_data_record
 from datanas.kernels.hardware import macs_by_module, synchronize
 from datanas.kernels.mixed import MixedNode
 from datanas.runs.folder import RunFolder
 from datanas.runs.metrics import encode
-from datanas.tasks.base import Part, Task
+from datanas.tasks.base import ExhibitMaker, Part, Task
 
 EXHIBITS_FILE = "exhibits.json"
 INPUTS, REST = "inputs of a cell", "outside the cells"
@@ -29,16 +29,17 @@ _PASSES = 9
 _log = logging.getLogger(__name__)
 
 
-def exhibits_text(network: nn.Module, task: Task[Any], part: Part) -> str:
-    """The file's content: what the task shows on a part, and the costs of one example by part and operation.
+def exhibits_text(network: nn.Module, task: Task[Any], part: Part, make: ExhibitMaker) -> str:
+    """The file's content: what the task shows of a part, and the costs of one example by part and operation.
 
     What cannot be made costs no finished training: a warning says why.
 
     Args:
         network: trained, in evaluation mode.
+        make: what `Task.evaluate_with_exhibits` gave.
     """
     example = task.example()
-    shown = _made(f"what a report shows of task {task.config.name}", lambda: task.exhibits(network, part))
+    shown = _made(f"what a report shows of task {task.config.name}", make)
     costs = _made("a report's table of costs", lambda: cost_tables(network, example))
     costs += _made("a report's table of times", lambda: time_tables(network, example))
     counted = len(task.chosen()[part]) if task.metric.counts_examples else None
@@ -46,7 +47,7 @@ def exhibits_text(network: nn.Module, task: Task[Any], part: Part) -> str:
     return json.dumps(encode(found), allow_nan=False) + "\n"
 
 
-def _made(what: str, make: Callable[[], Sequence[Exhibit]]) -> list[dict[str, Any]]:
+def _made(what: str, make: ExhibitMaker) -> list[dict[str, Any]]:
     try:
         return [exhibit_to_json(each) for each in make()]
     except Exception as error:
@@ -54,7 +55,9 @@ def _made(what: str, make: Callable[[], Sequence[Exhibit]]) -> list[dict[str, An
         return []
 
 
-def keep_exhibits(run: Path, network: nn.Module, task: Task[Any], part: Part, *, named: bool) -> None:
+def keep_exhibits(
+    run: Path, network: nn.Module, task: Task[Any], part: Part, make: ExhibitMaker, *, named: bool
+) -> None:
     """Write the file into a run that was just measured, where it was measured on its own data and can be written.
 
     Args:
@@ -64,7 +67,7 @@ def keep_exhibits(run: Path, network: nn.Module, task: Task[Any], part: Part, *,
         return
     try:
         with RunFolder.open(run) as folder:
-            folder.write_text(EXHIBITS_FILE, exhibits_text(network, task, part))
+            folder.write_text(EXHIBITS_FILE, exhibits_text(network, task, part, make))
     except (RunInUseError, StorageError) as error:
         _log.warning("what a report shows could not be kept: %s", error)
 

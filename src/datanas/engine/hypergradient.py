@@ -25,7 +25,8 @@ from torch.optim import Optimizer
 
 from datanas.core import seeding
 from datanas.core.errors import ConfigError
-from datanas.engine.steps import autocast, frozen
+from datanas.engine.steps import autocast
+from datanas.kernels.frozen import frozen
 from datanas.kernels.gates import Gates
 from datanas.kernels.norm import BatchNorm2d
 from datanas.kernels.switch import plain_kernels

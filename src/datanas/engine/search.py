@@ -31,9 +31,10 @@ from datanas.engine.run import plan_run
 from datanas.engine.schedules import build_adam, build_sgd, set_learning_rate
 from datanas.engine.search_result import RESULT_FILE, SearchResult, write_result
 from datanas.engine.setup import build_sampler, build_space, load_table, load_task, memory_errors
-from datanas.engine.steps import Averaging, autocast, frozen, update, update_alpha
+from datanas.engine.steps import Averaging, autocast, update, update_alpha
 from datanas.engine.timetable import Timetable
 from datanas.engine.untrained import start_alpha
+from datanas.kernels.frozen import frozen
 from datanas.kernels.gates import host_gates
 from datanas.kernels.hardware import place
 from datanas.kernels.norm import synchronise

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -108,19 +107,6 @@ def update_alpha(
                 alpha.copy_(old)
         raise NonFiniteError(f"{what}: alpha is no longer finite; try a smaller search.alpha.lr")
     return float(value)
-
-
-@contextmanager
-def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Run a block in which no gradient is made for these parameters, and nothing is kept for one."""
-    changed = [parameter for parameter in parameters if parameter.requires_grad]
-    for parameter in changed:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in changed:
-            parameter.requires_grad_(True)
 
 
 def _require_finite(what: str, **values: float) -> None:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 
 from datanas.engine.budget_kept import within_text
-from datanas.engine.evaluation import NETWORK_FILE, Evaluation, evaluating, measure
+from datanas.engine.evaluation import NETWORK_FILE, Evaluation, evaluating, measure, measure_with_exhibits
 from datanas.engine.exhibits import EXHIBITS_FILE, exhibits_text
 from datanas.engine.rebuild import dead_parts
 from datanas.engine.run import Run
@@ -53,7 +53,7 @@ def write_result(job: TrainJob, run: Run, costs: Mapping[str, float]) -> TrainRe
     run.write_bytes(NETWORK_FILE, save(weights))
     part = "test" if run.config.train.test else job.held_out
     assert part is not None
-    evaluation = measure(network, task, part)
+    evaluation, make = measure_with_exhibits(network, task, part)
     figures = {**evaluation.figures, evaluation.score_name: evaluation.score, "loss": evaluation.loss}
     written = {**asdict(evaluation), "channels": channels, "preference": task.selection_score(figures)}
     written["shown"] = task.metric.show(evaluation.score)
@@ -65,7 +65,7 @@ def write_result(job: TrainJob, run: Run, costs: Mapping[str, float]) -> TrainRe
         written["validation"] = asdict(validation)
     if run.config.train.test and run.is_first:  # of a candidate that is only judged nobody asks for more
         with evaluating(network):
-            run.write_text(EXHIBITS_FILE, exhibits_text(network, task, part))
+            run.write_text(EXHIBITS_FILE, exhibits_text(network, task, part, make))
     run.write_json("evaluation.json", written)
     assert run.architecture is not None
     dead = dead_parts(run.architecture, run.config)

@@ -130,7 +130,7 @@ def _file_of(
 ) -> tuple[Path, bool]:
     """The .npz of data in memory, beside the run, and whether it was written only now."""
     own = with_overrides(lay_over(config or {}, {"data": {"name": "npz"}}), overrides)
-    targets: Any = getattr(tasks[task], "kind", "classes") if task is not None else own["data"].get("targets", "auto")
+    targets: Any = own["data"].get("targets", "auto") if task is None else tasks[task].target_kind or "classes"
     root = validate(RunConfig, own.get("run") or {}, "run").root
     before = {*root.glob("*.npz")}
     file, _ = write_in_memory(data, root, targets=targets)

@@ -62,7 +62,7 @@ def recognise(data: str | Path, task: str | None = None, own: Mapping[str, Any] 
         found: dict[str, Any] = {"name": str(data)}
     else:
         found = {"name": _of_folder(path) if path.is_dir() else _of_file(path), "root": str(path.absolute())}
-    if task is not None and (kind := getattr(tasks[task], "kind", None)) and "targets" in _settings(found["name"]):
+    if task is not None and (kind := tasks[task].target_kind) and "targets" in _settings(found["name"]):
         found["targets"] = kind
     if task is None:
         task = "clustering" if found["name"] == "folder" and _is_unlabelled(path) else _usual_task(found, own)
@@ -125,7 +125,7 @@ def _of_file(path: Path) -> str:
 
 def _of_archive(path: Path) -> str:
     """The data set that is packed in such arrays; plain arrays of images are `npz`."""
-    from datanas.data.sets.npz import Archive, encoded_arrays, find_arrays
+    from datanas.data.decode.archive import Archive, encoded_arrays, find_arrays
 
     where = f"npz {shown(path)}"
     names = Archive(path, where).names

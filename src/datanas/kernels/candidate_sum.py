@@ -16,7 +16,7 @@ from torch import Tensor
 
 from datanas.kernels.bare import weights_held
 from datanas.kernels.candidates import Candidate, ClosedCandidates, Leaves
-from datanas.kernels.node_sum import Output, inner_product
+from datanas.kernels.node_sum import Output, inner, inner_product, times
 from datanas.kernels.switch import first_order
 
 Ran = Sequence[tuple[Candidate, Leaves]]
@@ -133,8 +133,7 @@ class _CandidateSum(torch.autograd.Function):
                 if gradient is None or not wanted[place * width + at]:
                     into.append(None)
                     continue
-                cast = gradient.to(tensor.dtype)
-                into.append(cast if factor == 1.0 else cast * factor)
+                into.append(times(gradient.to(tensor.dtype), factor))
         del tensors, saved
         if any(gradient is not None for gradient in gradients):
             with weights_held(ctx.closed.weights):
@@ -173,14 +172,6 @@ def _by_place(outputs: Sequence[Leaves]) -> list[tuple[Tensor, ...]]:
 def _product(gradients: Sequence[Tensor | None], tensors: Sequence[Tensor]) -> Tensor:
     """sum over tensors of <gradient, tensor>, in at least float32."""
     parts = [
-        _inner(gradient, tensor) for gradient, tensor in zip(gradients, tensors, strict=True) if gradient is not None
+        inner(gradient, tensor) for gradient, tensor in zip(gradients, tensors, strict=True) if gradient is not None
     ]
     return sum(parts[1:], parts[0]) if parts else tensors[0].new_zeros((), dtype=torch.float32)
-
-
-def _inner(a: Tensor, b: Tensor) -> Tensor:
-    dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
-    a, b = a.to(dtype), b.to(dtype)
-    if a.device.type == "cpu" and a.stride() == b.stride() and a.is_contiguous():
-        return torch.dot(a.reshape(-1), b.reshape(-1))
-    return (a * b).sum()

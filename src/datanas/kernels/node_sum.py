@@ -178,8 +178,8 @@ class _NodeSum(torch.autograd.Function):
             wants_z = wanted[first + index]
             if norm is None:
                 if wants_gates:
-                    products[place] = _inner(gradient, z)
-                into_z.append(_times(gradient.to(z.dtype), factor) if wants_z else None)
+                    products[place] = inner(gradient, z)
+                into_z.append(times(gradient.to(z.dtype), factor) if wants_z else None)
                 into_weights.append(None)
                 into_biases.append(None)
                 continue
@@ -189,8 +189,8 @@ class _NodeSum(torch.autograd.Function):
                 products[place] = _recombined(weight, bias, dot, total)
             scale = bn.scale(found, weight, factor)
             into_z.append(bn.into_input(gradient, z, found, scale, dot, total) if wants_z else None)
-            into_weights.append(_times(dot, factor) if weight is not None else None)
-            into_biases.append(_times(total, factor) if weight is not None else None)
+            into_weights.append(times(dot, factor) if weight is not None else None)
+            into_biases.append(times(total, factor) if weight is not None else None)
         into_values = None
         if wants_gates:
             if ctx.closed is not None:
@@ -226,7 +226,7 @@ def _weighted_sum(opened: Sequence[Opened]) -> Tensor:
 def inner_product(gradient: Tensor, output: Output) -> Tensor:
     """<gradient, output> in at least float32."""
     if output.norm is None or output.statistics is None:
-        return _inner(gradient, output.z)
+        return inner(gradient, output.z)
     gradient = gradient.contiguous(memory_format=torch.channels_last)
     weight, bias = output.norm.weight, output.norm.bias
     return _recombined(weight, bias, *bn.products(gradient, output.z, output.statistics))
@@ -237,14 +237,19 @@ def _recombined(weight: Tensor | None, bias: Tensor | None, dot: Tensor, total: 
     return dot.sum() if weight is None or bias is None else torch.dot(weight, dot) + torch.dot(bias, total)
 
 
-def _inner(a: Tensor, b: Tensor) -> Tensor:
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """<a, b> of tensors of one shape, in at least float32."""
     if runs_by_rows(a) and runs_by_rows(b) and a.dtype == b.dtype:
         return torch.dot(bn.rows(a).view(-1), bn.rows(b).view(-1))
-    dtype = torch.promote_types(a.dtype, torch.float32)
-    return (a.to(dtype) * b.to(dtype)).sum()
+    dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
+    a, b = a.to(dtype), b.to(dtype)
+    if a.device.type == "cpu" and a.stride() == b.stride() and a.is_contiguous():
+        return torch.dot(a.reshape(-1), b.reshape(-1))
+    return (a * b).sum()
 
 
-def _times(x: Tensor, factor: float) -> Tensor:
+def times(x: Tensor, factor: float) -> Tensor:
+    """x * factor, x itself where that is 1."""
     return x if factor == 1.0 else x * factor
 
 

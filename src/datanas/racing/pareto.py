@@ -26,7 +26,7 @@ from datanas.racing.front import SEARCHED, Point, front, gain, score_interval, t
 from datanas.racing.judged import REQUEST_FILE, Settings, load_judged, open_or_create, recipe_of
 from datanas.racing.plan import measure_pace, trainings_at_a_time
 from datanas.racing.trainings import train_all, training_of
-from datanas.racing.within_bounds import Asked, Chooser, Cost, Entry
+from datanas.racing.within_bounds import Chooser, Cost, Entry, FrontRequest
 from datanas.runs.folder import RunFolder, read_json
 from datanas.tasks import tasks
 from datanas.tasks.base import Task
@@ -97,16 +97,16 @@ def pareto(
         folder = RunFolder.open(Path(resume))
         folder.require_kind("pareto")
         try:
-            asked = Asked.from_json(read_json(folder.path / REQUEST_FILE))
+            request = FrontRequest.from_json(read_json(folder.path / REQUEST_FILE))
         except BaseException:
             folder.close()
             raise
     else:
-        asked = Asked.of(run, cost, bounds, points, epochs, random)
-        config = _of_one_width(recipe_of([Path(asked.run)], settings), cost)
-        folder = open_or_create(config, "pareto", asked.to_json())
+        request = FrontRequest.of(run, cost, bounds, points, epochs, random)
+        config = _of_one_width(recipe_of([Path(request.run)], settings), cost)
+        folder = open_or_create(config, "pareto", request.to_json())
     with folder, memory_errors():
-        return _Front(folder, config, asked, quiet=quiet).run()
+        return _Front(folder, config, request, quiet=quiet).run()
 
 
 def _resumed(config: Config, settings: Settings) -> Config:
@@ -136,8 +136,8 @@ def _of_one_width(config: Config, cost: str) -> Config:
 class _Front:
     """A front in its folder."""
 
-    def __init__(self, folder: RunFolder, config: Config, asked: Asked, *, quiet: bool) -> None:
-        self._folder, self._config, self._asked = folder, config, asked
+    def __init__(self, folder: RunFolder, config: Config, request: FrontRequest, *, quiet: bool) -> None:
+        self._folder, self._config, self._request = folder, config, request
         self._say = silent if quiet else say
         self._workers, self._threads = trainings_at_a_time(config)
 
@@ -170,7 +170,7 @@ class _Front:
         if (self._folder.path / PLAN_FILE).is_file():
             return
         try:
-            plan = self._chosen(self._asked)
+            plan = self._chosen(self._request)
         except BaseException:
             self._folder.discard()
             raise
@@ -181,13 +181,13 @@ class _Front:
                 self._folder.write_text(Path(ARCHITECTURES) / entry["file"], text)
         self._folder.write_json(PLAN_FILE, plan)
 
-    def _chosen(self, asked: Asked) -> dict[str, Any]:
+    def _chosen(self, request: FrontRequest) -> dict[str, Any]:
         config = self._config.model_copy(update={"threads": self._threads})
-        task, device, load, examples = load_judged(config, Path(asked.run))
-        chooser = Chooser(self._config, asked, task)
-        bounds = asked.bounds or chooser.bounds()
+        task, device, load, examples = load_judged(config, Path(request.run))
+        chooser = Chooser(self._config, request, task)
+        bounds = request.bounds or chooser.bounds()
         entries = chooser.entries(bounds)
-        epochs = asked.epochs or config.train.epochs
+        epochs = request.epochs or config.train.epochs
         timed = [each.candidate for each in entries if each.cost is not None]
         pace = measure_pace(timed, training_of(config, 1), task, device, self._workers, load)
         seconds = -(-len(entries) // self._workers) * pace.training_seconds(epochs * pace.steps)
@@ -201,7 +201,7 @@ class _Front:
         }
 
     def _end(self, plan: Mapping[str, Any], found: Sequence[Point], failed: Sequence[str]) -> ParetoResult:
-        path, cost = self._folder.path, self._asked.cost
+        path, cost = self._folder.path, self._request.cost
         record = read_json(min((path / STAGE).glob(f"*/{DATA_FILE}")))
         task = tasks[self._config.task.name].measuring(record)
         rows = table(found, UNITS[cost], plan["examples"], task)

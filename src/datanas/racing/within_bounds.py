@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -31,7 +32,7 @@ _UNBOUNDED = 1e18
 
 
 @dataclass(frozen=True)
-class Asked:
+class FrontRequest:
     """What a front is asked for, as `pareto` takes it."""
 
     run: str
@@ -50,7 +51,7 @@ class Asked:
         points: int,
         epochs: int | None,
         random: int,
-    ) -> Asked:
+    ) -> FrontRequest:
         if run is None:
             raise ConfigError("a front needs the run folder of a finished search: datanas pareto RUN")
         if cost not in get_args(Cost):
@@ -75,7 +76,7 @@ class Asked:
         return {**asdict(self), "bounds": list(self.bounds)}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Asked:
+    def from_json(cls, data: Mapping[str, Any]) -> FrontRequest:
         return cls(**{**data, "bounds": tuple(data["bounds"])})
 
 
@@ -112,17 +113,21 @@ class Chooser:
 
     Args:
         config: the search's recipe, its other bounds in it.
-        asked: of which run, and what.
+        request: of which run, and what.
         task: with its data.
     """
 
-    def __init__(self, config: Config, asked: Asked, task: Task[Any]) -> None:
-        self._config, self._asked, self._task, self._cost = config, asked, task, asked.cost
+    def __init__(self, config: Config, request: FrontRequest, task: Task[Any]) -> None:
+        self._config, self._request, self._task, self._cost = config, request, task, request.cost
 
     def _budget(self, bound: float) -> Budget:
         return Budget(
             resolve(self._config.model_dump(mode="json"), [(f"budget.{self._cost}", bound)]), around(self._task)
         )
+
+    @cached_property
+    def _unbounded(self) -> Budget:
+        return self._budget(_UNBOUNDED)
 
     def bounds(self) -> tuple[float, ...]:
         """In equal ratios: the last is what the likeliest network costs, the first is above the least possible.
@@ -130,16 +135,16 @@ class Chooser:
         Raises:
             ConfigError: the likeliest costs hardly more than the least possible.
         """
-        budget = self._budget(_UNBOUNDED)
+        budget = self._unbounded
         least = budget.require_met(build_sampler(self._config, build_space(self._config)))[self._cost]
-        most = budget.costs(derive(self._asked.run, settings=self._bounded(None)).architecture)[self._cost]
+        most = budget.costs(derive(self._request.run, settings=self._bounded(None)).architecture)[self._cost]
         if most <= least * 1.05:
             raise ConfigError(
                 f"bounds: the likeliest network has {show(most, UNITS[self._cost])}, hardly more than the least "
                 f"possible {show(least, UNITS[self._cost])}, so there is nothing to bound; give --bounds, or search "
                 "longer"
             )
-        ratios = [(place + 1) / self._asked.points for place in range(self._asked.points)]
+        ratios = [(place + 1) / self._request.points for place in range(self._request.points)]
         return tuple(sorted({_rounded_up(least * (most / least) ** ratio, most) for ratio in ratios}))
 
     def _bounded(self, bound: float | None) -> list[tuple[str, object]]:
@@ -158,14 +163,13 @@ class Chooser:
         Raises:
             ConfigError: no network is within a bound, or there is but one network to train.
         """
-        unbounded = self._budget(_UNBOUNDED)
         searched: dict[Any, Entry] = {}
         for bound in bounds:
-            found = derive(self._asked.run, settings=self._bounded(bound)).architecture
+            found = derive(self._request.run, settings=self._bounded(bound)).architecture
             candidate = Candidate(found, f"searched within {show(bound, UNITS[self._cost])}", is_searched=True)
             price = (found.posterior or {})["costs"][self._cost]
             searched.setdefault(network_key(found), Entry(candidate, SEARCHED, bound, price))
-        others = [*self._random(bounds, set(searched), unbounded), *self._references(bounds)]
+        others = [*self._random(bounds, set(searched)), *self._references(bounds)]
         entries = sorted([*searched.values(), *others], key=lambda each: each.bound)
         if len(entries) < 2:
             raise ConfigError("bounds: the same network is the likeliest within all of them, and nothing beside it")
@@ -179,13 +183,14 @@ class Chooser:
     def _words(self, bound: float) -> str:
         return show(bound, UNITS[self._cost]).replace(" ", "-")
 
-    def _random(self, bounds: Sequence[float], known: set[Any], unbounded: Budget) -> Iterator[Entry]:
+    def _random(self, bounds: Sequence[float], known: set[Any]) -> Iterator[Entry]:
         """Of each bound the random networks that come nearest to it."""
-        controls = self._controls(unbounded) if self._asked.random else []
+        unbounded = self._unbounded
+        controls = self._controls(unbounded) if self._request.random else []
         for bound in bounds:
             taken = 0
             for expected, each in controls:
-                if taken == self._asked.random:
+                if taken == self._request.random:
                     break
                 if expected > bound or (key := network_key(each.architecture)) in known:
                     continue

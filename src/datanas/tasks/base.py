@@ -28,6 +28,8 @@ Part = Literal["weights", "alpha", "train", "validation", "test"]
 
 BatchT = TypeVar("BatchT")
 
+ExhibitMaker = Callable[[], Sequence[Exhibit]]
+
 
 class Task(ABC, Generic[BatchT]):
     """A problem to search and train for. It never sees gates.
@@ -61,6 +63,8 @@ class Task(ABC, Generic[BatchT]):
     """What its networks are made of, for people: "recurrent cells, such as darts_v2_rnn"."""
     compared_as: ClassVar[str] = ""
     """Another task whose references suit this one too, in a race of a fit."""
+    target_kind: ClassVar[str | None] = None
+    """What is to be told of an image where it is no class, "labels" or "numbers"; a fit takes the task by it."""
     unit: ClassVar[str] = "image"
     """What one example is, for people."""
     example_call: ClassVar[str] = 'predict("picture.jpg")'
@@ -361,9 +365,10 @@ class Task(ABC, Generic[BatchT]):
         """Figures to follow a training by, named as those of `evaluate`; cheaper than these where the task can."""
         return self.evaluate(model, part)
 
-    def exhibits(self, model: Model, part: Part) -> Sequence[Exhibit]:
-        """What a report shows of a trained network on a part besides its figures; nothing by default.
+    def evaluate_with_exhibits(self, model: Model, part: Part) -> tuple[dict[str, float], ExhibitMaker]:
+        """Figures as `evaluate` gives them, and what makes of the same pass that which a report shows besides them.
 
-        The first process alone asks, so that a task must not wait for others. The caller chooses the network's mode.
+        By default nothing is shown. The first process alone calls the maker, which must not wait for others; the
+        network is then in the same mode.
         """
-        return ()
+        return self.evaluate(model, part), tuple

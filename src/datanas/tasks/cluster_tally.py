@@ -22,14 +22,17 @@ class ClusterTally:
 
     Attributes:
         clusters: (images,), the cluster of each image that was added.
+        sure: (images,), how far it belongs to that.
         features: (images, d), what the network has of it before the clusters; no columns before anything was added.
     """
 
     clusters: Int64[Tensor, " images"]
+    sure: Float[Tensor, " images"]
     features: Float[Tensor, "images d"]
 
     def __init__(self, images: int, clusters: int, device: torch.device) -> None:
         self.clusters = torch.zeros(images, dtype=torch.int64, device=device)
+        self.sure = torch.zeros(images, device=device)
         self.features = torch.zeros(images, 0, device=device)
         self._joint = torch.zeros(clusters, clusters, dtype=widest_float(device), device=device)
         self._pairs = torch.zeros(2, dtype=widest_float(device), device=device)
@@ -44,7 +47,7 @@ class ClusterTally:
         cosines = similarities(seen.labels)
         self._pairs += torch.stack(pair_losses(cosines, relations(cosines, *thresholds(MEETING))))
         self._joint += joint_shares(cluster_shares(seen.labels), cluster_shares(again.labels))
-        self.clusters[rows] = seen.labels.argmax(dim=1)
+        self.sure[rows], self.clusters[rows] = seen.labels.max(dim=1)
         self._widen(seen.features.shape[1])
         self.features[rows] = seen.features
 
@@ -52,7 +55,7 @@ class ClusterTally:
         """Bring together what the processes have found, each of images of its own."""
         # One that had no images knows no width.
         self._widen(int(processes.gather(torch.tensor(self.features.shape[1])).max()))
-        self.clusters = processes.total(self.clusters)
+        self.clusters, self.sure = processes.total(self.clusters), processes.total(self.sure)
         self.features = processes.total(self.features)
         self._joint, self._pairs = processes.total(self._joint), processes.total(self._pairs)
 

@@ -28,11 +28,11 @@ from datanas.data.types.file_set import ImageFileData
 from datanas.data.types.source import ImageSource
 from datanas.tasks import register_task
 from datanas.tasks.adaptive_pairs import LabelFeatures, pair_loss, raised, relations, similarities, thresholds
-from datanas.tasks.base import Model, Part, Task
+from datanas.tasks.base import ExhibitMaker, Model, Part, Task
 from datanas.tasks.cluster_exhibits import SAMPLES, cluster_exhibits
 from datanas.tasks.cluster_head import Assignment, ClusterHead
 from datanas.tasks.cluster_tally import ClusterTally
-from datanas.tasks.image_task import EVALUATION_BATCH, ImageTask
+from datanas.tasks.image_task import ImageTask
 from datanas.tasks.matching import agreement, k_means
 from datanas.tasks.metric import Metric
 
@@ -102,6 +102,7 @@ class Clustering(ImageTask[ViewBatch]):
     def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None:
         super().__init__(config, data, device, seed)
         self._lambda, self._finished = 0.0, 0
+        self._kept: list[tuple[Tensor, ClusterTally]] | None = None  # of a pass whose exhibits are wanted
 
     @classmethod
     def head(cls, config: ComponentConfig, widths: tuple[int, ...], num_classes: int) -> ClusterHead:
@@ -229,17 +230,19 @@ class Clustering(ImageTask[ViewBatch]):
         indices, tally = self._tally(model, part, None)
         return {**agreement(tally.clusters, self._images(part).labels.cpu()[indices]), **tally.figures()}
 
-    @torch.inference_mode()
-    def exhibits(self, model: Model, part: Part) -> Sequence[Exhibit]:
-        """What each cluster holds: how many images, of which class most, and those that are surest of it."""
-        indices, source = self._chosen[part], self._images(part)
-        found: list[Tensor] = []
-        for images, _ in sequential(source, indices, EVALUATION_BATCH):
-            answer: Assignment = model(normalise(images, self.data.mean, self.data.std))
-            found.append(answer.labels.cpu())
-        labels = torch.cat(found)
-        sure, clusters = labels.max(dim=1)
-        samples = {}
+    def evaluate_with_exhibits(self, model: Model, part: Part) -> tuple[dict[str, float], ExhibitMaker]:
+        """With what each cluster holds: how many images, of which class most, and those that are surest of it."""
+        self._kept = kept = []
+        try:
+            figures = self.evaluate(model, part)
+        finally:
+            self._kept = None
+        return figures, lambda: self._exhibits(part, *kept[0])
+
+    def _exhibits(self, part: Part, indices: Int64[Tensor, " n"], tally: ClusterTally) -> Sequence[Exhibit]:
+        indices, order = indices.sort()
+        clusters, sure = tally.clusters.cpu()[order], tally.sure.cpu()[order]
+        source, samples = self._images(part), {}
         for cluster in clusters.bincount().nonzero()[:, 0].tolist():
             members = (clusters == cluster).nonzero()[:, 0]
             members = members[sure[members].argsort(descending=True, stable=True)[:SAMPLES]]
@@ -256,6 +259,8 @@ class Clustering(ImageTask[ViewBatch]):
         for place, images, _ in self._measured(part, indices):
             tally.add(place, *self._seen_twice(model, images, place))
         tally.total(self.processes)
+        if self._kept is not None:
+            self._kept.append((indices, tally))
         return indices, tally
 
     def _seen_twice(self, model: Model, images: Images, place: int) -> tuple[Assignment, Assignment]:

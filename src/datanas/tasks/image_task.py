@@ -204,7 +204,7 @@ class ImageTask(Task[BatchT]):
 
 def _wanted(takes: tuple[type, ...], data: object) -> str:
     if isinstance(data, TargetData):
-        others = " or ".join(name for name in tasks if getattr(tasks[name], "kind", None) == data.kind)
+        others = " or ".join(name for name in tasks if tasks[name].target_kind == data.kind)
         return f"images of one class each; these have {data.kind}, for which there is --task.name {others}"
     if TargetData in takes:
         return "images with several labels, or with numbers, each (docs/data.md)"

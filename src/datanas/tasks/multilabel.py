@@ -24,7 +24,7 @@ class Multilabel(TargetTask):
     class Config(TargetTask.Config):
         name: Literal["multilabel"] = "multilabel"
 
-    kind: ClassVar[Kind] = "labels"
+    target_kind: ClassVar[Kind] = "labels"
     metric: ClassVar[Metric] = Metric("map")
     config: Config
 

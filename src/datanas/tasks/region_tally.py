@@ -45,6 +45,14 @@ class ScoredClasses:
         self._labels = self._labels.to(masks.device)
         return self._labels[masks.long()]
 
+    def share_of_wrong(
+        self, log_probs: Float32[Tensor, "batch classes h w"], masks: UInt8[Tensor, "batch h w"]
+    ) -> Float32[Tensor, " batch"]:
+        """Of each image's pixels of a scored class, the share that is taken for another."""
+        labels = self.labels(masks)
+        counted = labels != VOID
+        return ((log_probs.argmax(dim=1) != labels) & counted).sum(dim=(1, 2)) / counted.sum(dim=(1, 2))
+
 
 class RegionTally:
     """Confusion and loss of what was added."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from datanas.core.settings import ComponentConfig
 from datanas.data.types.targets import Kind
 from datanas.tasks import register_task
-from datanas.tasks.classification import ClassifierHead
+from datanas.tasks.classifier_head import ClassifierHead
 from datanas.tasks.metric import Metric
 from datanas.tasks.target_task import Outputs, TargetTask
 
@@ -45,24 +45,20 @@ class Regression(TargetTask):
     class Config(TargetTask.Config):
         name: Literal["regression"] = "regression"
 
-    kind: ClassVar[Kind] = "numbers"
+    target_kind: ClassVar[Kind] = "numbers"
     metric: ClassVar[Metric] = Metric("rmse", is_share=False, higher_is_better=False, digits=4)
     further: ClassVar[Sequence[Metric]] = (
         Metric("r2", is_share=False, digits=3),
         Metric("mae", is_share=False, digits=4),
     )
     default_classes: ClassVar[int] = 1
+    head_type: ClassVar[type[ClassifierHead]] = NumberHead
     config: Config
 
     def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None:
         super().__init__(config, data, device, seed)
         known = self._targets["train"]
         self._offset, self._scale = known.mean(dim=0), known.std(dim=0, correction=0)
-
-    @classmethod
-    def head(cls, config: ComponentConfig, widths: tuple[int, ...], num_classes: int) -> nn.Module:
-        assert isinstance(config, cls.Config)
-        return NumberHead(widths, num_classes, config.auxiliary_norms or (1 if config.stem == "imagenet" else 2))
 
     def make_head(self, widths: tuple[int, ...], stem: nn.Module) -> nn.Module:
         """In the units of these targets."""

@@ -16,14 +16,13 @@ from torch.nn import functional as F
 from datanas.core import seeding
 from datanas.core.errors import ConfigError, DataError
 from datanas.core.exhibits import Exhibit
-from datanas.core.processes import ALONE
 from datanas.core.settings import ComponentConfig
 from datanas.data.augment import normalisation, normalise
 from datanas.data.augment_masks import MaskAugment, cut_image, cut_mask, draw_windows
 from datanas.data.batches import Order, held_out, left_to_judge, split, unlabelled
 from datanas.data.types.masks import VOID, SegmentationData, SegmentationSet
 from datanas.tasks import register_task
-from datanas.tasks.base import Model, Part, Task
+from datanas.tasks.base import ExhibitMaker, Model, Part, Task
 from datanas.tasks.deeplab import SegmentationHead
 from datanas.tasks.mask_exhibits import SHOWN, Segmented, mask_exhibits
 from datanas.tasks.metric import Metric
@@ -132,6 +131,7 @@ class Segmentation(Task[SegmentationBatch]):
         self._orders: dict[Part, Order] = {}
         self._chosen: dict[str, Tensor] = {}
         self._measured: dict[Part, Tensor] = {}
+        self._wrong: Tensor | None = None  # of a pass whose exhibits are wanted: the share of each image's pixels
         self._require_size()
         self._scored = ScoredClasses(data.classes, config.classes)
         for part in self._parts:
@@ -321,26 +321,35 @@ class Segmentation(Task[SegmentationBatch]):
             shown = together if len(together) >= SMALLEST_SHARE else 2 * together
             images = normalise(torch.stack([data.images[i] for i in shown]), *self._moments)
             log_probs = log_probabilities(model, images, scales, flip=flip)[: len(together)]
-            tally.add(log_probs, torch.stack([data.masks[i] for i in together]))
+            masks = torch.stack([data.masks[i] for i in together])
+            tally.add(log_probs, masks)
+            if self._wrong is not None:
+                self._wrong[together] = self._scored.share_of_wrong(log_probs, masks)
         return tally.figures(self.processes)
 
+    def evaluate_with_exhibits(self, model: Model, part: Part) -> tuple[dict[str, float], ExhibitMaker]:
+        """With the overlap of each class, and the images of which most pixels are wrong, with their masks."""
+        self._wrong = torch.zeros(len(self._examples(part)), device=self.device)
+        try:
+            figures = self.evaluate(model, part)
+            wrong = self.processes.total(self._wrong).tolist()
+        finally:
+            self._wrong = None
+        return figures, lambda: self._exhibits(model, part, figures, wrong)
+
     @torch.inference_mode()
-    def exhibits(self, model: Model, part: Part) -> Sequence[Exhibit]:
-        """The overlap of each class, and the images of which most pixels are wrong, with their masks."""
-        data, indices, tally = self._examples(part), self._measurable(part), RegionTally(self._scored, self.device)
-        worst: list[Segmented] = []
-        for together in _alike(data.sizes, indices):
-            images = torch.stack([data.images[i] for i in together])
-            masks = torch.stack([data.masks[i] for i in together])
-            views = normalise(images, *self._moments)
-            log_probs = log_probabilities(model, views, self.config.test_scales, flip=self.config.test_flip)
-            tally.add(log_probs, masks)
-            answers, labels = log_probs.argmax(dim=1), self._scored.labels(masks)
-            counted = labels != VOID
-            wrong = ((answers != labels) & counted).sum(dim=(1, 2)) / counted.sum(dim=(1, 2))
-            columns = zip(images, masks, answers.byte(), wrong.tolist(), strict=True)
-            worst = sorted([*worst, *(Segmented(*each) for each in columns)], key=lambda each: -each.wrong)[:SHOWN]
-        return mask_exhibits(tally.figures(ALONE), worst, self.data.classes)
+    def _exhibits(
+        self, model: Model, part: Part, figures: Mapping[str, float], wrong: Sequence[float]
+    ) -> Sequence[Exhibit]:
+        """The few images that are shown pass the network again, since keeping all masks would take much memory."""
+        data = self._examples(part)
+        order = [i for together in _alike(data.sizes, self._measurable(part)) for i in together]
+        shown = []
+        for i in sorted(order, key=lambda i: -wrong[i])[:SHOWN]:
+            view = normalise(data.images[i][None], *self._moments)
+            log_probs = log_probabilities(model, view, self.config.test_scales, flip=self.config.test_flip)
+            shown.append(Segmented(data.images[i], data.masks[i], log_probs[0].argmax(dim=0).byte(), wrong[i]))
+        return mask_exhibits(figures, shown, self.data.classes)
 
     def _examples(self, part: Part) -> SegmentationSet:
         """What the indices of a part count."""

@@ -243,11 +243,13 @@ class TaskContract(ComponentContract):
         network.eval()
         before = {name: value.clone() for name, value in network.state_dict().items()}
         with leaving_torch_alone():
-            shown = list(task.exhibits(network, "test"))
+            figures, make = task.evaluate_with_exhibits(network, "test")
+            shown = list(make())
+        assert figures == task.evaluate(network, "test")
         assert not network.training
         assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
         written = [exhibit_to_json(each) for each in shown]
-        assert [exhibit_to_json(each) for each in task.exhibits(network, "test")] == written
+        assert [exhibit_to_json(each) for each in task.evaluate_with_exhibits(network, "test")[1]()] == written
         read = [exhibit_from_json(json.loads(json.dumps(each))) for each in written]
         assert [json.dumps(exhibit_to_json(each)) for each in read] == [json.dumps(each) for each in written]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from datanas.core.errors import DataError
+from datanas.data.decode.archive import Archive
 from datanas.data.decode.encoded import encoded_images
-from datanas.data.sets.npz import Archive
 
 CONTENT = np.arange(9, dtype=np.uint8)
 

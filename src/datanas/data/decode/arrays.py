@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datanas.core.errors import DataError
-from datanas.data.decode.depth import white_of_arrays
+from datanas.data.decode.depth import told_white
 from datanas.data.decode.memory import require_memory
 from datanas.data.decode.open_image import to_bytes
 
@@ -114,7 +114,7 @@ def values_of(
     largest = np.concatenate([array.max(axis=(2, 3)) for array in arrays]).astype(np.float64)
     low, high = least.min(axis=0), largest.max(axis=0)
     if is_whole and low.min() >= 0 and (channels in _PICTURES or high.max() <= 255):
-        return Values(white=white_of_arrays(arrays, where))
+        return Values(white=told_white(float(high.max()), where))
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         return Values()
     if not is_whole and low.min() >= 0 and high.max() <= 1:

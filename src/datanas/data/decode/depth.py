@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,19 +73,12 @@ def white_of(largest: float, *, is_floating: bool) -> float:
     return float(2 ** max(8, math.ceil(math.log2(largest + 1)) if largest > 0 else 8) - 1)
 
 
-def white_of_arrays(arrays: Iterable[NDArray[Any]], where: str) -> float:
-    """White of arrays of whole numbers by the rule of `settle_white`; it is told.
+def told_white(largest: float, where: str) -> float:
+    """White of whole numbers from 0 by the rule of `settle_white`; it is told.
 
-    Raises:
-        DataError: values below 0.
+    Args:
+        largest: of all images of the data set.
     """
-    extents = [(int(array.min()), int(array.max())) for array in arrays if array.size]
-    if min((low for low, _ in extents), default=0) < 0:
-        raise DataError(
-            f"{where}: images hold values below 0, so what is black and white is not known; store them as uint8, or "
-            "say what is white with --data.white_level N: what lies below 0 is black"
-        )
-    largest = max((high for _, high in extents), default=0)
     found = white_of(largest, is_floating=False)
     _tell(where, "the images", largest, found)
     return found

@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from datanas.core.errors import DataError
+from datanas.data.decode.archive import Archive
 from datanas.data.decode.memory import require_memory
-from datanas.data.sets.npz import Archive
 
 
 def encoded_images(archive: Archive, content: str, offsets: str, where: str) -> list[bytes]:

@@ -20,8 +20,8 @@ from datanas.core.paths import read_bytes, require_folder, shown
 from datanas.core.settings import ComponentConfig
 from datanas.data import register_dataset
 from datanas.data.base import Dataset, ImageData, ImageSet, check_images
+from datanas.data.decode.archive import Archive, to_labels
 from datanas.data.decode.arrays import to_images
-from datanas.data.sets.npz import Archive, to_labels
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))

@@ -72,51 +72,36 @@ class Csv(Dataset[ImageData | TargetData]):
         where = f"csv {shown(config.root)}"
         require_file(config.root, DataError, where)
         table = self._table(where)
-        if (kind := self._kind(table)) is not None:
-            return self._with_targets(table, kind, where)
-        table.require_classes()
-        classes = table.classes()
+        kind = self._kind(table)
+        names, rows = table.labels_held() if kind == "labels" else table.numbers() if kind else table.classes()
         form = settle_white(table.files, config.form(config.channels), where)
         images, kept = decode(table.files, where, form=form, resize=config.resize, skip_broken=config.skip_broken)
-        both = ImageSet(images, torch.tensor([classes.index(table.labels[place]) for place in kept]))
-        names = [table.names[place] for place in kept]
-        is_test = table.is_test(kept)
-        if is_test is not None and (unused := table.unused(kept)):
-            _log.warning("%s: left out %d images for validation: those for testing are tested on", where, sum(unused))
-            keep = torch.tensor([not each for each in unused])
-            both, is_test = both.select(keep.nonzero().flatten()), is_test[keep]
-            names = [name for name, out in zip(names, unused, strict=True) if not out]
-        if is_test is None:
-            is_test = split_by_name(both, names, classes, config.test_share, config.split_seed, where)
-        chosen = {"train": (~is_test).nonzero().flatten(), "test": is_test.nonzero().flatten()}
-        train, test = (both.select(places) for places in chosen.values())
-        check_images(train, test, classes, where)
-        examined = {
-            part: examine_set(both.select(places), classes, [names[each] for each in places.tolist()].__getitem__)
-            for part, places in chosen.items()
-        }
-        tell_suspects(examined, where)
-        return ImageData(train, test, classes, pixels=form, is_scaled=config.resize is not None)
-
-    def _with_targets(self, table: _Table, kind: Kind, where: str) -> TargetData:
-        """Images with several labels, or with a number, each."""
-        config = self.config
-        names, rows = table.labels_held() if kind == "labels" else table.numbers()
-        form = settle_white(table.files, config.form(config.channels), where)
-        images, kept = decode(table.files, where, form=form, resize=config.resize, skip_broken=config.skip_broken)
-        targets, is_test = rows[kept], table.is_test(kept)
-        if is_test is None:
-            train, test = parted(targets, kind, config.test_share, config.split_seed)
+        rows, files, is_test = rows[kept], [table.names[place] for place in kept], table.is_test(kept)
+        if kind is not None and is_test is None:
+            places = parted(rows, kind, config.test_share, config.split_seed)
         else:
-            unused = torch.tensor(table.unused(kept) or [False] * len(kept))
-            if unused.any():
+            unused = torch.zeros(len(kept), dtype=torch.bool)
+            if is_test is None:
+                is_test = split_by_name(
+                    ImageSet(images, rows), files, names, config.test_share, config.split_seed, where
+                )
+            elif (unused := table.unused(kept)).any():
                 _log.warning(
                     "%s: left out %d images for validation: those for testing are tested on", where, unused.sum()
                 )
-            train, test = ((each & ~unused).nonzero().flatten() for each in (~is_test, is_test))
-        parts = [(images[each], targets[each]) for each in (train, test)]
+            places = ((~is_test & ~unused).nonzero().flatten(), (is_test & ~unused).nonzero().flatten())
+        parts = [(images[each], rows[each]) for each in places]
         is_scaled = config.resize is not None
-        return target_data(parts[0], parts[1], names, kind, where, pixels=form, is_scaled=is_scaled)
+        if kind is not None:
+            return target_data(parts[0], parts[1], names, kind, where, pixels=form, is_scaled=is_scaled)
+        train, test = (ImageSet(*each) for each in parts)
+        check_images(train, test, names, where)
+        examined = {
+            part: examine_set(examples, names, [files[each] for each in chosen.tolist()].__getitem__)
+            for part, examples, chosen in zip(("train", "test"), (train, test), places, strict=True)
+        }
+        tell_suspects(examined, where)
+        return ImageData(train, test, names, pixels=form, is_scaled=is_scaled)
 
 
 def _read(path: Path, where: str) -> list[list[str]]:
@@ -212,25 +197,22 @@ class _Table:
             raise DataError(f"{self._where}: {self.names[place]} has {self.labels[place]!r}, which is no number")
         return (self._target_name,), torch.tensor([[float(value)] for value in values if value is not None])
 
-    def require_classes(self) -> None:
-        """Refuse a row without a class."""
+    def classes(self) -> tuple[tuple[str, ...], torch.Tensor]:
+        """The names of the classes, numbers in their order, words in alphabetical; and which each image is of (n,).
+
+        Raises:
+            DataError: a row without a class, or nearly every image has a class of its own.
+        """
         for name, label in zip(self.names, self.labels, strict=True):
             if not label:
                 raise DataError(f"{self._where}: {name} has no class; fill it in, or remove the row")
-
-    def classes(self) -> tuple[str, ...]:
-        """The names of the classes: numbers in their order, words in alphabetical.
-
-        Raises:
-            DataError: nearly every image has a class of its own.
-        """
         found = sorted(set(self.labels), key=lambda name: (int(name) if name.isdecimal() else -1, name))
         if len(found) > max(2, len(self.labels) // 2):
             raise DataError(
                 f"{self._where}: {len(self.labels)} images have {len(found)} different labels, such as {found[0]!r}; "
                 "a class needs several images; of numbers to predict say --data.targets numbers"
             )
-        return tuple(found)
+        return tuple(found), torch.tensor([found.index(label) for label in self.labels])
 
     def is_test(self, kept: Sequence[int]) -> torch.Tensor | None:
         """Which of the images that were read are for testing; None where the table does not say."""
@@ -244,10 +226,10 @@ class _Table:
             raise DataError(f"{self._where}: the parts must be train, validation and test, each by a usual name")
         return torch.tensor([part == tested for part in parts])
 
-    def unused(self, kept: Sequence[int]) -> list[bool]:
-        """Which of the images that were read are for validation where others are for testing; empty where none is."""
+    def unused(self, kept: Sequence[int]) -> torch.Tensor:
+        """Which of the images that were read are for validation where others are for testing."""
         parts = [part_of((self._parts or [])[place]) for place in kept]
-        return [part == "validation" for part in parts] if {"test", "validation"} <= set(parts) else []
+        return torch.tensor([part == "validation" and "test" in parts for part in parts])
 
 
 def _number(text: str) -> float | None:

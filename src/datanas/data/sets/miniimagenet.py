@@ -13,8 +13,8 @@ from datanas.core.paths import require_folder, shown
 from datanas.core.settings import ComponentConfig
 from datanas.data import register_dataset
 from datanas.data.base import Dataset, ImageSet
+from datanas.data.decode.archive import Archive, to_labels
 from datanas.data.decode.encoded import decode_encoded, encoded_images
-from datanas.data.sets.npz import Archive, to_labels
 from datanas.data.types.class_splits import ClassSet, ClassSplitData, check_class_splits
 
 FILES = ("miniimagenet.npz", "miniimagenet100.npz")

@@ -13,11 +13,11 @@ from datanas.core.paths import require_file, require_folder, shown
 from datanas.core.settings import ComponentConfig
 from datanas.data import register_dataset
 from datanas.data.base import Dataset, ImageSet
+from datanas.data.decode.archive import Archive, to_labels
 from datanas.data.decode.arrays import to_images
 from datanas.data.decode.image_list import class_folders, list_images
 from datanas.data.decode.images import decode
 from datanas.data.decode.open_image import PixelForm
-from datanas.data.sets.npz import Archive, to_labels
 from datanas.data.types.class_splits import ClassSet, ClassSplitData, check_class_splits
 
 PACKED = "omniglot_small.npz"

@@ -13,11 +13,11 @@ from datanas.core.paths import read_text, require_file, require_folder, shown
 from datanas.core.settings import ComponentConfig
 from datanas.data import register_dataset
 from datanas.data.base import Dataset, ImageData, ImageSet, check_images
+from datanas.data.decode.archive import Archive, to_labels
 from datanas.data.decode.encoded import decode_encoded, encoded_images
 from datanas.data.decode.image_list import class_folders, list_images
 from datanas.data.decode.images import decode
 from datanas.data.decode.open_image import PixelForm
-from datanas.data.sets.npz import Archive, to_labels
 
 FOLDER, FILES = "tiny-imagenet-200", ("tinyimagenet.npz", "tinyimagenet20.npz")
 ANNOTATIONS = Path("val", "val_annotations.txt")

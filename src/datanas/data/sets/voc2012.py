@@ -12,9 +12,9 @@ from datanas.core.paths import read_text, require_folder, shown
 from datanas.core.settings import ComponentConfig
 from datanas.data import register_dataset
 from datanas.data.base import Dataset
+from datanas.data.decode.archive import Archive
 from datanas.data.decode.encoded import encoded_images
 from datanas.data.decode.masks import Pair, decode_pairs
-from datanas.data.sets.npz import Archive
 from datanas.data.types.masks import SegmentationData, check_masks
 
 CLASSES = (

@@ -22,7 +22,7 @@ TARGETS = "what is to be told of an image: one of classes, any number of labels,
 _BINS, _FEWEST = 10, 10
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class TargetData(ImageSets):
     """Images and a row of targets for each. What an `ImageSet` has for labels is the place of an image's row.
 
@@ -32,9 +32,9 @@ class TargetData(ImageSets):
         train_targets, test_targets: (n, k).
     """
 
-    kind: Kind = "labels"
-    train_targets: Float32[Tensor, "n k"] = torch.zeros(0, 0)  # noqa: RUF009 -- no default, but those before have one
-    test_targets: Float32[Tensor, "m k"] = torch.zeros(0, 0)  # noqa: RUF009
+    kind: Kind
+    train_targets: Float32[Tensor, "n k"]
+    test_targets: Float32[Tensor, "m k"]
 
     def with_train_targets(self, targets: Float32[Tensor, "n k"]) -> TargetData:
         """The same images, those for training with other targets."""
