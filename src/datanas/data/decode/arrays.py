@@ -64,7 +64,8 @@ def channels_first(array: NDArray[Any], layout: Layout, where: str) -> NDArray[A
         return array[:, None]
     if array.ndim == 2:
         raise DataError(
-            f"{where} has the shape {shape}: tables of numbers are not searched; flat pixels want reshape(n, h, w)"
+            f"{where} has the shape {shape}: tables of numbers are not searched; flat pixels want reshape(n, h, w), "
+            "and of a series in time a spectrogram is an image (scipy.signal.spectrogram: n, frequencies, times)"
         )
     if array.ndim != 4:
         volumes = ": volumes and films are not searched; give their slices as images" if array.ndim == 5 else ""
