@@ -18,10 +18,11 @@ from datanas.comparison import pool
 from datanas.core.errors import ConfigError, Interrupted
 from datanas.engine.config import resolve
 from datanas.fitting import fit as fitting
-from datanas.fitting.fit import FitResult, fit
+from datanas.fitting.fit import fit
 from datanas.fitting.outcome import Outcome
 from datanas.fitting.plan import Plan, Race
 from datanas.fitting.sizing import Size
+from datanas.fitting.stages import FitResult
 
 
 def plan_for(given: Any, seconds: float, **_: Any) -> Plan:
