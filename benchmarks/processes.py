@@ -29,7 +29,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.measuring import report
-from datanas.core.processes import ALONE, Processes, join
+from datanas.core.joining import join
+from datanas.core.processes import ALONE, Processes
 from datanas.data.base import ImageData, ImageSet
 from datanas.engine.config import resolve
 from datanas.engine.search import SearchJob

@@ -28,7 +28,7 @@ from benchmarks.measuring import peak_gb, print_peak, report
 from benchmarks.search_step import SparseStep
 from datanas.codes.architecture import CONV_PRIMITIVES
 from datanas.kernels.hardware import keep_freed_memory
-from datanas.spaces.conv_cell import reductions
+from datanas.spaces.conv_body import reductions
 
 WARM_UP = 2
 PROGRESS = 0.5

@@ -32,7 +32,8 @@ from datanas.kernels.hardware import keep_freed_memory, place
 from datanas.network import Supernet
 from datanas.samplers import samplers
 from datanas.samplers.base import Draw
-from datanas.spaces.conv_cell import ConvCellSpace, reductions
+from datanas.spaces.conv_body import reductions
+from datanas.spaces.conv_cell import ConvCellSpace
 from datanas.tasks import tasks
 
 CPU = torch.device("cpu")

@@ -23,7 +23,7 @@ from datanas import architecture, build_network
 from datanas.codes.architecture import Architecture
 from datanas.engine.steps import update
 from datanas.kernels.hardware import keep_freed_memory, place
-from datanas.spaces.conv_cell import reductions
+from datanas.spaces.conv_body import reductions
 
 CPU = torch.device("cpu")
 CLIP = 5.0

@@ -21,7 +21,7 @@ from jaxtyping import config as typechecking
 from jaxtyping import install_import_hook
 
 # Shapes and types of the mathematics are checked whenever a test calls it.
-MATHEMATICS = ("datanas.egs", "datanas.posterior", "datanas.constraint", "datanas.samplers")
+MATHEMATICS = ("datanas.egs", "datanas.posterior", "datanas.draw_polynomial", "datanas.constraint", "datanas.samplers")
 install_import_hook(MATHEMATICS, "typechecker.check")
 
 import numpy as np

@@ -15,7 +15,8 @@ from datanas.kernels.gates import Gates, host_gates
 from datanas.kernels.mixed import MixedNode
 from datanas.network import Supernet
 from datanas.spaces.base import Space
-from datanas.spaces.conv_cell import ConvCell, ConvCellSpace
+from datanas.spaces.conv_body import ConvCell
+from datanas.spaces.conv_cell import ConvCellSpace
 from datanas.spaces.nasbench201 import NASBench201Space
 from datanas.tasks import tasks
 

@@ -21,7 +21,8 @@ from datanas.kernels.gates import ClosedGradient, Gates, host_gates
 from datanas.kernels.hardware import place
 from datanas.network import Supernet
 from datanas.samplers.egs import EGS
-from datanas.spaces.conv_cell import ConvCellSpace, reductions
+from datanas.spaces.conv_body import reductions
+from datanas.spaces.conv_cell import ConvCellSpace
 from datanas.tasks import tasks
 
 CPU = torch.device("cpu")

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from datanas.engine.train import train as train
     from datanas.engine.train_result import TrainResult as TrainResult
     from datanas.fitting.estimator import ImageClassifier as ImageClassifier
-    from datanas.fitting.fit import FitResult as FitResult
     from datanas.fitting.fit import fit as fit
+    from datanas.fitting.stages import FitResult as FitResult
     from datanas.lookup import architecture as architecture
     from datanas.lookup import architectures as architectures
     from datanas.network import build_network as build_network
@@ -48,7 +48,7 @@ _HOMES = {
     "ChoiceWidth": "datanas.blocks.choice_width",
     "Comparison": "datanas.comparison.compare",
     "Config": "datanas.engine.config",
-    "FitResult": "datanas.fitting.fit",
+    "FitResult": "datanas.fitting.stages",
     "ImageClassifier": "datanas.fitting.estimator",
     "ParetoResult": "datanas.racing.pareto",
     "RaceResult": "datanas.racing.race",

@@ -23,15 +23,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int64, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from datanas.draw_polynomial import arrange, log_of, prefix_log_probs, round_to_ties
 from datanas.egs import check_samples, full_precision
-
-# Stands for log 0: the gradients of a true -inf are NaN. Sums of some thousand of them stay finite in float32.
-_LOG_ZERO = -1e30
-# Log-probabilities that agree to within this are ties. Rounding errors are far smaller.
-TIE = 2.0**-34
 
 
 def inclusion_probs(probs: Float[Tensor, "*batch ops"], samples: int) -> Float[Tensor, "*batch ops"]:
@@ -120,11 +116,11 @@ def log_prob(
     if null is not None:
         visible[..., null] = False
     chosen = (code > 0) & visible
-    log_probs = _log(probs).expand_as(chosen)
+    log_probs = log_of(probs).expand_as(chosen)
     log_null = None if null is None else log_probs[..., null]
 
     members_first = chosen.to(torch.int8).argsort(dim=-1, descending=True, stable=True)
-    by_size = _prefix_log_probs(log_probs.gather(-1, members_first[..., :samples]), log_null, samples)
+    by_size = prefix_log_probs(log_probs.gather(-1, members_first[..., :samples]), log_null, samples)
     largest = by_size.shape[-1] - 1
     size = chosen.sum(-1)
     found = by_size.gather(-1, size.clamp_max(largest).unsqueeze(-1)).squeeze(-1)
@@ -157,9 +153,9 @@ def most_probable(
     tensor([1., 1., 0.])
     """
     _check(probs, samples, null)
-    order, log_probs, log_null = _arrange(probs, null)
+    order, log_probs, log_null = arrange(probs, null)
     order = order[..., :samples]
-    by_size = _round_to_ties(_prefix_log_probs(log_probs[..., :samples], log_null, samples))
+    by_size = round_to_ties(prefix_log_probs(log_probs[..., :samples], log_null, samples))
     size = by_size.argmax(-1, keepdim=True)
     chosen = torch.arange(order.shape[-1], device=order.device) < size
     return log_probs.new_zeros(probs.shape).scatter_(-1, order, chosen.double()).to(probs)
@@ -207,7 +203,7 @@ def top(
         raise ValueError(f"probs must have shape (K,), got {tuple(probs.shape)}")
     if any_of is not None and any_of.shape != probs.shape:
         raise ValueError(f"any_of must have the shape {tuple(probs.shape)} of probs, got {tuple(any_of.shape)}")
-    order, log_probs, log_null = _arrange(probs, null)
+    order, log_probs, log_null = arrange(probs, null)
     index = order.tolist()
     regions = _regions(index, None if any_of is None else any_of.tolist())
     waiting: list[tuple[float, int, list[int], int, tuple[int, ...], float]] = []
@@ -220,8 +216,8 @@ def top(
         seen.update(sets)
         ranks = [regions[number].members(places) for number, places in sets]
         members = log_probs[order.new_tensor(ranks)]
-        values = _prefix_log_probs(members, None if log_null is None else log_null.expand(len(sets)), samples)[:, -1]
-        rounded = _round_to_ties(values).tolist()
+        values = prefix_log_probs(members, None if log_null is None else log_null.expand(len(sets)), samples)[:, -1]
+        rounded = round_to_ties(values).tolist()
         for each, (number, places), value, tie in zip(ranks, sets, values.tolist(), rounded, strict=True):
             if value > -math.inf:
                 heapq.heappush(waiting, (-tie, len(each), sorted(index[r] for r in each), number, places, value))
@@ -319,59 +315,3 @@ def _check_ops(name: str, tensor: Tensor, probs: Tensor) -> None:
 def _check_count(n: int) -> None:
     if not isinstance(n, int) or n < 1:
         raise ValueError(f"n must be an integer of at least 1, got {n!r}")
-
-
-def _log(probs: Tensor) -> Tensor:
-    impossible = probs == 0
-    return probs.masked_fill(impossible, 1.0).log().masked_fill(impossible, _LOG_ZERO)
-
-
-def _round_to_ties(log_probs: Tensor) -> Tensor:
-    return (log_probs / TIE).round() * TIE
-
-
-def _arrange(
-    probs: Tensor, null: int | None
-) -> tuple[Int64[Tensor, "*batch visible"], Float[Tensor, "*batch visible"], Float[Tensor, "*batch"] | None]:
-    """The visible operations in falling order of p, ties by index: their indices, their log p, and log p of `null`."""
-    probs = probs.detach().to("cpu", torch.float64)
-    if not (probs.isfinite() & (probs >= 0)).all() or not (probs > 0).any(-1).all():
-        raise ValueError("probs must be finite, not negative, and above 0 somewhere in each vector")
-    visible = torch.tensor([k for k in range(probs.shape[-1]) if k != null], dtype=torch.int64, device="cpu")
-    ordered, rank = probs[..., visible].sort(dim=-1, descending=True, stable=True)
-    return visible[rank], _log(ordered), None if null is None else _log(probs[..., null])
-
-
-def _log_binomials(samples: int) -> Float[Tensor, "drawn new"]:
-    """log C(m, t) for m = 0..M and t = 1..M, log 0 where t > m."""
-    drawn = torch.arange(samples + 1, device="cpu")
-    log_factorial = (drawn.double() + 1).lgamma()
-    m, t = drawn.unsqueeze(-1), drawn[1:]
-    logs = log_factorial[m] - log_factorial[t] - log_factorial[(m - t).clamp_min(0)]
-    return logs.masked_fill(t > m, _LOG_ZERO)
-
-
-def _prefix_log_probs(
-    log_probs: Float[Tensor, "*batch members"], log_null: Float[Tensor, "*batch"] | None, samples: int
-) -> Float[Tensor, "*batch sizes"]:
-    """log P of the sets of the first 0, 1, ..., R of R operations.
-
-    Multiplies the factors one by one. `state` holds log m! [x^m] of the product for m = 0..M, so a factor
-    exp(p x) - 1 takes a_m to sum_{t=1..m} C(m, t) p^t a_{m-t}.
-    """
-    drawn = torch.arange(samples + 1, device=log_probs.device)
-    if log_null is None:
-        state = log_probs.new_full((*log_probs.shape[:-1], samples + 1), _LOG_ZERO)
-        state[..., 0] = 0.0
-    else:
-        state = drawn * log_null.unsqueeze(-1)
-    log_binomials = _log_binomials(samples).to(log_probs)
-    new = drawn[1:]
-    earlier = (drawn.unsqueeze(-1) - new).clamp_min(0)
-    by_size = [state[..., -1]]
-    for log_p in log_probs.unbind(-1):
-        factor = log_binomials + (new * log_p.unsqueeze(-1)).unsqueeze(-2)
-        state = (state[..., earlier] + factor).logsumexp(-1)
-        by_size.append(state[..., -1])
-    values = torch.stack(by_size, -1)
-    return values.masked_fill(values < _LOG_ZERO / 2, -math.inf)

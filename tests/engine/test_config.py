@@ -11,7 +11,8 @@ from tests.perplexing import Perplexing
 
 from datanas.core.errors import ConfigError
 from datanas.core.settings import MissingSettings, parse_yaml
-from datanas.engine.config import Config, lay_over, resolve, resolved_yaml
+from datanas.engine.components import lay_over
+from datanas.engine.config import Config, resolve, resolved_yaml
 from datanas.engine.fit import require_search
 from datanas.engine.rebuild import with_network_of
 from datanas.engine.sections import GapConfig, SearchConfig, SGDConfig

@@ -26,7 +26,8 @@ from datanas.network import network_config
 from datanas.references import references
 from datanas.references.resnet18 import ResNet18
 from datanas.spaces import spaces
-from datanas.spaces.conv_cell import ConvBody, ConvCellSpace
+from datanas.spaces.conv_body import ConvBody
+from datanas.spaces.conv_cell import ConvCellSpace
 from datanas.spaces.network_config import NetworkConfig, ToweredConfig
 
 STACK: dict[str, Any] = {

@@ -394,7 +394,7 @@ def only_in(given: list[Any]) -> None:
 
 def run_in_group(scenario: str, output: str, environment: Mapping[str, str]) -> None:
     """Join the others and let something happen in one of them; writes what this one sees."""
-    from datanas.core.processes import join
+    from datanas.core.joining import join
 
     os.environ.update(environment)
     processes = join("cpu", 1, 1, 60.0)
@@ -440,13 +440,13 @@ def exchanges(processes: Any) -> list[Any]:
 
 
 def joins_again(processes: Any) -> list[Any]:
-    from datanas.core.processes import join
+    from datanas.core.joining import join
 
     return [join("cpu", 2, 1, 60.0) is processes, joined_as("cuda", 2), joined_as("cpu", 1), joined_as("cpu", 3)]
 
 
 def joined_as(kind: str, devices: int) -> str:
-    from datanas.core.processes import join
+    from datanas.core.joining import join
 
     try:
         return str(join(kind, devices, 1, 60.0).size)

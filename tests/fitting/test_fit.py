@@ -18,10 +18,12 @@ from datanas.comparison import pool
 from datanas.core.errors import ConfigError, Interrupted
 from datanas.engine.config import resolve
 from datanas.fitting import fit as fitting
-from datanas.fitting.fit import FitResult, fit
+from datanas.fitting import stages
+from datanas.fitting.fit import fit
 from datanas.fitting.outcome import Outcome
 from datanas.fitting.plan import Plan, Race
 from datanas.fitting.sizing import Size
+from datanas.fitting.stages import FitResult
 
 
 def plan_for(given: Any, seconds: float, **_: Any) -> Plan:
@@ -76,8 +78,8 @@ def settings(root: Path, name: str = "fit") -> dict[str, Any]:
 def quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting, "make_plan", plan_for)
-        patch.setattr(fitting, "measured", lambda *_: Settled(None, 0.1, 0.1, 3))
-        patch.setattr(fitting, "Deadline", Unmoved)
+        patch.setattr(stages, "measured", lambda *_: Settled(None, 0.1, 0.1, 3))
+        patch.setattr(stages, "Deadline", Unmoved)
         patch.setattr(pool, "_start", Inside().start)
         patch.setattr(pool, "_POLL", 0.0)
         yield
@@ -112,7 +114,7 @@ def test_width_and_length_are_settled_when_the_training_begins(
 
     length = type("Long", (Settled,), {"epochs": epochs})
     monkeypatch.setattr(fitting, "make_plan", free_plan)
-    monkeypatch.setattr(fitting, "settled_size", lambda *_: (4, length(None, 0.1, 0.1, 3)))
+    monkeypatch.setattr(stages, "settled_size", lambda *_: (4, length(None, 0.1, 0.1, 3)))
     result = fit(tiny_images, 30.0, config=settings(tmp_path), quiet=True)
     config = yaml.safe_load((result.path / "train" / "config.yaml").read_text())
     assert (config["train"]["channels"], config["train"]["epochs"]) == (4, epochs)
@@ -162,7 +164,7 @@ def test_a_fit_that_was_stopped_goes_on_to_the_same_network(
 ) -> None:
     plan = done.path
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, stage, _stops)
+        patch.setattr(stages, stage, _stops)
         with pytest.raises(Interrupted, match=f"go on with: datanas fit --resume {tmp_path / 'fit'}"):
             fit(tiny_images, 30.0, config=settings(tmp_path), same_plan_as=plan, quiet=True)
     assert network(fit(resume=tmp_path / "fit", quiet=True)) == network(done)
@@ -176,11 +178,11 @@ def test_a_training_that_is_cut_short_is_repeated_so_by_its_plan(
     tiny_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, "Deadline", Late)
+        patch.setattr(stages, "Deadline", Late)
         late = fit(tiny_images, 30.0, config=settings(tmp_path), quiet=True)
     config = yaml.safe_load((late.path / "train" / "config.yaml").read_text())["train"]
     assert (config["epochs"], config["revised"]) == (3, [[1, 2]])
-    monkeypatch.setattr(fitting, "Deadline", lambda *_: pytest.fail("a plan that is repeated follows no time"))
+    monkeypatch.setattr(stages, "Deadline", lambda *_: pytest.fail("a plan that is repeated follows no time"))
     again = fit(tiny_images, 30.0, config=settings(tmp_path, "again"), same_plan_as=late.path, quiet=True)
     assert network(again) == network(late)
     assert "2 epochs" in (again.export / "README.md").read_text()
@@ -197,12 +199,12 @@ def test_a_cut_training_goes_on_as_it_was_cut(
 
     monkeypatch.setattr(Settled, "epochs", 5)
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, "Deadline", Late)
+        patch.setattr(stages, "Deadline", Late)
         whole = fit(tiny_images, 30.0, config=settings(tmp_path), quiet=True)
-        patch.setattr(fitting, "Deadline", Killed)
+        patch.setattr(stages, "Deadline", Killed)
         with pytest.raises(Interrupted):
             fit(tiny_images, 30.0, config=settings(tmp_path, "killed"), quiet=True)
-        patch.setattr(fitting, "Deadline", Late)
+        patch.setattr(stages, "Deadline", Late)
         assert network(fit(resume=tmp_path / "killed", quiet=True)) == network(whole)
 
 

@@ -20,7 +20,7 @@ from datanas.core.errors import DataError
 from datanas.core.settings import merge
 from datanas.deploy.rows import LabelPredictor, NumberPredictor
 from datanas.fitting import fit as fitting
-from datanas.fitting.fit import FitResult
+from datanas.fitting.stages import FitResult
 
 RNG = np.random.default_rng(0)
 LABELS = np.stack([np.arange(80) % 2, np.arange(80) // 2 % 2, np.arange(80) // 4 % 2], axis=1)

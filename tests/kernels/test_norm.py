@@ -10,17 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datanas.kernels.norm import (
-    BatchNorm2d,
-    Statistics,
-    add_rows,
-    apply_rows,
-    before_norm,
-    foreign_norms,
-    products,
-    rows,
-    statistics_kept,
-)
+from datanas.kernels.norm import BatchNorm2d, before_norm, foreign_norms, statistics_kept
+from datanas.kernels.norm_rows import Statistics, add_rows, apply_rows, products, rows
 from datanas.kernels.switch import plain_kernels
 from datanas.ops.conv import ReLUConvBN
 

@@ -15,7 +15,8 @@ import pytest
 
 from datanas.comparison.statistics import summarise
 from datanas.core.errors import StorageError
-from datanas.report.comparison import comparison_csv, comparison_markdown, comparison_text, draw_comparison
+from datanas.report.comparison import comparison_csv, comparison_markdown, comparison_text
+from datanas.report.comparison_picture import draw_comparison
 
 LONG = "egs with a name of many words: temperature 0.5, seven samples a step, cosine schedule"
 

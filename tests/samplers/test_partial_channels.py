@@ -16,7 +16,8 @@ from datanas.kernels.switch import plain_kernels
 from datanas.samplers import samplers
 from datanas.samplers.base import Sampler
 from datanas.spaces.base import StemShape
-from datanas.spaces.conv_cell import ConvBody, ConvCellSpace
+from datanas.spaces.conv_body import ConvBody
+from datanas.spaces.conv_cell import ConvCellSpace
 
 CPU = torch.device("cpu")
 PRIMITIVES = ("skip_connect", "none", "max_pool_3x3", "sep_conv_3x3")

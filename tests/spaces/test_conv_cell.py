@@ -12,7 +12,8 @@ from datanas.core.settings import validate
 from datanas.kernels.gates import Gates
 from datanas.ops import OpSettings
 from datanas.spaces.base import StemShape
-from datanas.spaces.conv_cell import ConvBody, ConvCellSpace, cell_kinds, reductions
+from datanas.spaces.conv_body import ConvBody, cell_kinds, reductions
+from datanas.spaces.conv_cell import ConvCellSpace
 from datanas.spaces.network_config import ToweredConfig
 from datanas.spaces.plans import network_plan, supernet_plan
 

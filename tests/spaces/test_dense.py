@@ -10,7 +10,8 @@ from datanas.core.errors import ConfigError
 from datanas.kernels.gates import host_gates
 from datanas.lookup import architecture
 from datanas.spaces.base import StemShape
-from datanas.spaces.conv_cell import ConvCellSpace, dense_reductions
+from datanas.spaces.conv_body import dense_reductions
+from datanas.spaces.conv_cell import ConvCellSpace
 from datanas.spaces.nasbench201 import NASBench201Space
 from datanas.spaces.network_config import ToweredConfig
 from datanas.tasks.stems import CifarStem, image_stem

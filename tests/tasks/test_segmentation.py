@@ -15,7 +15,8 @@ from datanas.core.errors import ConfigError, DataError
 from datanas.core.processes import Processes
 from datanas.core.settings import merge, validate
 from datanas.data.types.masks import VOID, SegmentationData, SegmentationSet
-from datanas.tasks.segmentation import Segmentation, SegmentationBatch, output_strides
+from datanas.tasks.mask_task import SegmentationBatch, output_strides
+from datanas.tasks.segmentation import Segmentation
 
 CPU = torch.device("cpu")
 CLASSES = ("ant", "bee", "cow")

@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _is_first() -> bool:
-    distributed = sys.modules.get("datanas.core.processes")
+    distributed = sys.modules.get("datanas.core.joining")
     return distributed is None or bool(distributed.is_first())
 
 
@@ -87,11 +87,11 @@ def _quiet_code(code: int) -> int:
     """The exit code of a process whose first one tells what has happened: Fabric kills all where one that it started
     does not end with 0.
     """
-    return 0 if import_module("datanas.core.processes").was_started_here() else code
+    return 0 if import_module("datanas.core.joining").was_started_here() else code
 
 
 def _report(message: str, code: int) -> int:
-    speaker = "" if _is_first() else f"process {sys.modules['datanas.core.processes'].rank()}: "
+    speaker = "" if _is_first() else f"process {sys.modules['datanas.core.joining'].rank()}: "
     for line in message.splitlines():
         say(f"{speaker}error: {line}")
     return code

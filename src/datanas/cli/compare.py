@@ -53,7 +53,8 @@ def run(
     from datanas.core.atomic import write_atomic
     from datanas.core.console import telling
     from datanas.report.canvas import draw_all
-    from datanas.report.comparison import comparison_csv, comparison_markdown, comparison_text, draw_comparison
+    from datanas.report.comparison import comparison_csv, comparison_markdown, comparison_text
+    from datanas.report.comparison_picture import draw_comparison
 
     result = compare(recipe, resume=resume, quiet=quiet)
     write_atomic(result.path / "table.csv", comparison_csv(result.data).encode())

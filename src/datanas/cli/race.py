@@ -52,7 +52,7 @@ def run(
     pairs = [*others, *((f"search.race.{name}", value) for name, value in given.items() if value is not None)]
     from datanas.core.console import telling
     from datanas.core.text_table import plain_table
-    from datanas.engine.config import with_overrides
+    from datanas.engine.components import with_overrides
     from datanas.racing.race import race
     from datanas.report.cells import cell_text, draw_cells
 

@@ -77,7 +77,7 @@ def run(
         print(estimate_search(settings))
         return
     from datanas.core.console import telling
-    from datanas.core.processes import is_first
+    from datanas.core.joining import is_first
     from datanas.core.text_table import plain_table
     from datanas.engine.data_record import DATA_FILE
     from datanas.racing.search import search

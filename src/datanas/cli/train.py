@@ -77,7 +77,7 @@ def run(
         print(estimate_train(settings, chosen))
         return
     from datanas.core.console import telling
-    from datanas.core.processes import is_first
+    from datanas.core.joining import is_first
     from datanas.engine.train import train
     from datanas.tasks import tasks
 

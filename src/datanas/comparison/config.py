@@ -15,7 +15,8 @@ from datanas.core.cores import usable_cores
 from datanas.core.errors import ConfigError, nearest
 from datanas.core.settings import Section, apply_overrides, merge, read_yaml, validate
 from datanas.engine.changes import flat
-from datanas.engine.config import Config, resolve, typed_recipe, with_overrides
+from datanas.engine.components import with_overrides
+from datanas.engine.config import Config, resolve, typed_recipe
 from datanas.engine.sections import RunConfig
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")

@@ -28,7 +28,7 @@ _MOVED = {
 }
 _RENAMED = {
     "config": "core.settings",
-    "distributed": "core.processes",
+    "distributed": "core.joining",
     "cellstring": "codes.benchmark_text",
     "published": "lookup",
     "tables": "codes.accuracy_table",

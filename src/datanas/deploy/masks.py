@@ -22,8 +22,8 @@ from datanas.data.sets.mask_folder import NAMES_FILE
 from datanas.deploy.pictures import Inputs
 from datanas.deploy.predictions import MaskPredictions
 from datanas.deploy.predictor import BATCH_SIZE, ImagePredictor
+from datanas.tasks.mask_task import output_strides
 from datanas.tasks.multi_scale import log_probabilities
-from datanas.tasks.segmentation import output_strides
 
 TOGETHER = 8
 """Images that are in memory at a time, at most."""

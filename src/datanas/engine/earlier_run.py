@@ -10,7 +10,8 @@ from datanas.codes.architecture import Architecture
 from datanas.core.errors import CheckpointError
 from datanas.core.paths import is_file, shown
 from datanas.core.settings import read_yaml
-from datanas.engine.config import Config, lay_over, resolve
+from datanas.engine.components import lay_over
+from datanas.engine.config import Config, resolve
 from datanas.engine.earlier import with_unsaid
 from datanas.lookup import run_folder
 from datanas.runs.checkpoint import load_checkpoint

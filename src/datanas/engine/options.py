@@ -12,7 +12,8 @@ from pydantic import BaseModel, create_model
 from pydantic.fields import FieldInfo
 
 from datanas.core.errors import ConfigError, nearest
-from datanas.engine.config import COMPONENTS, Config
+from datanas.engine.components import COMPONENTS
+from datanas.engine.config import Config
 
 _SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 _WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false", Path: "path", type(None): "null"}

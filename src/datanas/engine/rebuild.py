@@ -12,7 +12,8 @@ from datanas.codes.architecture import Architecture
 from datanas.core import seeding
 from datanas.core.errors import ConfigError
 from datanas.core.settings import merge
-from datanas.engine.config import COMPONENTS, Config, resolve
+from datanas.engine.components import COMPONENTS
+from datanas.engine.config import Config, resolve
 from datanas.engine.sections import train_config
 from datanas.network import Network, builder_of, count_live, rebuild_network
 from datanas.references import references

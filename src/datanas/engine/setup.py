@@ -11,7 +11,8 @@ import torch
 from datanas.codes.accuracy_table import AccuracyTable
 from datanas.core import seeding
 from datanas.core.errors import ConfigError, OutOfMemoryError, nearest
-from datanas.core.processes import ALONE, Processes, ProcessGroup, join
+from datanas.core.joining import join
+from datanas.core.processes import ALONE, Processes, ProcessGroup
 from datanas.data import datasets
 from datanas.engine.config import Config
 from datanas.engine.process import configure_process

@@ -3,68 +3,27 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from datanas.codes.architecture import Architecture
 from datanas.core.console import say
-from datanas.core.durations import read_seconds, show_seconds
-from datanas.core.errors import ConfigError, Interrupted
+from datanas.core.durations import read_seconds
+from datanas.core.errors import ConfigError
 from datanas.core.settings import merge, validate
-from datanas.deploy.export import export
-from datanas.deploy.load import CONFIG_FILE
-from datanas.engine.config import Config, lay_over, resolve, with_overrides
+from datanas.engine.components import lay_over, with_overrides
+from datanas.engine.config import Config, resolve
 from datanas.engine.earlier_run import load_run_config
 from datanas.engine.process import process_kept
-from datanas.engine.rebuild import with_network_of
-from datanas.engine.search import search
 from datanas.engine.sections import RunConfig
-from datanas.engine.setup import load_task, memory_errors, select_device
-from datanas.engine.train import train
-from datanas.fitting.deadline import Deadline
 from datanas.fitting.in_memory import is_in_memory, write_in_memory
-from datanas.fitting.outcome import Outcome, measure_outcome
-from datanas.fitting.plan import FEW_EPOCHS, FOR_REST, Plan, make_plan
+from datanas.fitting.plan import Plan, make_plan
 from datanas.fitting.recognise import recognise, tell
-from datanas.fitting.sizing import MOST_EPOCHS, at_width, measured, settled_size
-from datanas.racing.race import race
+from datanas.fitting.stages import CLOCK_FILE, PLAN_FILE, REQUEST_FILE, TRAIN, FitResult, Stages
 from datanas.runs.folder import RunFolder, read_json
 from datanas.tasks import tasks
-
-REQUEST_FILE, PLAN_FILE, CLOCK_FILE, RESULT_FILE = "request.json", "plan.json", "clock.json", "fit.json"
-SEARCH, RACE, TRAIN, EXPORT = "search", "race", "train", "export"
-"""Folders of the stages, in that of the fit."""
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """What a fit leaves.
-
-    Attributes:
-        path: its folder.
-        architecture: of the network that was kept, wherever it came from.
-        export: the folder of the network alone, for `datanas.load`.
-        outcome: its figures, and those of what it was compared with.
-        seconds: that all of it took.
-    """
-
-    path: Path
-    architecture: Architecture
-    export: Path
-    outcome: Outcome
-    seconds: float
-
-    def predict(self, x: Any) -> Any:
-        """As `datanas.load(result.export).predict(x)`."""
-        from datanas.deploy.predict import load
-
-        return load(self.export).predict(x)
 
 
 @process_kept()
@@ -122,7 +81,7 @@ def fit(
                 new_file.unlink(missing_ok=True)
             raise
     with folder:
-        return _Fit(folder, quiet=quiet).run()
+        return Stages(folder, quiet=quiet).run()
 
 
 def _file_of(
@@ -230,139 +189,3 @@ def plan_of(run: Path, given: Mapping[str, Any]) -> Plan:
     begun = run / TRAIN
     revised = tuple(load_run_config(begun).train.revised) if (begun / "config.yaml").is_file() else plan.revised
     return replace(plan, config=resolve(own).model_dump(mode="json"), epochs=epochs, limit=None, revised=revised)
-
-
-class _Fit:
-    """A fit in its folder, from where an earlier attempt stopped."""
-
-    def __init__(self, folder: RunFolder, *, quiet: bool) -> None:
-        self._folder, self._path, self._quiet = folder, folder.path, quiet
-        self._plan = Plan.from_json(read_json(self._path / PLAN_FILE))
-        self._config = resolve(self._plan.config)
-        self._before = float(read_json(self._path / CLOCK_FILE)["seconds"])
-        self._began = time.monotonic()
-        self._threads = self._config.threads or torch.get_num_threads()
-
-    @property
-    def _spent(self) -> float:
-        return self._before + time.monotonic() - self._began
-
-    def run(self) -> FitResult:
-        """All stages that are not complete; of a fit that is, what it has said."""
-        if (self._path / RESULT_FILE).is_file():
-            return self._result(read_json(self._path / RESULT_FILE))
-        try:
-            searched = self._search()
-            winner = self._race(searched)
-            self._train(winner)
-        except Interrupted as error:
-            self._note_time()
-            words = str(error).partition("; go on with")[0]
-            raise Interrupted(
-                f"{words}; go on with: datanas fit --resume {self._path}", error.exit_code - 128
-            ) from None
-        return self._end()
-
-    def _search(self) -> Architecture:
-        self._say("search", self._plan.search_seconds)
-        found = search(self._settings(SEARCH), quiet=self._quiet).architecture
-        self._note_time()
-        return found
-
-    def _race(self, searched: Architecture) -> Architecture:
-        """What wins the race, or what was searched where there is none."""
-        planned = self._plan.race
-        if planned is None:
-            return searched
-        self._say("race", planned.seconds)
-        asked = {name: value for name, value in asdict(planned).items() if name != "seconds"}
-        settings = {
-            "search": {"race": {**asked, "time": None}},
-            "run": {"root": str(self._path), "name": RACE, "keep": 1},
-        }
-        winner = race(self._path / SEARCH, settings=settings, quiet=self._quiet).architecture
-        self._note_time()
-        return winner
-
-    def _train(self, winner: Architecture) -> None:
-        """Train for as long as the time allows, settled once, when it begins."""
-        torch.set_num_threads(self._threads)  # a race has its own
-        settings = with_network_of(self._settings(TRAIN), winner)
-        if self._plan.epochs is None:
-            self._settle(winner, settings)
-        if self._plan.width is not None and self._plan.settled_for == winner.digest:
-            settings = at_width(settings, self._plan.width)
-        assert self._plan.epochs is not None
-        revised, made = list(self._plan.revised), 0.0
-        if (begun := self._path / TRAIN / "config.yaml").is_file():
-            revised = load_run_config(begun.parent).train.revised
-            clock = begun.with_name(CLOCK_FILE)
-            made = float(read_json(clock)["seconds"]) if clock.is_file() else 0.0
-        own: dict[str, Any] = {
-            "train": {"epochs": self._plan.epochs, "validate_every": self._plan.epochs, "revised": revised}
-        }
-        if self._plan.cutout is not None and self._plan.epochs >= FEW_EPOCHS:
-            own["task"] = {"train_augment": {"cutout": self._plan.cutout}}
-        settings = resolve(merge(settings.model_dump(mode="json"), own))
-        train(winner, settings, quiet=self._quiet, pace=self._pace(made))
-        self._note_time()
-
-    def _pace(self, made: float) -> Deadline | None:
-        """What keeps the training in its time, of which so many seconds are gone; None where its length is given."""
-        if self._plan.limit is None:
-            return None
-        until = time.monotonic() + self._plan.limit - made
-        most = max(MOST_EPOCHS, self._plan.epochs or 0)
-        return Deadline(self._plan.seconds, lambda: until - time.monotonic(), most)
-
-    def _settle(self, winner: Architecture, settings: Config) -> None:
-        """Choose how long the training is, and how wide its network where that is free, by the time that is left."""
-        with memory_errors():
-            device, began = select_device(settings), time.monotonic()
-            task = load_task(settings, device)
-            load = time.monotonic() - began
-            # The data are read again by training, export and the last measurement.
-            seconds = self._plan.seconds * (1 - FOR_REST) - self._spent - 3 * load
-            if self._plan.is_free:
-                width, size = settled_size(winner, settings, task, device, seconds)
-                self._plan = replace(self._plan, width=width, settled_for=winner.digest)
-            else:
-                size = measured(winner, settings, task, device)
-            seconds = self._plan.seconds * (1 - FOR_REST) - self._spent - 3 * load
-        epochs = size.epochs_in(seconds)
-        limit = seconds + load - size.measure  # it reads the data itself
-        self._plan = replace(self._plan, epochs=epochs, limit=limit)
-        self._folder.write_json(PLAN_FILE, self._plan.to_json())
-        wide = "" if self._plan.width is None else f" at {self._plan.width} channels"
-        self._say(f"train, {epochs} epochs{wide},", size.seconds_of(epochs))
-
-    def _end(self) -> FitResult:
-        """Export, measure and write what came of it."""
-        folder = self._path / EXPORT
-        if not (folder / CONFIG_FILE).is_file():
-            shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was killed
-            export(self._path / TRAIN, folder)
-        race_path = self._path / RACE if self._plan.race is not None else None
-        outcome = measure_outcome(self._path / TRAIN, race_path)
-        self._note_time()
-        Architecture.load(self._path / TRAIN / "architecture.json").save(self._path / "architecture.json")
-        self._folder.write_json(RESULT_FILE, {**outcome.to_json(), "seconds": self._spent})
-        return self._result(read_json(self._path / RESULT_FILE))
-
-    def _result(self, found: Mapping[str, Any]) -> FitResult:
-        """What a complete fit has written."""
-        architecture = Architecture.load(self._path / "architecture.json")
-        outcome = Outcome.from_json(found)
-        return FitResult(self._path, architecture, self._path / EXPORT, outcome, float(found["seconds"]))
-
-    def _settings(self, stage: str) -> Config:
-        run = {"root": str(self._path), "name": stage, "keep": 1}
-        return resolve(merge(self._config.model_dump(mode="json"), {"run": run}))
-
-    def _say(self, stage: str, seconds: float) -> None:
-        if not self._quiet:
-            left = max(0.0, self._plan.seconds - self._spent)
-            say(f"{stage} takes about {show_seconds(seconds)}; {show_seconds(left)} of the whole are left")
-
-    def _note_time(self) -> None:
-        self._folder.write_json(CLOCK_FILE, {"seconds": self._spent})

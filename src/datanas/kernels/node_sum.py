@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from datanas.kernels import norm as bn
+from datanas.kernels import norm_rows as bn
 from datanas.kernels.bare import Weight, is_bare, weights_held
 from datanas.kernels.choice import Choice, Place
 from datanas.kernels.gates import Table
-from datanas.kernels.norm import EndsInNorm, Statistics, before_norm, statistics_kept
+from datanas.kernels.norm import EndsInNorm, before_norm, statistics_kept
+from datanas.kernels.norm_rows import Statistics
 from datanas.kernels.switch import first_order, runs_by_rows
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datanas.kernels import norm as bn
+from datanas.kernels import norm_rows as bn
 from datanas.kernels.bare import Geometry, geometry
 from datanas.kernels.depthwise import DepthwiseConv, convolve, gradients_of
 from datanas.kernels.norm import BatchNorm2d, EndsInNorm

@@ -15,11 +15,12 @@ import torch
 from datanas.core.console import say
 from datanas.core.durations import read_seconds, show_seconds
 from datanas.core.errors import ConfigError, StorageError
+from datanas.core.joining import is_first
 from datanas.core.paths import path_errors
-from datanas.core.processes import is_first
 from datanas.core.settings import merge
 from datanas.data import datasets
-from datanas.engine.config import Config, resolve, typed_recipe, with_overrides
+from datanas.engine.components import with_overrides
+from datanas.engine.config import Config, resolve, typed_recipe
 from datanas.engine.dry_run import measure_job
 from datanas.engine.earlier_run import load_run_config
 from datanas.engine.fit import require_search

@@ -11,7 +11,7 @@ from torch import nn
 
 from datanas.blocks.given import given
 from datanas.core.errors import ConfigError
-from datanas.core.processes import is_first
+from datanas.core.joining import is_first
 from datanas.core.settings import read_yaml
 from datanas.engine.config import Config
 from datanas.engine.earlier_run import load_run_config

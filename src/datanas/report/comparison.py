@@ -1,19 +1,16 @@
-"""A comparison of search methods as a table, as text and as a picture, all from the contents of comparison.json."""
+"""A comparison of search methods as a table and as text, from the contents of comparison.json."""
 
 from __future__ import annotations
 
 import csv
 import json
 import math
-import os
 import textwrap
 from collections.abc import Callable, Mapping
 from io import StringIO
 from typing import Any, TypeAlias
 
 from datanas.core.text_table import markdown_table
-from datanas.report.canvas import save_picture
-from datanas.report.layout import FAINT, INK, LABEL, PALE, TITLE, text_width, unmathed
 
 Data: TypeAlias = Mapping[str, Any]
 
@@ -26,16 +23,11 @@ ENOUGH_SEEDS = 5
 _WIDTH = 110
 NONE = "–"
 """What stands where nothing is known."""
-_METHOD = "#2f6db5"
-_BAND = "#f3e9d2"
-_ROW, _PLOT, _MARGIN = 0.28, 5.0, 0.25  # inches
-_LEGEND = ("mean of a method", "of a control", "one seed", "95 % interval", "95 % interval of ")
-_DPI = 150
 
 
 def comparison_csv(data: Data) -> str:
     """One line for each row and seed with all that is known of it, numbers in full."""
-    runs = [(row, seed, run) for row in data["rows"] for seed, run in _by_seed(row)]
+    runs = [(row, seed, run) for row in data["rows"] for seed, run in by_seed(row)]
     present = {key for _, _, run in runs for key in run}
     keys = [*_FIGURES, *sorted(present.difference(_FIGURES))]
     page = StringIO()
@@ -53,13 +45,13 @@ def comparison_markdown(data: Data) -> str:
     lines = [
         f"# Comparison by {_cell(data['metric'])}",
         "",
-        f"{_budget_line(data)}  ",
+        f"{budget_line(data)}  ",
         f"{'Higher' if data['higher_is_better'] else 'Lower'} is better. Differences are paired by seed.",
         "",
         f"**Verdict:** {_cell(data['winner']['text'])}.",
         "",
         markdown_table([head, *rows], right=range(1, len(head))),
-        f"Each interval is one of {_percent(data)} by itself, not adjusted for the number of rows; "
+        f"Each interval is one of {percent(data)} by itself, not adjusted for the number of rows; "
         "the verdict above is. With few seeds the bootstrap interval of a mean is too narrow; that of a difference is "
         "the wider of the bootstrap's and Student's t.",
     ]
@@ -77,9 +69,9 @@ def comparison_markdown(data: Data) -> str:
 
 def comparison_rows(data: Data) -> tuple[list[str], list[list[str]], list[Data]]:
     """The heads of the whole table, a line for each row with the best first, and the rows in that order."""
-    columns, ranked = _columns(data), _ranked(data)
-    lines = [[" ".join(row["name"].split()), *(show(row) for show in columns.values())] for row in ranked]
-    return ["name", *columns], lines, ranked
+    columns, rows = _columns(data), ranked(data)
+    lines = [[" ".join(row["name"].split()), *(show(row) for show in columns.values())] for row in rows]
+    return ["name", *columns], lines, rows
 
 
 def comparison_text(data: Data) -> str:
@@ -87,12 +79,12 @@ def comparison_text(data: Data) -> str:
     reference = data.get("reference")
     columns = _columns(data)
     chosen = list(columns)[:3]
-    heads = ["", "mean ± sd", f"{_percent(data)} interval", "difference" if reference else ""]
-    table = [heads, *([" ".join(row["name"].split()), *(columns[key](row) for key in chosen)] for row in _ranked(data))]
+    heads = ["", "mean ± sd", f"{percent(data)} interval", "difference" if reference else ""]
+    table = [heads, *([" ".join(row["name"].split()), *(columns[key](row) for key in chosen)] for row in ranked(data))]
     widths = [max(len(line[i]) for line in table) for i in range(4)]
     widths[0] = max(min(widths[0], _WIDTH - sum(widths[1:]) - 3 * 2), 1)
 
-    lines = [*_wrapped(f"{data['metric']}{_unit(data)} by method"), *_wrapped(_budget_line(data)), ""]
+    lines = [*_wrapped(f"{data['metric']}{unit(data)} by method"), *_wrapped(budget_line(data)), ""]
     for line in table:
         name = textwrap.wrap(line[0], widths[0]) or [""]
         lines += name[:-1]
@@ -106,128 +98,22 @@ def comparison_text(data: Data) -> str:
     if fewest < ENOUGH_SEEDS:
         lines += _wrapped(
             f"So few seeds ({fewest}) show large differences only. Each interval, and the word behind it, is one of "
-            f"{_percent(data)} by itself, not adjusted for the number of rows; the verdict is."
+            f"{percent(data)} by itself, not adjusted for the number of rows; the verdict is."
         )
     if reference:
         lines += _wrapped(f"Differences are to {reference}, paired by seed.")
-    failed = [f"{row['name']} {_failed(row)}" for row in _ranked(data) if _has_failures(row)]
+    failed = [f"{row['name']} {failed_text(row)}" for row in ranked(data) if has_failures(row)]
     if failed:
         lines += _wrapped(f"Failed: {', '.join(failed)}.")
     lines += _wrapped(f"Verdict: {data['winner']['text']}.")
     return "\n".join(lines) + "\n"
 
 
-def draw_comparison(data: Data, path: str | os.PathLike[str]) -> None:
-    """Draw every row's seeds, mean and interval into an SVG or PNG file; equal data give equal bytes.
-
-    Raises:
-        ValueError: the file's suffix is neither .svg nor .png.
-        StorageError: the file cannot be written.
-    """
-    save_picture(lambda: _figure(data), path, dpi=_DPI)
-
-
-def _figure(data: Data) -> Any:
-    from matplotlib.figure import Figure
-
-    rows = _ranked(data)
-    names = [" ".join(row["name"].split()) for row in rows]
-    digits = _digits(data)
-    sides = [f"{_mean(row, digits)}{f'  ({_failed(row)} failed)' if _has_failures(row) else ''}" for row in rows]
-    left = max([text_width(name, LABEL) for name in names], default=0.0) + _MARGIN + 0.15
-    right = max([text_width(side, LABEL) for side in sides], default=0.0) + _MARGIN + 0.15
-    legend = text_width("".join(_LEGEND) + str(data.get("reference")), LABEL) + 2.0
-    title, axis = f"Comparison by {data['metric']}", f"{data['metric']}{_unit(data)}"
-    width = max(left + _PLOT + right, 2 * _MARGIN + legend, 2 * _MARGIN + 1.2 * text_width(title, TITLE))
-    characters = int((width - 2 * _MARGIN) / text_width("n" * 100, LABEL) * 100)
-    header = [
-        line
-        for text in (_budget_line(data), f"Verdict: {data['winner']['text']}.")
-        for line in textwrap.wrap(text, characters)
-    ]
-    top = _MARGIN + 0.3 + 0.19 * len(header) + 0.15
-    body = _ROW * max(len(rows), 1)
-    bottom = 0.85
-    height = top + body + bottom
-
-    figure = Figure(figsize=(width, height), facecolor="white")
-    figure.text(_MARGIN / width, 1 - _MARGIN / height, unmathed(title), size=TITLE, weight="bold", color=INK, va="top")
-    for i, line in enumerate(header):
-        y = 1 - (_MARGIN + 0.3 + 0.19 * i) / height
-        figure.text(_MARGIN / width, y, unmathed(line), size=LABEL, color=INK, va="top")
-    axes = figure.add_axes((left / width, bottom / height, _PLOT / width, body / height))
-    axes.set(ylim=(len(rows) - 0.5 if rows else 0.5, -0.5), yticks=range(len(rows)))
-    axes.set_yticklabels([unmathed(name) for name in names], size=LABEL, color=INK)
-    axes.tick_params(axis="x", labelsize=LABEL, color=FAINT, labelcolor=INK)
-    axes.tick_params(axis="y", length=0)
-    axes.ticklabel_format(axis="x", useOffset=False)
-    axes.grid(axis="x", color=PALE, zorder=0)
-    axes.set_axisbelow(True)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == "bottom")
-        spine.set_color(FAINT)
-    axes.set_xlabel(unmathed(axis), size=LABEL, color=INK)
-
-    band = next((row for row in rows if row["name"] == data.get("reference")), None)
-    has_band = band is not None and _is_number(band.get("low")) and _is_number(band.get("high"))
-    if band is not None and has_band:
-        axes.axvspan(band["low"], band["high"], color=_BAND, linewidth=0, zorder=0.5)
-    for y, (row, side) in enumerate(zip(rows, sides, strict=True)):
-        colour = FAINT if row["kind"] == "control" else _METHOD
-        _draw_row(axes, y, row, colour)
-        axes.text(1.02, y, side, transform=axes.get_yaxis_transform(), size=LABEL, color=INK, va="center_baseline")
-    if not any(_is_number(row.get("mean")) for row in rows):
-        axes.set(xticks=[])
-    _draw_legend(figure, data, _MARGIN / width, (bottom - 0.5) / height, band["name"] if band and has_band else None)
-    return figure
-
-
-def _draw_row(axes: Any, y: int, row: Data, colour: str) -> None:
-    seeds = [run["score"] for _, run in _by_seed(row) if _is_number(run.get("score"))]
-    dots = {"linestyle": "none", "marker": "o", "color": colour}
-    if seeds:
-        # A little below, where neither the interval nor the mean hides them.
-        axes.plot(seeds, [y + 0.22] * len(seeds), **dots, markersize=3.5, alpha=0.45, markeredgewidth=0, zorder=3)
-    if _is_number(row.get("low")) and _is_number(row.get("high")):
-        axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=1.6, solid_capstyle="butt", zorder=2)
-    if _is_number(row.get("mean")):
-        axes.plot([row["mean"]], [y], **dots, markersize=6, markeredgecolor="white", markeredgewidth=0.8, zorder=4)
-
-
-def _draw_legend(figure: Any, data: Data, x: float, y: float, band: str | None) -> None:
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
-    dot: dict[str, Any] = {"linestyle": "none", "marker": "o", "markeredgewidth": 0}
-    keys: list[Any] = [
-        Line2D([], [], **dot, color=_METHOD, markersize=6.5, label="mean of a method"),
-        Line2D([], [], **dot, color=FAINT, markersize=6.5, label="of a control"),
-        Line2D([], [], **dot, color=_METHOD, markersize=3.5, alpha=0.45, label="one seed"),
-        Line2D([], [], color=_METHOD, linewidth=1.6, label=f"{_percent(data)} interval"),
-    ]
-    if band:
-        keys.append(Patch(color=_BAND, linewidth=0, label=unmathed(f"{_percent(data)} interval of {band}")))
-    figure.legend(
-        handles=keys,
-        loc="upper left",
-        bbox_to_anchor=(x, y),
-        ncols=len(keys),
-        frameon=False,
-        fontsize=LABEL,
-        labelcolor=INK,
-        borderaxespad=0,
-        borderpad=0,
-        columnspacing=1.2,
-        handletextpad=0.4,
-        handlelength=1.4,
-    )
-
-
 def _columns(data: Data) -> dict[str, Callable[[Data], str]]:
     """The columns of the table after the name; the first three are those of the short version."""
-    digits, reference = _digits(data), data.get("reference")
-    interval = f"{_percent(data)} interval"
-    bootstrap = f"{_percent(data)} bootstrap interval"
+    digits, reference = digits_of(data), data.get("reference")
+    interval = f"{percent(data)} interval"
+    bootstrap = f"{percent(data)} bootstrap interval"
 
     def difference(key: str) -> Callable[[Data], str]:
         return lambda row: _difference(row.get(key), digits)
@@ -236,7 +122,7 @@ def _columns(data: Data) -> dict[str, Callable[[Data], str]]:
         return lambda row: _average(row, key, show)
 
     columns: dict[str, Callable[[Data], str]] = {
-        f"mean ± sd{_unit(data)}": lambda row: _mean(row, digits),
+        f"mean ± sd{unit(data)}": lambda row: mean_text(row, digits),
         bootstrap: lambda row: _interval(row, f".{digits}f"),
         f"difference to {_cell(reference or 'random')} ({interval})": difference("difference"),
         "difference to random cells of the same size": difference("same_size"),
@@ -250,68 +136,73 @@ def _columns(data: Data) -> dict[str, Callable[[Data], str]]:
         "operations": average("operations", lambda value: f"{value:.1f}".removesuffix(".0")),
         "sparsity": average("sparsity", "{:.0%}".format),
         "collapsed": _collapsed,
-        "failed": _failed,
+        "failed": failed_text,
     }
     if not any(row.get("shuffled") for row in data["rows"]):
         del columns["difference to shuffled labels"]
     return columns
 
 
-def _ranked(data: Data) -> list[Data]:
+def ranked(data: Data) -> list[Data]:
     """The rows by their mean, the best first and those without one last."""
     sign = -1 if data["higher_is_better"] else 1
-    return sorted(data["rows"], key=lambda row: sign * row["mean"] if _is_number(row.get("mean")) else math.inf)
+    return sorted(data["rows"], key=lambda row: sign * row["mean"] if is_number(row.get("mean")) else math.inf)
 
 
-def _by_seed(row: Data) -> list[tuple[str, Data]]:
+def by_seed(row: Data) -> list[tuple[str, Data]]:
+    """The runs of a row with their seeds, in order."""
     return sorted(row["seeds"].items(), key=lambda item: int(item[0]))
 
 
-def _digits(data: Data) -> int:
+def digits_of(data: Data) -> int:
     """How many decimals give the largest mean four digits; six at most."""
-    largest = max((abs(row["mean"]) for row in data["rows"] if _is_number(row.get("mean"))), default=0.0)
+    largest = max((abs(row["mean"]) for row in data["rows"] if is_number(row.get("mean"))), default=0.0)
     return min(max(3 - math.floor(math.log10(largest)), 0), 6) if largest else 2
 
 
-def _mean(row: Data, digits: int) -> str:
-    if not _is_number(row.get("mean")):
+def mean_text(row: Data, digits: int) -> str:
+    """The mean of a row's scores and their deviation."""
+    if not is_number(row.get("mean")):
         return NONE
-    spread = f"{row['sd']:.{digits}f}" if _is_number(row.get("sd")) else NONE
+    spread = f"{row['sd']:.{digits}f}" if is_number(row.get("sd")) else NONE
     return f"{row['mean']:z.{digits}f} ± {spread}"
 
 
 def _interval(entry: Data, form: str) -> str:
-    if not (_is_number(entry.get("low")) and _is_number(entry.get("high"))):
+    if not (is_number(entry.get("low")) and is_number(entry.get("high"))):
         return NONE
     return f"[{entry['low']:{form}}, {entry['high']:{form}}]"
 
 
 def _difference(entry: Data | None, digits: int) -> str:
-    if not entry or not _is_number(entry.get("mean")):
+    if not entry or not is_number(entry.get("mean")):
         return NONE
     form = f"+z.{digits}f"
     return f"{entry['mean']:{form}} {_interval(entry, form)}, {entry['verdict']}"
 
 
 def _average(row: Data, key: str, show: Callable[[float], str]) -> str:
-    values = [run[key] for _, run in _by_seed(row) if _is_number(run.get(key))]
+    values = [run[key] for _, run in by_seed(row) if is_number(run.get(key))]
     return show(sum(values) / len(values)) if values else NONE
 
 
 def _collapsed(row: Data) -> str:
-    known = [run["collapsed"] for _, run in _by_seed(row) if run.get("collapsed") is not None]
+    known = [run["collapsed"] for _, run in by_seed(row) if run.get("collapsed") is not None]
     return f"{sum(known)}/{len(known)}" if known else NONE
 
 
-def _has_failures(row: Data) -> bool:
-    return any(run.get("failed") for _, run in _by_seed(row))
+def has_failures(row: Data) -> bool:
+    """Whether a run of a row has failed."""
+    return any(run.get("failed") for _, run in by_seed(row))
 
 
-def _failed(row: Data) -> str:
+def failed_text(row: Data) -> str:
+    """How many runs of a row have failed, of how many."""
     return f"{sum(bool(run.get('failed')) for run in row['seeds'].values())}/{len(row['seeds'])}"
 
 
-def _budget_line(data: Data) -> str:
+def budget_line(data: Data) -> str:
+    """What each method may take, and the seeds, in a sentence."""
     budget = dict(data["budget"])
     size = f"{budget.pop('value')} {budget.pop('kind')}"
     if "asked" in budget:
@@ -324,15 +215,17 @@ def _budget_line(data: Data) -> str:
 def _fewest_seeds(data: Data) -> int:
     """Of the whole, or in common to two rows of which a difference is shown."""
     entries = [row.get(key) for row in data["rows"] for key in ("difference", "same_size", "shuffled")]
-    pairs: list[int] = [entry["pairs"] for entry in entries if entry and _is_number(entry.get("mean"))]
+    pairs: list[int] = [entry["pairs"] for entry in entries if entry and is_number(entry.get("mean"))]
     return min([len(data["seeds"]), *pairs])
 
 
-def _percent(data: Data) -> str:
+def percent(data: Data) -> str:
+    """How sure the intervals are."""
     return f"{100 * data['confidence']:.4g} %"
 
 
-def _unit(data: Data) -> str:
+def unit(data: Data) -> str:
+    """In what the scores are, in brackets."""
     return f" ({data['unit']})" if data.get("unit") else ""
 
 
@@ -344,7 +237,8 @@ def _short(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 

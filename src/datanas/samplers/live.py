@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from datanas import posterior
+from datanas.draw_polynomial import TIE
 from datanas.samplers.vectors import Vectors
 
 Code = tuple[int, ...]
@@ -111,7 +112,7 @@ def best_paths(paths: Iterable[Path], n: int) -> list[Path]:
 
 def _order(path: Path) -> tuple[float, list[tuple[int, Code]]]:
     log_prob, codes = path
-    return -round(log_prob / posterior.TIE), [(len(code), code) for code in codes]
+    return -round(log_prob / TIE), [(len(code), code) for code in codes]
 
 
 def _joined(paths: list[Path], choices: list[Choice]) -> Iterator[Path]:

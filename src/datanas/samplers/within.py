@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datanas import posterior
+from datanas.draw_polynomial import TIE
 from datanas.samplers.kinds import Kinds, Members
 from datanas.samplers.labels import FIRST_SLACK, Step, best_selections, dual
 from datanas.samplers.limits import Limits
@@ -122,7 +122,7 @@ def _sets_that_may_win(sides: Sequence[_Group], worst: float) -> Sets:
     most = [{reached: side.most(reached) for reached in side.reachable()} for side in sides]
     best = [max(each.values()) for each in most]
     return [
-        [reached for reached, value in each.items() if sum(best) - top + value >= worst - posterior.TIE]
+        [reached for reached, value in each.items() if sum(best) - top + value >= worst - TIE]
         for each, top in zip(most, best, strict=True)
     ]
 

@@ -1,9 +1,9 @@
-"""What a task tells the engine: its batches, its loss, its score, and the stem and head around a body."""
+"""What a task tells the engine of its data: its batches, its loss, its score, and the stem and head around a body."""
 
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, ClassVar, Generic, Literal, TypeVar
@@ -16,6 +16,7 @@ from datanas.core.errors import ConfigError
 from datanas.core.exhibits import Exhibit
 from datanas.core.processes import ALONE, Processes
 from datanas.core.settings import ComponentConfig
+from datanas.tasks.kind import TaskKind
 from datanas.tasks.metric import Metric
 
 Model = Callable[[Any], Any]
@@ -31,7 +32,7 @@ BatchT = TypeVar("BatchT")
 ExhibitMaker = Callable[[], Sequence[Exhibit]]
 
 
-class Task(ABC, Generic[BatchT]):
+class Task(TaskKind, Generic[BatchT]):
     """A problem to search and train for. It never sees gates.
 
     Args:
@@ -54,38 +55,6 @@ class Task(ABC, Generic[BatchT]):
             names = ("is_share", "higher_is_better", "counts_examples")
             cls.metric = Metric(name, **{each: getattr(cls, each) for each in names if hasattr(cls, each)})
 
-    Config: ClassVar[type[ComponentConfig]]
-    metric: ClassVar[Metric]
-    """The figure of `evaluate` by which networks are compared."""
-    further: ClassVar[Sequence[Metric]] = ()
-    """Figures of `evaluate` beside it and `loss` that are not shown like it: no shares although it is one, or so."""
-    cells: ClassVar[str] = ""
-    """What its networks are made of, for people: "recurrent cells, such as darts_v2_rnn"."""
-    compared_as: ClassVar[str] = ""
-    """Another task whose references suit this one too, in a race of a fit."""
-    target_kind: ClassVar[str | None] = None
-    """What is to be told of an image where it is no class, "labels" or "numbers"; a fit takes the task by it."""
-    unit: ClassVar[str] = "image"
-    """What one example is, for people."""
-    example_call: ClassVar[str] = 'predict("picture.jpg")'
-    """How what `datanas.load` gives is used, in the card of an exported network."""
-    default_size: ClassVar[int | None] = 32
-    """Height and width of a made-up example where nothing is said; None where an example has no size."""
-    has_validation: bool = False
-    """Whether the data bring a part `validation` of their own, so that nothing is held out for one.
-
-    Like `test` it can be evaluated whatever has been split."""
-    validation_is_up_to_data: ClassVar[bool] = False
-    """Whether some data bring one and others do not, so that only a task with its data knows."""
-    smallest_batch: ClassVar[int] = 2
-    """The least `batch_size` that its networks, whose batch norm takes statistics from a batch, can do with."""
-    smallest_share: ClassVar[int] = 1
-    """The least part of a batch that a process can do with."""
-    default_classes: ClassVar[int] = 10
-    """Outputs of the head of a network that is built without data, where nothing is said."""
-    defaults: ClassVar[Mapping[str, Any]] = {}
-    """Settings of other sections that suit the task, nested (`{"train": {"epochs": 1600}}`): what a run is configured
-    with where its recipe says nothing. Settings of a component hold for the component that they name."""
     config: Any
     device: torch.device
     processes: Processes = ALONE
@@ -96,47 +65,13 @@ class Task(ABC, Generic[BatchT]):
     def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None: ...
 
     @classmethod
-    @abstractmethod
-    def stem(cls, config: ComponentConfig, in_channels: int, channels: int) -> nn.Module:
-        """The way into a body whose first cell has `channels`; has a `shape` (StemShape)."""
-
-    @classmethod
-    @abstractmethod
-    def head(cls, config: ComponentConfig, widths: tuple[int, ...], num_classes: int) -> nn.Module:
-        """The way out of a body that returns features of these widths."""
-
-    @classmethod
-    def tied_head(
-        cls, config: ComponentConfig, widths: tuple[int, ...], num_classes: int, stem: nn.Module
-    ) -> nn.Module:
-        """The way out behind this stem, of which it may share weights; by default it shares none."""
-        return cls.head(config, widths, num_classes)
-
-    @classmethod
-    def inputs(cls, num_classes: int) -> int:
-        """Channels of the input (`in_channels` of a stem) where nothing is said; 3 by default."""
-        return 3
-
-    @classmethod
-    def example_input(
-        cls, config: ComponentConfig, in_channels: int, size: int, batch: int, device: torch.device
-    ) -> Any:
-        """A made-up input of a network that is built without data, also on the meta device.
+    def measuring(cls, record: Mapping[str, Any]) -> type[Task[Any]]:
+        """The task whose score stands in a run on such data; itself, where it measures all data alike.
 
         Args:
-            in_channels: as for `stem`.
-            size: how large an example is: height and width of an image, by default. 1 where `default_size` is None.
-            batch: how many examples.
+            record: what `describe` said of the data.
         """
-        images = torch.randn(batch, in_channels, size, size, device=device)
-        return images.contiguous(memory_format=torch.channels_last)
-
-    @classmethod
-    def answer(cls, output: Any) -> Any:
-        """What whoever uses a network computes from its output besides, such as scores that it leaves out; by default
-        nothing, so that it is the output itself.
-        """
-        return output
+        return cls
 
     def selection_score(self, figures: Mapping[str, float]) -> float:
         """How much a search or training prefers a network with these figures of `evaluate`; the higher the better.
@@ -145,27 +80,6 @@ class Task(ABC, Generic[BatchT]):
         labels which the task does without, takes another figure.
         """
         return self.metric.oriented(figures[self.metric.name])
-
-    @classmethod
-    def one(cls) -> str:
-        """An example with its article, for people: "an image"."""
-        return f"{'an' if cls.unit[0] in 'aeiou' else 'a'} {cls.unit}"
-
-    @classmethod
-    def figure(cls, name: str) -> Metric:
-        """How a figure of `evaluate` is read; what is said nowhere is a share if the task's metric is one."""
-        known = {each.name: each for each in (cls.metric, *cls.further)}
-        is_share = cls.metric.is_share
-        return known.get(name, Metric(name, is_share=is_share, digits=2 if is_share else 4))
-
-    @classmethod
-    def measuring(cls, record: Mapping[str, Any]) -> type[Task[Any]]:
-        """The task whose score stands in a run on such data; itself, where it measures all data alike.
-
-        Args:
-            record: what `describe` said of the data.
-        """
-        return cls
 
     @property
     @abstractmethod

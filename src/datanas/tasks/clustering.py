@@ -232,7 +232,8 @@ class Clustering(ImageTask[ViewBatch]):
 
     def evaluate_with_exhibits(self, model: Model, part: Part) -> tuple[dict[str, float], ExhibitMaker]:
         """With what each cluster holds: how many images, of which class most, and those that are surest of it."""
-        self._kept = kept = []
+        kept: list[tuple[Tensor, ClusterTally]] = []
+        self._kept = kept
         try:
             figures = self.evaluate(model, part)
         finally:

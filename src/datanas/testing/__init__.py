@@ -25,7 +25,18 @@ except ModuleNotFoundError as error:
     ) from None
 
 # So that an assertion that fails shows its values.
-_SUITES = ("chance", "contract", "datasets", "operations", "references", "samplers", "sound_data", "spaces", "tasks")
+_SUITES = (
+    "chance",
+    "contract",
+    "datasets",
+    "operations",
+    "references",
+    "samplers",
+    "sound_data",
+    "spaces",
+    "tasks",
+    "task_parts",
+)
 pytest.register_assert_rewrite(*(f"{__name__}.{suite}" for suite in _SUITES))
 
 from datanas.testing.contract import Contract as Contract  # noqa: E402
