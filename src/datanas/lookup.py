@@ -24,6 +24,8 @@ _SUFFIXES = (".json", ".txt", ".log")
 def architecture(name: str) -> Architecture:
     """The published cell `name`, or a network to compare with; case and punctuation do not matter ("DARTS-V2").
 
+    Of a reference of many networks "KIND:VARIANT" names one, such as "timm:efficientnet_b0".
+
     >>> import datanas
     >>> datanas.architecture("GDAS").space
     'conv_cell'
@@ -31,6 +33,9 @@ def architecture(name: str) -> Architecture:
     Raises:
         ConfigError: there is none of that name.
     """
+    kind, colon, variant = name.partition(":")
+    if colon and kind in references:
+        return references[kind].named(variant)
     cell = published(name)
     if cell is not None:
         return cell
@@ -54,6 +59,8 @@ def find_architecture(given: Architecture | str | Path) -> Architecture:
         return given
     if isinstance(given, str) and _is_text(given):
         return Architecture.from_text(given)
+    if isinstance(given, str) and given.partition(":")[0] in references and ":" in given:
+        return architecture(given)
     path = Path(given)
     if _is_there(path, Path.is_dir):
         path = path / ARCHITECTURE_FILE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from datanas.core.errors import CheckpointError, Interrupted
 from datanas.engine.config import resolve
 from datanas.engine.dry_run import estimate_train
 from datanas.engine.evaluation import NETWORK_FILE
-from datanas.engine.starting import load_weights
+from datanas.engine.starting import load_weights, start_from
 from datanas.engine.train import TrainJob, train
 from datanas.engine.train_result import TrainResult
 from datanas.lookup import architecture
@@ -34,7 +35,8 @@ def test_stem_and_body_are_those_of_the_first_and_the_head_is_fresh(
 ) -> None:
     fresh = train_job(seed=5)
     settings = fresh.config.model_copy(update={"train": fresh.config.train.model_copy(update={"ema": 0.9})})
-    job = TrainJob(settings, CELL, fresh.task, fresh.device, start=load_weights(first.path))
+    fill = partial(start_from, weights=load_weights(first.path), source="")
+    job = TrainJob(settings, CELL, fresh.task, fresh.device, start=fill)
     before, plain = first.network.state_dict(), fresh.network.state_dict()
     for network in (job.network, job.evaluated):  # the average starts there too
         for name, value in network.state_dict().items():

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from tests.inside import Inside
@@ -24,6 +25,7 @@ from datanas.fitting.outcome import Outcome
 from datanas.fitting.plan import Plan, Race
 from datanas.fitting.sizing import Size
 from datanas.fitting.stages import FitResult
+from datanas.racing import race
 
 
 def plan_for(given: Any, seconds: float, **_: Any) -> Plan:
@@ -147,6 +149,35 @@ def test_the_references_of_the_race_stand_beside_it(done: FitResult) -> None:
     assert done.outcome.compared[0].score == best
     assert done.outcome.compared[0].origin == done.outcome.origin
     assert "reference: resnet18" in done.outcome.text()
+
+
+def test_a_network_of_timm_wins_and_is_what_is_kept(
+    tiny_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = "timm:test_resnet"
+
+    def free_plan(given: Any, seconds: float, others: Any = (), **_: Any) -> Plan:
+        return replace(plan_for(given, seconds), race=Race(2, 1, 12, tuple(others), 1.0), is_free=True)
+
+    def order_it_first(found: Any) -> list[int]:
+        return sorted(found, key=lambda number: found[number].macs, reverse=True)
+
+    monkeypatch.setattr(fitting, "make_plan", free_plan)
+    monkeypatch.setattr(race, "order", order_it_first)
+    result = fit(tiny_images, 30.0, config=settings(tmp_path), references=[asked], quiet=True)
+    assert result.outcome.origin == f"reference: {asked}"
+    assert [*result.architecture.cells["timm"].primitives] == ["test_resnet"]
+    assert result.outcome.macs > 60_000  # of which our own networks have no more
+    assert len(result.predict(np.zeros((2, 8, 8, 3), np.uint8))) == 2
+
+
+def test_what_cannot_be_compared_with_is_said_before_the_data_are_read(tmp_path: Path) -> None:
+    nowhere = tmp_path / "nothing.npz"
+    nowhere.write_bytes(b"")
+    with pytest.raises(ConfigError, match="no model 'resnet_18' is known"):
+        fit(nowhere, 30.0, config=settings(tmp_path), references=["timm:resnet_18"], quiet=True)
+    with pytest.raises(ConfigError, match="take part in the race"):
+        fit(nowhere, 30.0, config=settings(tmp_path), references=["resnet18"], races=False, quiet=True)
 
 
 def test_a_finished_fit_says_the_same_again(

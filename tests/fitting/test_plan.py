@@ -77,6 +77,26 @@ def test_more_time_makes_larger_networks_and_larger_races(given: dict[str, Any],
     assert "with resnet18" in long.text()
 
 
+def test_a_network_that_is_asked_for_takes_part_where_there_is_time(
+    given: dict[str, Any], steps_of_a_tenth: None
+) -> None:
+    plan = make_plan(given, 60.0, others=("timm:test_resnet",))
+    assert plan.race is not None
+    assert plan.race.references == ("resnet18", "timm:test_resnet")
+    with pytest.raises(ConfigError, match=r"timm:test_resnet has [\d.]+ M multiply-adds, more than 0.2 M"):
+        make_plan(given, 60.0, max_macs=200_000, others=("timm:test_resnet",))
+
+
+def test_one_that_takes_too_long_is_left_out_and_that_is_said(
+    given: dict[str, Any], steps_of_a_tenth: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "_slowness", lambda *_: 10**6)
+    plan = make_plan(given, 60.0, others=("timm:test_resnet",))
+    assert plan.race is not None
+    assert plan.race.references == ("resnet18",)
+    assert "too short to train timm:test_resnet" in plan.text()
+
+
 @pytest.mark.parametrize("task", ["multilabel", "regression", "clustering"])
 def test_every_task_on_images_is_planned_in_the_space_that_a_fit_takes(
     task: str, given: dict[str, Any], steps_of_a_tenth: None, tmp_path: Path

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import datanas
-from datanas.tasks.embedding import EmbeddingHead, FlatHead, ImageItself
+from datanas.tasks.embedding import EmbeddingHead, FlatHead
+from datanas.tasks.stems import ImageItself
 
 
 @pytest.mark.parametrize(("side", "dimensions"), [(84, 1600), (28, 256), (8, 64), (37, 256)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,13 @@ def run(
     race: Annotated[
         Flag, Parameter(negative="--no-race", help="Choose among trained candidates where there is time.")
     ] = True,
+    reference: Annotated[
+        list[str] | None,
+        Parameter(negative="", help="A timm model, or another network by name, to compare with; may be repeated."),
+    ] = None,
+    weights: Annotated[
+        Path | None, Parameter(help="File of weights that the training of --reference starts from.")
+    ] = None,
     plan: Annotated[Flag, Parameter(help="Print the plan and stop; nothing is written.")] = False,
     same_plan_as: Annotated[
         Path | None, Parameter(help="Folder of a fit whose plan is repeated, however long it takes.")
@@ -48,6 +56,7 @@ def run(
     from datanas.report.cells import cell_text
 
     bound = None if max_macs is None else _macs(max_macs)
+    references = _names(reference or [], weights)
     if plan:
         from datanas.fitting.plan import make_plan
 
@@ -55,7 +64,7 @@ def run(
             raise ConfigError("--plan: plans a new fit; give its data")
         settings = settings_of(data, task, raw, pairs)
         print(tell(settings))
-        print(make_plan(settings, read_time(time), max_macs=bound, races=race).text())
+        print(make_plan(settings, read_time(time), max_macs=bound, races=race, others=references).text())
         return
     result = fit(
         data,
@@ -65,6 +74,7 @@ def run(
         overrides=pairs,
         max_macs=bound,
         races=race,
+        references=references,
         same_plan_as=same_plan_as,
         resume=resume,
         quiet=quiet,
@@ -73,6 +83,20 @@ def run(
         print(cell_text(result.architecture))
         print(result.outcome.text())
         print(f"written to {result.path}: {result.export.name}/ (datanas predict {result.path} INPUT), fit.json")
+
+
+def _names(given: Sequence[str], weights: Path | None) -> list[str]:
+    """The names of networks to compare with; what is no network of ours is one of timm's.
+
+    Raises:
+        ConfigError: weights without a network, or for several.
+    """
+    from datanas.references import references
+
+    if weights is not None and len(given) != 1:
+        raise ConfigError("--weights: belong to one --reference; of several say which: --reference timm:NAME@FILE")
+    names = [name if name in references or ":" in name else f"timm:{name}" for name in given]
+    return names if weights is None else [f"{names[0]}@{weights}"]
 
 
 def _macs(text: str) -> int:

@@ -74,7 +74,7 @@ def estimate_train(config: Config, architecture: Architecture) -> str:
     require_training(config, architecture)
     with memory_errors():
         device = select_device(config)
-        start = starting_weights(config)
+        start = starting_weights(config, architecture)
         task = load_task(config, device)
         config = with_width(architecture, config, task)
         costs = require_within(architecture, config, task)

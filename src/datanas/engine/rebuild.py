@@ -38,7 +38,7 @@ def with_network_of(config: Config, architecture: Architecture) -> Config:
         return config
     _require_task(architecture, tasks[config.task.name], config.task.name)
     is_given, known = set(train.model_fields_set), train_config(builder_of(architecture).Network).model_fields
-    own = references[name].settings if name in references else {}
+    own = references[name].settings_for(architecture, config.task.name) if name in references else {}
     own = {key: each for key, each in own.items() if key not in COMPONENTS or each["name"] == getattr(config, key).name}
     if name in references:
         is_given &= known.keys()

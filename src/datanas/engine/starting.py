@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from datanas.codes.architecture import Architecture
 from datanas.core.errors import CheckpointError
 from datanas.core.paths import is_file, is_folder, shown
 from datanas.engine.config import Config
 from datanas.engine.evaluation import NETWORK_FILE
+from datanas.references import references
 
 TRANSFERRED = ("stem.", "body.")
 
 
-def starting_weights(config: Config) -> dict[str, Tensor] | None:
-    """What `train.start_from` names; None where it names nothing.
+def starting_weights(config: Config, architecture: Architecture) -> Callable[[nn.Module], None] | None:
+    """What gives a network the weights that its training starts with; None where they are fresh.
+
+    They are those that `train.start_from` names, else those that a reference brings (`Reference.initial_weights`).
 
     Raises:
-        CheckpointError: as `load_weights`.
+        CheckpointError: as `load_weights`; as `start_from` when it is called.
     """
-    return None if config.train.start_from is None else load_weights(config.train.start_from)
+    if (source := config.train.start_from) is not None:
+        return partial(start_from, weights=load_weights(source), source=f"train.start_from: {source}")
+    if architecture.space not in references:
+        return None
+    find = references[architecture.space].initial_weights(architecture)
+    if find is None:
+        return None
+
+    def fill(network: nn.Module) -> None:
+        network.load_state_dict(dict(find(network)), strict=False)
+
+    return fill
 
 
 def load_weights(source: Path) -> dict[str, Tensor]:

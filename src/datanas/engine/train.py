@@ -7,12 +7,11 @@ end. Checkpoints, progress and signals are those of `loop`, the run folder and o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
 
 from datanas.codes.architecture import Architecture
 from datanas.core import seeding
@@ -28,7 +27,7 @@ from datanas.engine.rebuild import network_for, with_network_of
 from datanas.engine.run import Run, plan_run
 from datanas.engine.schedules import build_sgd, learning_rate, set_learning_rate
 from datanas.engine.setup import load_task, memory_errors
-from datanas.engine.starting import start_from, starting_weights
+from datanas.engine.starting import starting_weights
 from datanas.engine.steps import Averaging, autocast, update
 from datanas.engine.train_result import TrainResult, write_result
 from datanas.engine.weight_average import WeightAverage
@@ -86,7 +85,7 @@ def train(
     with chosen.naming_file(), planning as plan:
         with memory_errors(), plan.processes.together():
             assert plan.architecture is not None
-            start = None if plan.has_begun else starting_weights(plan.config)
+            start = None if plan.has_begun else starting_weights(plan.config, chosen)
             task = load_task(plan.config, plan.device, plan.processes)
             plan.config = with_width(plan.architecture, plan.config, task)
             costs = require_within(plan.architecture, plan.config, task)
@@ -108,7 +107,7 @@ class TrainJob(Job):
     """A training under way: network, optimiser, and the average of the weights where one is kept.
 
     Args:
-        start: weights of stem and body that the network starts with; None for fresh ones.
+        start: gives the network the weights that it starts with (`starting_weights`); None leaves it fresh ones.
 
     Raises:
         CheckpointError: they are of another stem or body.
@@ -123,7 +122,7 @@ class TrainJob(Job):
         task: Task[Any],
         device: torch.device,
         processes: Processes = ALONE,
-        start: Mapping[str, Tensor] | None = None,
+        start: Callable[[torch.nn.Module], None] | None = None,
     ) -> None:
         settings = config.train
         require_held_out(config, brings_validation=task.has_validation)
@@ -147,7 +146,7 @@ class TrainJob(Job):
         self.network = network_for(architecture, config, task)
         self._size = with_network_of(config, architecture).train.network_config
         if start is not None:
-            start_from(self.network, start, f"train.start_from: {settings.start_from}")
+            start(self.network)
         place(self.network, device)
         if config.sync_batch_norm:
             synchronise(self.network, processes)

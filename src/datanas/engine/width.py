@@ -99,7 +99,7 @@ def with_width(architecture: Architecture, config: Config, task: Task[Any]) -> C
     }
     if config.train.max_macs is not None:
         bounds["train.max_macs"] = Macs(), config.train.max_macs
-    if not bounds:
+    if not bounds or not config.train.Network.has_width:
         return config
     example = tree_map_only(torch.Tensor, lambda each: each.to("meta"), task.example())
 

@@ -22,6 +22,7 @@ from datanas.fitting.in_memory import is_in_memory, write_in_memory
 from datanas.fitting.plan import Plan, make_plan
 from datanas.fitting.recognise import recognise, tell
 from datanas.fitting.stages import CLOCK_FILE, PLAN_FILE, REQUEST_FILE, TRAIN, FitResult, Stages
+from datanas.lookup import architecture
 from datanas.runs.folder import RunFolder, read_json
 from datanas.tasks import tasks
 
@@ -36,6 +37,7 @@ def fit(
     overrides: Sequence[tuple[str, object]] = (),
     max_macs: int | None = None,
     races: bool = True,
+    references: Sequence[str] = (),
     same_plan_as: str | Path | None = None,
     resume: str | Path | None = None,
     quiet: bool = False,
@@ -51,6 +53,8 @@ def fit(
         config, overrides: settings that hold whatever is planned, nested and as dotted names.
         max_macs: a bound on the multiply-adds of the network.
         races: choose among trained candidates where there is time.
+        references: networks that take part in the race besides, by name, such as "timm:efficientnet_b0"; where weights
+            are at hand that its training starts from, "timm:efficientnet_b0@model.safetensors".
         same_plan_as: the folder of another fit whose plan is repeated, epochs and all, however long it takes.
         resume: the folder of a fit to go on with.
         quiet: no progress on stderr.
@@ -62,7 +66,7 @@ def fit(
     >>> result = fit("pictures", "10m")  # doctest: +SKIP
     """
     if resume is not None:
-        if data is not None or task is not None or config or overrides or same_plan_as is not None:
+        if data is not None or task is not None or config or overrides or references or same_plan_as is not None:
             raise ConfigError("a fit that is resumed is settled; give nothing but its folder")
         folder = RunFolder.open(Path(resume))
         folder.require_kind("fit")
@@ -75,7 +79,7 @@ def fit(
             data, is_new = _file_of(data, task, config, overrides)
             new_file = data if is_new else None
         try:
-            folder = _begin(data, time, task, config, overrides, max_macs, races, same_plan_as, quiet=quiet)
+            folder = _begin(data, time, task, config, overrides, max_macs, races, references, same_plan_as, quiet=quiet)
         except BaseException:
             if new_file is not None:
                 new_file.unlink(missing_ok=True)
@@ -104,6 +108,7 @@ def _begin(
     overrides: Sequence[tuple[str, object]],
     max_macs: int | None,
     races: bool,
+    references: Sequence[str],
     same_plan_as: str | Path | None,
     *,
     quiet: bool,
@@ -111,6 +116,10 @@ def _begin(
     """The folder of a fit: one that stands already, or a new one with its plan."""
     began = time.monotonic()
     seconds = read_time(time_given)
+    for name in references:
+        architecture(name)  # what is not known is said before any data are read
+    if references and (same_plan_as is not None or not races):
+        raise ConfigError("references: take part in the race; leave them out, or let the fit plan one")
     given = settings_of(data, task, config, overrides)
     run = resolve(given).run
     request = {
@@ -118,6 +127,7 @@ def _begin(
         "seconds": seconds,
         "max_macs": max_macs,
         "races": races,
+        **({"references": [*references]} if references else {}),
         "same_plan_as": None if same_plan_as is None else str(Path(same_plan_as).absolute()),
     }
     if run.name is not None and (run.root / run.name / "config.yaml").is_file():
@@ -131,7 +141,7 @@ def _begin(
     if not quiet:
         say(tell(given))
     if same_plan_as is None:
-        plan = make_plan(given, seconds, max_macs=max_macs, races=races)
+        plan = make_plan(given, seconds, max_macs=max_macs, races=races, others=references)
     else:
         plan = plan_of(Path(same_plan_as), given)
     if not quiet:

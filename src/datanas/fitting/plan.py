@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -12,14 +12,19 @@ from typing import Any
 from datanas.core.durations import show_seconds
 from datanas.core.errors import ConfigError
 from datanas.core.settings import merge
+from datanas.engine.budget import require_within
 from datanas.engine.config import Config, resolve
-from datanas.engine.setup import memory_errors
+from datanas.engine.rebuild import network_for, with_network_of
+from datanas.engine.setup import load_task, memory_errors
+from datanas.engine.width import with_width
 from datanas.fitting.sizing import Size, at_macs, fitting_size, measured
+from datanas.kernels.hardware import count_macs
+from datanas.lookup import architecture
 from datanas.racing.candidates import random_candidates
 from datanas.racing.plan import Pace, rungs_of
 from datanas.racing.plan import make_plan as plan_of_race
 from datanas.racing.planning import Costs, Planner
-from datanas.references import references
+from datanas.references import compared_in
 from datanas.spaces import spaces
 from datanas.tasks import tasks
 from datanas.tasks.base import Task
@@ -123,7 +128,14 @@ def _epochs(count: int) -> str:
     return "1 epoch" if count == 1 else f"{count} epochs"
 
 
-def make_plan(given: Mapping[str, Any], seconds: float, *, max_macs: int | None = None, races: bool = True) -> Plan:
+def make_plan(
+    given: Mapping[str, Any],
+    seconds: float,
+    *,
+    max_macs: int | None = None,
+    races: bool = True,
+    others: Sequence[str] = (),
+) -> Plan:
     """Choose sizes, resolution and lengths for these data and this time; whatever is given stands.
 
     Args:
@@ -131,9 +143,11 @@ def make_plan(given: Mapping[str, Any], seconds: float, *, max_macs: int | None 
         seconds: for all of it, planning included.
         max_macs: a bound on the multiply-adds of the network.
         races: whether to choose among trained candidates where there is time.
+        others: names of networks to compare with, besides those that suit the task.
 
     Raises:
-        ConfigError: faults of the settings, or too little time for any search; the message says how much would do.
+        ConfigError: faults of the settings, a network to compare with that is unknown or beyond a bound, or too little
+            time for any search; the message says how much would do.
         DataError: as from loading.
     """
     began = time.monotonic()
@@ -162,7 +176,13 @@ def make_plan(given: Mapping[str, Any], seconds: float, *, max_macs: int | None 
         size, is_free = _size(planner, task, left - for_race, max_macs)
         planner.choose({"train": {"max_macs": size.macs}})
         config = planner.config if size.macs is None else at_macs(planner.config, size.macs)
-        race = _race(planner, task, costs.load, for_race) if races else None
+        race = None
+        if races:
+            beside = [(name, _slowness(name, planner, size, max_macs)) for name in others]
+            race = _race(planner, task, costs.load, for_race, beside)
+            if race is None and beside:
+                race = _race(planner, task, costs.load, for_race, ())
+                notes.append(f"too short to train {', '.join(others)}, which nothing is therefore compared with")
         if races and race is None:
             notes.append("too short for a race, so what the search prefers is kept unverified")
         left -= 0.0 if race is None else race.seconds
@@ -239,23 +259,54 @@ def _size(planner: Planner, task: Task[Any], seconds: float, most: int | None) -
     return measured(cells[0], at_macs(config, most) if most else config, task, planner.device), False
 
 
-def _race(planner: Planner, task: Task[Any], load: float, seconds: float) -> Race | None:
-    """The largest race that fits; a heat of the likeliest, a random cell and a reference where none does."""
+def _slowness(name: str, planner: Planner, usual: Size, most: int | None) -> int:
+    """How many usual trainings one of this network takes as long as.
+
+    Raises:
+        ConfigError: it is not known, cannot be built for these examples, or is beyond a bound.
+    """
+    found, config = architecture(name), planner.config
+    own = with_network_of(config, found)
+    task = load_task(own, planner.device)  # its stem is another
+    own = with_width(found, own, task)
+    require_within(found, own, task)
+    bound = most if most is not None else config.train.max_macs if planner.is_given("train", "max_macs") else None
+    if bound is not None and (macs := count_macs(network_for(found, own, task), task.example())) > bound:
+        raise ConfigError(
+            f"reference: {name} has {macs / 1e6:.1f} M multiply-adds, more than {bound / 1e6:.1f} M; leave it out, or "
+            "take smaller images (--data.resize)"
+        )
+    return max(1, math.ceil(measured(found, own, task, planner.device).step / usual.step))
+
+
+def _race(
+    planner: Planner, task: Task[Any], load: float, seconds: float, beside: Sequence[tuple[str, int]]
+) -> Race | None:
+    """The largest race that fits; a heat of the likeliest, a random cell and references where none does.
+
+    Args:
+        beside: networks that take part besides, each with how many usual trainings one of it takes as long as.
+    """
     config = planner.config
     suited = {config.task.name, task.compared_as}
-    others = tuple(name for name in references if references[name].task in suited)
+    usual = compared_in(suited)
+    others, count = (*usual, *(name for name, _ in beside)), len(usual) + sum(turns for _, turns in beside)
     pace = planner.training_pace(task, load)
     try:
-        plan = plan_of_race(pace, seconds, references=len(others))
+        plan = plan_of_race(pace, seconds, references=count)
     except ConfigError:
-        return _heat(pace, config, others, seconds) if task.metric.counts_examples else None
+        return _heat(pace, config, others, count, seconds) if task.metric.counts_examples else None
     first = plan.rungs[0]
     return Race(first.candidates, first.epochs, None, others, plan.seconds or seconds)
 
 
-def _heat(pace: Pace, config: Config, others: tuple[str, ...], seconds: float) -> Race | None:
-    """As few candidates on as many examples as there is time for; None where these make too few steps."""
-    turns = -(-(_LEAST_CANDIDATES + len(others)) // pace.workers)
+def _heat(pace: Pace, config: Config, others: tuple[str, ...], count: int, seconds: float) -> Race | None:
+    """As few candidates on as many examples as there is time for; None where these make too few steps.
+
+    Args:
+        count: usual trainings that those of the others take as long as.
+    """
+    turns = -(-(_LEAST_CANDIDATES + count) // pace.workers)
     steps = pace.steps_in(seconds / turns)
     if steps < _HEAT_STEPS:
         return None

@@ -152,7 +152,7 @@ class Stages:
             load = time.monotonic() - began
             # The data are read again by training, export and the last measurement.
             seconds = self._plan.seconds * (1 - FOR_REST) - self._spent - 3 * load
-            if self._plan.is_free:
+            if self._plan.is_free and settings.train.Network.has_width:
                 width, size = settled_size(winner, settings, task, device, seconds)
                 self._plan = replace(self._plan, width=width, settled_for=winner.digest)
             else:

@@ -22,7 +22,7 @@ from datanas.engine.width import with_width
 from datanas.lookup import architecture
 from datanas.racing.candidates import Candidate, network_key, random_candidates
 from datanas.racing.front import RANDOM, SEARCHED
-from datanas.references import references
+from datanas.references import compared_in
 from datanas.tasks.base import Task
 from datanas.tasks.image_task import ImageTask
 
@@ -218,7 +218,8 @@ class Chooser:
         """Of each bound on multiply-adds the task's references as wide as all bounds allow, where that is new."""
         if self._cost != "macs" or not isinstance(self._task, ImageTask) or "latency" in self._config.budget.bounds:
             return
-        for name in (each for each in references if references[each].task == self._config.task.name):
+        task = self._config.task.name
+        for name in compared_in({task}):
             widths = set()
             for bound in bounds:
                 settings = [("budget.macs", bound), ("budget.fill", True)]

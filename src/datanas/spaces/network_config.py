@@ -18,6 +18,8 @@ class NetworkConfig(Section):
     """
 
     width_setting: ClassVar[str] = "channels"
+    has_width: ClassVar[bool] = True
+    """Whether it can be made as wide as a bound allows; a network that is as it is cannot."""
 
     @property
     def width(self) -> int:

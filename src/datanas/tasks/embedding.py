@@ -1,4 +1,4 @@
-"""The ways into and out of a network that turns an image into a point (Section 5.5)."""
+"""The ways out of a network that turns an image into a point (Section 5.5)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datanas.kernels.fx_leaf import fx_leaf
-from datanas.spaces.base import StemShape
-
-
-class ImageItself(nn.Module):
-    """The way into a network that begins with the image, such as `conv4`: no stem at all."""
-
-    def __init__(self, in_channels: int) -> None:
-        super().__init__()
-        self.shape = StemShape((in_channels, in_channels))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return x, x
 
 
 @fx_leaf

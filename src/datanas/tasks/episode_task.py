@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float32, Int64
@@ -22,8 +22,7 @@ from datanas.data.batches import held_out, judge_share, left_to_judge, parse_rat
 from datanas.data.episodes import EpisodeSampler, EpisodeShape
 from datanas.data.types.class_splits import ClassSplitData, choose_classes, regroup
 from datanas.tasks.base import Part, Task
-from datanas.tasks.embedding import ImageItself
-from datanas.tasks.stems import CONVOLUTIONAL, STEM_KINDS, StemKind, image_stem, require_size
+from datanas.tasks.stems import CONVOLUTIONAL, STEM_KINDS, WithNone, image_stem, require_size
 
 SEARCH_PARTS = ("weights", "alpha")
 NOT_AUGMENTED = Augment(crop_padding=0, flip=False)
@@ -62,7 +61,7 @@ class EpisodeTask(Task[EpisodeBatch]):
     """A task on episodes. A part is a set of classes, and an example of a batch is an episode."""
 
     class Config(ComponentConfig):
-        stem: StemKind | Literal["none"] = Field(
+        stem: WithNone = Field(
             "cifar_half", description=f"{STEM_KINDS}; none hands on the image and embeds by the body alone, for conv4"
         )
         search: Episode = Episode(way=10)
@@ -103,15 +102,14 @@ class EpisodeTask(Task[EpisodeBatch]):
         self._sources: dict[str, str] = {}
         self._samplers: dict[str, EpisodeSampler] = {}
         self._batch_sizes: dict[str, int] = {}
-        if config.stem != "none":
-            require_size(data.image_shape, config.stem)
+        require_size(data.image_shape, config.stem)
         for name in self._sets.keys() - {"train"}:
             self._add(name, name)
 
     @classmethod
     def stem(cls, config: ComponentConfig, in_channels: int, channels: int) -> nn.Module:
         assert isinstance(config, cls.Config)
-        return ImageItself(in_channels) if config.stem == "none" else image_stem(config.stem, in_channels, channels)
+        return image_stem(config.stem, in_channels, channels)
 
     @property
     def example_shape(self) -> tuple[int, int, int]:

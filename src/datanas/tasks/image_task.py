@@ -22,7 +22,7 @@ from datanas.data.types.source import ImageSource
 from datanas.data.types.targets import TargetData
 from datanas.tasks import tasks
 from datanas.tasks.base import BatchT, Part, Task
-from datanas.tasks.stems import CONVOLUTIONAL, STEM_KINDS, StemKind, image_stem, require_size
+from datanas.tasks.stems import CONVOLUTIONAL, STEM_KINDS, WithNone, image_stem, require_size
 
 EVALUATION_BATCH = 250
 _BATCHES = ((2500, 64), (1000, 32), (300, 16), (0, 8))
@@ -40,7 +40,7 @@ class ImageTask(Task[BatchT]):
     """
 
     class Config(ComponentConfig):
-        stem: StemKind = Field("cifar", description=STEM_KINDS)
+        stem: WithNone = Field("cifar", description=f"{STEM_KINDS}; none before a network that reads the image itself")
         search_augment: Augment = Augment()
         train_augment: Augment = Augment()
 

@@ -15,19 +15,23 @@ STEM_MULTIPLIER = 3
 CELLS_STRIDE = 4
 """By how much the two reduction cells of a body divide height and width."""
 StemKind = Literal["cifar", "cifar_half", "plain", "plain_half", "imagenet"]
+WithNone = StemKind | Literal["none"]
+"""Or none at all, before a network that reads the image itself."""
 STEM_KINDS = (
     "cifar has three times the first cell's width, plain just that; cifar_half and plain_half halve the image first "
     "(Section 5.5), imagenet divides it by eight"
 )
 
 
-def image_stem(kind: StemKind, in_channels: int, channels: int, dense: int = 0) -> nn.Module:
+def image_stem(kind: WithNone, in_channels: int, channels: int, dense: int = 0) -> nn.Module:
     """A stem by its name, with fresh weights.
 
     Args:
         channels: width of the first cell.
         dense: as for `StemShape`.
     """
+    if kind == "none":
+        return ImageItself(in_channels)
     if kind == "imagenet":
         return ImageNetStem(in_channels, channels, dense)
     multiplier = 1 if kind.startswith("plain") else STEM_MULTIPLIER
@@ -39,8 +43,8 @@ def stem_stride(kind: StemKind) -> int:
     return 8 if kind == "imagenet" else 2 if kind.endswith("_half") else 1
 
 
-def require_size(image_shape: tuple[int, int, int], kind: StemKind) -> None:
-    """Refuse images that stem and cells would divide away.
+def require_size(image_shape: tuple[int, int, int], kind: WithNone) -> None:
+    """Refuse images that stem and cells would divide away; what reads the image itself says so itself.
 
     Args:
         image_shape: (c, h, w).
@@ -48,12 +52,25 @@ def require_size(image_shape: tuple[int, int, int], kind: StemKind) -> None:
     Raises:
         ConfigError: a side is smaller than the product of all strides.
     """
+    if kind == "none":
+        return
     needed, side = stem_stride(kind) * CELLS_STRIDE, min(image_shape[1:])
     if side < needed:
         raise ConfigError(
             f"task.stem: a network behind the stem {kind} divides height and width by {needed}, but these images have "
             f"{side} pixels; take a stem that divides less, or larger images"
         )
+
+
+class ImageItself(nn.Module):
+    """The way into a network that begins with the image, such as `conv4`: no stem at all."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.shape = StemShape((in_channels, in_channels))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, x
 
 
 class CifarStem(nn.Module):

@@ -37,7 +37,8 @@ class ReferenceContract(Contract):
 
     def build(self, reference: type[Reference]) -> Network:
         torch.manual_seed(0)
-        return build_network(reference.architecture(), num_classes=CLASSES, channels=self.channels)
+        channels = self.channels if reference.Network.has_width else None
+        return build_network(reference.architecture(), num_classes=CLASSES, channels=channels)
 
     def example(self, reference: type[Reference]) -> Any:
         """Made-up inputs of the task that it serves."""
