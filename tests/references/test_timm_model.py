@@ -54,6 +54,14 @@ def test_features_are_those_of_timm_with_the_weights_of_a_file(
     assert own(x).shape == (2, 4)
 
 
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "efficientnet_b0", "convnext_atto", "test_vit"])
+def test_models_of_every_kind_follow_their_own_pooling(name: str) -> None:
+    with torch.device("meta"):
+        own: Any = network(f"timm:{name}", num_classes=4).eval()
+        side = own.body.model.default_cfg["input_size"][-1]
+        assert own(torch.zeros(2, 3, side, side)).shape == (2, 4)
+
+
 def test_grey_images_take_the_sum_over_colours(theirs: torch.nn.Module, tmp_path: Path) -> None:
     save_file(theirs.state_dict(), tmp_path / "w.safetensors")
     own: Any = filled(tmp_path / "w.safetensors", in_channels=1)

@@ -47,7 +47,8 @@ class TimmBody(Body):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.out_channels = (int(cast(Any, model).num_features),)
+        widths: Any = model  # some have a hidden layer behind their pooling
+        self.out_channels = (int(getattr(widths, "head_hidden_size", widths.num_features)),)
 
     def forward(self, stem: tuple[Tensor, Tensor], gates: Mapping[str, Any] | None = None) -> tuple[Tensor, ...]:
         """One feature map, (batch, features, 1, 1)."""
