@@ -80,7 +80,7 @@ def test_a_task_that_fails_to_show_is_measured_all_the_same(
     def fail(*_: object) -> None:
         raise RuntimeError("no pictures today")
 
-    monkeypatch.setattr(Classification, "_exhibits", fail)
+    monkeypatch.setattr(Classification, "_shown", fail)
     evaluation, _ = evaluate_parts(run)
     assert evaluation.part == "test"
     assert "no pictures today" in caplog.text

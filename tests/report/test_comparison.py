@@ -299,7 +299,7 @@ class TestPicture:
         draw_comparison(usual(), tmp_path / "a.svg")
         (tmp_path / "comparison.json").write_text(json.dumps(usual()))
         program = (
-            "import sys, json; from datanas.report.comparison import draw_comparison;"
+            "import sys, json; from datanas.report.comparison_picture import draw_comparison;"
             "draw_comparison(json.load(open(sys.argv[1])), sys.argv[2])"
         )
         arguments = [sys.executable, "-c", program, str(tmp_path / "comparison.json"), str(tmp_path / "b.svg")]

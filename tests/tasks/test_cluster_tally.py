@@ -37,6 +37,7 @@ def tally() -> ClusterTally:
 
 def test_clusters_and_features_stand_in_the_order_of_the_images(tally: ClusterTally) -> None:
     assert torch.equal(tally.clusters, said(0).labels.argmax(dim=1))
+    torch.testing.assert_close(tally.sure, said(0).labels.amax(dim=1).to(tally.sure))
     assert torch.equal(tally.features, said(0).features)
 
 

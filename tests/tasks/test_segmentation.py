@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datanas.core.errors import ConfigError, DataError
+from datanas.core.exhibits import Pictures
 from datanas.core.processes import Processes
 from datanas.core.settings import merge, validate
+from datanas.data.augment import normalise
 from datanas.data.types.masks import VOID, SegmentationData, SegmentationSet
 from datanas.tasks.mask_task import SegmentationBatch, output_strides
 from datanas.tasks.segmentation import Segmentation
@@ -234,14 +236,31 @@ class Noted(OneOf):
 
 
 def test_counts_of_two_processes_add_up_to_those_of_one() -> None:
+    """So do the shares by which images are shown."""
     alone, *both = (Noted(0, 1), Noted(0, 2), Noted(1, 2))
     for processes in (alone, *both):
         made = task()
         made.processes = processes
-        made.evaluate(by_brightness, "test")
+        made.evaluate_with_exhibits(by_brightness, "test")
+    assert len(alone.given) == 3
     for one, first, second in zip(alone.given, both[0].given, both[1].given, strict=True):
         torch.testing.assert_close(first + second, one)
     assert not torch.equal(both[0].given[0], alone.given[0])
+
+
+def test_the_images_of_which_most_is_wrong_are_shown_first() -> None:
+    made = task()
+    figures, make = made.evaluate_with_exhibits(by_brightness, "test")
+    assert figures == made.evaluate(by_brightness, "test")
+    _, pictures = make()
+    assert isinstance(pictures, Pictures)
+    shares = []
+    for image, mask in zip(DATA.test.images, DATA.test.masks, strict=True):
+        taken = by_brightness(normalise(image[None], DATA.mean, DATA.std)).argmax(dim=1)[0]
+        shares.append(float((taken != mask)[mask != VOID].float().mean()))
+    assert [each.caption for each in pictures.pictures] == [
+        f"{share:.0%} of its pixels wrong" for share in sorted(shares, reverse=True)
+    ]
 
 
 def test_a_limit_takes_some_images() -> None:

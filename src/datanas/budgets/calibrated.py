@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
 from datanas.budgets.base import CostModel, CostTable, NetworkSize
 from datanas.budgets.latency import LatencyTable
+from datanas.core.paths import json_object
 
 
 class CalibratedLatency(CostModel):
@@ -51,8 +51,4 @@ def is_calibrated(path: Path) -> bool:
         with suppress(OSError, UnicodeDecodeError), path.open(encoding="utf-8-sig") as file:
             return "primitive" in [name.strip() for name in file.readline().split(",")]
         return False
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(found, dict) and "operations" in found
+    return "operations" in json_object(path)

@@ -15,11 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from datanas.codes.benchmark_text import (
-    Edges,
-    complete_edges,
-    read_operations,
-)
+from datanas.codes.benchmark_text import Edges, complete_edges, read_operations
 from datanas.core.errors import ArchitectureError, DataError, nearest
 from datanas.core.paths import path_errors, read_bytes
 

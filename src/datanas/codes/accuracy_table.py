@@ -14,12 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from datanas.codes.accuracy_file import ACCURACY, read_table
 from datanas.codes.architecture import Architecture
-from datanas.codes.benchmark_text import (
-    BENCHMARK_PRIMITIVES,
-    Edges,
-    cell_operations,
-    print_operations,
-)
+from datanas.codes.benchmark_text import BENCHMARK_PRIMITIVES, Edges, cell_operations, print_operations
 from datanas.core.errors import ArchitectureError, DataError, nearest
 
 

@@ -1,18 +1,20 @@
 """What a user's path leads to: whatever the system answers becomes a message that names the path.
 
 A path comes from people. It may be a name of 300 characters, a genotype that was pasted in the wrong place, a folder
-that may not be read, a loop of links. Every function here raises the error that the caller names, so that the exit code
-tells what the path was for (DESIGN, "Exit codes").
+that may not be read, a loop of links. Every function here but `json_object` raises the error that the caller names, so
+that the exit code tells what the path was for (DESIGN, "Exit codes").
 """
 
 from __future__ import annotations
 
 import codecs
+import json
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from datanas.core.errors import DatanasError
 
@@ -120,3 +122,12 @@ def read_text(path: str | Path, error: type[DatanasError]) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as fault:
         raise error(f"{shown(path)}: not text in UTF-8: byte {fault.start} is {data[fault.start]:#04x}") from None
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds; an empty one where there is none or it cannot be read."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -12,7 +12,16 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ClassPredictions:
+class _Predictions:
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ClassPredictions(_Predictions):
     """The probabilities of classes, or of clusters.
 
     Attributes:
@@ -21,8 +30,6 @@ class ClassPredictions:
         probabilities: (n, classes), float32; each row sums to 1.
     """
 
-    names: tuple[str, ...]
-    classes: tuple[str, ...]
     probabilities: NDArray[np.float32]
 
     @property
@@ -44,16 +51,13 @@ class ClassPredictions:
             for best, row in zip(order.tolist(), self.probabilities, strict=True)
         ]
 
-    def __len__(self) -> int:
-        return len(self.names)
-
     def __repr__(self) -> str:
         best = [f"{name}: {label} {share:.2f}" for name, [(label, share)] in zip(self.names, self.top(1), strict=True)]
         return _short("prediction", best)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LabelPredictions:
+class LabelPredictions(_Predictions):
     """Which labels hold, each by itself.
 
     Attributes:
@@ -62,8 +66,6 @@ class LabelPredictions:
         probabilities: (n, labels), float32, in 0..1.
     """
 
-    names: tuple[str, ...]
-    classes: tuple[str, ...]
     probabilities: NDArray[np.float32]
 
     def above(self, threshold: float = 0.5) -> list[list[tuple[str, float]]]:
@@ -79,16 +81,13 @@ class LabelPredictions:
         """The labels that hold of each input: those of a probability of at least 0.5, the likeliest first."""
         return tuple(tuple(name for name, _ in held) for held in self.above())
 
-    def __len__(self) -> int:
-        return len(self.names)
-
     def __repr__(self) -> str:
         held = [f"{name}: {', '.join(labels) or 'none'}" for name, labels in zip(self.names, self.labels, strict=True)]
         return _short("prediction", held)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class NumberPredictions:
+class NumberPredictions(_Predictions):
     """Numbers of inputs.
 
     Attributes:
@@ -97,12 +96,7 @@ class NumberPredictions:
         values: (n, columns), float32.
     """
 
-    names: tuple[str, ...]
-    classes: tuple[str, ...]
     values: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.names)
 
     def __repr__(self) -> str:
         rows = [
@@ -112,7 +106,7 @@ class NumberPredictions:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MaskPredictions:
+class MaskPredictions(_Predictions):
     """The class of every pixel.
 
     Attributes:
@@ -121,8 +115,6 @@ class MaskPredictions:
         masks: of each image (h, w), uint8, as large as the image.
     """
 
-    names: tuple[str, ...]
-    classes: tuple[str, ...]
     masks: tuple[NDArray[np.uint8], ...]
 
     def shares(self) -> Iterator[Mapping[str, float]]:
@@ -131,9 +123,6 @@ class MaskPredictions:
             counts = np.bincount(mask.ravel(), minlength=len(self.classes)) / mask.size
             order = (-counts).argsort(kind="stable").tolist()
             yield {self.classes[index]: float(counts[index]) for index in order if counts[index] > 0}
-
-    def __len__(self) -> int:
-        return len(self.names)
 
     def __repr__(self) -> str:
         shown = [f"{name}: {mask.shape[1]}x{mask.shape[0]}" for name, mask in zip(self.names, self.masks, strict=True)]

@@ -8,13 +8,7 @@ from typing import Any
 
 from datanas.core.errors import ConfigError, nearest
 from datanas.core.registry import Registry, load_plugin
-from datanas.core.settings import (
-    ComponentConfig,
-    Written,
-    apply_overrides,
-    merge,
-    typed,
-)
+from datanas.core.settings import ComponentConfig, Written, apply_overrides, merge, typed
 from datanas.data import datasets
 from datanas.references import references
 from datanas.samplers import samplers

@@ -11,15 +11,7 @@ from pydantic import Field, SerializeAsAny, field_validator
 
 from datanas.budgets.config import BudgetConfig
 from datanas.core.errors import ConfigError
-from datanas.core.settings import (
-    ComponentConfig,
-    MissingSettings,
-    Section,
-    component,
-    read_yaml,
-    typed,
-    validate,
-)
+from datanas.core.settings import ComponentConfig, MissingSettings, Section, component, read_yaml, typed, validate
 from datanas.engine.components import (
     COMPONENTS,
     chosen_names,

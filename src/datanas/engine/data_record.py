@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datanas.core.errors import DataError
+from datanas.core.paths import json_object
 from datanas.engine.config import Config
 from datanas.tasks.base import Task
 
@@ -131,11 +132,7 @@ def recorded_sizes(run: Path) -> tuple[tuple[int, int, int] | None, int | None]:
 
 def read_data_record(run: Path) -> dict[str, Any]:
     """What a run recorded; nothing for one of an older version."""
-    try:
-        found = json.loads((run / DATA_FILE).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return json_object(run / DATA_FILE)
 
 
 def _root(config: Config) -> str:

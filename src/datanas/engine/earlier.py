@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from datanas.core.paths import json_object
 from datanas.core.settings import SectionT, merge
 from datanas.engine.config import Config
 
@@ -30,7 +30,7 @@ def with_unsaid(raw: Mapping[str, Any], run: Path) -> dict[str, Any]:
     sampler = raw.get("sampler")
     if isinstance(sampler, Mapping) and sampler.get("name") == "egs":
         raw = merge({"sampler": {"merged_none": "mean"}}, raw)
-    if _kind(run) != "train":
+    if json_object(run / "env.json").get("kind") != "train":
         return dict(raw)
     train, task = raw.get("train"), raw.get("task")
     if not isinstance(train, Mapping) or "prune" in train or not isinstance(task, Mapping):
@@ -57,11 +57,3 @@ def _kept(before: SectionT, now: SectionT, path: tuple[str, ...]) -> SectionT:
         return now if name in now.model_fields_set else now.model_copy(update={name: getattr(before, name)})
     inner = _kept(getattr(before, name), getattr(now, name), tuple(deeper))
     return now.model_copy(update={name: inner})
-
-
-def _kind(run: Path) -> object:
-    try:
-        found = json.loads((run / "env.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return found.get("kind") if isinstance(found, dict) else None

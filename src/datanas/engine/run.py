@@ -14,7 +14,7 @@ import torch
 
 from datanas.codes.architecture import Architecture
 from datanas.core.errors import CheckpointError, ConfigError, DataError, StorageError
-from datanas.core.paths import is_file, is_folder, shown
+from datanas.core.paths import is_file, is_folder, json_object, shown
 from datanas.core.processes import Processes
 from datanas.core.settings import parse_yaml
 from datanas.engine.changes import changed_facts, changed_settings, facts
@@ -271,8 +271,8 @@ def plan_run(
 def _clock(run: Path) -> float:
     """Seconds that the earlier parts of a run took; 0 where that is not known."""
     try:
-        return float(json.loads((run / CLOCK_FILE).read_bytes())["seconds"])
-    except (OSError, ValueError, TypeError, KeyError):
+        return float(json_object(run / CLOCK_FILE)["seconds"])
+    except (ValueError, TypeError, KeyError):
         return 0.0
 
 

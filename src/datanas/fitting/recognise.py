@@ -87,7 +87,7 @@ def _usual_task(found: Mapping[str, Any], own: Mapping[str, Any]) -> str:
     if "targets" in _settings(name) and "root" in settings and Path(settings["root"]).is_file():
         kind = datasets[name](validate(datasets[name].Config, settings, "data")).target_kind()
         if kind is not None:
-            return next(each for each in tasks if getattr(tasks[each], "kind", None) == kind)
+            return next(each for each in tasks if tasks[each].target_kind == kind)
     for base in getattr(datasets[name], "__orig_bases__", ()):
         for of in get_args(base):
             for each in (of, *get_args(of)):

@@ -36,6 +36,13 @@ def subsampled(x: Tensor, stride: int) -> Tensor:
     return x if stride == 1 else x[:, :, ::stride, ::stride].contiguous(memory_format=layout_of(x))
 
 
+def convolution(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Conv2d:
+    """Without bias, and of the size of what comes in at stride 1."""
+    if kernel == 1:
+        return PointwiseConv(inputs, outputs, stride)
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+
+
 class ReLUConvBN(EndsInNorm, nn.Sequential):
     """ReLU, a convolution without bias that keeps the size at stride 1, batch norm.
 
@@ -53,11 +60,7 @@ class ReLUConvBN(EndsInNorm, nn.Sequential):
         affine: bool = True,
         rectified: bool = False,
     ) -> None:
-        conv: nn.Conv2d
-        if kernel == 1:
-            conv = PointwiseConv(inputs, outputs, stride)
-        else:
-            conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+        conv = convolution(inputs, outputs, kernel, stride)
         super().__init__(nn.ReLU(), conv, BatchNorm2d(outputs, affine=affine))
         self._rectified = rectified
         self._made = geometry(self[1])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from datanas.codes.architecture import Architecture
 from datanas.core.errors import ConfigError
 from datanas.kernels.norm import BatchNorm2d
-from datanas.ops.conv import PointwiseConv
+from datanas.ops.conv import convolution
 from datanas.references import register_reference
 from datanas.references.base import Reference
 from datanas.spaces.base import Body, StemShape
@@ -35,11 +35,7 @@ class BasicBlock(nn.Module):
 
 
 def _conv_bn(in_channels: int, channels: int, kernel: int, stride: int) -> tuple[nn.Module, nn.Module]:
-    conv: nn.Conv2d
-    if kernel == 1:
-        conv = PointwiseConv(in_channels, channels, stride)
-    else:
-        conv = nn.Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2, bias=False)
+    conv = convolution(in_channels, channels, kernel, stride)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return conv, BatchNorm2d(channels)
 

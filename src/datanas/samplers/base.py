@@ -31,6 +31,12 @@ class Tau(Section):
         return self.start + (self.end - self.start) * min(max(progress, 0.0), 1.0)
 
 
+class NormalStart(SamplerConfig):
+    """The settings of methods whose alpha starts at random."""
+
+    init_std: float = Field(1e-3, ge=0, description="deviation of alpha at the start")
+
+
 class Sampler(BaseSampler):
     """A method that owns alpha and draws from the softmax of it, vector by vector.
 
@@ -51,6 +57,8 @@ class Sampler(BaseSampler):
     ) -> None:
         super().__init__(config, groups, space, scope=scope, merge=merge)
         self.alpha = nn.ParameterDict({name: nn.Parameter(torch.zeros(group.shape)) for name, group in groups.items()})
+        if isinstance(config, NormalStart):
+            self.init_normal(config.init_std)
 
     def init_normal(self, deviation: float, around: float = 0.0) -> None:
         """Start every alpha at random, normally distributed."""

@@ -15,7 +15,7 @@ from datanas.codes.choice_group import ChoiceGroup
 from datanas.core import seeding
 from datanas.core.settings import Section
 from datanas.samplers import register_sampler
-from datanas.samplers.base import Draw, Sampler, SamplerConfig
+from datanas.samplers.base import Draw, NormalStart, Sampler
 from datanas.samplers.derivation import Rule
 
 
@@ -37,11 +37,10 @@ class DrNAS(Sampler):
     progressive stages of its Section 3.3 are left out; `parts` gives its partial channels.
     """
 
-    class Config(SamplerConfig):
+    class Config(NormalStart):
         name: Literal["drnas"] = "drnas"
         anchor: Anchor = Anchor()
         parts: int = Field(1, ge=1, description="operations run on one of so many parts of the channels")
-        init_std: float = Field(1e-3, ge=0, description="deviation of alpha at the start")
 
     default_rule: ClassVar[Rule] = "top_edges"
     FLOOR: ClassVar[float] = 1e-2
@@ -52,7 +51,6 @@ class DrNAS(Sampler):
     def __init__(self, config: Config, groups: Mapping[str, ChoiceGroup], space: str) -> None:
         super().__init__(config, groups, space)
         self.partial_channels = config.parts
-        self.init_normal(config.init_std)
 
     def concentration(self, name: str) -> Tensor:
         """The parameters of the Dirichlet distributions, shape (edges, ops)."""

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from datanas.codes.choice_group import ChoiceGroup
 from datanas.samplers import register_sampler
-from datanas.samplers.base import Draw, Sampler, SamplerConfig, Update
+from datanas.samplers.base import Draw, NormalStart, Sampler, Update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +29,8 @@ class ProxylessNAS(Sampler):
     latency loss; here it searches whatever the space offers.
     """
 
-    class Config(SamplerConfig):
+    class Config(NormalStart):
         name: Literal["proxylessnas"] = "proxylessnas"
-        init_std: float = Field(1e-3, ge=0, description="deviation of alpha at the start")
-
-    def __init__(self, config: Config, groups: Mapping[str, ChoiceGroup], space: str) -> None:
-        super().__init__(config, groups, space)
-        self.init_normal(config.init_std)
 
     def sample(self, log_probs: Tensor, progress: float, generator: torch.Generator) -> Tensor:
         chosen = log_probs.detach().exp().multinomial(1, generator=generator)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from datanas.codes.choice_group import ChoiceGroup
 from datanas.core.settings import Section
 from datanas.egs import gumbel_softmax
 from datanas.posterior import expected_cost
 from datanas.samplers import register_sampler
-from datanas.samplers.base import Draw, Sampler, SamplerConfig, Tau
+from datanas.samplers.base import Draw, NormalStart, Sampler, Tau
 
 
 class Resource(Section):
@@ -32,17 +30,12 @@ class SNAS(Sampler):
     alpha on the same batches; here they alternate on two parts of the data, as for every other method.
     """
 
-    class Config(SamplerConfig):
+    class Config(NormalStart):
         name: Literal["snas"] = "snas"
         tau: Tau = Tau(start=1.0, end=0.03)
         resource: Resource = Resource()
-        init_std: float = Field(1e-3, ge=0, description="deviation of alpha at the start")
 
     config: Config
-
-    def __init__(self, config: Config, groups: Mapping[str, ChoiceGroup], space: str) -> None:
-        super().__init__(config, groups, space)
-        self.init_normal(config.init_std)
 
     def sample(self, log_probs: Tensor, progress: float, generator: torch.Generator) -> Tensor:
         return gumbel_softmax(log_probs, self.config.tau.at(progress), hard=False, generator=generator)

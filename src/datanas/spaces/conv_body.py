@@ -16,11 +16,7 @@ from datanas.kernels.shifts import interleaved, shifted
 from datanas.ops import OpSettings
 from datanas.ops.conv import FactorizedReduce, ReLUConvBN
 from datanas.spaces.base import Body, StemShape
-from datanas.spaces.plans import (
-    CellNodes,
-    CellPlan,
-    reads_under,
-)
+from datanas.spaces.plans import CellNodes, CellPlan, reads_under
 
 INPUTS = 2
 

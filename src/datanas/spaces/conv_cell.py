@@ -19,13 +19,11 @@ from datanas.ops import NONE, OpSettings, operations
 from datanas.spaces import register_space
 from datanas.spaces.base import Costs, Space, StemShape
 from datanas.spaces.conv_body import INPUTS, half_size
-from datanas.spaces.conv_body import CellInput as CellInput
 from datanas.spaces.conv_body import ConvBody as ConvBody
 from datanas.spaces.conv_body import ConvCell as ConvCell
 from datanas.spaces.conv_body import cell_kinds as cell_kinds
 from datanas.spaces.conv_body import dense_reductions as dense_reductions
 from datanas.spaces.conv_body import reductions as reductions
-from datanas.spaces.conv_body import together as together
 from datanas.spaces.network_config import ToweredConfig
 from datanas.spaces.plans import (
     check_parts,

@@ -282,7 +282,10 @@ class Task(TaskKind, Generic[BatchT]):
     def evaluate_with_exhibits(self, model: Model, part: Part) -> tuple[dict[str, float], ExhibitMaker]:
         """Figures as `evaluate` gives them, and what makes of the same pass that which a report shows besides them.
 
-        By default nothing is shown. The first process alone calls the maker, which must not wait for others; the
-        network is then in the same mode.
+        The first process alone calls the maker, which must not wait for others; the network is then in the same mode.
         """
-        return self.evaluate(model, part), tuple
+        return self.evaluate(model, part), lambda: self._exhibits(model, part)
+
+    def _exhibits(self, model: Model, part: Part) -> Sequence[Exhibit]:
+        """What is shown besides figures, where that takes the network alone; nothing by default."""
+        return ()

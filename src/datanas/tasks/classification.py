@@ -154,9 +154,9 @@ class Classification(PooledTask[ImageBatch]):
             found = self.processes.total(self._answers).cpu()
         finally:
             self._answers = None
-        return figures, lambda: self._exhibits(part, found)
+        return figures, lambda: self._shown(part, found)
 
-    def _exhibits(self, part: Part, found: Float[Tensor, "2 n"]) -> Sequence[Exhibit]:
+    def _shown(self, part: Part, found: Float[Tensor, "2 n"]) -> Sequence[Exhibit]:
         indices, order = self._shuffled(self._chosen[part]).sort()
         source = self._images(part)
         labels, answers, sure = source.labels.cpu()[indices], found[0, order].long(), found[1, order]

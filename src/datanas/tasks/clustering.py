@@ -211,12 +211,11 @@ class Clustering(ImageTask[ViewBatch]):
         what the network has before its clusters, and on `pixels/`, where the images are in memory.
         """
         indices, tally = self._tally(model, part, limit)
-        data = self._images(part)
-        classes = data.labels.cpu()[indices]
-        figures = {**agreement(tally.clusters, classes), **tally.figures()}
-        if part not in ("test", "validation") or limit is not None:
+        figures = self._figures(part, indices, tally)
+        if not self._has_classes or part not in ("test", "validation") or limit is not None:
             return figures
-        references = {"features": tally.features}
+        data = self._images(part)
+        classes, references = data.labels.cpu()[indices], {"features": tally.features}
         if isinstance(data, ImageSet):
             references["pixels"] = data.select(indices).images.flatten(1)
         for name, points in references.items():
@@ -227,8 +226,11 @@ class Clustering(ImageTask[ViewBatch]):
     @torch.inference_mode()
     def monitor(self, model: Model, part: Part) -> dict[str, float]:
         """The same without the references, which take long."""
-        indices, tally = self._tally(model, part, None)
-        return {**agreement(tally.clusters, self._images(part).labels.cpu()[indices]), **tally.figures()}
+        return self._figures(part, *self._tally(model, part, None))
+
+    def _figures(self, part: Part, indices: Int64[Tensor, " m"], tally: ClusterTally) -> dict[str, float]:
+        classes = self._images(part).labels.cpu()[indices]
+        return {**(agreement(tally.clusters, classes) if self._has_classes else {}), **tally.figures()}
 
     def evaluate_with_exhibits(self, model: Model, part: Part) -> tuple[dict[str, float], ExhibitMaker]:
         """With what each cluster holds: how many images, of which class most, and those that are surest of it."""
@@ -238,9 +240,9 @@ class Clustering(ImageTask[ViewBatch]):
             figures = self.evaluate(model, part)
         finally:
             self._kept = None
-        return figures, lambda: self._exhibits(part, *kept[0])
+        return figures, lambda: self._shown(part, *kept[0])
 
-    def _exhibits(self, part: Part, indices: Int64[Tensor, " n"], tally: ClusterTally) -> Sequence[Exhibit]:
+    def _shown(self, part: Part, indices: Int64[Tensor, " n"], tally: ClusterTally) -> Sequence[Exhibit]:
         indices, order = indices.sort()
         clusters, sure = tally.clusters.cpu()[order], tally.sure.cpu()[order]
         source, samples = self._images(part), {}
@@ -294,16 +296,6 @@ class UnlabelledClustering(Clustering):
 
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "classes": []}
-
-    @torch.inference_mode()
-    def evaluate(self, model: Model, part: Part, limit: int | None = None) -> dict[str, float]:
-        """`loss`, `information` and `clusters`, as of images with labels."""
-        return self._tally(model, part, limit)[1].figures()
-
-    @torch.inference_mode()
-    def monitor(self, model: Model, part: Part) -> dict[str, float]:
-        """The same."""
-        return self.evaluate(model, part)
 
 
 def _joined(data: ImageData | ImageFileData) -> ImageSet:

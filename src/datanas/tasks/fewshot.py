@@ -18,7 +18,7 @@ from datanas.data.augment import normalise
 from datanas.data.episodes import EpisodeShape
 from datanas.kernels.hardware import widest_float
 from datanas.tasks import register_task
-from datanas.tasks.base import ExhibitMaker, Model, Part
+from datanas.tasks.base import Model, Part
 from datanas.tasks.embedding import EmbeddingHead, FlatHead
 from datanas.tasks.episode_exhibits import episode_exhibits
 from datanas.tasks.episode_task import SEARCH_PARTS, EpisodeBatch, EpisodeTask
@@ -116,12 +116,9 @@ class FewShot(EpisodeTask):
         """The same, with each image embedded once on every part: what is followed is the training of one network."""
         return self._measure(self._embedded, model, part, None)
 
-    def evaluate_with_exhibits(self, model: Model, part: Part) -> tuple[dict[str, float], ExhibitMaker]:
-        """With one episode: the images that each class was learned from, and queries, right or wrong."""
-        return self.evaluate(model, part), lambda: self._exhibits(model, part)
-
     @torch.inference_mode()
     def _exhibits(self, model: Model, part: Part) -> Sequence[Exhibit]:
+        """One episode: the images that each class was learned from, and queries, right or wrong."""
         sampler, source = self._samplers[part], self._sets[self._sources[part]]
         places = sampler.draw(1, seeding.generator(self._seed, f"exhibits/{part}"))
         points = torch.cat([self._embed(model, part, each) for each in torch.split(places.flatten(), EVALUATION_BATCH)])

@@ -21,7 +21,7 @@ from datanas.data.token_batches import TokenBatch, TokenStream
 from datanas.data.types.corpus import UNKNOWN, TextData
 from datanas.kernels.hardware import widest_float
 from datanas.tasks import register_task
-from datanas.tasks.base import ExhibitMaker, Model, Part, Task
+from datanas.tasks.base import Model, Part, Task
 from datanas.tasks.continuation import continuation
 from datanas.tasks.metric import Metric
 from datanas.tasks.word_model import Dropout, Predictions, WordHead, WordStem, log_frequencies
@@ -295,12 +295,9 @@ class Language(Task[TokenBatch]):
         """The same from columns, which is faster and, for the words at their heads, a little worse."""
         return self._follow(model, self._texts[part])
 
-    def evaluate_with_exhibits(self, model: Model, part: Part) -> tuple[dict[str, float], ExhibitMaker]:
-        """With how the network goes on with sentences of the part, each word drawn by its probability."""
-        return self.evaluate(model, part), lambda: self._exhibits(model, part)
-
     @torch.inference_mode()
     def _exhibits(self, model: Model, part: Part) -> Sequence[Exhibit]:
+        """How the network goes on with sentences of the part, each word drawn by its probability."""
         text, words = self._texts[part].cpu(), self.data.vocabulary
         ends = (text[:-1] == self.data.eos).nonzero()[:, 0] + 1
         places = {round(i * (len(ends) - 1) / (PASSAGES - 1)) for i in range(PASSAGES)} if len(ends) else set()

@@ -136,10 +136,10 @@ class Segmentation(MaskTask):
             wrong = self.processes.total(self._wrong).tolist()
         finally:
             self._wrong = None
-        return figures, lambda: self._exhibits(model, part, figures, wrong)
+        return figures, lambda: self._shown(model, part, figures, wrong)
 
     @torch.inference_mode()
-    def _exhibits(
+    def _shown(
         self, model: Model, part: Part, figures: Mapping[str, float], wrong: Sequence[float]
     ) -> Sequence[Exhibit]:
         """The few images that are shown pass the network again, since keeping all masks would take much memory."""
