@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from datanas.codes.architecture import Architecture
 from datanas.core.errors import ConfigError, Interrupted
 from datanas.core.settings import merge
 from datanas.engine.derive import derive
@@ -16,6 +18,7 @@ from datanas.samplers import samplers
 
 Make = Callable[..., dict[str, Any]]
 MACRO = {"space": {"name": "macro", "channels": 2, "features": 4}, "task": {"stem": "plain"}}
+MOBILE = {"name": "mobile", "layers": [1, 2], "widths": [1, 2], "strides": [1, 2]}
 
 
 @pytest.fixture
@@ -81,3 +84,12 @@ def test_what_is_kept_is_trained_at_the_width_of_a_bound(whole: Make) -> None:
     kept = search(settings, quiet=True).architecture
     result = train(kept, whole(train={"max_macs": 120_000}), quiet=True)
     assert result.channels > 2
+
+
+@pytest.mark.parametrize("name", ["egs", "darts", "evolution"])
+def test_stages_are_searched_derived_and_trained(name: str, whole: Make) -> None:
+    settings = whole(space=MOBILE, sampler={"name": name}, search={"epochs": 1})
+    kept = search(settings, quiet=True).architecture
+    assert list(kept.cells) == ["stage1_layers_w100", "stage2_entry_w200_s2", "stage2_layers_w200"]
+    assert Architecture.from_text(kept.to_genotype()) == replace(kept, posterior=None, source=None)
+    assert train(kept, whole(space=MOBILE), quiet=True).channels == 2

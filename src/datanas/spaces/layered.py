@@ -123,7 +123,7 @@ def _node(layer: Layer, choices: Sequence[Choice[str]], settings: OpSettings) ->
 class LayeredSpace(Space):
     """A space of layers in a row, each of which is an edge of a choice group that is a chain.
 
-    A space of this kind defines `groups`, and `layers` of its `Config` and of its `Network` alike.
+    A space of this kind defines `groups`, and `layers` of its supernet and of a network.
     """
 
     Network: ClassVar[type[NetworkConfig]] = LayeredConfig
@@ -131,10 +131,18 @@ class LayeredSpace(Space):
     defaults: ClassVar[Mapping[str, Any]] = {"task": {"name": "classification", "stem": "plain"}}
     config: Any
 
+    @abstractmethod
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers of the supernet, in order."""
+
     @classmethod
     @abstractmethod
-    def layers(cls, settings: Any) -> tuple[Layer, ...]:
-        """The layers, in order, of a supernet or of a network of these settings."""
+    def network_layers(cls, architecture: Architecture, channels: int) -> tuple[Layer, ...]:
+        """The layers of a network behind a stem of so many channels.
+
+        Raises:
+            ArchitectureError: it is no network of this space.
+        """
 
     @property
     def width(self) -> int:
@@ -147,13 +155,13 @@ class LayeredSpace(Space):
     def supernet_body(self, stem: nn.Module) -> LayeredBody:
         self._require_stem(stem, self.width)
         choices = {name: supernet_plan(group).choices for name, group in self.groups().items()}
-        return LayeredBody(self.layers(self.config), choices, self.config.features, affine=False)
+        return LayeredBody(self.layers(), choices, self.config.features, affine=False)
 
     @classmethod
     def network_body(cls, architecture: Architecture, stem: nn.Module, settings: Any) -> LayeredBody:
         """As in `Space`. Nothing of it is ever dead but all of it, where a layer has no operation."""
         cls._require_stem(stem, settings.channels)
-        layers = cls.layers(settings)
+        layers = cls.network_layers(architecture, settings.channels)
         cls._require_layers(architecture, layers)
         choices = {name: network_plan(architecture, name).choices for name in architecture.cells}
         return LayeredBody(layers, choices, settings.features, affine=True)
@@ -179,12 +187,21 @@ class LayeredSpace(Space):
         found = {name: len(cell.edges) for name, cell in architecture.cells.items()}
         if found != wanted:
             raise ArchitectureError(
-                f"cells: a network of space {cls.name} with these settings has {_counted(wanted)}; "
-                f"the architecture has {_counted(found)}"
+                f"cells: a network of space {cls.name} has {_counted(wanted)}; the architecture has {_counted(found)}"
             )
         for name, cell in architecture.cells.items():
             if cell.inputs != 1 or any(target != source + 1 for source, target in cell.edges):
                 raise ArchitectureError(f"cells.{name}: must be layers in a row, with the edges [0, 1], [1, 2], ...")
+        for layer in layers:
+            cls.require_allowed(architecture, layer)
+
+    @classmethod
+    def require_allowed(cls, architecture: Architecture, layer: Layer) -> None:
+        """Refuse what cannot run in a layer; everything can, where a space does not say more.
+
+        Raises:
+            ArchitectureError: something is chosen that cannot.
+        """
 
     @classmethod
     def count_live(cls, architecture: Architecture, settings: Any) -> LiveCount:
@@ -197,7 +214,7 @@ class LayeredSpace(Space):
         return frozenset({"identity"} & free)
 
     def parameter_free(self, group: str) -> frozenset[str]:
-        layers = [layer for layer in self.layers(self.config) if layer.group == group]
+        layers = [layer for layer in self.layers() if layer.group == group]
         names = self.groups()[group].primitives
         return frozenset(name for name in names if not any(_cost(name, layer, (4, 4))[0] for layer in layers))
 
@@ -215,7 +232,7 @@ class LayeredSpace(Space):
         """Each layer with height and width of what it reads."""
         height, width = feature_size(stem, example)
         found = []
-        for layer in self.layers(self.config):
+        for layer in self.layers():
             found.append((layer, (height, width)))
             height, width = -(-height // layer.stride), -(-width // layer.stride)
         return found

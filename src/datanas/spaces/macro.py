@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from datanas.codes.architecture import Architecture
 from datanas.codes.choice_group import ChoiceGroup
 from datanas.codes.layer_code import MACRO_GROUP, MACRO_LAYERS, MACRO_PRIMITIVES, chain_edges
 from datanas.core.settings import ComponentConfig
@@ -44,15 +45,18 @@ class MacroSpace(LayeredSpace):
             )
         }
 
+    def layers(self) -> tuple[Layer, ...]:
+        return _layers(self.config.channels)
+
     @classmethod
-    def layers(cls, settings: Any) -> tuple[Layer, ...]:
-        found: list[Layer] = []
-        width = settings.channels
-        for count in STAGES:
-            for place in range(count):
-                is_first = place == 0
-                found.append(
-                    Layer(MACRO_GROUP, len(found), width, 2 * width if is_first else width, 2 if is_first else 1)
-                )
-                width = found[-1].out_channels
-        return tuple(found)
+    def network_layers(cls, architecture: Architecture, channels: int) -> tuple[Layer, ...]:
+        return _layers(channels)
+
+
+def _layers(width: int) -> tuple[Layer, ...]:
+    found: list[Layer] = []
+    for count in STAGES:
+        found.append(Layer(MACRO_GROUP, len(found), width, 2 * width, stride=2))
+        width *= 2
+        found += [Layer(MACRO_GROUP, len(found) + place, width, width) for place in range(count - 1)]
+    return tuple(found)
