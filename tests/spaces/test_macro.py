@@ -14,10 +14,12 @@ from torch.nn import functional as F
 
 from datanas.codes.architecture import Architecture
 from datanas.core.errors import ArchitectureError, ConfigError
+from datanas.core.settings import validate
 from datanas.kernels.gates import Gates
 from datanas.kernels.hardware import count_macs, count_parameters
 from datanas.lookup import find_architecture
 from datanas.network import build_network
+from datanas.samplers import samplers
 from datanas.samplers.derivation import assemble
 from datanas.spaces.layered import Layer, Nothing
 from datanas.spaces.macro import MacroSpace
@@ -207,3 +209,20 @@ def test_other_layers_are_refused() -> None:
     short = replace(plain, edges=plain.edges[:3], outputs=(3,), code=np.array(plain.code[:3]))
     with pytest.raises(ArchitectureError, match="has layers of 8; the architecture has layers of 3"):
         build_network(Architecture({"layers": short}, space="macro"))
+
+
+def test_the_expected_cost_is_that_of_all_codes() -> None:
+    """In closed form, and as the mean over all 6,561 networks, each as likely as its derivation weighs it."""
+    sampler: Any = samplers["egs"](
+        validate(samplers["egs"].Config, {"name": "egs", "samples": 3}), space().groups(), "macro"
+    )
+    generator = torch.Generator().manual_seed(0)
+    sampler.start_from({"layers": torch.randn(8, 3, generator=generator, dtype=torch.double)})
+    costs = torch.from_numpy(space().costs(CifarStem(3, 4, multiplier=1), torch.zeros(1, 3, 16, 16))["layers"].macs)
+    probs = sampler.vector_probs("layers")
+    expected = (sampler.inclusion_of({"layers": probs})["layers"] * costs).sum()
+    codes = torch.cartesian_prod(*[torch.arange(3)] * 8)
+    layers = torch.arange(8)
+    likely = (probs.double() ** 3)[layers, codes].prod(dim=1)
+    brute = (likely * costs[layers, codes].sum(dim=1)).sum() / likely.sum()
+    torch.testing.assert_close(expected.double(), brute, rtol=1e-6, atol=1e-6)

@@ -76,13 +76,19 @@ def test_stages_survive_their_groups_in_any_order() -> None:
         ("mobile: w100", "stage 1: must read w250 or w250/2 and an operation for each layer"),
         ("mobile: w100 mb3_k3 | 150 mb3_k3", "stage 2: must read"),
         ("mobile: w100/3 mb3_k3", "stage 1: must read"),
-        ("mobile: w100 mb3_k4", "stage1_layers_w100: 'mb3_k4' cannot be chosen; .*mb3_k"),
         ("mobile: w200 identity", "stage1_entry_w200_s1: 'identity' cannot be chosen; its shape changes there"),
     ],
 )
 def test_other_texts_are_refused(text: str, said: str) -> None:
     with pytest.raises(ArchitectureError, match=said):
         Architecture.from_genotype(text)
+
+
+def test_an_unknown_operation_is_refused() -> None:
+    with pytest.raises(ArchitectureError, match=r"cells\.stage1_layers_w100: unknown operation 'mb3_k4'; .*mb3_k"):
+        build_network("mobile: w100 mb3_k4", channels=4)
+    with pytest.raises(ArchitectureError, match="stage1_layers_w100: 'mb6_k3' cannot be chosen"):
+        Architecture.from_genotype("mobile: w100 mb6_k3", primitives=["mb3_k3", "mb6_k5"])
 
 
 def test_an_identity_where_shapes_differ_is_refused() -> None:
@@ -166,3 +172,16 @@ def test_costs_add_up_to_those_of_a_network() -> None:
         counted = count_macs(nn.Sequential(stem, body), torch.zeros(1, 3, 8, 8))
         rest.add((count_parameters(body) - parameters, counted - macs))
     assert len(rest) == 1
+
+
+def test_the_depth_of_a_stage_is_a_choice() -> None:
+    primitives = ("mb6_k3", "mb6_k3_x2", "mb6_k3_x4")
+    depths = space(layers=(1, 1), widths=(1, 2), strides=(1, 2), primitives=primitives)
+    assert [group.shape for group in depths.groups().values()] == [(1, 3), (1, 3)]
+    stem = CifarStem(3, 4, multiplier=1)
+    found = []
+    for first, second in (("mb6_k3", "mb6_k3_x4"), ("mb6_k3_x2", "mb6_k3")):
+        kept = Architecture.from_genotype(f"mobile: w100 {first} | w200/2 {second}", primitives=primitives)
+        body = MobileSpace.network_body(kept, stem, LayeredConfig(channels=4, features=8))
+        found.append(sum(part.kernel_size == (3, 3) for part in body.modules() if isinstance(part, nn.Conv2d)))
+    assert found == [5, 3]

@@ -14,7 +14,7 @@ import numpy as np
 from datanas.codes.benchmark_text import find_cells, print_cell, read_cell
 from datanas.codes.cell import MAX_COUNT, Cell
 from datanas.codes.layer_code import MACRO_GROUP, is_layer_code, print_layer_code, read_layer_code
-from datanas.codes.stage_code import MOBILE, MOBILE_PRIMITIVES, has_stages, print_stages, read_stages
+from datanas.codes.stage_code import MOBILE, has_stages, print_stages, read_stages
 from datanas.codes.text_form import form_of_cells, form_of_text
 from datanas.core.checks import check_keys, check_nodes, read_integer, read_list, read_name
 from datanas.core.errors import ArchitectureError, nearest
@@ -94,7 +94,7 @@ def read_genotype(text: str, primitives: Sequence[str] | None = None) -> tuple[s
     if (registered := form_of_text(text)) is not None:
         return registered.space, dict(registered.read(text.strip()))
     if text.lstrip().startswith(MOBILE):
-        return "mobile", read_stages(text, primitives or MOBILE_PRIMITIVES)
+        return "mobile", read_stages(text, primitives)
     if is_layer_code(text):
         return "macro", {MACRO_GROUP: read_layer_code(text)}
     places = [match.start() for match in _BEGINNING.finditer(text)]

@@ -108,11 +108,17 @@ def stages_of(cells: Mapping[str, Cell]) -> list[Stage]:
     return stages
 
 
-def read_stages(text: str, primitives: Sequence[str] = MOBILE_PRIMITIVES) -> dict[str, Cell]:
+def read_stages(text: str, primitives: Sequence[str] | None = None) -> dict[str, Cell]:
     """The cells of a text.
 
+    Args:
+        text: begins with `MOBILE`.
+        primitives: the candidate operations. Default: those of the space, and behind them in sorted order the further
+            names of the text.
+
     Raises:
-        ArchitectureError: it is none; the message names the stage.
+        ArchitectureError: it is none, or holds an operation that is not among `primitives`; the message names the
+            stage.
     """
     chosen: list[list[str]] = []
     stages = []
@@ -126,6 +132,9 @@ def read_stages(text: str, primitives: Sequence[str] = MOBILE_PRIMITIVES) -> dic
         stages.append(Stage(int(match[1]), int(match[2] or 1), len(names)))
         chosen.append(names)
     rest = iter([name for names in chosen for name in names])
+    if primitives is None:
+        further = {name for names in chosen for name in names}.difference(MOBILE_PRIMITIVES)
+        primitives = (*MOBILE_PRIMITIVES, *sorted(further))
     cells = {}
     for group in groups_of(stages):
         allowed = tuple(name for name in primitives if not (group.is_entry and name == IDENTITY))

@@ -15,6 +15,8 @@ from datanas.ops.conv import PointwiseConv
 IDENTITY = "identity"
 KERNELS = (3, 5, 7)
 EXPANSIONS = (1, 3, 6)
+STACKED, DEPTHS = (3, 6), (2, 3, 4)
+"""Expansions of which there are several in a row too, such as "mb6_k3_x2", so that the depth of a stage is a choice."""
 
 
 class Residual(nn.Module):
@@ -68,10 +70,19 @@ def inverted_name(expansion: int, kernel: int) -> str:
     return f"mb{expansion}_k{kernel}"
 
 
-def _factory(kernel: int, expansion: int) -> Callable[[OpSettings], nn.Module]:
-    return lambda settings: inverted_residual(settings, kernel, expansion)
+def _factory(kernel: int, expansion: int, times: int = 1) -> Callable[[OpSettings], nn.Module]:
+    def stack(settings: OpSettings) -> nn.Module:
+        first = inverted_residual(settings, kernel, expansion)
+        after = OpSettings(settings.width_out, affine=settings.affine)
+        others = [inverted_residual(after, kernel, expansion) for _ in range(times - 1)]
+        return nn.Sequential(first, *others) if others else first
+
+    return stack
 
 
 for _expansion in EXPANSIONS:
     for _kernel in KERNELS:
         register_op(inverted_name(_expansion, _kernel))(_factory(_kernel, _expansion))
+for _expansion in STACKED:
+    for _times in DEPTHS:
+        register_op(f"{inverted_name(_expansion, 3)}_x{_times}")(_factory(3, _expansion, _times))

@@ -29,7 +29,8 @@ class MobileSpace(LayeredSpace):
     """Inverted residuals of kernel 3, 5 or 7 and expansion 3 or 6, and the identity where the shape stays.
 
     Cai, Zhu and Han (ICLR 2019) and Wu et al. (CVPR 2019). The defaults are the stages of ProxylessNAS for images of
-    32 pixels: the widths are its own, two of its strides are left out, with its stem's.
+    32 pixels: layers and widths are its own, the stride of the first stage and that of the stem are left out. With one
+    layer a stage and primitives such as mb6_k3, mb6_k3_x2, mb6_k3_x3 the depth of each stage is chosen.
     """
 
     class Config(ComponentConfig):
