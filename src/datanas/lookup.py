@@ -11,6 +11,7 @@ from pathlib import Path
 
 from datanas.codes.architecture import Architecture
 from datanas.codes.genotype import holds_genotype
+from datanas.codes.layer_code import is_layer_code
 from datanas.codes.published import architectures as architectures
 from datanas.codes.published import letters, published
 from datanas.core.errors import ArchitectureError, ConfigError, nearest
@@ -82,7 +83,12 @@ def run_folder(given: Architecture | str | Path) -> Path | None:
 
 
 def _is_text(given: str) -> bool:
-    """Whether this is an architecture written out, not what it is called or where it is."""
+    """Whether this is an architecture written out, not what it is called or where it is.
+
+    A run folder may be called by a date, so digits are a code only where they lead nowhere.
+    """
+    if is_layer_code(given):
+        return not _is_there(Path(given), Path.exists)
     return holds_genotype(given) or given.lstrip("\ufeff \t\r\n").startswith("{") or "\n" in given.strip()
 
 

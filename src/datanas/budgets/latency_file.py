@@ -1,9 +1,10 @@
 """Files of latency tables: JSON as `datanas calibrate` writes it, and JSON or CSV of a user's own.
 
 JSON is an object with `unit` ("s", "ms" or "us") and `operations`, a list of objects with `primitive`, `channels` and
-`latency`, and where they are not the usual ones `stride` (1), `size` (height and width; [] for vectors) and `maps` (1).
+`latency`, and where they are not the usual ones `stride` (1), `size` (height and width; [] for vectors), `maps` (1) and
+`out_channels` (0: as many as are read).
 A calibrated table also has `machine`, `network`, `fit` and `held_out`. CSV has the columns `primitive`, `channels` and
-one of `latency_s`, `latency_ms`, `latency_us`, and where needed `stride`, `height`, `width` and `maps`.
+one of `latency_s`, `latency_ms`, `latency_us`, and where needed `stride`, `height`, `width`, `maps` and `out_channels`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ UNITS = {"s": 1e3, "ms": 1.0, "us": 1e-3}
 """In milliseconds."""
 _FIT = ("constant_ms", "per_cell_ms", "overlap")
 _HELD_OUT = ("measured_ms", "predicted_ms", "repeat_error")
-_SHAPE = ("stride", "size", "maps")
+_SHAPE = ("stride", "size", "maps", "out_channels")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def table_json(
     held_out: Mapping[str, Any] | None,
 ) -> str:
     """The text of a file, one operation a line."""
-    rows = [json.dumps({**vars(each), "latency": time}) for each, time in sorted(times.items())]
+    rows = [json.dumps({**_row(each), "latency": time}) for each, time in sorted(times.items())]
     parts = {
         "unit": '"ms"',
         "machine": json.dumps(None if machine is None else dict(machine)),
@@ -58,6 +59,10 @@ def table_json(
         "operations": "[\n  " + ",\n  ".join(rows) + "\n ]",
     }
     return "{\n " + ",\n ".join(f'"{name}": {text}' for name, text in parts.items()) + "\n}\n"
+
+
+def _row(workload: Workload) -> dict[str, Any]:
+    return {name: value for name, value in vars(workload).items() if name != "out_channels" or value}
 
 
 def read_table(path: Path) -> TableFile:
@@ -104,7 +109,8 @@ def _read_csv(text: str, path: str) -> dict[Workload, float]:
     names = [name.strip() for name in rows.fieldnames or ()]
     rows.fieldnames = names
     units = [unit for unit in UNITS if f"latency_{unit}" in names]
-    known = ("primitive", "channels", "stride", "height", "width", "maps", *(f"latency_{unit}" for unit in UNITS))
+    shape = ("stride", "height", "width", "maps", "out_channels")
+    known = ("primitive", "channels", *shape, *(f"latency_{unit}" for unit in UNITS))
     for name in names:
         if name not in known:
             raise DataError(f"{path}: column {name!r}: unknown; {nearest(name, known)}")
@@ -119,7 +125,7 @@ def _read_csv(text: str, path: str) -> dict[Workload, float]:
             raise DataError(f"{where}: has more values than the {len(names)} columns")
         values: dict[str, Any] = {"primitive": (row["primitive"] or "").strip()}
         sides = [row.get(name) for name in ("height", "width")]
-        for name in ("channels", "stride", "maps"):
+        for name in ("channels", "stride", "maps", "out_channels"):
             if row.get(name) not in (None, "") or name == "channels":
                 values[name] = _whole(row.get(name), f"{where}: {name}")
         if any(side not in (None, "") for side in sides):
@@ -141,12 +147,15 @@ def _enter(times: dict[Workload, float], row: Mapping[str, Any], time: object, u
     for name, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise DataError(f"{where}: {name}: must be a whole number of at least 1, got {shortened(count)}")
+    into = row.get("out_channels", 0)
+    if isinstance(into, bool) or not isinstance(into, int) or into < 0:
+        raise DataError(f"{where}: out_channels: must be a whole number of at least 0, got {shortened(into)}")
     is_size = isinstance(size, list) and len(size) in (0, 2)
     if not is_size or any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in size):
         raise DataError(f"{where}: size: must be [height, width] or [], got {shortened(size)}")
     if isinstance(time, bool) or not isinstance(time, int | float) or not 0 <= time < float("inf"):
         raise DataError(f"{where}: {primitive}: a latency must be a finite number of at least 0, got {shortened(time)}")
-    workload = Workload(primitive, counts["channels"], counts["stride"], tuple(size), counts["maps"])
+    workload = Workload(primitive, counts["channels"], counts["stride"], tuple(size), counts["maps"], into)
     if workload in times:
         raise DataError(f"{where}: {workload} is there already")
     times[workload] = float(time) * UNITS[unit]

@@ -243,13 +243,13 @@ class Architecture:
     def to_genotype(self) -> str:
         """DARTS' text form: one flat list where every node has two operations (recurrent: one), else a list per node.
 
-        A single cell named "cell" has NAS-Bench-201's text form. `from_genotype` makes an equal architecture of it
-        where the primitives, `scope` and `aggregate` are its defaults and the edges are those of the complete graph;
-        the text holds none of these.
+        A single cell named "cell" has NAS-Bench-201's text form, one named "layers" NAS-Bench-Macro's. `from_genotype`
+        makes an equal architecture of it where the primitives, `scope` and `aggregate` are its defaults and the edges
+        are those of the complete graph, or of the benchmark's layers; the text holds none of these.
 
         Raises:
-            ArchitectureError: the cells are not a normal and a reduction cell, one recurrent cell, or a "cell" of one
-                input with at most one operation on an edge.
+            ArchitectureError: the cells are not a normal and a reduction cell, one recurrent cell, a "cell" of one
+                input with at most one operation on an edge, or "layers" with one on each.
         """
         return print_genotype(self.cells)
 

@@ -1,4 +1,4 @@
-"""The text forms of cells: DARTS' genotype (Liu et al., 2019), and NAS-Bench-201's string (`benchmark_text`)."""
+"""The text forms of cells: that of DARTS (Liu et al., 2019), `benchmark_text`, `layer_code`, `stage_code`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import numpy as np
 
 from datanas.codes.benchmark_text import find_cells, print_cell, read_cell
 from datanas.codes.cell import MAX_COUNT, Cell
+from datanas.codes.layer_code import MACRO_GROUP, is_layer_code, print_layer_code, read_layer_code
+from datanas.codes.stage_code import MOBILE, has_stages, print_stages, read_stages
 from datanas.codes.text_form import form_of_cells, form_of_text
 from datanas.core.checks import check_keys, check_nodes, read_integer, read_list, read_name
 from datanas.core.errors import ArchitectureError, nearest
@@ -70,7 +72,7 @@ class _Entry(NamedTuple):
 
 def holds_genotype(text: str) -> bool:
     """Whether a text has a genotype of any form in it, be it a whole one or the beginning of one."""
-    if text.lstrip().startswith("|") or form_of_text(text) is not None:
+    if text.lstrip().startswith(("|", MOBILE)) or form_of_text(text) is not None or is_layer_code(text):
         return True
     return bool(_BEGINNING.search(text) or find_cells(text))
 
@@ -91,6 +93,10 @@ def read_genotype(text: str, primitives: Sequence[str] | None = None) -> tuple[s
     text = text.removeprefix("\ufeff")
     if (registered := form_of_text(text)) is not None:
         return registered.space, dict(registered.read(text.strip()))
+    if text.lstrip().startswith(MOBILE):
+        return "mobile", read_stages(text, primitives)
+    if is_layer_code(text):
+        return "macro", {MACRO_GROUP: read_layer_code(text)}
     places = [match.start() for match in _BEGINNING.finditer(text)]
     if not places:
         strings = [text] if text.lstrip().startswith("|") else find_cells(text)
@@ -126,6 +132,10 @@ def print_genotype(cells: Mapping[str, Cell]) -> str:
         return registered.write(cells)
     if cells.keys() == {"cell"}:
         return print_cell(cells["cell"])
+    if cells.keys() == {MACRO_GROUP}:
+        return print_layer_code(cells[MACRO_GROUP])
+    if has_stages(list(cells)):
+        return print_stages(cells)
     form = next((form for form in _FORMS if form.groups.keys() == cells.keys()), None)
     if form is None or any(cell.inputs != form.inputs for cell in cells.values()):
         raise ArchitectureError(

@@ -29,7 +29,7 @@ class TextForm:
 
 
 _forms: dict[str, TextForm] = {}
-_TAKEN = ("Genotype", "{", "[", "|")
+_TAKEN = ("Genotype", "{", "[", "|", "mobile: ", *map(str, range(10)))
 
 
 def register_text_form(form: TextForm) -> None:

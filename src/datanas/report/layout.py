@@ -22,6 +22,7 @@ FAMILIES = (
     ("separable convolution", "#2f6db5", ("sep_conv",)),
     ("dilated convolution", "#0f857a", ("dil_conv",)),
     ("convolution", "#7a4fb0", ("conv", "nor_conv")),
+    ("inverted residual", "#8a3f4c", ("mb",)),
     ("pooling", "#c0650f", ("max_pool", "avg_pool")),
     ("identity", "#4f7f2a", ("skip_connect", "identity")),
     ("activation", "#b23a6b", ("tanh", "relu", "sigmoid")),

@@ -175,10 +175,12 @@ def check_parts(channels: int, parts: int) -> None:
 
 
 @cache
-def operation_cost(primitive: str, channels: int, stride: int, size: tuple[int, int]) -> tuple[int, int]:
+def operation_cost(
+    primitive: str, channels: int, stride: int, size: tuple[int, int], out_channels: int | None = None
+) -> tuple[int, int]:
     """(parameters, multiply-adds) of one operation on one feature map."""
     with torch.device("meta"):
-        module = operations[primitive](OpSettings(channels, stride))
+        module = operations[primitive](OpSettings(channels, stride, out_channels=out_channels))
         return count_parameters(module), count_macs(module, torch.empty(1, channels, *size))
 
 

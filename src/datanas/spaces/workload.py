@@ -15,6 +15,7 @@ class Workload:
         stride: of the operation.
         size: height and width of what it reads; () where that is one vector.
         maps: feature maps an example: 4 for each reduction before it that keeps the resolution.
+        out_channels: of what it gives, where it may change them; 0 for as many.
     """
 
     primitive: str
@@ -22,13 +23,15 @@ class Workload:
     stride: int = 1
     size: tuple[int, ...] = ()
     maps: int = 1
+    out_channels: int = 0
 
     def __str__(self) -> str:
         """For messages: "sep_conv_3x3 of 32 channels at 16x16, stride 2"."""
         size = f" at {'x'.join(map(str, self.size))}" if self.size else ""
         stride = f", stride {self.stride}" if self.stride > 1 else ""
         maps = f", {self.maps} maps an example" if self.maps > 1 else ""
-        return f"{self.primitive} of {self.channels} channels{size}{stride}{maps}"
+        into = f" to {self.out_channels}" if self.out_channels else ""
+        return f"{self.primitive} of {self.channels}{into} channels{size}{stride}{maps}"
 
 
 @dataclass(frozen=True)

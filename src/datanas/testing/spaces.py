@@ -62,12 +62,19 @@ def settings_of(space: Space, **changes: Any) -> NetworkConfig:
 
 
 def random_gates(space: Space, seed: int = 0) -> dict[str, Gates]:
-    """About a third of the operations, with uneven factors that ask for their gradient."""
+    """About a third of the operations, with uneven factors that ask for their gradient.
+
+    In a group without `none`, where a method draws at least one on every edge, so does this.
+    """
     generator = torch.Generator().manual_seed(seed)
     found = {}
     for name, group in space.groups().items():
         values = torch.rand(group.shape, generator=generator, dtype=torch.double)
-        values = (values * (torch.rand(group.shape, generator=generator) < 0.35)).requires_grad_()
+        opened = torch.rand(group.shape, generator=generator) < 0.35
+        if group.null is None:
+            empty = ~opened.any(dim=1)
+            opened[empty, torch.randint(group.shape[1], (int(empty.sum()),), generator=generator)] = True
+        values = (values * opened).requires_grad_()
         found[name] = replace(Gates.of(values), values=values)
     return found
 
