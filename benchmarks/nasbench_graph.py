@@ -52,14 +52,13 @@ def random_once(graph: Graph, seed: int, children: int) -> Found:
     module = GraphNetwork(graph.features.shape[1], int(graph.labels.max()) + 1, WIDTH)
     search = searched(module, graph, 0, seed, warm_up=WARM_UP + STEPS)
     module.eval()
-    best: tuple[float, Found] | None = None
+    blocks: Any = [*module.reads, *module.nodes]
+    best: tuple[float, Found] = float("inf"), ((), ())
     for _ in range(children):
         with torch.no_grad(), search.sample(uniform=True):
             value = float(loss(module, graph, graph.validation))
-            kept = tuple(
-                block.primitives[int(block.gates.host[0].index(1.0))] for block in (*module.reads, *module.nodes)
-            )
-        if best is None or value < best[0]:
+            kept = tuple(block.primitives[list(block.gates.host[0]).index(1.0)] for block in blocks)
+        if value < best[0]:
             best = value, (tuple(map(int, kept[:NODES])), kept[NODES:])
     return best[1]
 

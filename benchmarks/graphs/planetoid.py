@@ -45,7 +45,7 @@ def load(folder: Path, name: str) -> Graph:
         _edges(parts["graph"]),
         torch.from_numpy(classes.argmax(1)),
         torch.arange(start),
-        torch.arange(start, start + VALIDATION),
+        torch.arange(start, min(start + VALIDATION, known)),
         torch.from_numpy(np.sort(test)),
     )
 
