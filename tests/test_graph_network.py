@@ -139,7 +139,8 @@ def test_the_labels_of_test_nodes_are_not_read(part: str, counts: bool) -> None:
 
 def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     graph = ring()
-    np.savez(tmp_path / "graph.npz", **{name: np.asarray(value) for name, value in vars(graph).items()})
+    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(graph).items()}
+    np.savez(tmp_path / "graph.npz", **arrays)
     command = ["graph_network.py", str(tmp_path / "graph.npz"), "--steps", "2", "--width", "4"]
     monkeypatch.setattr(sys, "argv", command)
     graph_network.main()

@@ -56,8 +56,8 @@ def load(file: Path) -> Graphs:
     known = sorted({tag for _, _, tag in tags})
     x = torch.zeros(len(counts), size, len(known))
     adjacency = torch.zeros(len(counts), size, size)
-    for number, node, tag in tags:
-        x[number, node, known.index(tag)] = 1.0
+    for graph, node, kind in tags:
+        x[graph, node, known.index(kind)] = 1.0
     if links:
         adjacency[tuple(torch.tensor(links).t())] = 1.0
     mask = torch.arange(size) < torch.tensor(counts).unsqueeze(1)
