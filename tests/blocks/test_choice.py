@@ -315,6 +315,19 @@ def test_inputs_reads_some_of_the_tensors() -> None:
     assert gates.values.grad.tolist() == [[2.0, 20.0, 200.0]]
 
 
+@pytest.mark.parametrize("dense", [False, True], ids=["sparse", "dense"])
+def test_inputs_may_be_tuples_of_tensors(dense: bool) -> None:
+    """As a tensor with a row that says which it is: so a network knows what was read, with a gradient."""
+    reads, names = ChoiceInput(2), torch.eye(2, dtype=torch.double)
+    gates = gates_of([0.0, 1.0], dense=dense)
+    with Blocks.of(reads).running({"choice": gates}):
+        x, name = reads([(X, names[0]), (2 * X, names[1])])
+        (x.sum() + name @ torch.tensor([3.0, 5.0], dtype=torch.double)).backward()
+    torch.testing.assert_close((x, name), (2 * X, names[1]))
+    expected = torch.stack([X.sum() + 3, 2 * X.sum() + 5])
+    torch.testing.assert_close(gates.values.grad[0], expected)
+
+
 def test_inputs_refuses_another_number_of_tensors() -> None:
     reads = ChoiceInput(2)
     with (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from datanas.blocks.choice import Choice, Combine
 from datanas.blocks.uncompiled import uncompiled
@@ -12,7 +13,7 @@ from datanas.core.errors import ConfigError
 
 
 class Pick(nn.Module):
-    """One of several tensors.
+    """One of several tensors, or tuples of them.
 
     Args:
         index: its place among them.
@@ -22,7 +23,7 @@ class Pick(nn.Module):
         super().__init__()
         self.index = index
 
-    def forward(self, tensors: Sequence[Tensor]) -> Tensor:
+    def forward(self, tensors: Sequence[Any]) -> Any:
         return tensors[self.index]
 
     def extra_repr(self) -> str:
@@ -32,7 +33,7 @@ class Pick(nn.Module):
 class ChoiceInput(Choice):
     """Which of several tensors of one shape are read, such as the outputs of earlier layers; they are added up.
 
-    Called with the tensors as one list.
+    Called with the tensors as one list. In place of each may stand a tuple of tensors, which is read as a whole.
 
     Args:
         inputs: their number, or their names in order; names by default are "input0", "input1", ...
@@ -66,10 +67,9 @@ class ChoiceInput(Choice):
         super().__init__(picks, samples=samples, combine=combine, name=name, costs=costs)
 
     @uncompiled
-    def forward(self, tensors: Sequence[Tensor]) -> Tensor:
+    def forward(self, tensors: Sequence[Any]) -> Any:
         if len(tensors) != len(self.candidates):
             raise ConfigError(
                 f"a choice among {len(self.candidates)} inputs ({', '.join(self.primitives)}) was given {len(tensors)}"
             )
-        chosen: Tensor = super().forward(list(tensors))
-        return chosen
+        return super().forward(list(tensors))
