@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from cyclopts import Parameter
 
@@ -60,7 +60,8 @@ def run(
     from datanas.deploy.export import export
     from datanas.deploy.load import CONFIG_FILE, WEIGHTS_FILE
 
-    export(path, folder, parse_overrides(overrides), to=to, licence=licence)
+    form = cast(Literal["folder", "timm", "hub"], to)
+    export(path, folder, parse_overrides(overrides), to=form, licence=licence)
     print(f"written to {folder}: {WEIGHTS_FILE}, {CONFIG_FILE}, README.md")
     if to == "hub":
         print(f"upload it: hf upload USER/{folder.resolve().name} {folder} .")

@@ -209,7 +209,7 @@ class CellModel(nn.Module):
                 cast(Any, self.stem).leave_out_unread((True, False))
         if prune_head or is_cut:
             self.reset_classifier(0, "")
-        return wanted
+        return cast(list[int], wanted)
 
     def _features(self, stem: tuple[Tensor, Tensor]) -> Iterator[tuple[int, Tensor]]:
         """The stem's first map (-1), then the place of each cell and what it gives, at all shifts as one map."""
