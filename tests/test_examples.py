@@ -1,7 +1,8 @@
-"""The examples run, and what docs/choice.md shows as Python does."""
+"""The examples run, and so does what docs/choice.md, docs/cells.md and docs/cluster.md show as Python."""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from datanas.spaces import spaces
 
@@ -47,3 +49,42 @@ def test_the_page_s_code_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: py
         spaces._entries.update(entered)
     assert type(names["same"]) is names["Net"]
     assert names["features"].shape == (4, 8, 16)
+
+
+def python_of(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_page_about_cells_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = python_of("cells.md")
+    names: dict[str, Any] = {}
+    exec(first, names)
+    assert capsys.readouterr().out.count("is the sum of") == 4
+    exec(second, names)
+    said = capsys.readouterr().out
+    assert "tensor([0.7500, 0.5100, 0.2775, 0.0975])" in said
+    assert "tensor([1., 1., 0., 0.])" in said
+
+
+class Trial:
+    """What Optuna hands to an objective: the least of everything."""
+
+    def suggest_int(self, name: str, low: int, high: int) -> int:
+        return low
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> float:
+        return low
+
+
+def test_the_objective_of_an_outer_search_is_a_score_on_held_out_examples(
+    tiny_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = {name: section for name, section in tiny_config.items() if name != "run"}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    names: dict[str, Any] = {}
+    exec(python_of("cluster.md")[0], names)
+    score = names["objective"](Trial())
+    (file,) = tmp_path.glob("runs/*/evaluation.json")
+    written = json.loads(file.read_text())
+    assert (written["score"], written["part"]) == (score, "validation")

@@ -29,6 +29,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_page_of_the_project_is_there(site: Path) -> None:
     pages = {path.stem for path in (ROOT / "docs").glob("*.md")} | {"index", "contributing", "changelog"}
+    pages |= {path.stem for path in (ROOT / "docs" / "notebooks").glob("*.ipynb")}
     assert pages <= {path.stem for path in site.glob("*.html")}
 
 
@@ -42,3 +43,10 @@ def test_settings_stand_with_what_they_mean(site: Path) -> None:
     text = (site / "options.html").read_text()
     assert "search.alpha.lr" in text
     assert "only deterministic kernels on a GPU" in text
+
+
+def test_a_notebook_is_a_page_of_its_cells_beside_the_file(site: Path) -> None:
+    text = re.sub(r"<[^>]+>", "", (site / "my_pictures.html").read_text())
+    assert "datanas.fit(pictures" in text
+    assert "```" not in text
+    assert (site / "notebooks" / "my_pictures.ipynb").is_file()

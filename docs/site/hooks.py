@@ -1,8 +1,9 @@
-"""What `mkdocs` adds to the pages in `docs/`: README and its neighbours, Python's public names, and every setting."""
+"""What `mkdocs` adds to the pages in `docs/`: README and its neighbours, notebooks, public names, and every setting."""
 
 from __future__ import annotations
 
 import html
+import json
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
+NOTEBOOKS = "notebooks"
 BESIDE = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 _LINK = re.compile(r"\[([^\]]*)\]\(([^)#]+)(#[^)]*)?\)")
 
@@ -20,6 +22,8 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the pages that are no files of `docs/`."""
     for source, page in BESIDE.items():
         files.append(File.generated(config, page, content=relinked((ROOT / source).read_text())))
+    for notebook in sorted((ROOT / "docs" / NOTEBOOKS).glob("*.ipynb")):
+        files.append(File.generated(config, f"{notebook.stem}.md", content=notebook_page(notebook)))
     files.append(File.generated(config, "api.md", content=python_page()))
     files.append(File.generated(config, "options.md", content=options_page()))
     return files
@@ -27,7 +31,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     """Let links out of `docs/` lead to the pages that stand for these files."""
-    return relinked(markdown)
+    return markdown if page.file.generated_by else relinked(markdown)
 
 
 def relinked(text: str) -> str:
@@ -40,9 +44,23 @@ def relinked(text: str) -> str:
         target = target.removeprefix("../").removeprefix("docs/")
         if target in BESIDE:
             return f"[{words}]({BESIDE[target]}{anchor})"
+        if target.endswith(".ipynb"):
+            return f"[{words}]({Path(target).stem}.md{anchor})"
         return f"[{words}]({target}{anchor})" if (ROOT / "docs" / target).exists() else words
 
     return _LINK.sub(place, text)
+
+
+def notebook_page(notebook: Path) -> str:
+    """A notebook's cells one below the other, and where the file itself is."""
+    parts = []
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        parts.append(f"```python\n{text}\n```" if cell["cell_type"] == "code" else text)
+    title, *rest = parts
+    file = f"{NOTEBOOKS}/{notebook.name}"
+    note = f'*This page is a notebook: <a href="{file}" download>{notebook.name}</a>. Run it to see what it prints.*'
+    return relinked("\n\n".join([title, note, *rest]) + "\n")
 
 
 def python_page() -> str:

@@ -109,6 +109,30 @@ def test_what_was_exported_loads_here_and_in_timm(transfer: Transfer) -> None:
     assert model.pretrained_cfg["crop_pct"] == pytest.approx(16 / 18)
 
 
+@pytest.mark.parametrize(
+    ("to", "said"),
+    [
+        ("timm", 'timm.create_model("local-dir:FOLDER", pretrained=True)'),
+        ("hub", "upload it: hf upload USER/given FOLDER .\nno licence is chosen: --license apache-2.0"),
+    ],
+)
+def test_a_folder_for_timm_or_a_hub_says_what_comes_next(
+    transfer: Transfer, cli: Callable[..., Any], tmp_path: Path, to: str, said: str
+) -> None:
+    folder = tmp_path / "given"
+    outcome = cli("export", transfer.root / "train", folder, "--to", to)
+    assert outcome.code == 0, outcome.err
+    assert said.replace("FOLDER", str(folder)) in outcome.out
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0, global_pool="").eval()
+    assert model(torch.randn(2, 3, 16, 16)).shape == (2, model.num_features, 4, 4)
+
+
+def test_a_licence_is_for_cards(transfer: Transfer, cli: Callable[..., Any], tmp_path: Path) -> None:
+    outcome = cli("export", transfer.root / "train", tmp_path / "net.pt2", "--to", "torch", "--license", "mit")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "--license: is for the card of a folder" in outcome.err
+
+
 def test_a_dry_run_names_the_width(transfer: Transfer, cli: Callable[..., Any]) -> None:
     outcome = cli("train", "gdas", *settings(transfer.data, transfer.root), "--max-macs", "0.4M", "--dry-run")
     assert outcome.code == 0, outcome.err

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 import datanas
@@ -75,12 +76,49 @@ def test_the_tower_that_only_training_uses_is_left_out(run: Path, folder: Path) 
 def test_the_card_says_what_it_is_and_what_it_reaches(run: Path, folder: Path) -> None:
     card = (folder / "README.md").read_text()
     written = json.loads((run / "evaluation.json").read_text())
-    assert "license:  # for you to choose" in card
+    assert "\nlicense:" not in card
+    assert "it is for whoever publishes this network to choose" in card
     assert f"| accuracy (test) | {written['score']:.2%} |" in card
     assert f"| parameters | {written['parameters']:,} |" in card
     assert 'datanas.load_network("gdas")' in card
     assert 'timm.create_model("local-dir:gdas", pretrained=True)' in card
     assert "Searching for a Robust Neural Architecture in Four GPU Hours" in card
+
+
+def test_a_hub_finds_its_task_and_its_figures_in_the_card(run: Path, tmp_path: Path) -> None:
+    folder = export(run, tmp_path / "for-hub", to="hub", licence="cc-by-4.0")
+    written = json.loads((run / "evaluation.json").read_text())
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.license == "cc-by-4.0"
+    assert card.data.library_name == "datanas"
+    assert card.data.pipeline_tag == "image-classification"
+    assert "timm" in card.data.tags
+    (result,) = card.data.eval_results
+    assert (result.metric_type, result.metric_value) == ("accuracy", written["score"])
+    assert (result.dataset_name, result.dataset_split) == ("npz", "test")
+    assert 'timm.create_model("hf-hub:USER/for-hub", pretrained=True)' in card.text
+    assert 'snapshot_download("USER/for-hub")' in card.text
+    assert {file.name for file in folder.iterdir()} == {"config.json", "model.safetensors", "README.md"}
+
+
+def test_a_folder_of_a_hub_is_the_same_network_to_timm(run: Path, folder: Path, tmp_path: Path) -> None:
+    copy = export(run, tmp_path / "for-hub", to="hub")
+    assert (copy / "config.json").read_bytes() == (folder / "config.json").read_bytes()
+    assert (copy / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    backbone = timm.create_model(f"local-dir:{copy}", pretrained=True, features_only=True, out_indices=(1, 2)).eval()
+    whole = timm.create_model(f"local-dir:{copy}", pretrained=True).eval()
+    for own, other in zip(backbone(images()), whole.forward_intermediates(images())[1][1:3], strict=True):
+        assert torch.equal(own, other)
+
+
+def test_what_timm_cannot_hold_is_refused(tmp_path: Path) -> None:
+    size = {"channels": 2, "cells": 3, "epochs": 1, "batch_size": 2}
+    data = {"name": "photos", "per_class": 10, "test_per_class": 4}
+    config = {"run": {"root": str(tmp_path), "name": "run"}, "device": "cpu", "train": size, "data": data}
+    trained = datanas.train(datanas.architecture("gdas"), {**config, "task": {"name": "clustering"}}, quiet=True)
+    with pytest.raises(ConfigError, match="this is a network for clustering of conv_cell"):
+        export(trained.path, tmp_path / "exported", to="timm")
+    assert not (tmp_path / "exported").exists()
 
 
 def test_a_language_model_is_rebuilt_with_its_vocabulary(tmp_path: Path) -> None:
@@ -99,7 +137,9 @@ def test_a_language_model_is_rebuilt_with_its_vocabulary(tmp_path: Path) -> None
     network = datanas.load_network(folder)
     x = torch.tensor([[1, 2], [3, 4]])
     assert torch.equal(network(x).logits, trained.network(x).logits)
-    assert "timm" not in (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text()
+    assert "timm" not in card
+    assert "pipeline_tag: text-generation" in card
     assert "architecture" not in {*json.loads((folder / "config.json").read_text())}
 
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import timm
+import timm.optim
 import torch
 from timm.data import resolve_model_data_config
+from timm.models import group_parameters
 from torch import nn
 
 import datanas
@@ -84,9 +86,112 @@ def test_the_last_features_are_those_that_are_classified() -> None:
     assert len(model.forward_intermediates(x, indices=[0], stop_early=True, intermediates_only=True)) == 1
 
 
+@pytest.mark.parametrize("indices", [None, 2, [1, -1], (0,)], ids=str)
+@pytest.mark.parametrize("stop_early", [False, True])
+def test_intermediates_are_those_of_a_model_of_features(indices: Any, stop_early: bool) -> None:
+    model, whole = create(num_classes=7).eval(), create(features_only=True).eval()
+    whole.model.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("head.")})
+    x = image()
+    found = model.forward_intermediates(x, indices, stop_early=stop_early, intermediates_only=True)
+    every = whole(x)
+    wanted = range(4) if indices is None else range(4)[-indices:] if isinstance(indices, int) else indices
+    assert len(found) == len(wanted)
+    for own, place in zip(found, wanted, strict=True):
+        assert torch.equal(own, every[place])
+
+
+def test_what_lies_behind_the_last_intermediate_is_not_run() -> None:
+    model, ran = create(num_classes=7).eval(), []
+    for name, cell in model.body.cells.named_children():
+        cell.register_forward_hook(lambda *_, name=name: ran.append(name))
+    last, _ = model.forward_intermediates(image(), [1], stop_early=True)
+    assert ran == ["0"]
+    assert last.shape[1] == model.feature_info[1]["num_chs"]
+    model.forward_intermediates(image(), [0], stop_early=True)
+    assert ran == ["0"]
+
+
+def test_features_do_not_hold_what_they_do_not_need() -> None:
+    some, every = create(features_only=True, out_indices=(0, 2)), create(features_only=True)
+    names = [name for name, _ in some.named_parameters()]
+    assert not any(name.startswith(("model.head.", "model.body.cells.4.")) for name in names)
+    assert set(names) < {name for name, _ in every.named_parameters()}
+    stem_only = create(features_only=True, out_indices=(0,)).eval()
+    assert all(name.startswith("model.stem.first.") for name, _ in stem_only.named_parameters())
+    (found,) = stem_only(image())
+    assert torch.equal(found, every.eval()(image())[0])
+
+
+def test_a_pruned_model_ends_with_its_last_features() -> None:
+    model = create(num_classes=7).eval()
+    x = image()
+    expected = model.forward_intermediates(x, [1], intermediates_only=True)[0]
+    assert model.prune_intermediate_layers([-3]) == [1]
+    assert torch.equal(model.forward_features(x), expected)
+    assert torch.equal(model(x), expected)  # the head went too, pooling and all
+    model.reset_classifier(5, "avg")
+    assert model(x).shape == (2, 5)
+    whole = create(num_classes=7)
+    assert whole.prune_intermediate_layers(1, prune_head=False) == [3]
+    assert whole(x).shape == (2, 7)
+
+
+def test_without_pooling_the_maps_are_given() -> None:
+    model = create(num_classes=0, global_pool="").eval()
+    x = image()
+    assert torch.equal(model(x), model.forward_features(x))
+    assert torch.equal(model.forward_head(model.forward_features(x), pre_logits=True), model(x))
+    model.reset_classifier(0, "avg")
+    assert torch.equal(model(x), model.forward_features(x).mean((2, 3)))
+    model.reset_classifier(0, "")
+    with pytest.raises(ConfigError, match="classifier of 3 classes"):
+        model.reset_classifier(3)
+
+
+@pytest.mark.parametrize(("stride", "reductions"), [(32, [4, 8, 16, 32]), (16, [4, 8, 16, 16]), (8, [4, 8, 8, 8])])
+def test_features_keep_the_resolution_that_is_asked_for(stride: int, reductions: list[int]) -> None:
+    model = create(features_only=True, output_stride=stride).eval()
+    found = model(image(64))
+    assert model.feature_info.reduction() == reductions
+    assert [64 // x.shape[2] for x in found] == reductions
+
+
+@pytest.mark.parametrize("stride", [16, 8])
+def test_denser_features_hold_the_others_with_the_same_weights(stride: int) -> None:
+    plain, dense = create(num_classes=7).eval(), create(num_classes=7, output_stride=stride).eval()
+    dense.load_state_dict(plain.state_dict())
+    x = image(128)
+    step = 32 // stride
+    whole, found = plain.forward_features(x), dense.forward_features(x)[:, :, ::step, ::step]
+    torch.testing.assert_close(found, whole)
+    torch.testing.assert_close(dense.forward_intermediates(x)[1][-1], dense.forward_features(x))
+    assert dense(x).shape == (2, 7)
+
+
+def test_the_learning_rate_decays_from_the_head_to_the_stem() -> None:
+    model = create(num_classes=7)
+    groups = timm.optim.create_optimizer_v2(model, "sgd", lr=1.0, layer_decay=0.7).param_groups
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    scales: dict[str, set[float]] = {}
+    for group in groups:
+        for parameter in group["params"]:
+            part = names[id(parameter)].split(".")
+            scales.setdefault(".".join(part[: 3 if part[0] == "body" else 1]), set()).add(group["lr_scale"])
+    order = ["stem", *(f"body.cells.{place}" for place in range(5)), "head"]
+    assert scales == {name: {0.7 ** (6 - place)} for place, name in enumerate(order)}
+
+
+def test_coarse_groups_are_the_resolutions() -> None:
+    model = create(num_classes=7, cells=6)
+    groups = group_parameters(model, model.group_matcher(coarse=True))
+    parts = [sorted({name.split(".")[2] for name in names if name.startswith("body.")}) for names in groups.values()]
+    assert parts == [[], ["0", "1"], ["2", "3"], ["4", "5"], []]
+
+
 def test_the_classifier_can_be_replaced() -> None:
     model = create(num_classes=7)
     before = model.get_classifier()
+    assert model.get_submodule(model.get_classifier(name_only=True)) is before
     model.reset_classifier(7)
     assert model.get_classifier() is before
     model.reset_classifier(3)
@@ -137,7 +242,10 @@ def test_a_found_cell_is_registered_with_settings_of_its_own() -> None:
             lambda: create("datanas_cell"),
             r"^architecture: datanas_cell is the model of any cell .* architecture=datanas",
         ),
-        (lambda: create(global_pool="max"), "these networks are pooled by 'avg', got 'max'"),
+        (lambda: create(global_pool="max"), "are pooled by 'avg', or by '' not at all, got 'max'"),
+        (lambda: create(global_pool=""), "'' leaves nothing that a classifier of 1000 classes could read"),
+        (lambda: create(output_stride=4), "behind the stem imagenet it can be 32, 16, 8, got 4"),
+        (lambda: create(output_stride=8, stem="cifar"), "behind the stem cifar it can be 4, 2, 1, got 8"),
         (lambda: create().set_grad_checkpointing(), "leave it off"),
         (lambda: create().forward_intermediates(image(), output_fmt="NLC"), "these networks give 'NCHW'"),
     ],

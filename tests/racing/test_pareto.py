@@ -23,6 +23,11 @@ from datanas.racing.candidates import network_key
 from datanas.racing.pareto import pareto
 from datanas.racing.plan import Pace
 from datanas.racing.within_bounds import read_bounds
+from datanas.report.page.blocks import Table
+from datanas.report.page.folder import Folder
+from datanas.report.page.run_part import run_part
+from datanas.report.page.terms import Terms
+from datanas.runs.overview import overview
 
 SETTINGS: list[tuple[str, object]] = [("search.race.processes", 2)]
 
@@ -158,6 +163,22 @@ def test_the_command_draws_it(found: ParetoResult, capsys: pytest.CaptureFixture
     assert "searched against random at equal bounds" in capsys.readouterr().out
     assert main(["runs", "show", str(found.path)]) == 0
     assert "searched against random" in capsys.readouterr().out
+
+
+def test_the_report_shows_all_of_it(found: ParetoResult) -> None:
+    folder = Folder(overview(found.path))
+    part = run_part(folder, "run-1", Terms(), frames=1, pictures=1)
+    assert folder.faults == []
+    titles = [
+        "What was found",
+        "The front",
+        "What searching has gained at equal bounds",
+        "Settings and how to repeat it",
+    ]
+    assert [section.title for section in part.sections] == titles
+    (table,) = [each for each in part.sections[1].blocks if isinstance(each, Table)]
+    assert sorted(row[1].text for row in table.rows) == sorted(point.origin for point in found.points)
+    assert sum(row[-1].text == "*" for row in table.rows) == len(found.front)
 
 
 @pytest.mark.parametrize(

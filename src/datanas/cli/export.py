@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from cyclopts import Parameter
 
@@ -18,9 +18,15 @@ def run(
     /,
     *overrides: Overrides,
     to: Annotated[
-        Literal["folder", "onnx", "torch"],
-        Parameter(help="A folder that datanas and timm load, or one file: ONNX, or of torch.export (.pt2)."),
+        Literal["folder", "timm", "hub", "onnx", "torch"],
+        Parameter(
+            help="A folder that datanas loads, and timm where it can; one that timm loads, or a refusal; one whose "
+            "card says how it is loaded from a model hub; or one file: ONNX, or of torch.export (.pt2)."
+        ),
     ] = "folder",
+    licence: Annotated[
+        str | None, Parameter(name="--license", help="For the model card, as hubs abbreviate it, such as apache-2.0.")
+    ] = None,
     check: Annotated[
         Path | None, Parameter(help="Images by which the file is checked against the network; by default noise.")
     ] = None,
@@ -31,9 +37,11 @@ def run(
     """Write a trained network with its model card into a folder that datanas and timm load, or as one file."""
     if int8 and (to != "onnx" or check is None):
         raise ConfigError("--int8: needs --to onnx, and with --check images such as the network will see")
-    if to != "folder":
+    if to in ("onnx", "torch"):
         if overrides:
             raise ConfigError(f"--to {to}: takes no settings, got {' '.join(overrides)}")
+        if licence is not None:
+            raise ConfigError("--license: is for the card of a folder; a file has none")
         if int8:
             from datanas.deploy.int8_file import export_int8
 
@@ -52,5 +60,14 @@ def run(
     from datanas.deploy.export import export
     from datanas.deploy.load import CONFIG_FILE, WEIGHTS_FILE
 
-    export(path, folder, parse_overrides(overrides))
+    form = cast(Literal["folder", "timm", "hub"], to)
+    export(path, folder, parse_overrides(overrides), to=form, licence=licence)
     print(f"written to {folder}: {WEIGHTS_FILE}, {CONFIG_FILE}, README.md")
+    if to == "hub":
+        print(f"upload it: hf upload USER/{folder.resolve().name} {folder} .")
+        if licence is None:
+            print("no licence is chosen: --license apache-2.0, or write it into README.md")
+    if to == "timm":
+        print(
+            f'load it: import datanas.deploy.timm_models, then timm.create_model("local-dir:{folder}", pretrained=True)'
+        )

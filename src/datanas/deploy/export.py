@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save
@@ -29,16 +29,26 @@ _OF_TIMM = ("channels", "cells", "pooling_norm", "prune")
 
 
 @process_kept()
-def export(run: str | Path, folder: str | Path, overrides: list[tuple[str, object]] | None = None) -> Path:
+def export(
+    run: str | Path,
+    folder: str | Path,
+    overrides: list[tuple[str, object]] | None = None,
+    *,
+    to: Literal["folder", "timm", "hub"] = "folder",
+    licence: str | None = None,
+) -> Path:
     """Write the trained network of a run, what rebuilds it and a model card; an auxiliary tower is left out.
 
     Args:
         run: the run folder of a finished training.
         folder: where to; it must not exist, or be empty.
         overrides: settings that differ here, such as ("data.root", path).
+        to: what the folder is for: "timm" refuses what timm cannot hold, and the card of "hub" says how the network is
+            loaded from there.
+        licence: for the card, as hubs abbreviate it, such as "apache-2.0".
 
     Raises:
-        ConfigError: the folder is in use.
+        ConfigError: the folder is in use, or timm has no place for such a network.
         CheckpointError: no finished training there, or a network that cannot be rebuilt without its run.
         StorageError: the folder cannot be written.
     """
@@ -51,6 +61,12 @@ def export(run: str | Path, folder: str | Path, overrides: list[tuple[str, objec
     architecture = Architecture.load(run / "architecture.json")
     in_channels = channels_of(type(task), task.num_classes, task.example_shape)
     description = describe_network(architecture, config, task.num_classes, in_channels)
+    for_timm = _fits_timm(architecture, description)
+    if to == "timm" and not for_timm:
+        raise ConfigError(
+            f"{run}: timm holds classifiers made of convolutional cells, and this is a network for "
+            f"{config.task.name} of {architecture.space}; leave --to timm out"
+        )
     weights = _weights(network)
     try:
         rebuild(description, weights)
@@ -61,7 +77,7 @@ def export(run: str | Path, folder: str | Path, overrides: list[tuple[str, objec
     known = read_data_record(run)
     use = {name: known.get(name, value) for name, value in use_record(task).items()}
     document = {
-        **_for_timm(architecture, task, description, use["preprocessing"]),
+        **(_for_timm(task, description, use["preprocessing"]) if for_timm else {}),
         **use,
         "datanas": description.model_dump(mode="json"),
         "datanas_version": __version__,
@@ -70,7 +86,17 @@ def export(run: str | Path, folder: str | Path, overrides: list[tuple[str, objec
     write_atomic(folder / WEIGHTS_FILE, save(weights, {"format": "pt"}))
     if (words := vocabulary_text(task)) is not None:
         write_atomic(folder / VOCABULARY_FILE, words.encode())
-    write_atomic(folder / CARD_FILE, model_card(config, architecture, task, figures, folder.name).encode())
+    card = model_card(
+        config,
+        architecture,
+        task,
+        figures,
+        folder.resolve().name,
+        licence=licence,
+        in_timm=for_timm,
+        on_hub=to == "hub",
+    )
+    write_atomic(folder / CARD_FILE, card.encode())
     write_atomic(folder / CONFIG_FILE, (json.dumps(document, indent=2) + "\n").encode())
     return folder
 
@@ -99,12 +125,13 @@ def _weights(network: torch.nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _for_timm(
-    architecture: Architecture, task: Task[Any], description: Description, preprocessing: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The configuration by which timm rebuilds the network; nothing for what timm has no place for."""
-    if architecture.space != "conv_cell" or description.task["name"] != "classification":
-        return {}
+def _fits_timm(architecture: Architecture, description: Description) -> bool:
+    """Whether timm has a place for such a network."""
+    return architecture.space == "conv_cell" and description.task["name"] == "classification"
+
+
+def _for_timm(task: Task[Any], description: Description, preprocessing: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration by which timm rebuilds the network."""
     from datanas.deploy.timm_models import CELL_MODEL, timm_config
 
     stem = description.task["stem"]

@@ -214,6 +214,7 @@ class _Front:
             "cost": cost,
             "unit": UNITS[cost],
             "score_name": task.metric.name,
+            "metric": asdict(task.metric),
             "examples": plan["examples"],
             "epochs": plan["epochs"],
             "points": [

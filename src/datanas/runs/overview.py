@@ -26,6 +26,8 @@ _RESULTS = {
 }
 """By kind of run, the file that it writes last."""
 _KINDS = (*_RESULTS, "compare")
+_INNER = {"fit": "*", "search": "race"}
+"""By kind of run, the folders in it that are runs of their own; of a search the race that has chosen its cell."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Overview:
         score: as it is shown to people; empty where there is none yet.
         parameters, macs: of the network; None of a run without one.
         size: bytes of the folder.
-        inner: runs inside it, as those of a fit, in the order in which they were begun.
+        inner: runs inside it, as those of a fit and the race of a search, in the order in which they were begun.
     """
 
     path: Path
@@ -75,9 +77,11 @@ def is_run(path: Path) -> bool:
     return path.is_dir() and any((path / name).is_file() for name in ("config.yaml", "env.json"))
 
 
-def _inner(path: Path) -> tuple[Overview, ...]:
+def _inner(path: Path, kind: str) -> tuple[Overview, ...]:
     """Those inside, in the order in which they were begun."""
-    found = (overview(inner) for inner in path.iterdir() if is_run(inner))
+    if kind not in _INNER:
+        return ()
+    found = (overview(inner) for inner in path.glob(_INNER[kind]) if is_run(inner))
     return tuple(sorted(found, key=lambda each: (each.started, each.path.name)))
 
 
@@ -113,7 +117,7 @@ def overview(path: Path) -> Overview:
         _whole(result.get("parameters")),
         _whole(result.get("macs")),
         _bytes(path),
-        _inner(path) if kind == "fit" else (),
+        _inner(path, kind),
     )
 
 

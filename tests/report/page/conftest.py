@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -38,6 +39,22 @@ def copy(finished: Path, tmp_path: Path) -> Path:
     """The same in a folder that a test may change."""
     shutil.copytree(finished, tmp_path / "runs")
     return tmp_path / "runs"
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., Path]:
+    """A run folder of a kind, with files of plain data in it."""
+
+    def made(kind: str, **files: Any) -> Path:
+        path = tmp_path / kind
+        path.mkdir()
+        (path / "config.yaml").write_text("seed: 0\n")
+        (path / "env.json").write_text(json.dumps({"kind": kind}))
+        for name, data in files.items():
+            (path / f"{name}.json").write_text(json.dumps(data))
+        return path
+
+    return made
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -88,22 +87,6 @@ FIT = {
     "compared": COMPARED,
     "sentence": "take this one (random)",
 }
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Callable[..., Path]:
-    """A run folder of a kind, with files of plain data in it."""
-
-    def made(kind: str, **files: Any) -> Path:
-        path = tmp_path / kind
-        path.mkdir()
-        (path / "config.yaml").write_text("seed: 0\n")
-        (path / "env.json").write_text(json.dumps({"kind": kind}))
-        for name, data in files.items():
-            (path / f"{name}.json").write_text(json.dumps(data))
-        return path
-
-    return made
 
 
 def read(path: Path) -> Folder:

@@ -105,6 +105,16 @@ def test_several_runs_stand_side_by_side(page: Page, finished: Path, shown: Any)
     assert "By these intervals: " in shown(made).text
 
 
+def test_a_search_brings_its_race_along(page: Page, copy: Path) -> None:
+    race = copy / "found" / "race"
+    race.mkdir()
+    (race / "config.yaml").write_text("seed: 0\n")
+    (race / "env.json").write_text('{"kind": "race"}')
+    (copy / "trained" / "race").mkdir()  # of a training nothing inside is a run
+    (copy / "trained" / "race" / "config.yaml").write_text("seed: 0\n")
+    assert headings(page(copy / "found", copy / "trained"), "h2")[1:] == ["found", "found/race", "trained"]
+
+
 def test_the_same_run_twice_is_shown_once(page: Page, finished: Path) -> None:
     assert headings(page(finished / "found", finished / "." / "found"), "h2") == ["found"]
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
+from datanas.core.exhibits import Passages
+
 Spec: TypeAlias = Mapping[str, Any]
 """A chart as Vega-Lite describes it."""
 
@@ -47,13 +49,12 @@ class Value:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that can be sorted by any column; of `folded` ones the page shows the caption first."""
+    """A table that can be sorted by any column."""
 
     kind: ClassVar[str] = "table"
     caption: str
     head: Sequence[str]
     rows: Sequence[Sequence[Value]]
-    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,6 @@ class Drawing:
 class Frame:
     """What a stepper shows at an epoch: a table of numbers for each of its charts, drawings, and a line about them."""
 
-    epoch: int
     tables: Sequence[Sequence[Sequence[float]]]
     svgs: Sequence[str]
     said: str
@@ -126,16 +126,6 @@ class Gallery:
 
 
 @dataclass(frozen=True)
-class Texts:
-    """Texts, each given and made."""
-
-    kind: ClassVar[str] = "texts"
-    title: str
-    texts: Sequence[tuple[str, str]]
-    note: str = ""
-
-
-@dataclass(frozen=True)
 class Code:
     """Lines for a terminal or of a file; of `folded` ones the page shows the title first."""
 
@@ -145,7 +135,7 @@ class Code:
     folded: bool = False
 
 
-Block: TypeAlias = Prose | Lacking | Facts | Table | Chart | Drawing | Stepper | Gallery | Texts | Code
+Block: TypeAlias = Prose | Lacking | Facts | Table | Chart | Drawing | Stepper | Gallery | Passages | Code
 
 
 @dataclass(frozen=True)

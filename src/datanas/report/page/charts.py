@@ -52,7 +52,6 @@ def line_chart(
     share: bool = False,
     zero: bool = False,
     height: int = 190,
-    bands: Iterable[tuple[float, float, float]] = (),
 ) -> Spec:
     """Lines over epochs.
 
@@ -60,7 +59,6 @@ def line_chart(
         x, y: what the axes are called.
         share: whether y is a share, shown in per cent.
         zero: whether y begins at 0.
-        bands: (x, low, high) of a band behind the first line.
     """
     known = [point for point in points if point[1] is not None]
     rows = [{"x": at, "y": value, "line": name} for at, value, name in known]
@@ -69,37 +67,25 @@ def line_chart(
     y_axis = {"format": ".0%"} if share else {}
     x_axis: dict[str, Any] = {"tickMinStep": 1, "format": "d", "grid": False, "tickCount": min(10, len(places))}
     vertical = {"field": "y", "type": "quantitative", "title": y, "scale": {"zero": zero}, "axis": y_axis}
-    layers: list[dict[str, Any]] = []
-    if bands := list(bands):
-        band = [{"x": at, "y": low, "y2": high} for at, low, high in bands]
-        layers.append(
-            {
-                "data": {"values": band},
-                "mark": {"type": "area", "opacity": 0.18, "color": PALETTE[0]},
-                "encoding": {"x": {"field": "x", "type": "quantitative"}, "y": {**vertical}, "y2": {"field": "y2"}},
-            }
-        )
     name_scale = {"domain": names, "range": [PALETTE[i % len(PALETTE)] for i in range(len(names))]}
     dash_scale = {"domain": names, "range": [_DASHES[i % len(_DASHES)] for i in range(len(names))]}
     legend = {"title": None} if len(names) > 1 else None
     few = len(places) <= 40
-    layers.append(
-        {
-            "mark": {"type": "line", "point": {"size": 28, "filled": True} if few else False},
-            "encoding": {
-                "x": {"field": "x", "type": "quantitative", "title": x, "axis": x_axis, "scale": {"nice": False}},
-                "y": vertical,
-                "color": {"field": "line", "type": "nominal", "scale": name_scale, "legend": legend},
-                "strokeDash": {"field": "line", "type": "nominal", "scale": dash_scale, "legend": legend},
-                "tooltip": [
-                    {"field": "line", "title": "line"},
-                    {"field": "x", "title": x},
-                    {"field": "y", "title": y, "format": ".2%" if share else ".4g"},
-                ],
-            },
-        }
-    )
-    return _spec({"data": {"values": rows}, "height": height, "layer": layers})
+    layer = {
+        "mark": {"type": "line", "point": {"size": 28, "filled": True} if few else False},
+        "encoding": {
+            "x": {"field": "x", "type": "quantitative", "title": x, "axis": x_axis, "scale": {"nice": False}},
+            "y": vertical,
+            "color": {"field": "line", "type": "nominal", "scale": name_scale, "legend": legend},
+            "strokeDash": {"field": "line", "type": "nominal", "scale": dash_scale, "legend": legend},
+            "tooltip": [
+                {"field": "line", "title": "line"},
+                {"field": "x", "title": x},
+                {"field": "y", "title": y, "format": ".2%" if share else ".4g"},
+            ],
+        },
+    }
+    return _spec({"data": {"values": rows}, "height": height, "layer": [layer]})
 
 
 def interval_chart(rows: Sequence[Mapping[str, Any]], axis: str, *, share: bool = False) -> Spec:
@@ -110,7 +96,7 @@ def interval_chart(rows: Sequence[Mapping[str, Any]], axis: str, *, share: bool 
     """
     order = [row["name"] for row in rows]
     place = {"field": "name", "type": "nominal", "sort": order, "title": None, "axis": {"grid": False, "ticks": False}}
-    ends = [{"name": row["name"], "group": row["group"]} | _ends(row) for row in rows if row.get("low") is not None]
+    drawn = [{key: row[key] for key in ("name", "group", "low", "high")} for row in rows if row.get("low") is not None]
     seeds = [{"name": row["name"], "seed": seed} for row in rows for seed in row.get("seeds", ())]
     groups = list(dict.fromkeys(row["group"] for row in rows))
     colour = {
@@ -123,7 +109,7 @@ def interval_chart(rows: Sequence[Mapping[str, Any]], axis: str, *, share: bool 
     along["axis"] = {"format": ".1%"} if share else {}
     layers: list[dict[str, Any]] = [
         {
-            "data": {"values": ends},
+            "data": {"values": drawn},
             "mark": {"type": "rule", "strokeWidth": 2},
             "encoding": {"x": {**along, "field": "low"}, "x2": {"field": "high"}, "y": place, "color": colour},
         },
@@ -148,6 +134,52 @@ def interval_chart(rows: Sequence[Mapping[str, Any]], axis: str, *, share: bool 
             }
         )
     return _spec({"height": 30 * max(len(rows), 1), "layer": layers})
+
+
+def front_chart(rows: Sequence[Mapping[str, Any]], cost: str, score: str, *, share: bool = False) -> Spec:
+    """Scores against what networks cost, the cost on a logarithmic axis, and steps through those that none beats.
+
+    Args:
+        rows: `name`, `cost`, `value`, `group`, `on_front`; `low` and `high` where there is an interval.
+        cost, score: what the axes are called.
+        share: whether the score is a share, shown in per cent.
+    """
+    groups = list(dict.fromkeys(row["group"] for row in rows))
+    colour = {
+        "field": "group",
+        "type": "nominal",
+        "scale": {"domain": groups, "range": [PALETTE[i % len(PALETTE)] for i in range(len(groups))]},
+        "legend": {"title": None} if len(groups) > 1 else None,
+    }
+    along = {"field": "cost", "type": "quantitative", "title": cost, "scale": {"type": "log", "padding": 12}}
+    along["axis"] = {"format": "~s", "grid": False, "tickCount": 6}
+    up = {"type": "quantitative", "title": score, "scale": {"zero": False}}
+    up["axis"] = {"format": ".0%"} if share else {}
+    number = ".2%" if share else ".4g"
+    tooltip = [{"field": "name", "title": "network"}, {"field": "cost", "title": cost, "format": ","}]
+    layers = [
+        {
+            "transform": [{"filter": "datum.on_front"}],
+            "mark": {"type": "line", "interpolate": "step-after", "stroke": _INK, "strokeWidth": 1, "opacity": 0.6},
+            "encoding": {"x": along, "y": {**up, "field": "value"}},
+        },
+        {
+            "transform": [{"filter": "isValid(datum.low)"}],
+            "mark": {"type": "rule", "opacity": 0.6},
+            "encoding": {"x": along, "y": {**up, "field": "low"}, "y2": {"field": "high"}, "color": colour},
+        },
+        {
+            "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1},
+            "encoding": {
+                "x": along,
+                "y": {**up, "field": "value"},
+                "color": colour,
+                "shape": {**colour, "scale": {"domain": groups}},
+                "tooltip": [*tooltip, {"field": "value", "title": score, "format": number}],
+            },
+        },
+    ]
+    return _spec({"data": {"values": list(rows)}, "height": 260, "layer": layers})
 
 
 def bar_chart(rows: Sequence[tuple[str, float]], axis: str) -> Spec:
@@ -277,10 +309,6 @@ def confusion_chart(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> 
         )
     step = 24 if len(classes) <= 20 else max(4, 480 // len(classes))
     return _spec({"data": {"values": cells}, "height": step * len(classes), "encoding": place, "layer": layers})
-
-
-def _ends(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {"low": row["low"], "high": row["high"]}
 
 
 def _spec(body: Mapping[str, Any]) -> Spec:

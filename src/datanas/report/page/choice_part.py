@@ -13,8 +13,6 @@ from datanas.report.page.charts import interval_chart
 from datanas.report.page.folder import Folder, as_number
 from datanas.report.page.terms import Terms
 
-_KINDS = {"method": "method", "ablation": "ablation", "control": "control"}
-
 
 def race_sections(folder: Folder, terms: Terms) -> Iterator[Section]:
     """Candidates, rung by rung."""
@@ -116,7 +114,7 @@ def comparison_sections(folder: Folder, terms: Terms) -> Iterator[Section]:
         {
             "name": row["name"],
             "value": row["mean"],
-            "group": _KINDS.get(row["kind"], row["kind"]),
+            "group": row["kind"],
             "seeds": [run["score"] for run in row["seeds"].values() if as_number(run.get("score")) is not None],
             **({"low": row["low"], "high": row["high"]} if as_number(row.get("low")) is not None else {}),
         }

@@ -11,6 +11,7 @@ from datanas.report.page.blocks import Block, Code, Drawing, Facts, Lacking, Par
 from datanas.report.page.choice_part import comparison_sections, fit_sections, race_sections
 from datanas.report.page.drawing import cell_svgs
 from datanas.report.page.folder import Folder
+from datanas.report.page.front_part import front_sections
 from datanas.report.page.search_part import search_facts, search_sections
 from datanas.report.page.terms import Terms
 from datanas.report.page.train_part import score_lines, train_sections
@@ -18,7 +19,14 @@ from datanas.report.run_text import findings
 
 _MOST_CELLS = 6
 _WARNING = "warning: "
-_ARTICLES = {"search": "a search", "train": "a training", "race": "a race", "compare": "a comparison", "fit": "a fit"}
+_ARTICLES = {
+    "search": "a search",
+    "train": "a training",
+    "race": "a race",
+    "pareto": "a front",
+    "compare": "a comparison",
+    "fit": "a fit",
+}
 
 
 def run_part(folder: Folder, anchor: str, terms: Terms, *, frames: int, pictures: int, title: str = "") -> Part:
@@ -36,6 +44,7 @@ def run_part(folder: Folder, anchor: str, terms: Terms, *, frames: int, pictures
         "search": lambda: search_sections(folder, terms, frames),
         "train": lambda: train_sections(folder, terms, pictures),
         "race": lambda: race_sections(folder, terms),
+        "pareto": lambda: front_sections(folder, terms),
         "compare": lambda: comparison_sections(folder, terms),
         "fit": lambda: fit_sections(folder, terms),
     }

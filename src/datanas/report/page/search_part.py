@@ -61,7 +61,7 @@ def _stepper(folder: Folder, terms: Terms, limit: int) -> Iterator[Block]:
         tables = [[[round(p, 4) for p in row] for row in line[_PROBS + group]] for group in groups]
         is_same = found is not None and found == before
         svgs = cell_svgs(found, f"after epoch {epoch}") if found is not None and not is_same else ()
-        made.append(Frame(epoch, tables, svgs, _said(epoch, found, is_same=is_same)))
+        made.append(Frame(tables, svgs, _said(epoch, found, is_same=is_same)))
         marks.append([_open(found, group, tables[i]) for i, group in enumerate(groups)])
         before = found
     yield Prose(

@@ -21,6 +21,10 @@ _TERMS = {
     "right.",
     "rung": "A race trains its candidates from scratch in rungs: after each, the worse ones leave and the rest train "
     "longer. They are judged on examples that no search has seen.",
+    "front": "The front, marked by a star and drawn as steps, is made of the networks that no other one beats at a "
+    "lower or equal cost.",
+    "bounds": "At each bound the searched network is compared with the mean of the others that were trained within it; "
+    "the interval is over the bounds of this one search, and says nothing of another search.",
     "paired": "A difference is paired by seed: both rows had the same data, order and initialisation. Where its "
     "interval holds 0, no difference is shown.",
     "size": "Per cents are shares of the whole network.",

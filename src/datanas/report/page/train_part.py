@@ -10,7 +10,7 @@ from PIL import Image
 
 from datanas.core.exhibits import Confusion, Exhibit, FigureTable, Pictures
 from datanas.report.evaluations import Measured
-from datanas.report.page.blocks import Block, Chart, Gallery, Lacking, Prose, Section, Table, Texts, Tile, Value
+from datanas.report.page.blocks import Block, Chart, Gallery, Lacking, Prose, Section, Table, Tile, Value
 from datanas.report.page.charts import bar_chart, confusion_chart, line_chart
 from datanas.report.page.folder import Folder, as_number
 from datanas.report.page.terms import Terms
@@ -82,7 +82,7 @@ def exhibit_blocks(exhibit: Exhibit, terms: Terms, pictures: int) -> Iterator[Bl
         ]
         yield Gallery(exhibit.title, tiles, exhibit.note, exhibit.legend, is_wide=_are_wide(exhibit))
     else:
-        yield Texts(exhibit.title, [(each.given, each.made) for each in exhibit.passages], exhibit.note)
+        yield exhibit
 
 
 def _are_wide(exhibit: Pictures) -> bool:

@@ -24,11 +24,9 @@ from datanas.report.page.run_part import run_part
 from datanas.report.page.terms import Terms
 from datanas.report.page.together import Named, are_alike, together_sections
 from datanas.report.page.vega import require_vega, vega_program
-from datanas.runs.overview import Overview, is_run, overview
+from datanas.runs.overview import Overview, overview
 
 NAME = "report.html"
-RACE = "race"
-"""Where a search keeps the race that has chosen its cell (`datanas.racing.search`)."""
 _MARK = b'<meta name="generator" content="datanas report '
 _FRAMES, _PICTURES = 24, 18
 """Epochs that a slider stops at, and pictures of one kind, on a page of one run."""
@@ -52,7 +50,7 @@ def write_report(runs: Sequence[Path], target: Path | None = None) -> Report:
     """Write what some runs have found into one HTML file that needs nothing else.
 
     Args:
-        runs: run folders of any kind, complete or not; a fit brings its inner runs along.
+        runs: run folders of any kind, complete or not; the runs inside one, such as those of a fit, come along.
         target: the file; report.html in the folder of a single run by default. An earlier report is replaced.
 
     Raises:
@@ -132,15 +130,12 @@ def _target(runs: Sequence[Path], target: Path | None) -> Path:
 def _with_inner(found: Sequence[Overview]) -> Iterator[Overview]:
     for each in found:
         yield each
-        yield from each.inner
-        if each.kind == "search" and is_run(each.path / RACE):
-            yield overview(each.path / RACE)
+        yield from _with_inner(each.inner)
 
 
 def _names(found: Sequence[Overview]) -> list[str]:
     """What each is called: the name of its folder, of inner ones and of equal names with the one above."""
     inner = {part.path for each in found for part in each.inner}
-    inner |= {each.path for each in found if each.path.name == RACE and is_run(each.path.parent)}
     names = [each.path.name or str(each.path) for each in found]
     outer = [name for name, each in zip(names, found, strict=True) if each.path not in inner]
     return [
