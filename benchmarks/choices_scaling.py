@@ -23,7 +23,8 @@ from benchmarks.measuring import alternate, machine, peak_gb, report
 from benchmarks.search_step import CLIP, CPU, PROGRESS, sgd
 from datanas.core import seeding
 from datanas.core.settings import validate
-from datanas.engine.steps import UNSHARED, frozen, update, update_alpha
+from datanas.engine.steps import UNSHARED, update, update_alpha
+from datanas.kernels.frozen import frozen
 from datanas.kernels.gates import host_gates
 from datanas.kernels.hardware import forget_peak_memory, keep_freed_memory, peak_memory, place
 from datanas.network import Supernet, rebuild_network

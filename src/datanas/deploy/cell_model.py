@@ -16,8 +16,8 @@ from datanas.kernels.mixed import set_drop_path
 from datanas.kernels.shifts import interleaved
 from datanas.network import builder_of, network_config, rebuild_network, task_settings
 from datanas.spaces.base import StemShape
-from datanas.tasks.classification import ClassifierHead
-from datanas.tasks.segmentation import output_strides
+from datanas.tasks.classifier_head import ClassifierHead
+from datanas.tasks.mask_task import output_strides
 from datanas.tasks.stems import StemKind, image_stem, stem_stride
 
 CHANNELS, CELLS = 48, 14
