@@ -66,6 +66,15 @@ class Ensemble(nn.Module):
         return found
 
 
+class Drawn(Ensemble):
+    """As `Ensemble`, with codes that are drawn in evaluation too, as in training."""
+
+    def train(self, mode: bool = True) -> Any:
+        super().train(mode)
+        self.pool.train()
+        return self
+
+
 class SoftAssignment(nn.Module):
     """As `Ensemble`, each item to every cluster by a softmax: what the codes are worth is the difference."""
 
@@ -112,6 +121,8 @@ POOLINGS: dict[str, Callable[[], Any]] = {
     "softmax to clusters": SoftAssignment,
     "EnsemblePooling, M = 1": lambda: Ensemble(1),
     "EnsemblePooling, M = 2": lambda: Ensemble(2),
+    "EnsemblePooling, M = 1, drawn": lambda: Drawn(1),
+    "EnsemblePooling, M = 2, drawn": lambda: Drawn(2),
     "DiffPool": DiffPool,
 }
 
@@ -204,7 +215,11 @@ def on_images(file: Path, epochs: int, examples: int) -> Callable[[str, int], tu
 def text_of(rows: dict[str, tuple[list[float], int]], base: str = "mean") -> str:
     lines = ["| pooling | parameters | test accuracy | less `mean` |", "|---|---|---|---|"]
     for name, (found, parameters) in rows.items():
-        beside = "" if name == base else interval([a - b for a, b in zip(found, rows[base][0], strict=True)])
+        beside = (
+            ""
+            if name == base or base not in rows
+            else interval([a - b for a, b in zip(found, rows[base][0], strict=True)])
+        )
         lines.append(f"| {name} | {parameters:,} | {np.mean(found):.1f} | {beside} |")
     return "\n".join(lines)
 
@@ -226,6 +241,7 @@ def main() -> None:
     parser.add_argument("--graph-epochs", type=int, default=100)
     parser.add_argument("--image-epochs", type=int, default=4)
     parser.add_argument("--examples", type=int, default=1000, help="at most so many images of each part")
+    parser.add_argument("--poolings", nargs="+", default=list(POOLINGS), choices=list(POOLINGS))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -233,9 +249,9 @@ def main() -> None:
     print(machine())
     rows: dict[str, Any] = {}
     if options.graphs is not None:
-        rows["graphs"] = measured(on_graphs(options.graphs, options.graph_epochs), list(POOLINGS), options.seeds)
+        rows["graphs"] = measured(on_graphs(options.graphs, options.graph_epochs), options.poolings, options.seeds)
     if options.images is not None:
-        names = [name for name in POOLINGS if name != "DiffPool"]  # pixels have no edges
+        names = [name for name in options.poolings if name != "DiffPool"]  # pixels have no edges
         rows["images"] = measured(
             on_images(options.images, options.image_epochs, options.examples), names, options.seeds
         )

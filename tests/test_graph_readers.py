@@ -44,7 +44,7 @@ def test_the_convolution_is_that_of_kipf_and_welling() -> None:
             torch.testing.assert_close(tu.normalised(adjacency)[0, a, b], expected)
 
 
-@pytest.mark.parametrize("name", pooling.POOLINGS)
+@pytest.mark.parametrize("name", [name for name in pooling.POOLINGS if not name.endswith("drawn")])
 def test_a_pooling_sees_no_padding_and_no_order(name: str) -> None:
     torch.manual_seed(0)
     pool = pooling.POOLINGS[name]().eval()
