@@ -121,9 +121,10 @@ class GraphNetwork(nn.Module):
     def forward(self, features: Tensor, edges: Tensor) -> Tensor:
         # With each tensor goes a row that says which it is. So what is read tells which nodes are leaves, with a
         # gradient for what the links change about that.
-        names = torch.eye(NODES + 1)
-        states = [(self.before(features), names[0])]
-        is_leaf = torch.ones(NODES + 1)
+        x = self.before(features)
+        names = torch.eye(NODES + 1).to(x)
+        states = [(x, names[0])]
+        is_leaf = names.new_ones(NODES + 1)
         for node, (reads, choice) in enumerate(zip(self.reads, self.nodes, strict=True), 1):
             x, name = reads(states)
             is_leaf = is_leaf * (1 - name)

@@ -16,7 +16,9 @@ from benchmarks.graphs.architectures import canonical
 from torch import Tensor
 
 import datanas
+from datanas.blocks.found import Blocks
 from datanas.codes.architecture import Architecture
+from datanas.kernels.gates import Gates
 from datanas.kernels.switch import plain_kernels
 
 pytest.importorskip("torch_geometric")
@@ -94,6 +96,30 @@ def test_a_link_that_another_could_take_gets_its_exact_gradient() -> None:
     for name, gradient in found[0].items():
         torch.testing.assert_close(gradient, found[1][name], rtol=1e-6, atol=1e-9)
     assert any(name.endswith("link4") and bool(gradient.abs().max() > 0) for name, gradient in found[0].items())
+
+
+def test_a_link_s_gradient_is_the_slope_of_the_loss() -> None:
+    torch.manual_seed(0)
+    module, graph = GraphNetwork(5, 2, width=4, dropout=0.0).double(), ring()
+    graph = replace(graph, features=graph.features.double())
+    blocks = Blocks.of(module)
+
+    def of(link4: list[float]) -> tuple[Tensor, Tensor]:
+        gates: dict[str, Any] = {}
+        for name, block in blocks.items():
+            row = link4 if name == "link4" else [1.0] + [0.0] * (len(block.primitives) - 1)
+            values = torch.tensor([row], dtype=torch.double, requires_grad=True)
+            gates[name] = replace(Gates.of(values), values=values)
+        with blocks.running(gates):
+            value = graph_network.loss(module, graph, graph.train)
+            (slopes,) = torch.autograd.grad(value, gates["link4"].values)
+        return value.detach(), slopes[0]
+
+    _, slopes = of([0.25, 0.25, 0.25, 0.25])
+    for at in range(4):
+        near = [[0.25 + sign * 1e-5 * (at == other) for other in range(4)] for sign in (1, -1)]
+        expected = (of(near[0])[0] - of(near[1])[0]) / 2e-5
+        torch.testing.assert_close(slopes[at], expected, rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.parametrize(
