@@ -4,8 +4,8 @@
 
 DATA holds Planetoid's files, BENCH the .bench files of the package nas-bench-graph. Weights learn on the training nodes
 and alphas on the validation nodes; the table is read once the search is over. `random in the supernet` trains the same
-weights with children drawn uniformly, and keeps the child with the lowest loss on the validation nodes among as many
-random ones as take the time that the search spends on alphas.
+weights for as many steps with children drawn uniformly, and keeps the child with the lowest loss on the validation
+nodes among a hundred random ones.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -57,9 +57,9 @@ class Ensemble(nn.Module):
 
     size = WIDTH * CLUSTERS
 
-    def __init__(self, samples: int) -> None:
+    def __init__(self, samples: int, evaluation: Literal["expected", "likeliest"] = "expected") -> None:
         super().__init__()
-        self.pool = EnsemblePooling(WIDTH, CLUSTERS, samples)
+        self.pool = EnsemblePooling(WIDTH, CLUSTERS, samples, evaluation=evaluation)
 
     def forward(self, x: Tensor, mask: Tensor, adjacency: Tensor | None) -> Tensor:
         found: Tensor = self.pool(x, mask=mask).features.flatten(1)
@@ -121,6 +121,8 @@ POOLINGS: dict[str, Callable[[], Any]] = {
     "softmax to clusters": SoftAssignment,
     "EnsemblePooling, M = 1": lambda: Ensemble(1),
     "EnsemblePooling, M = 2": lambda: Ensemble(2),
+    "EnsemblePooling, M = 1, likeliest": lambda: Ensemble(1, "likeliest"),
+    "EnsemblePooling, M = 2, likeliest": lambda: Ensemble(2, "likeliest"),
     "EnsemblePooling, M = 1, drawn": lambda: Drawn(1),
     "EnsemblePooling, M = 2, drawn": lambda: Drawn(2),
     "DiffPool": DiffPool,

@@ -18,6 +18,34 @@ def make(**options: Any) -> EnsemblePooling:
     return EnsemblePooling(3, 5, 2, **options).double().eval()
 
 
+@pytest.mark.parametrize("aggregate", ["sum", "mean"])
+@pytest.mark.parametrize("samples", [1, 3])
+def test_in_evaluation_features_are_those_of_drawn_codes_on_average(aggregate: Any, samples: int) -> None:
+    pool = EnsemblePooling(3, 4, samples, aggregate=aggregate).double()
+    torch.nn.init.zeros_(pool.logits.weight)  # so that all items are alike
+    x, draws = numbers(1, 5, 3), 20_000
+    with torch.no_grad():
+        mask = torch.tensor([[True, True, False, True, True]])
+        drawn = pool.train()(x.expand(draws, -1, -1), mask=mask.expand(draws, -1)).features.mean(0)
+        found = pool.eval()(x, mask=mask).features[0]
+    torch.testing.assert_close(found, drawn, atol=0.04, rtol=0)
+
+
+def test_sums_are_exact_of_items_that_differ() -> None:
+    pool, x = EnsemblePooling(3, 4, 2, aggregate="sum").double(), numbers(1, 5, 3)
+    with torch.no_grad():
+        drawn = pool.train()(x.expand(20_000, -1, -1)).features.mean(0)
+        torch.testing.assert_close(pool.eval()(x).features[0], drawn, atol=0.06, rtol=0)
+
+
+@pytest.mark.parametrize("evaluation", ["expected", "likeliest"])
+def test_an_empty_graph_and_padding_are_nothing_in_evaluation(evaluation: Any) -> None:
+    pool = make(evaluation=evaluation)
+    found = pool(numbers(2, 3, 3), mask=torch.tensor([[False] * 3, [True, False, False]]))
+    assert not found.features[0].any()
+    torch.testing.assert_close(found.features[1], pool(numbers(2, 3, 3)[1:, :1]).features[0])
+
+
 def numbers(*shape: int) -> Tensor:
     return torch.randn(shape, dtype=torch.double, generator=torch.Generator().manual_seed(4))
 
@@ -36,7 +64,7 @@ def by_hand(pool: EnsemblePooling, items: Tensor, aggregate: str) -> Tensor:
 
 @pytest.mark.parametrize("aggregate", ["sum", "mean"])
 def test_a_cluster_is_what_its_items_add_up_to(aggregate: str) -> None:
-    pool, x = make(aggregate=aggregate), numbers(2, 7, 3)
+    pool, x = make(aggregate=aggregate, evaluation="likeliest"), numbers(2, 7, 3)
     expected = torch.stack([by_hand(pool, items, aggregate) for items in x])
     torch.testing.assert_close(pool(x).features, expected)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from datanas.egs import Estimator
 from datanas.nn.activation import EnsembleGumbelSoftmax
+from datanas.posterior import inclusion_probs
 
 
 class Pooled(NamedTuple):
@@ -32,8 +33,15 @@ class EnsemblePooling(nn.Module):
         features_c = sum_i z_ic x_i             aggregate = "sum"
         features_c = sum_i z_ic x_i / sum_i z_ic             "mean"
 
-    It does not depend on the order of the items; in evaluation mode the assignment is the likeliest code, so that
-    reordering the items reorders the code and leaves the clusters' features as they are.
+    In evaluation mode nothing is drawn. `code` is then the likeliest one, and features are those that draws have on
+    average, with w_ic = 1 - (1 - p_ic)^M, the probability that item i is in cluster c:
+
+        features_c = sum_i w_ic x_i                                                     aggregate = "sum"
+        features_c = sum_i w_ic x_i / sum_i w_ic * (1 - prod_i (1 - w_ic))                          "mean"
+
+    The first is exact; the second, whose last factor is the probability that the cluster holds anything, is exact where
+    all items are equally likely to be in it. With `evaluation="likeliest"` features are those of the code. Reordering
+    the items reorders the code and leaves the clusters' features as they are.
 
     Args:
         features: the number of features of an item.
@@ -41,6 +49,7 @@ class EnsemblePooling(nn.Module):
         samples: M, at most so many clusters of an item.
         aggregate: how the items of a cluster become one.
         tau, estimator: as for `EnsembleGumbelSoftmax`.
+        evaluation: what features are made of in evaluation mode.
 
     Raises:
         ValueError: an argument that cannot be.
@@ -64,6 +73,7 @@ class EnsemblePooling(nn.Module):
         aggregate: Literal["sum", "mean"] = "mean",
         tau: float | tuple[float, float] = 1.0,
         estimator: Estimator = "shared_ties",
+        evaluation: Literal["expected", "likeliest"] = "expected",
     ) -> None:
         super().__init__()
         for label, count in (("features", features), ("clusters", clusters)):
@@ -71,7 +81,9 @@ class EnsemblePooling(nn.Module):
                 raise ValueError(f"{label} must be at least 1, got {count}")
         if aggregate not in ("sum", "mean"):
             raise ValueError(f"aggregate must be sum or mean, got {aggregate!r}")
-        self.features, self.clusters, self.aggregate = features, clusters, aggregate
+        if evaluation not in ("expected", "likeliest"):
+            raise ValueError(f"evaluation must be expected or likeliest, got {evaluation!r}")
+        self.features, self.clusters, self.aggregate, self.evaluation = features, clusters, aggregate, evaluation
         self.logits = nn.Linear(features, clusters)
         self.assign = EnsembleGumbelSoftmax(samples, tau, estimator)
 
@@ -124,12 +136,18 @@ class EnsemblePooling(nn.Module):
     def _pool(self, x: Float[Tensor, "batch items features"], mask: Tensor | None) -> Pooled:
         if mask is not None:
             x = x.masked_fill(~mask.unsqueeze(-1), 0.0)
-        code = self.assign(self.logits(x)).to(x.dtype)
-        if mask is not None:
-            code = code * mask.unsqueeze(-1)
-        totals = code.transpose(1, 2) @ x
+        logits = self.logits(x)
+        is_item = 1.0 if mask is None else mask.unsqueeze(-1)
+        code = self.assign(logits).to(x.dtype) * is_item
+        if self.training or self.evaluation == "likeliest":
+            weights, holds = code, torch.ones_like(code[:, 0])
+        else:
+            weights = inclusion_probs(logits.softmax(-1), self.assign.samples).to(x.dtype) * is_item
+            holds = 1 - (1 - weights).prod(1)
+        totals = weights.transpose(1, 2) @ x
         if self.aggregate == "mean":
-            totals = totals / code.sum(1).clamp_min(1.0).unsqueeze(-1)
+            counts = weights.sum(1)
+            totals = totals * (holds / counts.masked_fill(counts == 0, 1.0)).unsqueeze(-1)
         return Pooled(totals, code)
 
     def extra_repr(self) -> str:
