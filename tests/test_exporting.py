@@ -29,7 +29,7 @@ SETTINGS: dict[str, dict[str, Any]] = {"segmentation": {"stem": "cifar_half", "o
 """Settings that make a task's network small, in a form that has all that it can have."""
 BENCHMARK = "|nor_conv_3x3~0|+|nor_conv_1x1~0|avg_pool_3x3~1|+|none~0|skip_connect~1|none~2|"
 NETWORKS = [
-    *((name, "") for name in (*datanas.architectures(), *references, BENCHMARK)),
+    *((name, "") for name in (*datanas.architectures(), *references, BENCHMARK) if name != "timm"),
     *(("", task) for task in sorted(tasks) if task not in ("classification", "language")),
 ]
 """Architectures for the task of their space, and the other tasks with a cell that they take."""

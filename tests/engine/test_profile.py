@@ -31,7 +31,7 @@ from datanas.network import builder_of
 from datanas.references import references
 
 CPU = torch.device("cpu")
-NAMES = [*architectures(), *references]
+NAMES = [*architectures(), *(name for name in references if references[name].Network.has_width)]
 
 
 def small(name: str) -> NetworkRecipe:

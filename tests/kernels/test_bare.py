@@ -20,7 +20,7 @@ from datanas.kernels.switch import plain_kernels
 from datanas.ops import NONE, OpSettings, operations
 from datanas.ops.identity import Zero
 
-NAMES = [name for name in sorted(operations) if name != NONE]
+NAMES = [name for name in sorted(operations) if name != NONE and "_x" not in name]  # "_x2": two in a row, nothing new
 CHANNELS = 4
 OPERATIONS = pytest.mark.parametrize("name", NAMES)
 STRIDES = pytest.mark.parametrize("stride", [1, 2])
@@ -158,7 +158,7 @@ def test_a_reparametrised_weight_is_the_one_that_counts(name: str, layer: str, k
             if kind not in ("pruned", "parametrised"):
                 pytest.skip("for weights of two dimensions and more")
             with torch.no_grad():
-                part.weight.copy_(torch.linspace(0.5, 1.5, CHANNELS))
+                part.weight.copy_(torch.linspace(0.5, 1.5, part.num_features))
         torch.manual_seed(1)
         REPARAMETRISED[kind](part)
         for weight, value in part.named_parameters():  # what it was computed from has changed since

@@ -53,7 +53,11 @@ def write_result(job: TrainJob, run: Run, costs: Mapping[str, float]) -> TrainRe
     run.write_bytes(NETWORK_FILE, save(weights))
     part = "test" if run.config.train.test else job.held_out
     assert part is not None
-    evaluation, make = measure_with_exhibits(network, task, part)
+    make = None  # of a candidate that is only judged nobody asks for exhibits
+    if run.config.train.test:
+        evaluation, make = measure_with_exhibits(network, task, part)
+    else:
+        evaluation = measure(network, task, part)
     figures = {**evaluation.figures, evaluation.score_name: evaluation.score, "loss": evaluation.loss}
     written = {**asdict(evaluation), "channels": channels, "preference": task.selection_score(figures)}
     written["shown"] = task.metric.show(evaluation.score)
@@ -63,7 +67,7 @@ def write_result(job: TrainJob, run: Run, costs: Mapping[str, float]) -> TrainRe
     if task.has_validation:
         validation = evaluation if part == "validation" else measure(network, task, "validation")
         written["validation"] = asdict(validation)
-    if run.config.train.test and run.is_first:  # of a candidate that is only judged nobody asks for more
+    if make is not None and run.is_first:
         with evaluating(network):
             run.write_text(EXHIBITS_FILE, exhibits_text(network, task, part, make))
     run.write_json("evaluation.json", written)
