@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
+from itertools import count
 from typing import Any
 
 import torch
@@ -41,24 +43,27 @@ def widest(
         ConfigError: even width 1 exceeds the bound.
     """
     macs_of = cache(macs_of)
-    exceeds = max(start, 1)
+    fits, exceeds = 0, max(start, 1)
     while macs_of(exceeds) <= bound:
-        exceeds *= 2
-    fits = exceeds // 2
-    while fits > 0 and macs_of(fits) > bound:
-        fits, exceeds = fits // 2, fits
+        fits, exceeds = exceeds, max(2 * exceeds, _guess(exceeds, macs_of, bound) + 1)
+    for turn in count():
+        if exceeds - fits <= 1:
+            break
+        middle = (fits + exceeds) // 2 if turn % 2 else _guess(fits or exceeds, macs_of, bound)
+        middle = min(max(middle, fits + 1), exceeds - 1)
+        fits, exceeds = (middle, exceeds) if macs_of(middle) <= bound else (fits, middle)
     if fits == 0:
         raise ConfigError(
             f"{setting}: the narrowest network, of 1 channel, needs {macs_of(1):,.0f} {unit}, more than {bound:,.0f}; "
             "allow as many, or take fewer cells, smaller examples or a stem that reduces them further"
         )
-    while exceeds - fits > 1:
-        middle = (fits + exceeds) // 2
-        if macs_of(middle) <= bound:
-            fits = middle
-        else:
-            exceeds = middle
     return fits
+
+
+def _guess(width: int, macs_of: Callable[[int], float], bound: float) -> int:
+    """The width that meets the bound where multiply-adds grow by its square, as they nearly do; not far from here."""
+    found = macs_of(width)
+    return 8 * width if 64 * found <= bound else int(width * math.sqrt(bound / found))
 
 
 @contextmanager
