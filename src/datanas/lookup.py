@@ -34,8 +34,8 @@ def architecture(name: str) -> Architecture:
     Raises:
         ConfigError: there is none of that name.
     """
-    kind, colon, variant = name.partition(":")
-    if colon and kind in references:
+    if (named := _variant(name)) is not None:
+        kind, variant = named
         return references[kind].named(variant)
     cell = published(name)
     if cell is not None:
@@ -60,7 +60,7 @@ def find_architecture(given: Architecture | str | Path) -> Architecture:
         return given
     if isinstance(given, str) and _is_text(given):
         return Architecture.from_text(given)
-    if isinstance(given, str) and given.partition(":")[0] in references and ":" in given:
+    if isinstance(given, str) and _variant(given) is not None:
         return architecture(given)
     path = Path(given)
     if _is_there(path, Path.is_dir):
@@ -80,6 +80,22 @@ def run_folder(given: Architecture | str | Path) -> Path | None:
         return None
     path = Path(given)
     return path if _is_there(path / "config.yaml", Path.is_file) else None
+
+
+def variant_name(name: str) -> str:
+    """The same name of a network, with the path of its weights in full, wherever it is read.
+
+    Raises:
+        ConfigError: there is no such network.
+    """
+    source = architecture(name).source or {}
+    return f"{source['name']}@{source['weights']}" if "weights" in source else name
+
+
+def _variant(name: str) -> tuple[str, str] | None:
+    """Kind and variant of "KIND:VARIANT", where a reference of that kind is known."""
+    kind, colon, variant = name.partition(":")
+    return (kind, variant) if colon and kind in references else None
 
 
 def _is_text(given: str) -> bool:

@@ -15,7 +15,7 @@ import datanas
 from datanas.core.errors import ConfigError
 from datanas.engine.config import resolve
 from datanas.engine.earlier_run import load_run_config
-from datanas.engine.passes import Passes
+from datanas.engine.passes import Change, Passes
 from datanas.runs.metrics import read_metrics
 
 
@@ -54,15 +54,23 @@ def test_a_change_leaves_what_is_done_as_it_was(found: Passes, data: st.DataObje
     assert [changed.at(epoch) for epoch in range(after + 1)] == [found.at(epoch) for epoch in range(after + 1)]
 
 
-@pytest.mark.parametrize("revised", [((0, 3),), ((5, 8),), ((2, 2),), ((3, 8), (3, 6)), ((3, 8), (2, 9))])
-def test_changes_come_in_order_and_lie_ahead(revised: tuple[tuple[int, int], ...]) -> None:
+@pytest.mark.parametrize(
+    "revised", [((0, 5, 3),), ((5, 5, 8),), ((2, 5, 2),), ((2, 4, 6),), ((3, 5, 8), (3, 8, 6)), ((3, 5, 8), (2, 8, 9))]
+)
+def test_changes_come_in_order_and_lie_ahead(revised: tuple[Change, ...]) -> None:
     with pytest.raises(ValueError, match=r"after epoch \d+ there cannot be"):
         Passes(5, revised)
 
 
 def test_a_recipe_is_told_so_too() -> None:
-    with pytest.raises(ConfigError, match="after epoch 9 there cannot be 4 in place of 5"):
-        resolve({"train": {"epochs": 5, "revised": [[9, 4]]}})
+    with pytest.raises(ConfigError, match="after epoch 9 there cannot be 4 in place of 5, of 5"):
+        resolve({"train": {"epochs": 5, "revised": [[9, 5, 4]]}})
+
+
+def test_changes_of_another_number_of_epochs_are_void() -> None:
+    assert resolve({"train": {"epochs": 10, "revised": [[8, 10, 14]]}}).train.passes.total == 14
+    assert resolve({"train": {"epochs": 100, "revised": [[8, 10, 14]]}}).train.passes == Passes(100)
+    assert resolve({"train": {"epochs": 5, "revised": [[8, 10, 14]]}}).train.passes == Passes(5)
 
 
 class _Once:
@@ -82,11 +90,11 @@ class _Once:
 @pytest.mark.parametrize("epochs", [3, 6])
 def test_a_training_that_is_changed_is_the_one_that_a_recipe_says(tiny_config: dict[str, Any], epochs: int) -> None:
     tiny_config["train"] |= {"epochs": 4, "auxiliary": False}
-    pace = _Once(2, epochs)
-    changed = datanas.train("gdas", tiny_config, quiet=True, pace=pace)
-    assert pace.asked == [(1, 4), *((epoch, 4 if epoch == 2 else epochs) for epoch in range(2, epochs))]
-    assert load_run_config(changed.path).train.revised == [(2, epochs)]
-    tiny_config["train"]["revised"] = [[2, epochs]]
+    policy = _Once(2, epochs)
+    changed = datanas.train("gdas", tiny_config, quiet=True, policy=policy)
+    assert policy.asked == [(1, 4), *((epoch, 4 if epoch == 2 else epochs) for epoch in range(2, epochs))]
+    assert load_run_config(changed.path).train.revised == ((2, 4, epochs),)
+    tiny_config["train"]["revised"] = [[2, 4, epochs]]
     tiny_config["run"]["name"] = "as-said"
     said = datanas.train("gdas", tiny_config, quiet=True)
     for own, other in zip(changed.network.parameters(), said.network.parameters(), strict=True):
@@ -110,12 +118,12 @@ class _Dies(_Once):
 def test_a_training_goes_on_with_the_change_that_was_made(tiny_config: dict[str, Any]) -> None:
     tiny_config["train"] |= {"epochs": 4, "auxiliary": False}
     with pytest.raises(Killed):
-        datanas.train("gdas", tiny_config, quiet=True, pace=_Dies(1, 3))
+        datanas.train("gdas", tiny_config, quiet=True, policy=_Dies(1, 3))
     run = Path(tiny_config["run"]["root"]) / tiny_config["run"]["name"]
     tiny_config["run"]["name"] = "undisturbed"
-    whole = datanas.train("gdas", tiny_config, quiet=True, pace=_Once(1, 3))
-    pace = _Once(9, 9)
-    gone_on = datanas.train(resume=run, quiet=True, pace=pace)
-    assert pace.asked == [(2, 3)]
+    whole = datanas.train("gdas", tiny_config, quiet=True, policy=_Once(1, 3))
+    policy = _Once(9, 9)
+    gone_on = datanas.train(resume=run, quiet=True, policy=policy)
+    assert policy.asked == [(2, 3)]
     for own, other in zip(whole.network.parameters(), gone_on.network.parameters(), strict=True):
         assert torch.equal(own, other)

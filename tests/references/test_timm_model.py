@@ -14,9 +14,11 @@ import datanas
 from datanas.core.errors import CheckpointError, ConfigError
 from datanas.deploy.export import export
 from datanas.engine.config import resolve
+from datanas.engine.profile import profile
 from datanas.engine.rebuild import with_network_of
 from datanas.engine.starting import starting_weights
 from datanas.lookup import find_architecture
+from datanas.references import timm_model
 
 MODEL = "test_resnet"  # of timm's own tests: 0.5 M parameters
 
@@ -60,6 +62,17 @@ def test_models_of_every_kind_follow_their_own_pooling(name: str) -> None:
         own: Any = network(f"timm:{name}", num_classes=4).eval()
         side = own.body.model.default_cfg["input_size"][-1]
         assert own(torch.zeros(2, 3, side, side)).shape == (2, 4)
+
+
+def test_a_model_for_images_of_one_size_says_so() -> None:
+    own: Any = network("timm:test_vit", num_classes=4).eval()
+    with pytest.raises(ConfigError, match=r"timm: .*size.*--data\.resize"):
+        own(torch.zeros(1, 3, 8, 8))
+
+
+def test_a_bound_on_what_has_no_width_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--max-macs: this network has a size of its own"):
+        profile(find_architecture(f"timm:{MODEL}"), max_macs=10**9)
 
 
 def test_grey_images_take_the_sum_over_colours(theirs: torch.nn.Module, tmp_path: Path) -> None:
@@ -120,10 +133,16 @@ def test_no_bound_changes_its_size_and_weights_at_hand_are_trained_gently(tmp_pa
 
 def test_it_is_trained_exported_and_asked_like_any_other(tiny_config: dict[str, Any], tmp_path: Path) -> None:
     file = tmp_path / "w.safetensors"
-    save_file(timm.create_model(MODEL).state_dict(), file)
-    trained = datanas.train(
-        f"timm:{MODEL}@{file}", {**tiny_config, "train": {"epochs": 1, "batch_size": 16}}, quiet=True
-    )
+    theirs = timm.create_model(MODEL).state_dict()
+    save_file(theirs, file)
+    still = {"epochs": 1, "batch_size": 16, "weights": {"lr": 1e-12, "weight_decay": 0.0}}
+    for name, begins_there in ((f"timm:{MODEL}", False), (f"timm:{MODEL}@{file}", True)):
+        config = {**tiny_config, "train": still, "run": {**tiny_config["run"], "name": f"from-file-{begins_there}"}}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(timm_model, "_RATE", 1e-12)  # so that a training leaves what it starts with
+            trained = datanas.train(name, config, quiet=True)
+        own = trained.network.state_dict()["body.model.conv1.0.weight"]
+        assert torch.allclose(own, theirs["conv1.0.weight"], atol=1e-6) == begins_there
     export(trained.path, tmp_path / "out")
     x = torch.zeros(1, 8, 8, 3, dtype=torch.uint8).numpy()
     assert len(datanas.load(tmp_path / "out").predict(x)) == 1

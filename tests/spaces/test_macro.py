@@ -19,9 +19,9 @@ from datanas.kernels.gates import Gates
 from datanas.kernels.hardware import count_macs, count_parameters
 from datanas.lookup import find_architecture
 from datanas.network import build_network
+from datanas.ops.identity import Zero
 from datanas.samplers import samplers
 from datanas.samplers.derivation import assemble
-from datanas.spaces.layered import Layer, Nothing
 from datanas.spaces.macro import MacroSpace
 from datanas.tasks.stems import CifarStem
 
@@ -190,7 +190,7 @@ def test_operations_are_known_at_their_shapes() -> None:
 
 
 def test_a_layer_without_an_operation_gives_zeros() -> None:
-    assert Nothing(Layer("a", 0, 2, 3, stride=2))(torch.ones(2, 2, 5, 4)).shape == (2, 3, 3, 2)
+    assert Zero(2, 3)(torch.ones(2, 2, 5, 4)).shape == (2, 3, 3, 2)
     plain = Architecture.from_genotype("11111111")
     code = np.array(plain.code["layers"])
     code[4] = 0

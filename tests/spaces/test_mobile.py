@@ -47,7 +47,7 @@ def test_the_identity_is_offered_where_the_shape_stays() -> None:
 def test_the_default_stages_are_those_of_proxylessnas() -> None:
     layers = MobileSpace(MobileSpace.Config()).layers()
     assert len(layers) == 21
-    assert [layer.out_channels for layer in layers if not layer.keeps_shape] == [24, 40, 80, 96, 192, 320]
+    assert [layer.out_channels for layer in layers if not layer.settings().keeps_shape] == [24, 40, 80, 96, 192, 320]
 
 
 @pytest.mark.parametrize(
@@ -185,3 +185,9 @@ def test_the_depth_of_a_stage_is_a_choice() -> None:
         body = MobileSpace.network_body(kept, stem, LayeredConfig(channels=4, features=8))
         found.append(sum(part.kernel_size == (3, 3) for part in body.modules() if isinstance(part, nn.Conv2d)))
     assert found == [5, 3]
+
+
+@pytest.mark.parametrize("text", [f"mobile: w{'9' * 5000} mb3_k3", f"mobile: w{'9' * 400} mb3_k3"])
+def test_a_width_beyond_any_network_is_no_text(text: str) -> None:
+    with pytest.raises(ArchitectureError):
+        Architecture.from_genotype(text)

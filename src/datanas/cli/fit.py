@@ -95,7 +95,7 @@ def _names(given: Sequence[str], weights: Path | None) -> list[str]:
 
     if weights is not None and len(given) != 1:
         raise ConfigError("--weights: belong to one --reference; of several say which: --reference timm:NAME@FILE")
-    names = [name if name in references or ":" in name else f"timm:{name}" for name in given]
+    names = [name if ":" in name or (weights is None and name in references) else f"timm:{name}" for name in given]
     return names if weights is None else [f"{names[0]}@{weights}"]
 
 

@@ -14,8 +14,10 @@ import numpy as np
 from datanas.codes.cell import Cell
 from datanas.core.errors import ArchitectureError
 
-MACRO_PRIMITIVES = ("identity", "mb3_k3", "mb6_k5")
-MACRO_LAYERS = 8
+IDENTITY = "identity"
+MACRO_PRIMITIVES = (IDENTITY, "mb3_k3", "mb6_k5")
+MACRO_STAGES = (2, 3, 3)
+MACRO_LAYERS = sum(MACRO_STAGES)
 MACRO_GROUP = "layers"
 _CODE = re.compile(r"\s*[0-9]+\s*")
 

@@ -20,14 +20,14 @@ from reprlib import repr as shortened
 import numpy as np
 
 from datanas.codes.cell import Cell
-from datanas.codes.layer_code import chain_edges
+from datanas.codes.layer_code import IDENTITY, chain_edges
 from datanas.core.errors import ArchitectureError, nearest
 
 MOBILE = "mobile: "
-IDENTITY = "identity"
 MOBILE_PRIMITIVES = (IDENTITY, "mb3_k3", "mb3_k5", "mb3_k7", "mb6_k3", "mb6_k5", "mb6_k7")
-_GROUP = re.compile(r"stage([1-9][0-9]*)_(?:entry_w([1-9][0-9]*)_s([12])|layers_w([1-9][0-9]*))")
-_HEAD = re.compile(r"w([1-9][0-9]*)(?:/(2))?")
+_NUMBER = "[1-9][0-9]{0,5}"  # no network is wider
+_GROUP = re.compile(rf"stage({_NUMBER})_(?:entry_w({_NUMBER})_s([12])|layers_w({_NUMBER}))")
+_HEAD = re.compile(rf"w({_NUMBER})(?:/(2))?")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from datanas.comparison.stages import Stages
 from datanas.core.console import say as say_to_people
 from datanas.core.errors import CheckpointError, ConfigError, Interrupted
 from datanas.engine.changes import differing
-from datanas.runs.folder import RunFolder
+from datanas.runs.folder import RunFolder, read_json
 
 PLAN_FILE, DATA_FILE = "plan.json", "comparison.json"
 
@@ -121,7 +120,7 @@ def _require_same(recipe: CompareConfig, path: Path) -> None:
 def _plan(recipe: CompareConfig, folder: RunFolder, say: Any) -> Plan:
     file = folder.path / PLAN_FILE
     if file.is_file():
-        return Plan.from_json(json.loads(file.read_bytes()))
+        return Plan.from_json(read_json(file))
     say("measuring what each method's budget comes to" if recipe.budget.seconds is not None else "planning")
     try:
         plan = make_plan(recipe)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -56,6 +57,11 @@ def model_card(
         "",
         "## Data",
         f"`{config.data.name}`: {_summary(task.describe())}.",
+        *(
+            [f"Its training began with the weights of `{Path(source['weights']).name}`; heed their licence."]
+            if "weights" in source and not settings.start_from
+            else []
+        ),
         *([f"Stem and body began with the weights of `{settings.start_from}`."] if settings.start_from else []),
         "",
         "## Figures",

@@ -80,7 +80,7 @@ def estimate_train(config: Config, architecture: Architecture) -> str:
         costs = require_within(architecture, config, task)
         job = TrainJob(config, architecture, task, device, start=start)
         step, measure = measure_job(job, device)
-    measured = -(-config.train.epochs // config.train.validate_every)
+    measured = -(-job.epochs // config.train.validate_every)
     width = config.train.network_config.width
     has_auxiliary = getattr(job.network.head, "auxiliary", None) is not None
     return "\n".join(

@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
+
+Change = tuple[int, int, int]
+"""After which epoch, how many there were to be, how many there are to be from then on."""
 
 
 @dataclass(frozen=True)
 class Passes:
-    """The passes that were planned, and each later change: after which one, and how many there are in all from then on.
+    """The passes that were planned, and each later change: after which one, from how many, to how many.
 
-    >>> Passes(10, ((4, 7),)).at(5.5)  # half of the three that are left make half of the six that were to come
+    >>> Passes(10, ((4, 10, 7),)).at(5.5)  # half of the three that are left make half of the six that were to come
     7.0
     """
 
     planned: int
-    revised: tuple[tuple[int, int], ...] = ()
+    revised: tuple[Change, ...] = ()
 
     def __post_init__(self) -> None:
         before, total = 0, self.planned
-        for after, epochs in self.revised:
-            if not before < after < min(total, epochs):
+        for after, old, new in self.revised:
+            if old != total or not before < after < min(old, new):
                 raise ValueError(
-                    f"after epoch {after} there cannot be {epochs} in place of {total}: a change concerns epochs to "
-                    "come, and changes come in order"
+                    f"after epoch {after} there cannot be {new} in place of {old}, of {total}: a change concerns "
+                    "epochs to come, and changes come in order"
                 )
-            before, total = after, epochs
+            before, total = after, new
 
     @property
     def total(self) -> int:
         """How many there are in all."""
-        return self.revised[-1][1] if self.revised else self.planned
+        return self.revised[-1][2] if self.revised else self.planned
 
     def at(self, epoch: float) -> float:
         """The point of the planned schedule after this many epochs.
@@ -46,7 +48,7 @@ class Passes:
             Epochs of the plan, from 0 to `planned`; `epoch` itself up to the first change.
         """
         done, start, total = 0.0, 0, self.planned
-        for after, epochs in self.revised:
+        for after, _, epochs in self.revised:
             if epoch <= after:
                 break
             done += (after - start) * (self.planned - done) / (total - start)
@@ -55,19 +57,19 @@ class Passes:
 
     def changed(self, after: int, epochs: int) -> Passes:
         """With so many in all, from the end of epoch `after` on."""
-        return Passes(self.planned, (*self.revised, (after, epochs)))
+        return Passes(self.planned, (*self.revised, (after, self.total, epochs)))
 
     def is_settled_after(self, epoch: int) -> bool:
         """Whether what follows this epoch has been decided: a run that goes on repeats what it was."""
         return bool(self.revised) and epoch <= self.revised[-1][0]
 
 
-def passes_of(epochs: int, revised: Iterable[tuple[int, int]]) -> Passes:
-    """As two settings say it (`train.epochs`, `train.revised`)."""
-    return Passes(epochs, tuple((after, total) for after, total in revised))
+def passes_of(epochs: int, revised: tuple[Change, ...]) -> Passes:
+    """What two settings say (`train.epochs`, `train.revised`): changes of another number of epochs are void."""
+    return Passes(epochs, revised if revised and revised[0][1] == epochs else ())
 
 
-class Pace(Protocol):
+class EpochPolicy(Protocol):
     """What decides, after each epoch of a training in one process, how many it makes."""
 
     def begin(self) -> None:

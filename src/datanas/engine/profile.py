@@ -221,6 +221,8 @@ def profile_recipe(
     bound = None if max_macs is None else _bound(max_macs)
     if bound is not None:
         settings = recipe.settings
+        if not settings.has_width:
+            raise ConfigError("--max-macs: this network has a size of its own; leave the bound out")
         settings = settings.at_width(widest(recipe.macs, bound, settings.width, "--max-macs"))
         recipe = replace(recipe, network=dict(settings))
     macs = recipe.macs()

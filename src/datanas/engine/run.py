@@ -81,7 +81,7 @@ class Run:
             self.write_json(CLOCK_FILE, {"seconds": self.seconds})
             save_checkpoint(self.path, step, whole, self.config.run.keep, best)
 
-    def settle(self, config: Config) -> None:
+    def change_config(self, config: Config) -> None:
         """Go on with other settings, and keep them: what is read when the run goes on, or is repeated."""
         self.config = config
         self.write_text("config.yaml", config.to_yaml())
@@ -168,7 +168,9 @@ class RunPlan:
             if step > length:
                 raise ConfigError(f"{self.kind}.epochs: {self.folder.path} has made {step} steps, more than {length}")
         because += [
-            f"{key}: {old!r} -> {new!r}" for key, (old, new) in self.changed.items() if key == f"{self.kind}.epochs"
+            f"{key}: {old!r} -> {new!r}"
+            for key, (old, new) in self.changed.items()
+            if key in (f"{self.kind}.epochs", f"{self.kind}.revised")
         ]
         if self.changed:
             self.folder.write_text("config.yaml", self.config.to_yaml())

@@ -12,7 +12,7 @@ from pydantic import Field, create_model, field_validator, model_validator
 from datanas.core.durations import read_seconds
 from datanas.core.settings import Section
 from datanas.data.batches import parse_ratio
-from datanas.engine.passes import Passes, passes_of
+from datanas.engine.passes import Change, Passes, passes_of
 from datanas.kernels.gates import ClosedGradient
 from datanas.kernels.hardware import read_macs
 from datanas.spaces.network_config import NetworkConfig
@@ -218,10 +218,10 @@ class TrainConfig(Section):
         description="multiply-adds of one example, such as 600M; channels then become as many as stay within that",
     )
     epochs: int = Field(600, ge=1)
-    revised: list[tuple[int, int]] = Field(
-        [],
-        description="pairs: after which epoch their number was changed, and to what; the rest of the schedule is "
-        "spread over the rest of the epochs. A fit that gets late, or has time left, writes them",
+    revised: tuple[Change, ...] = Field(
+        (),
+        description="(after which epoch, from how many, to how many): changes on the way, over which the rest of the "
+        "schedule is spread; void where epochs is another number. A fit that gets late, or has time left, writes them",
     )
     batch_size: int = Field(96, ge=1)
     weights: TrainSGDConfig = TrainSGDConfig()

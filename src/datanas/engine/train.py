@@ -21,7 +21,7 @@ from datanas.engine.config import Config, require_held_out
 from datanas.engine.earlier_run import load_run_config, with_recipe_of
 from datanas.engine.evaluation import evaluating
 from datanas.engine.loop import EpochReport, Job, Loop
-from datanas.engine.passes import Pace
+from datanas.engine.passes import EpochPolicy
 from datanas.engine.process import process_kept
 from datanas.engine.rebuild import network_for, with_network_of
 from datanas.engine.run import Run, plan_run
@@ -46,7 +46,7 @@ def train(
     resume: str | Path | None = None,
     quiet: bool = False,
     allow_topology_change: bool = False,
-    pace: Pace | None = None,
+    policy: EpochPolicy | None = None,
 ) -> TrainResult:
     """Train an architecture from scratch and measure it on the test set, once, at the end.
 
@@ -60,7 +60,7 @@ def train(
         resume: a run folder to go on with.
         quiet: no progress on stderr.
         allow_topology_change: go on with another device or number of processes, though not bit for bit.
-        pace: may change, after each epoch, how many there are (`train.revised` keeps what it has decided).
+        policy: may change, after each epoch, how many there are, which `train.revised` keeps; of a run in one process.
 
     Raises:
         ArchitectureError, ConfigError, DataError: before anything is written.
@@ -92,14 +92,14 @@ def train(
             job = TrainJob(plan.config, plan.architecture, task, plan.device, plan.processes, start)
         run = plan.open(task, job.length, {"architecture.json": chosen.to_json()})
         with Loop(job, run, quiet=quiet) as loop:
-            if pace is not None:
-                pace.begin()
+            if policy is not None:
+                policy.begin()
             for step in loop:  # from where the run is; saves, and stops at a signal, between two steps
                 loop.add(job.step(step))
                 if loop.ends_epoch:
                     loop.report(job.end_epoch(loop.epoch, loop.means()))
-                    if pace is not None:
-                        job.follow(pace, loop, run)
+                    if policy is not None:
+                        job.follow(policy, loop, run)
         return write_result(job, run, costs)
 
 
@@ -189,20 +189,20 @@ class TrainJob(Job):
         settings = self.config.train
         return learning_rate(settings.weights, self.passes.at(step / self.steps_per_epoch), settings.epochs)
 
-    def follow(self, pace: Pace, loop: Loop, run: Run) -> None:
-        """Let `pace` change how many epochs there are; in a run that goes on, what it has decided before stands."""
+    def follow(self, policy: EpochPolicy, loop: Loop, run: Run) -> None:
+        """Let `policy` change how many epochs there are; in a run that goes on, what it has decided before stands."""
         epoch = loop.epoch
         if epoch >= self.epochs or self.passes.is_settled_after(epoch):
             return
-        epochs = pace.revise(epoch, self.epochs)
+        epochs = policy.revise(epoch, self.epochs)
         if epochs == self.epochs:
             return
         loop.say(f"{epochs} epochs in place of {self.epochs}: " + ("late" if epochs < self.epochs else "time is left"))
         self.passes = self.passes.changed(epoch, epochs)
         self.epochs = epochs
-        settings = self.config.train.model_copy(update={"revised": [*self.passes.revised]})
+        settings = self.config.train.model_copy(update={"revised": self.passes.revised})
         self.config = self.config.model_copy(update={"train": settings})
-        run.settle(self.config)
+        run.change_config(self.config)
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> EpochReport:
         settings = self.config.train

@@ -12,7 +12,7 @@ _HEED = 2 / 3  # of the epoch that was made last, in what the next ones are expe
 
 
 class Deadline:
-    """The pace (`datanas.engine.passes`) of a training with so much time.
+    """The policy (`datanas.engine.passes.EpochPolicy`) of a training with so much time.
 
     Args:
         seconds: of the whole that the training is a part of.

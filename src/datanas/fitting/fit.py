@@ -22,7 +22,7 @@ from datanas.fitting.in_memory import is_in_memory, write_in_memory
 from datanas.fitting.plan import Plan, make_plan
 from datanas.fitting.recognise import recognise, tell
 from datanas.fitting.stages import CLOCK_FILE, PLAN_FILE, REQUEST_FILE, TRAIN, FitResult, Stages
-from datanas.lookup import architecture
+from datanas.lookup import variant_name
 from datanas.runs.folder import RunFolder, read_json
 from datanas.tasks import tasks
 
@@ -116,10 +116,9 @@ def _begin(
     """The folder of a fit: one that stands already, or a new one with its plan."""
     began = time.monotonic()
     seconds = read_time(time_given)
-    for name in references:
-        architecture(name)  # what is not known is said before any data are read
-    if references and (same_plan_as is not None or not races):
-        raise ConfigError("references: take part in the race; leave them out, or let the fit plan one")
+    references = [variant_name(name) for name in references]  # what is not known is said before any data are read
+    if references and same_plan_as is not None:
+        raise ConfigError("references: stand in the plan that is repeated; leave them out")
     given = settings_of(data, task, config, overrides)
     run = resolve(given).run
     request = {
@@ -197,5 +196,5 @@ def plan_of(run: Path, given: Mapping[str, Any]) -> Plan:
     own = merge(now.model_dump(mode="json"), {"run": {**dict(given.get("run") or {}), "name": None}})
     epochs = plan.epochs or before.train.epochs
     begun = run / TRAIN
-    revised = tuple(load_run_config(begun).train.revised) if (begun / "config.yaml").is_file() else plan.revised
+    revised = load_run_config(begun).train.revised if (begun / "config.yaml").is_file() else plan.revised
     return replace(plan, config=resolve(own).model_dump(mode="json"), epochs=epochs, limit=None, revised=revised)

@@ -14,6 +14,7 @@ from datanas.core.errors import ConfigError
 from datanas.core.settings import merge
 from datanas.engine.budget import require_within
 from datanas.engine.config import Config, resolve
+from datanas.engine.passes import Change
 from datanas.engine.rebuild import network_for, with_network_of
 from datanas.engine.setup import load_task, memory_errors
 from datanas.engine.width import with_width
@@ -89,7 +90,7 @@ class Plan:
     settled_for: str = ""
     cutout: int | None = None
     limit: float | None = None
-    revised: tuple[tuple[int, int], ...] = ()
+    revised: tuple[Change, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -99,7 +100,7 @@ class Plan:
         race = (
             None if data["race"] is None else Race(**{**data["race"], "references": tuple(data["race"]["references"])})
         )
-        revised = tuple((after, epochs) for after, epochs in data.get("revised", ()))
+        revised = tuple((after, old, new) for after, old, new in data.get("revised", ()))
         return cls(**{**data, "race": race, "notes": tuple(data["notes"]), "revised": revised})
 
     def text(self) -> str:
@@ -161,6 +162,8 @@ def make_plan(
             planner.settle_epochs(costs, epochs)
             config = planner.config
         races = races and config.search.choice == "race"
+        if others and not races:
+            raise ConfigError("references: take part in the race; leave them out, or let the fit plan one")
         for_search = costs.seconds_of(epochs)
         left = seconds * (1 - FOR_REST) - (time.monotonic() - began) - for_search
         for_race = min(FOR_RACE * seconds, 0.4 * left) if races else 0.0
@@ -178,11 +181,14 @@ def make_plan(
         config = planner.config if size.macs is None else at_macs(planner.config, size.macs)
         race = None
         if races:
-            beside = [(name, _slowness(name, planner, size, max_macs)) for name in others]
-            race = _race(planner, task, costs.load, for_race, beside)
-            if race is None and beside:
-                race = _race(planner, task, costs.load, for_race, ())
-                notes.append(f"too short to train {', '.join(others)}, which nothing is therefore compared with")
+            usual = compared_in({config.task.name, task.compared_as})
+            asked = [name for name in dict.fromkeys(others) if name not in usual]
+            turns = sum(_slowness(name, planner, size, max_macs) for name in asked)
+            pace = planner.training_pace(task, costs.load)
+            race = _race(pace, planner.config, task, for_race, (*usual, *asked), len(usual) + turns)
+            if race is None and asked:
+                race = _race(pace, planner.config, task, for_race, usual, len(usual))
+                notes.append(f"too short to train {', '.join(asked)}, which nothing is therefore compared with")
         if races and race is None:
             notes.append("too short for a race, so what the search prefers is kept unverified")
         left -= 0.0 if race is None else race.seconds
@@ -280,18 +286,14 @@ def _slowness(name: str, planner: Planner, usual: Size, most: int | None) -> int
 
 
 def _race(
-    planner: Planner, task: Task[Any], load: float, seconds: float, beside: Sequence[tuple[str, int]]
+    pace: Pace, config: Config, task: Task[Any], seconds: float, others: tuple[str, ...], count: int
 ) -> Race | None:
     """The largest race that fits; a heat of the likeliest, a random cell and references where none does.
 
     Args:
-        beside: networks that take part besides, each with how many usual trainings one of it takes as long as.
+        others: the references that take part.
+        count: usual trainings that those of the references take as long as.
     """
-    config = planner.config
-    suited = {config.task.name, task.compared_as}
-    usual = compared_in(suited)
-    others, count = (*usual, *(name for name, _ in beside)), len(usual) + sum(turns for _, turns in beside)
-    pace = planner.training_pace(task, load)
     try:
         plan = plan_of_race(pace, seconds, references=count)
     except ConfigError:

@@ -122,7 +122,7 @@ class Stages:
         if self._plan.width is not None and self._plan.settled_for == winner.digest:
             settings = at_width(settings, self._plan.width)
         assert self._plan.epochs is not None
-        revised, made = list(self._plan.revised), 0.0
+        revised, made = self._plan.revised, 0.0
         if (begun := self._path / TRAIN / "config.yaml").is_file():
             revised = load_run_config(begun.parent).train.revised
             clock = begun.with_name(CLOCK_FILE)
@@ -133,10 +133,10 @@ class Stages:
         if self._plan.cutout is not None and self._plan.epochs >= FEW_EPOCHS:
             own["task"] = {"train_augment": {"cutout": self._plan.cutout}}
         settings = resolve(merge(settings.model_dump(mode="json"), own))
-        train(winner, settings, quiet=self._quiet, pace=self._pace(made))
+        train(winner, settings, quiet=self._quiet, policy=self._policy(made))
         self._note_time()
 
-    def _pace(self, made: float) -> Deadline | None:
+    def _policy(self, made: float) -> Deadline | None:
         """What keeps the training in its time, of which so many seconds are gone; None where its length is given."""
         if self._plan.limit is None:
             return None

@@ -9,13 +9,15 @@ from datanas.ops.conv import FactorizedReduce
 
 
 class Zero(nn.Module):
-    """Zeros of the size that an operation of this stride would give."""
+    """Zeros of the shape that an operation of this stride would give; of as many channels as it reads, by default."""
 
-    def __init__(self, stride: int) -> None:
+    def __init__(self, stride: int, channels: int | None = None) -> None:
         super().__init__()
-        self.stride = stride
+        self.stride, self.channels = stride, channels
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.channels is not None:
+            x = x[:, :1].expand(-1, self.channels, -1, -1)
         if self.stride == 1:
             return x.new_zeros(()).expand_as(x)
         return x.new_zeros(()).expand_as(x[:, :, :: self.stride, :: self.stride])

@@ -7,12 +7,12 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from datanas.codes.layer_code import IDENTITY
 from datanas.kernels.depthwise import DepthwiseConv
 from datanas.kernels.norm import BatchNorm2d
 from datanas.ops import OpSettings, register_op
 from datanas.ops.conv import PointwiseConv
 
-IDENTITY = "identity"
 KERNELS = (3, 5, 7)
 EXPANSIONS = (1, 3, 6)
 STACKED, DEPTHS = (3, 6), (2, 3, 4)
@@ -65,7 +65,7 @@ def identity(settings: OpSettings) -> nn.Module:
     )
 
 
-def inverted_name(expansion: int, kernel: int) -> str:
+def _name(expansion: int, kernel: int) -> str:
     """What an inverted residual is called: "mb6_k5" of expansion 6 and kernel 5."""
     return f"mb{expansion}_k{kernel}"
 
@@ -82,7 +82,7 @@ def _factory(kernel: int, expansion: int, times: int = 1) -> Callable[[OpSetting
 
 for _expansion in EXPANSIONS:
     for _kernel in KERNELS:
-        register_op(inverted_name(_expansion, _kernel))(_factory(_kernel, _expansion))
+        register_op(_name(_expansion, _kernel))(_factory(_kernel, _expansion))
 for _expansion in STACKED:
     for _times in DEPTHS:
-        register_op(f"{inverted_name(_expansion, 3)}_x{_times}")(_factory(3, _expansion, _times))
+        register_op(f"{_name(_expansion, 3)}_x{_times}")(_factory(3, _expansion, _times))

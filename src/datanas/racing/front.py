@@ -98,11 +98,10 @@ def gain(
     if len(ours) < 2:
         return None, f"fewer than two bounds have a searched and another network ({against}): nothing is said of these"
     found = paired(ours, theirs, higher_is_better=task.metric.higher_is_better, confidence=CONFIDENCE)
-    scale = task.metric.scale
-    ends = f" [{scale * found.low:+.1f}, {scale * found.high:+.1f}]" if math.isfinite(found.low) else ""
+    metric, ends = task.metric, (found.mean, found.low, found.high)
+    shown = metric.show_interval(*ends) if math.isfinite(found.low) else metric.show_difference(found.mean)
     return found.as_json(), (
-        f"searched against {against} at equal bounds, mean of {found.pairs} in this search: {scale * found.mean:+.1f}"
-        f"{ends}, {found.verdict}"
+        f"searched against {against} at equal bounds, mean of {found.pairs} in this search: {shown}, {found.verdict}"
     )
 
 

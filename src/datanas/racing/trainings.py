@@ -21,6 +21,7 @@ def training_of(config: Config, epochs: int) -> Config:
     weights = train.weights.model_copy(update={"warm_up_epochs": min(train.weights.warm_up_epochs, epochs / 4)})
     changes = {
         "epochs": epochs,
+        "revised": (),
         "validate_every": epochs,
         "validation": 0.0,
         "parts": "judge",

@@ -52,7 +52,11 @@ class TimmBody(Body):
 
     def forward(self, stem: tuple[Tensor, Tensor], gates: Mapping[str, Any] | None = None) -> tuple[Tensor, ...]:
         """One feature map, (batch, features, 1, 1)."""
-        return (cast(Tensor, self.model(stem[1]))[:, :, None, None],)
+        try:
+            found = cast(Tensor, self.model(stem[1]))
+        except AssertionError as error:  # of models for images of one size
+            raise ConfigError(f"timm: {error}; take that size (--data.resize), or another model") from None
+        return (found[:, :, None, None],)
 
 
 @register_reference("timm")

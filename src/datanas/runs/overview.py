@@ -167,9 +167,11 @@ def _kind_by_files(path: Path) -> str:
 
 def _progress(path: Path, kind: str, config: Mapping[str, Any]) -> str:
     section = config.get(kind)
-    epochs = section.get("epochs") if isinstance(section, Mapping) else None
-    if not isinstance(epochs, int):
+    if not isinstance(section, Mapping) or not isinstance(epochs := section.get("epochs"), int):
         return ""
+    revised = section.get("revised")
+    if revised and revised[0][1] == epochs:  # as `datanas.engine.passes` has it
+        epochs = revised[-1][2]
     made = 0
     with suppress(CheckpointError, OSError, ValueError):
         made = max((line.get("epoch", 0) for line in read_metrics(path)), default=0)

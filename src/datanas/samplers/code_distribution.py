@@ -18,6 +18,7 @@ from datanas.core.errors import ConfigError
 from datanas.core.settings import ComponentConfig
 from datanas.samplers.derivation import (
     LOG_P,
+    Derivation,
     DerivationConfig,
     Rule,
     assemble,
@@ -25,13 +26,10 @@ from datanas.samplers.derivation import (
     top_edges,
     top_operations,
 )
-from datanas.samplers.derivation import Derivation as Derivation
 from datanas.samplers.limits import Limits
 from datanas.samplers.live import is_live
 from datanas.samplers.rules_within import top_edges_within, top_operations_within
-from datanas.samplers.vectors import Merge as Merge
-from datanas.samplers.vectors import Scope as Scope
-from datanas.samplers.vectors import Vectors as Vectors
+from datanas.samplers.vectors import Merge, Scope, Vectors
 
 
 class SamplerConfig(ComponentConfig):

@@ -18,12 +18,7 @@ from datanas.core.settings import ComponentConfig
 from datanas.ops import NONE, OpSettings, operations
 from datanas.spaces import register_space
 from datanas.spaces.base import Costs, Space, StemShape
-from datanas.spaces.conv_body import INPUTS, half_size
-from datanas.spaces.conv_body import ConvBody as ConvBody
-from datanas.spaces.conv_body import ConvCell as ConvCell
-from datanas.spaces.conv_body import cell_kinds as cell_kinds
-from datanas.spaces.conv_body import dense_reductions as dense_reductions
-from datanas.spaces.conv_body import reductions as reductions
+from datanas.spaces.conv_body import INPUTS, ConvBody, cell_kinds, dense_reductions, half_size
 from datanas.spaces.network_config import ToweredConfig
 from datanas.spaces.plans import (
     check_parts,

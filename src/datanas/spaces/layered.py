@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from datanas.codes.architecture import Architecture
+from datanas.codes.layer_code import IDENTITY
 from datanas.codes.liveness import LiveCell, LiveCount, live_cell
 from datanas.core.errors import ArchitectureError, ConfigError
 from datanas.kernels.choice import Choice
@@ -23,9 +24,10 @@ from datanas.kernels.mixed import MixedNode
 from datanas.kernels.norm import BatchNorm2d
 from datanas.ops import OpSettings, operations
 from datanas.ops.conv import PointwiseConv
+from datanas.ops.identity import Zero
 from datanas.spaces.base import Body, Costs, Space, StemShape
 from datanas.spaces.network_config import NetworkConfig
-from datanas.spaces.plans import feature_size, network_plan, operation_cost, supernet_plan
+from datanas.spaces.plans import feature_size, free_name, network_plan, operation_cost, supernet_plan
 from datanas.spaces.workload import CellWork, Workload
 
 
@@ -45,11 +47,6 @@ class Layer:
     out_channels: int
     stride: int = 1
 
-    @property
-    def keeps_shape(self) -> bool:
-        """Whether it gives what is of its input's shape, so that it can be left out."""
-        return self.stride == 1 and self.channels == self.out_channels
-
     def settings(self, *, affine: bool = True) -> OpSettings:
         """What its operations are built for."""
         return OpSettings(self.channels, self.stride, affine, out_channels=self.out_channels)
@@ -63,18 +60,6 @@ class LayeredConfig(NetworkConfig):
 
     def text(self) -> str:
         return f"{self.channels} channels in the stem"
-
-
-class Nothing(nn.Module):
-    """Zeros of the shape that a layer gives."""
-
-    def __init__(self, layer: Layer) -> None:
-        super().__init__()
-        self._channels, self._stride = layer.out_channels, layer.stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        height, width = (-(-side // self._stride) for side in x.shape[2:])
-        return x.new_zeros(()).expand(x.shape[0], self._channels, height, width)
 
 
 class LayeredBody(Body):
@@ -115,9 +100,10 @@ class LayeredBody(Body):
 def _node(layer: Layer, choices: Sequence[Choice[str]], settings: OpSettings) -> MixedNode:
     found: dict[str, Choice[nn.Module]] = {}
     for choice in choices:
-        name = choice.operation if choice.operation not in found else f"{choice.operation}_again{len(found)}"
-        found[name] = replace(choice, source=0, target=1).built(operations[choice.operation](settings))
-    return MixedNode(found, Nothing(layer))
+        found[free_name(choice.operation, found)] = replace(choice, source=0, target=1).built(
+            operations[choice.operation](settings)
+        )
+    return MixedNode(found, Zero(layer.stride, layer.out_channels))
 
 
 class LayeredSpace(Space):
@@ -192,16 +178,6 @@ class LayeredSpace(Space):
         for name, cell in architecture.cells.items():
             if cell.inputs != 1 or any(target != source + 1 for source, target in cell.edges):
                 raise ArchitectureError(f"cells.{name}: must be layers in a row, with the edges [0, 1], [1, 2], ...")
-        for layer in layers:
-            cls.require_allowed(architecture, layer)
-
-    @classmethod
-    def require_allowed(cls, architecture: Architecture, layer: Layer) -> None:
-        """Refuse what cannot run in a layer; everything can, where a space does not say more.
-
-        Raises:
-            ArchitectureError: something is chosen that cannot.
-        """
 
     @classmethod
     def count_live(cls, architecture: Architecture, settings: Any) -> LiveCount:
@@ -211,7 +187,7 @@ class LayeredSpace(Space):
 
     def identities(self, group: str) -> frozenset[str]:
         free = self.parameter_free(group)
-        return frozenset({"identity"} & free)
+        return frozenset({IDENTITY} & free)
 
     def parameter_free(self, group: str) -> frozenset[str]:
         layers = [layer for layer in self.layers() if layer.group == group]
@@ -246,12 +222,13 @@ class LayeredSpace(Space):
 
     def work(self, stem: nn.Module, example: Tensor) -> list[CellWork]:
         """A row for each layer, in the order of the groups."""
-        rows: dict[str, list[tuple[Workload | None, ...]]] = {name: [] for name in self.groups()}
+        groups = self.groups()
+        rows: dict[str, list[tuple[Workload | None, ...]]] = {name: [] for name in groups}
         for layer, size in self._sized(stem, example):
             rows[layer.group].append(
                 tuple(
                     Workload(name, layer.channels, layer.stride, size, out_channels=layer.out_channels)
-                    for name in self.groups()[layer.group].primitives
+                    for name in groups[layer.group].primitives
                 )
             )
         return [CellWork(name, tuple(table)) for name, table in rows.items()]

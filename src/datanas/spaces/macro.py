@@ -8,12 +8,10 @@ from pydantic import Field
 
 from datanas.codes.architecture import Architecture
 from datanas.codes.choice_group import ChoiceGroup
-from datanas.codes.layer_code import MACRO_GROUP, MACRO_LAYERS, MACRO_PRIMITIVES, chain_edges
+from datanas.codes.layer_code import MACRO_GROUP, MACRO_LAYERS, MACRO_PRIMITIVES, MACRO_STAGES, chain_edges
 from datanas.core.settings import ComponentConfig
 from datanas.spaces import register_space
 from datanas.spaces.layered import Layer, LayeredConfig, LayeredSpace
-
-STAGES = (2, 3, 3)
 
 
 @register_space("macro")
@@ -55,7 +53,7 @@ class MacroSpace(LayeredSpace):
 
 def _layers(width: int) -> tuple[Layer, ...]:
     found: list[Layer] = []
-    for count in STAGES:
+    for count in MACRO_STAGES:
         found.append(Layer(MACRO_GROUP, len(found), width, 2 * width, stride=2))
         width *= 2
         found += [Layer(MACRO_GROUP, len(found) + place, width, width) for place in range(count - 1)]

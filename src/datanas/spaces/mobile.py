@@ -11,8 +11,8 @@ from pydantic import Field, field_validator, model_validator
 
 from datanas.codes.architecture import Architecture
 from datanas.codes.choice_group import NONE, ChoiceGroup
-from datanas.codes.layer_code import chain_edges
-from datanas.codes.stage_code import IDENTITY, MOBILE_PRIMITIVES, Stage, groups_of, stages_of
+from datanas.codes.layer_code import IDENTITY, chain_edges
+from datanas.codes.stage_code import MOBILE_PRIMITIVES, Stage, groups_of, stages_of
 from datanas.core.errors import ArchitectureError
 from datanas.core.settings import ComponentConfig
 from datanas.ops import OpSettings, operations
@@ -21,7 +21,7 @@ from datanas.spaces.layered import Layer, LayeredSpace
 from datanas.spaces.plans import known_once
 
 Count = Annotated[int, Field(ge=1)]
-Factor = Annotated[float, Field(ge=0.01)]
+Factor = Annotated[float, Field(ge=0.01, le=1000)]
 
 
 @register_space("mobile")
@@ -101,18 +101,19 @@ class MobileSpace(LayeredSpace):
 
     @classmethod
     def network_layers(cls, architecture: Architecture, channels: int) -> tuple[Layer, ...]:
-        return layers_of(stages_of(architecture.cells), channels)
-
-    @classmethod
-    def require_allowed(cls, architecture: Architecture, layer: Layer) -> None:
-        """Refuse an identity in the first layer of a stage that has another shape than the one before."""
-        cell = architecture.cells[layer.group]
-        is_entry = layer.group in {group.name for group in groups_of(stages_of(architecture.cells)) if group.is_entry}
-        if is_entry and IDENTITY in cell.primitives and cell.code[layer.edge, cell.primitives.index(IDENTITY)]:
-            raise ArchitectureError(
-                f"cells.{layer.group}: {IDENTITY} cannot bring {layer.channels} channels to {layer.out_channels} at "
-                f"stride {layer.stride}; choose another operation there"
-            )
+        """As in `LayeredSpace`; an identity in the first layer of a stage that has another shape is refused."""
+        stages = stages_of(architecture.cells)
+        layers = layers_of(stages, channels)
+        entries = {group.name for group in groups_of(stages) if group.is_entry}
+        for layer in layers:
+            cell = architecture.cells[layer.group]
+            names = cell.primitives
+            if layer.group in entries and IDENTITY in names and cell.code[layer.edge, names.index(IDENTITY)]:
+                raise ArchitectureError(
+                    f"cells.{layer.group}: {IDENTITY} cannot bring {layer.channels} channels to {layer.out_channels} "
+                    f"at stride {layer.stride}; choose another operation there"
+                )
+        return layers
 
 
 def layers_of(stages: Sequence[Stage], channels: int) -> tuple[Layer, ...]:

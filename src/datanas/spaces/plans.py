@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, cast
@@ -117,6 +117,11 @@ def require_known(architecture: Architecture, group: str, known: Registry[Any] =
             raise ArchitectureError(f"cells.{group}: unknown {known.kind} {primitive!r}; {nearest(primitive, known)}")
 
 
+def free_name(name: str, taken: Collection[str]) -> str:
+    """A name for one operation more: an architecture may hold the same twice, and weights are kept by name."""
+    return name if name not in taken else f"{name}_again{len(taken)}"
+
+
 class CellNodes(nn.ModuleDict):
     """The searched nodes of a cell, by number.
 
@@ -134,8 +139,7 @@ class CellNodes(nn.ModuleDict):
         for choice in plan.choices:
             module = operations[choice.operation](replace(settings, stride=2 if choice.source < halved else 1))
             siblings = by_target[choice.target]
-            name = f"{choice.source}_{choice.operation}"
-            siblings[name if name not in siblings else f"{name}_again{len(siblings)}"] = choice.built(module)
+            siblings[free_name(f"{choice.source}_{choice.operation}", siblings)] = choice.built(module)
         blank = Zero(2 if halved else 1)
         for target in plan.targets:
             node = MixedNode(by_target[target], blank)

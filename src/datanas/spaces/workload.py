@@ -25,6 +25,10 @@ class Workload:
     maps: int = 1
     out_channels: int = 0
 
+    def __post_init__(self) -> None:
+        if self.out_channels == self.channels:  # so that what is said in two ways is one workload
+            object.__setattr__(self, "out_channels", 0)
+
     def __str__(self) -> str:
         """For messages: "sep_conv_3x3 of 32 channels at 16x16, stride 2"."""
         size = f" at {'x'.join(map(str, self.size))}" if self.size else ""

@@ -284,8 +284,8 @@ class Task(TaskKind, Generic[BatchT]):
 
         The first process alone calls the maker, which must not wait for others; the network is then in the same mode.
         """
-        return self.evaluate(model, part), lambda: self._exhibits(model, part)
+        return self.evaluate(model, part), lambda: self.exhibits(model, part)
 
-    def _exhibits(self, model: Model, part: Part) -> Sequence[Exhibit]:
+    def exhibits(self, model: Model, part: Part) -> Sequence[Exhibit]:
         """What is shown besides figures, where that takes the network alone; nothing by default."""
         return ()

@@ -270,7 +270,7 @@ class Clustering(ImageTask[ViewBatch]):
         """What a network says of images, and of an augmented view of each: together, as one batch."""
         moments = self.data.mean, self.data.std
         generator = seeding.generator(self._seed, "evaluate/views", place)
-        views = augment(images, self._search_augment, *moments, generator)
+        views = augment(images, self.augmentations["search_augment"], *moments, generator)
         found: Assignment = model(torch.cat((normalise(images, *moments), views)))
         halves = zip(found.labels.chunk(2), found.features.chunk(2), strict=True)
         seen, again = (Assignment(labels, features) for labels, features in halves)

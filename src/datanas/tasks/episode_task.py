@@ -11,18 +11,19 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float32, Int64
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from datanas.core import seeding
 from datanas.core.errors import ConfigError, DataError
 from datanas.core.settings import ComponentConfig, Section
-from datanas.data.augment import Augment, augment, normalisation
+from datanas.data.augment import Augment, augment
 from datanas.data.base import ImageData, Images
 from datanas.data.batches import held_out, judge_share, left_to_judge, parse_ratio, unlabelled
 from datanas.data.episodes import EpisodeSampler, EpisodeShape
 from datanas.data.types.class_splits import ClassSplitData, choose_classes, regroup
-from datanas.tasks.base import Part, Task
-from datanas.tasks.stems import CONVOLUTIONAL, STEM_KINDS, WithNone, image_stem, require_size
+from datanas.tasks.base import Part
+from datanas.tasks.stemmed_task import StemmedTask
+from datanas.tasks.stems import STEM_KINDS, WithNone, require_size
 
 SEARCH_PARTS = ("weights", "alpha")
 NOT_AUGMENTED = Augment(crop_padding=0, flip=False)
@@ -57,7 +58,7 @@ class EpisodeBatch:
     shape: EpisodeShape
 
 
-class EpisodeTask(Task[EpisodeBatch]):
+class EpisodeTask(StemmedTask[EpisodeBatch]):
     """A task on episodes. A part is a set of classes, and an example of a batch is an episode."""
 
     class Config(ComponentConfig):
@@ -74,7 +75,6 @@ class EpisodeTask(Task[EpisodeBatch]):
             0.3, gt=0, lt=1, description="share of the classes that is for testing, where the data do not part them"
         )
 
-    cells: ClassVar[str] = CONVOLUTIONAL
     default_size: ClassVar[int | None] = 84
     smallest_batch: ClassVar[int] = 1
     validation_is_up_to_data: ClassVar[bool] = True
@@ -85,15 +85,16 @@ class EpisodeTask(Task[EpisodeBatch]):
         if isinstance(data, ImageData):
             if len(data.classes) < 2:
                 raise DataError(
-                    "data.root: there is only one class, or none that is known; task fewshot needs classes to learn "
-                    "and others to test on"
+                    f"data.root: there is only one class, or none that is known; task {config.name} needs classes to "
+                    "learn and others to test on"
                 )
             # Not by the seed of the run: runs of several seeds are to be compared on the same classes.
             data = regroup(data, Fraction(str(config.test_classes)), seed=0)
         if not isinstance(data, ClassSplitData):
-            raise ConfigError("data.name: task fewshot takes image data sets in memory, such as class_folders")
+            raise ConfigError(f"data.name: task {config.name} takes image data sets in memory, such as class_folders")
         self.config = config
         self.data = data
+        self.settle_augmentations("search_augment", "train_augment")
         self.device = device
         self.has_validation = data.validation is not None
         self._pool: Int64[Tensor, " m"] | None = None
@@ -106,33 +107,11 @@ class EpisodeTask(Task[EpisodeBatch]):
         for name in self._sets.keys() - {"train"}:
             self._add(name, name)
 
-    @classmethod
-    def stem(cls, config: ComponentConfig, in_channels: int, channels: int) -> nn.Module:
-        assert isinstance(config, cls.Config)
-        return image_stem(config.stem, in_channels, channels)
-
-    @property
-    def example_shape(self) -> tuple[int, int, int]:
-        return self.data.image_shape
-
     def describe(self) -> dict[str, Any]:
         found: dict[str, Any] = {"shape": list(self.example_shape)}
         for name, part in self.data.parts().items():
             found[name] = {"classes": len(part.classes), "images": len(part)}
         return found
-
-    def preprocessing(self) -> dict[str, Any]:
-        return normalisation(self.data.mean, self.data.std)
-
-    def input_form(self) -> dict[str, Any]:
-        return self.data.image_form.model_dump(mode="json")
-
-    def mirrored_parts(self) -> Mapping[str, bool]:
-        bears = self.data.bears_mirroring
-        return {
-            name: bool(getattr(self.config, name.removeprefix("task.")).settled(bears_mirroring=bears).flip)
-            for name in ("task.search_augment", "task.train_augment")
-        }
 
     def chosen(self) -> Mapping[str, Tensor]:
         """The classes of each part."""
@@ -214,8 +193,7 @@ class EpisodeTask(Task[EpisodeBatch]):
         sampler, episodes = self._samplers[part], self._batch_sizes[part]
         drawn = sampler.draw(episodes, seeding.generator(self._seed, f"episodes/{part}", step))
         share, each = self.processes.share(episodes), sampler.shape.images
-        settings = self.config.train_augment if part == "train" else self.config.search_augment
-        settings = settings.settled(bears_mirroring=self.data.bears_mirroring)
+        settings = self.augmentations["train_augment" if part == "train" else "search_augment"]
         images = augment(
             self._images(part, drawn[share]),
             settings,

@@ -117,7 +117,7 @@ class FewShot(EpisodeTask):
         return self._measure(self._embedded, model, part, None)
 
     @torch.inference_mode()
-    def _exhibits(self, model: Model, part: Part) -> Sequence[Exhibit]:
+    def exhibits(self, model: Model, part: Part) -> Sequence[Exhibit]:
         """One episode: the images that each class was learned from, and queries, right or wrong."""
         sampler, source = self._samplers[part], self._sets[self._sources[part]]
         places = sampler.draw(1, seeding.generator(self._seed, f"exhibits/{part}"))

@@ -9,20 +9,21 @@ from typing import Any, ClassVar, cast
 import torch
 from jaxtyping import Float32, Int64
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from datanas.core import seeding
 from datanas.core.errors import ConfigError, DataError
 from datanas.core.settings import ComponentConfig
-from datanas.data.augment import Augment, augment, normalisation
+from datanas.data.augment import Augment, augment
 from datanas.data.base import UNLABELLED, ImageData, Images, Labels
 from datanas.data.batches import Stream, held_out, left_to_judge, sequential, split, stratified
 from datanas.data.types.file_set import ImageFileData
 from datanas.data.types.source import ImageSource
 from datanas.data.types.targets import TargetData
 from datanas.tasks import tasks
-from datanas.tasks.base import BatchT, Part, Task
-from datanas.tasks.stems import CONVOLUTIONAL, STEM_KINDS, WithNone, image_stem, require_size
+from datanas.tasks.base import BatchT, Part
+from datanas.tasks.stemmed_task import StemmedTask
+from datanas.tasks.stems import STEM_KINDS, WithNone, require_size
 
 EVALUATION_BATCH = 250
 _BATCHES = ((2500, 64), (1000, 32), (300, 16), (0, 8))
@@ -32,7 +33,7 @@ Indices = Int64[Tensor, " m"]
 Views = Float32[Tensor, "n c h w"]
 
 
-class ImageTask(Task[BatchT]):
+class ImageTask(StemmedTask[BatchT]):
     """A task on classified images, in memory or in files.
 
     One that is built on it says by which labels its parts are balanced (`_strata`), and what else a part must satisfy
@@ -48,7 +49,6 @@ class ImageTask(Task[BatchT]):
     """Whether images of one class alone, or of none that is known, are of no use."""
     takes: ClassVar[tuple[type, ...]] = (ImageData, ImageFileData)
     """The kinds of data that it works on."""
-    cells: ClassVar[str] = CONVOLUTIONAL
     config: Config
     data: ImageData | ImageFileData
 
@@ -60,8 +60,7 @@ class ImageTask(Task[BatchT]):
         self.data = cast(ImageData | ImageFileData, data)
         if self.needs_labels and len(self.data.classes) < 2:
             raise DataError(_one_class(config.name, self.data.classes))
-        self._search_augment = config.search_augment.settled(bears_mirroring=self.data.bears_mirroring)
-        self._train_augment = config.train_augment.settled(bears_mirroring=self.data.bears_mirroring)
+        self.settle_augmentations("search_augment", "train_augment")
         require_size(self.data.image_shape, config.stem)
         self.device = device
         self._seed = seed
@@ -70,15 +69,6 @@ class ImageTask(Task[BatchT]):
         self._chosen: dict[str, Indices] = {}
         self._choose("test", torch.arange(len(self._test)))
         self._pool = torch.arange(len(self._strata()))  # of which parts are made
-
-    @classmethod
-    def stem(cls, config: ComponentConfig, in_channels: int, channels: int) -> nn.Module:
-        assert isinstance(config, cls.Config)
-        return image_stem(config.stem, in_channels, channels)
-
-    @property
-    def example_shape(self) -> tuple[int, int, int]:
-        return self.data.image_shape
 
     def suited_settings(self) -> Mapping[str, Any]:
         count, side = len(self.data.train), min(self.data.image_shape[1:])
@@ -102,16 +92,7 @@ class ImageTask(Task[BatchT]):
 
     def preprocessing(self) -> dict[str, Any]:
         """With `crop_pct`, the share of an image's shorter side that is measured, as timm calls it."""
-        return {**normalisation(self.data.mean, self.data.std), "crop_pct": self.data.centre_share}
-
-    def input_form(self) -> dict[str, Any]:
-        return self.data.image_form.model_dump(mode="json")
-
-    def mirrored_parts(self) -> Mapping[str, bool]:
-        return {
-            "task.search_augment": bool(self._search_augment.flip),
-            "task.train_augment": bool(self._train_augment.flip),
-        }
+        return {**super().preprocessing(), "crop_pct": self.data.centre_share}
 
     def chosen(self) -> Mapping[str, Tensor]:
         return self._chosen
@@ -175,7 +156,7 @@ class ImageTask(Task[BatchT]):
         stream = self._streams[part]
         share = self.processes.share(stream.batch_size)
         images, labels = stream.batch(step, share)
-        settings = self._train_augment if part == "train" else self._search_augment
+        settings = self.augmentations["train_augment"] if part == "train" else self.augmentations["search_augment"]
         if stream.data.crops:
             settings = settings.model_copy(update={"crop_padding": 0})
         generator = seeding.generator(self._seed, f"augment/{part}", step)

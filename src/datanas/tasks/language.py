@@ -296,7 +296,7 @@ class Language(Task[TokenBatch]):
         return self._follow(model, self._texts[part])
 
     @torch.inference_mode()
-    def _exhibits(self, model: Model, part: Part) -> Sequence[Exhibit]:
+    def exhibits(self, model: Model, part: Part) -> Sequence[Exhibit]:
         """How the network goes on with sentences of the part, each word drawn by its probability."""
         text, words = self._texts[part].cpu(), self.data.vocabulary
         ends = (text[:-1] == self.data.eos).nonzero()[:, 0] + 1

@@ -9,22 +9,19 @@ from typing import Any, ClassVar, Self, cast
 import torch
 from jaxtyping import Float32, Int64, UInt8
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from datanas.core import seeding
 from datanas.core.errors import ConfigError, DataError
 from datanas.core.settings import ComponentConfig
-from datanas.data.augment import normalisation
 from datanas.data.augment_masks import MaskAugment, cut_image, cut_mask, draw_windows
 from datanas.data.batches import Order, held_out, left_to_judge, split, unlabelled
 from datanas.data.types.masks import VOID, SegmentationData, SegmentationSet
-from datanas.tasks.base import Part, Task
+from datanas.tasks.base import Part
 from datanas.tasks.region_tally import ScoredClasses
-from datanas.tasks.stems import CELLS_STRIDE, CONVOLUTIONAL, STEM_KINDS, StemKind, image_stem, stem_stride
-
-SMALLEST_SHARE = 2
-"""Images a process: the head pools each to one place, of which batch norm needs two."""
+from datanas.tasks.stemmed_task import StemmedTask
+from datanas.tasks.stems import CELLS_STRIDE, STEM_KINDS, StemKind, stem_stride
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ def output_strides(stem: StemKind) -> dict[int, int]:
     return {whole // 2**dense: dense for dense in range(3)}
 
 
-class MaskTask(Task[SegmentationBatch]):
+class MaskTask(StemmedTask[SegmentationBatch]):
     """A task on images with masks in memory, of which some classes are scored."""
 
     class Config(ComponentConfig):
@@ -79,18 +76,19 @@ class MaskTask(Task[SegmentationBatch]):
             """How many reduction cells keep the resolution."""
             return 0 if self.output_stride is None else output_strides(self.stem)[self.output_stride]
 
-    cells: ClassVar[str] = CONVOLUTIONAL
-    smallest_share: ClassVar[int] = SMALLEST_SHARE
+    smallest_share: ClassVar[int] = 2  # the head pools each image to one place, of which batch norm needs two
     validation_is_up_to_data: ClassVar[bool] = True
     default_size: ClassVar[int | None] = 64
     config: Config
+    data: SegmentationData
 
     def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None:
         if not isinstance(data, SegmentationData):
-            raise ConfigError("data.name: task segmentation takes images with masks, as data set mask_folder")
+            raise ConfigError(f"data.name: task {config.name} takes images with masks, as data set mask_folder")
         assert isinstance(config, self.Config)
         self.config = config
         self.data = data
+        self.settle_augmentations("augment")
         self.device = device
         self.has_validation = data.validation is not None
         self._pool = torch.arange(len(data.train))  # of which parts are made
@@ -114,11 +112,6 @@ class MaskTask(Task[SegmentationBatch]):
                         f"height and width by {stride}; take larger images or another task.stem"
                     )
 
-    @classmethod
-    def stem(cls, config: ComponentConfig, in_channels: int, channels: int) -> nn.Module:
-        assert isinstance(config, cls.Config)
-        return image_stem(config.stem, in_channels, channels, config.dense)
-
     @property
     def example_shape(self) -> tuple[int, int, int]:
         return 3, self.config.crop, self.config.crop
@@ -138,12 +131,6 @@ class MaskTask(Task[SegmentationBatch]):
             **{name: len(part) for name, part in self.data.parts().items()},
             "shape": list(self.example_shape),
         }
-
-    def preprocessing(self) -> dict[str, Any]:
-        return normalisation(self.data.mean, self.data.std)
-
-    def input_form(self) -> dict[str, Any]:
-        return self.data.image_form.model_dump(mode="json")
 
     def chosen(self) -> Mapping[str, Tensor]:
         return self._chosen
@@ -187,9 +174,9 @@ class MaskTask(Task[SegmentationBatch]):
             self._measurable("validation")
 
     def _add(self, part: Part, indices: Tensor, batch_size: int) -> None:
-        if len(indices) < SMALLEST_SHARE:
+        if len(indices) < self.smallest_share:
             raise DataError(
-                f"{len(indices)} images for the part {part!r} are too few; at least {SMALLEST_SHARE} are needed"
+                f"{len(indices)} images for the part {part!r} are too few; at least {self.smallest_share} are needed"
             )
         self._orders[part] = Order(indices, batch_size, self._seed, part)
         self._choose(part, indices)
@@ -209,7 +196,7 @@ class MaskTask(Task[SegmentationBatch]):
         order, data = self._orders[part], self._parts["train"]
         indices = order.at(step).tolist()
         sizes, generator = data.sizes, seeding.generator(self._seed, f"augment/{part}", step)
-        windows = draw_windows([sizes[i] for i in indices], self.config.crop, self._augment, generator)
+        windows = draw_windows([sizes[i] for i in indices], self.config.crop, self.augmentations["augment"], generator)
         share = self.processes.share(len(indices))
         # Of all masks: each process then knows, unasked, how many pixels the whole batch has.
         masks = torch.stack([cut_mask(data.masks[i], window) for i, window in zip(indices, windows, strict=True)])
@@ -217,13 +204,6 @@ class MaskTask(Task[SegmentationBatch]):
         images = torch.stack([cut_image(data.images[i], window, *self._moments) for i, window in own])
         pixels = int((masks != VOID).sum()) / self.processes.size
         return SegmentationBatch(images.contiguous(memory_format=torch.channels_last), masks[share], pixels)
-
-    @property
-    def _augment(self) -> MaskAugment:
-        return self.config.augment.settled(bears_mirroring=self.data.bears_mirroring)
-
-    def mirrored_parts(self) -> Mapping[str, bool]:
-        return {"task.augment": bool(self._augment.flip)}
 
     @property
     def _moments(self) -> tuple[Tensor, Tensor]:

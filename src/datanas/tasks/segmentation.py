@@ -20,7 +20,7 @@ from datanas.tasks import register_task
 from datanas.tasks.base import ExhibitMaker, Model, Part
 from datanas.tasks.deeplab import SegmentationHead
 from datanas.tasks.mask_exhibits import SHOWN, Segmented, mask_exhibits
-from datanas.tasks.mask_task import SMALLEST_SHARE, MaskTask, SegmentationBatch, output_strides
+from datanas.tasks.mask_task import MaskTask, SegmentationBatch, output_strides
 from datanas.tasks.metric import Metric
 from datanas.tasks.multi_scale import log_probabilities
 from datanas.tasks.region_tally import RegionTally, by_pixel
@@ -119,7 +119,7 @@ class Segmentation(MaskTask):
         tally = RegionTally(self._scored, self.device)
         for together in list(_alike(data.sizes, indices))[self.processes.rank :: self.processes.size]:
             # Of an image alone a network that takes its statistics from the batch has none: it comes twice then.
-            shown = together if len(together) >= SMALLEST_SHARE else 2 * together
+            shown = together if len(together) >= self.smallest_share else 2 * together
             images = normalise(torch.stack([data.images[i] for i in shown]), *self._moments)
             log_probs = log_probabilities(model, images, scales, flip=flip)[: len(together)]
             masks = torch.stack([data.masks[i] for i in together])

@@ -63,17 +63,24 @@ def _front(
 
 
 def _gains(gains: Mapping[str, Any], name: str, terms: Terms, *, is_share: bool) -> Iterator[Block]:
-    unit = "points" if is_share else name
-    scale = 100.0 if is_share else 1.0
+    unit, form, scale = ("points", "+.1f", 100.0) if is_share else (name, "+.4g", 1.0)
     rows = []
     for origin, found in gains.items():
         if found is None:
             rows.append([Value(origin), Value("–"), Value("–"), Value("–"), Value("fewer than two bounds have both")])
             continue
         mean, low, high = (as_number(found.get(key)) for key in ("mean", "low", "high"))
-        interval = "–" if low is None or high is None else f"{scale * low:+.1f} to {scale * high:+.1f}"
-        shown = Value("–") if mean is None else Value(f"{scale * mean:+.1f}", mean)
-        rows.append([Value(origin), shown, Value(interval), Value(str(found["pairs"])), Value(str(found["verdict"]))])
+        interval = "–" if low is None or high is None else f"{scale * low:{form}} to {scale * high:{form}}"
+        shown = Value("–") if mean is None else Value(f"{scale * mean:{form}}", mean)
+        rows.append(
+            [
+                Value(origin),
+                shown,
+                Value(interval),
+                Value(str(found.get("pairs", found.get("bounds")))),
+                Value(str(found["verdict"])),
+            ]
+        )
     yield Table(
         "The searched network less the others within the same bound",
         ["others", f"mean ({unit})", "95 %", "bounds", "the searched one is"],
