@@ -171,13 +171,11 @@ def test_a_network_of_timm_wins_and_is_what_is_kept(
     assert len(result.predict(np.zeros((2, 8, 8, 3), np.uint8))) == 2
 
 
-def test_what_cannot_be_compared_with_is_said_before_the_data_are_read(tmp_path: Path) -> None:
+def test_what_is_not_known_is_said_before_the_data_are_read(tmp_path: Path) -> None:
     nowhere = tmp_path / "nothing.npz"
     nowhere.write_bytes(b"")
     with pytest.raises(ConfigError, match="no model 'resnet_18' is known"):
         fit(nowhere, 30.0, config=settings(tmp_path), references=["timm:resnet_18"], quiet=True)
-    with pytest.raises(ConfigError, match="take part in the race"):
-        fit(nowhere, 30.0, config=settings(tmp_path), references=["resnet18"], races=False, quiet=True)
 
 
 def test_a_finished_fit_says_the_same_again(

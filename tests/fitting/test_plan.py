@@ -87,6 +87,19 @@ def test_a_network_that_is_asked_for_takes_part_where_there_is_time(
         make_plan(given, 60.0, max_macs=200_000, others=("timm:test_resnet",))
 
 
+@pytest.mark.parametrize(("choice", "races"), [("race", False), ("derive", True)])
+def test_without_a_race_nothing_can_be_compared_with(given: dict[str, Any], choice: str, races: bool) -> None:
+    given["search"] |= {"choice": choice, "epochs": 1}
+    with pytest.raises(ConfigError, match="references: take part in the race"):
+        make_plan(given, 60.0, races=races, others=("timm:test_resnet",))
+
+
+def test_what_takes_part_anyway_takes_part_once(given: dict[str, Any], steps_of_a_tenth: None) -> None:
+    plan = make_plan(given, 60.0, others=("resnet18", "resnet18"))
+    assert plan.race is not None
+    assert plan.race.references == ("resnet18",)
+
+
 def test_one_that_takes_too_long_is_left_out_and_that_is_said(
     given: dict[str, Any], steps_of_a_tenth: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

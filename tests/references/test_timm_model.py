@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from datanas.engine.config import resolve
 from datanas.engine.profile import profile
 from datanas.engine.rebuild import with_network_of
 from datanas.engine.starting import starting_weights
-from datanas.lookup import find_architecture
+from datanas.lookup import find_architecture, variant_name
 from datanas.references import timm_model
 
 MODEL = "test_resnet"  # of timm's own tests: 0.5 M parameters
@@ -104,6 +106,18 @@ def test_a_file_of_another_model_is_named(tmp_path: Path) -> None:
 def test_what_there_is_not_is_said(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         find_architecture(name)
+
+
+def test_the_path_of_weights_is_kept_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "w.safetensors").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    assert variant_name(f"timm:{MODEL}@w.safetensors") == f"timm:{MODEL}@{tmp_path / 'w.safetensors'}"
+    assert variant_name("resnet18") == "resnet18"
+
+
+def test_a_published_name_imports_no_torch() -> None:
+    code = "import sys, datanas.lookup; datanas.lookup.find_architecture('gdas'); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_two_models_are_two_architectures_and_survive_their_file() -> None:
