@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -310,3 +311,34 @@ def test_a_state_that_ran_away_has_infinite_perplexity(loss: float, value: float
     assert found["perplexity"] == value
     assert Language.metric.oriented(value) == -value
     assert not math.isnan(found["loss"])
+
+
+def test_the_loss_of_some_words_is_near_that_of_all_and_learning_alone_uses_it() -> None:
+    exact, network_of_all = ready(varied=False)
+    sampled, _ = ready(varied=False, sampled_words=exact.num_classes - 1)
+    batch = exact.batch("train", 0)
+    network_of_all.eval()
+    with torch.no_grad():
+        values = [float(task.loss(network_of_all, batch)) for task in (exact, sampled)]
+    assert values[0] != values[1]
+    assert values[1] == pytest.approx(values[0], rel=0.05)
+    assert exact.evaluate(network_of_all, "test") == sampled.evaluate(network_of_all, "test")
+
+
+def test_as_many_words_as_there_are_make_the_exact_loss() -> None:
+    exact, net = ready(varied=False)
+    all_of_them, _ = ready(varied=False, sampled_words=exact.num_classes)
+    net.eval()
+    batch = exact.batch("train", 0)
+    with torch.no_grad():
+        assert float(exact.loss(net, batch)) == float(all_of_them.loss(net, batch))
+
+
+def test_a_lighter_search_has_fewer_columns_than_the_usual_one() -> None:
+    few = text()
+    task = make(replace(few, train=few.train.repeat(120)))
+    usual = task.suited_settings()["search"]["batch_size"]
+    counts = [settings["search"]["batch_size"] for settings in task.lighter_settings()]
+    assert usual == 32
+    assert counts == [16, 8]
+    assert make(few).lighter_settings() == []

@@ -22,7 +22,8 @@ from datanas.fitting.sizing import Size, at_macs, fitting_size, measured
 from datanas.kernels.hardware import count_macs
 from datanas.lookup import architecture
 from datanas.racing.candidates import random_candidates
-from datanas.racing.plan import Pace, rungs_of
+from datanas.racing.plan import FEWEST_EPOCHS as LEAST_OF_A_RUNG
+from datanas.racing.plan import SIZES, Pace, rungs_of
 from datanas.racing.plan import make_plan as plan_of_race
 from datanas.racing.planning import Costs, Planner
 from datanas.references import compared_in
@@ -172,7 +173,7 @@ def make_plan(
             raise ConfigError(
                 f"time: {show_seconds(seconds)} are too few: a search of {epochs} epochs takes about "
                 f"{show_seconds(for_search)} here and its training as long at least; allow {show_seconds(needed)}, or "
-                "take smaller images (--data.resize) or a smaller supernet (--space.channels)"
+                f"take {_smaller(config)}"
             )
         if config.search.choice == "race":
             task.set_aside(config.search.judge or None)
@@ -180,7 +181,7 @@ def make_plan(
         planner.choose({"train": {"max_macs": size.macs}})
         config = planner.config if size.macs is None else at_macs(planner.config, size.macs)
         race = None
-        if races:
+        if races and (task.metric.counts_examples or _may_race(size, for_race)):
             usual = compared_in({config.task.name, task.compared_as})
             asked = [name for name in dict.fromkeys(others) if name not in usual]
             turns = sum(_slowness(name, planner, size, max_macs) for name in asked)
@@ -206,6 +207,18 @@ def make_plan(
     settled = train if is_given else None
     expected = size.seconds_of(train)
     return Plan(seconds, plain, for_search, expected, race, tuple(notes), settled, is_free, cutout=cutout)
+
+
+def _may_race(size: Size, seconds: float) -> bool:
+    """Whether a whole race is not out of the question; to time its trainings takes long where measuring does."""
+    return SIZES[-1] * size.seconds_of(LEAST_OF_A_RUNG) < 2 * seconds  # side by side they may be twice as fast
+
+
+def _smaller(config: Config) -> str:
+    """What makes a search of these data cheaper, for people."""
+    width = "hidden" if "hidden" in type(config.space).model_fields else "channels"
+    images = "smaller images (--data.resize) or " if "resize" in type(config.data).model_fields else ""
+    return f"{images}a smaller supernet (--space.{width})"
 
 
 def _cutout_is_given(given: Mapping[str, Any]) -> bool:
@@ -245,6 +258,12 @@ def _search(given: Mapping[str, Any], seconds: float) -> tuple[Planner, Task[Any
         task, costs = planner.measure(side, by_data=True)
         if costs.epochs_in(FOR_SEARCH * seconds) >= costs.fewest_epochs:
             break
+    else:
+        for lighter in task.lighter_settings():
+            planner.choose(lighter)
+            task, costs = planner.measure(side, by_data=False)
+            if costs.epochs_in(FOR_SEARCH * seconds) >= costs.fewest_epochs:
+                break
     notes = [] if side is None else [f"images are scaled to {side}x{side} (--data.resize says otherwise)"]
     return planner, task, costs, [*notes, *task.notes()]
 

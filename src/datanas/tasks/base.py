@@ -145,6 +145,10 @@ class Task(TaskKind, Generic[BatchT]):
         """
         return {}
 
+    def lighter_settings(self) -> Sequence[Mapping[str, Any]]:
+        """Sections to lay over those, each making a step cheaper than the one before, where time is short."""
+        return ()
+
     def notes(self) -> Sequence[str]:
         """What people should know of how these data are treated, a line each; nothing by default."""
         return ()

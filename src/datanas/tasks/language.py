@@ -24,6 +24,7 @@ from datanas.tasks import register_task
 from datanas.tasks.base import Model, Part, Task
 from datanas.tasks.continuation import continuation
 from datanas.tasks.metric import Metric
+from datanas.tasks.sampled_words import WordSampler
 from datanas.tasks.word_model import Dropout, Predictions, WordHead, WordStem, log_frequencies
 
 COLUMNS = 64
@@ -34,6 +35,9 @@ LARGEST_EXPONENT = 700.0
 """Beyond it a perplexity is shown as infinite."""
 PASSAGES, GIVEN, MADE = 6, 8, 20
 """Texts that are shown, words of each that are given, and words that follow."""
+LARGE_VOCABULARY, SAMPLED_WORDS = 8_000, 1024
+"""From so many words on a fit draws so many of them for each step's loss (docs/language.md has the figures)."""
+LIGHTER_COLUMNS = (16, 8)
 LOOKS = 8
 """Batches, at least, in which a text is followed: where each has a child of its own, one child says little."""
 
@@ -50,6 +54,12 @@ class Language(Task[TokenBatch]):
         tied: bool = Field(True, description="decode by the embedding's weights")
         bias: Literal["zero", "frequencies"] = Field(
             "zero", description="what the decoder's bias starts as; frequencies: the logarithms of the words' shares"
+        )
+        sampled_words: int | None = Field(
+            None,
+            ge=1,
+            description="words, about, drawn anew at every step, that stand for all in the loss while learning; null: "
+            "all. Figures are always of all words",
         )
         sequence: int = Field(35, ge=2, description="steps of truncated back-propagation")
         varied: bool = Field(True, description="let their number vary while training; in a search it does not")
@@ -95,6 +105,7 @@ class Language(Task[TokenBatch]):
         self._seed = seed
         self._texts: dict[str, Tensor] = {"validation": data.valid.to(device), "test": data.test.to(device)}
         self._train = data.train.to(device)
+        self._sampler = self._word_sampler()
         self._streams: dict[Part, TokenStream] = {}
         self._carried: dict[str, dict[int, Tensor]] = {}
 
@@ -178,17 +189,21 @@ class Language(Task[TokenBatch]):
 
     def suited_settings(self) -> Mapping[str, Any]:
         """A cell of 128 units that some minutes suffice for (`recipes/small/ptb.yaml`)."""
-        count = len(self.data.train)
-        columns = next(size for least, size in ((500_000, 64), (50_000, 32), (5_000, 16), (0, 4)) if count >= least)
+        count, columns = len(self.data.train), self._columns()
+        few = min(1.0, LARGE_VOCABULARY / self.num_classes)  # of the words that are measured: each costs as much
         return {
-            "task": {"bias": "frequencies", "dropout": {"embedding": 0.1, "input": 0.1, "hidden": 0.1, "output": 0.3}},
+            "task": {
+                "bias": "frequencies",
+                "dropout": {"embedding": 0.1, "input": 0.1, "hidden": 0.1, "output": 0.3},
+                "sampled_words": SAMPLED_WORDS if self.num_classes >= LARGE_VOCABULARY else None,
+            },
             "space": {"hidden": 128},
             "search": {
                 "examples": min(200_000, count),
                 "batch_size": min(32, columns),
                 "alpha_start": 0.1,
                 "weights": {"lr": 2.0, "lr_min": 0.2, "schedule": "cosine"},
-                "gap": {"examples": 20_000},
+                "gap": {"examples": round(20_000 * few)},
             },
             "train": {
                 "channels": 128,
@@ -197,6 +212,16 @@ class Language(Task[TokenBatch]):
                 "weights": {"lr": 20.0, "schedule": "cosine", "lr_min": 0.0},
             },
         }
+
+    def lighter_settings(self) -> Sequence[Mapping[str, Any]]:
+        """Fewer columns in a step of the search, and fewer words to measure the gap on."""
+        gap, usual = {"examples": 2_000}, self._columns()
+        return [{"search": {"batch_size": count, "gap": gap}} for count in LIGHTER_COLUMNS if count < min(32, usual)]
+
+    def _columns(self) -> int:
+        """Of a training: few words make few steps of many columns."""
+        count = len(self.data.train)
+        return next(size for least, size in ((500_000, 64), (50_000, 32), (5_000, 16), (0, 4)) if count >= least)
 
     def chosen(self) -> Mapping[str, Tensor]:
         """The words of each part that is learned from."""
@@ -232,6 +257,13 @@ class Language(Task[TokenBatch]):
         self.processes.share(batch_size)  # told now where it cannot be
         self._carried.pop(part, None)
 
+    def _word_sampler(self) -> WordSampler | None:
+        """None where the loss is of all words."""
+        size = self.config.sampled_words
+        if size is None or size >= self.num_classes:
+            return None
+        return WordSampler(self.data.train, self.num_classes, size, self._seed, self.device)
+
     def steps_per_epoch(self, part: Part) -> int:
         return self._streams[part].steps_per_epoch
 
@@ -254,7 +286,7 @@ class Language(Task[TokenBatch]):
         after = {batch.step + 1: found.state.detach()}
         # That before stays too: a batch may be asked for again, with other weights.
         self._carried[batch.part] = after if state is None else {batch.step: state, **after}
-        loss = found.cross_entropy(batch.targets)
+        loss = self._cross_entropy(found, batch)
         if batch.part == "alpha":
             return loss
         if self.config.activation > 0:
@@ -262,6 +294,11 @@ class Language(Task[TokenBatch]):
         if self.config.temporal_activation > 0 and len(found.outputs) > 1:
             loss = loss + self.config.temporal_activation * found.outputs.diff(dim=0).square().mean()
         return loss
+
+    def _cross_entropy(self, found: Predictions, batch: TokenBatch) -> Tensor:
+        if self._sampler is None:
+            return found.cross_entropy(batch.targets)
+        return found.sampled_cross_entropy(batch.targets, self._sampler.draw(batch.part, batch.step))
 
     def state_dict(self) -> dict[str, Any]:
         """The states that are carried into the next batch of each part, of all processes' columns."""

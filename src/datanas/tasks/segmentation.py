@@ -25,6 +25,8 @@ from datanas.tasks.metric import Metric
 from datanas.tasks.multi_scale import log_probabilities
 from datanas.tasks.region_tally import RegionTally, by_pixel
 
+LIGHTER_CROPS = (96, 64)
+"""Sides of what is cut out of images where there is no time for larger ones."""
 EVALUATION_PIXELS = 1 << 20
 """Of the images that are measured together, at most; a larger one is measured alone."""
 
@@ -84,6 +86,11 @@ class Segmentation(MaskTask):
                 "weights": {"lr": 0.05, "schedule": "poly", "weight_decay": 1e-4, "warm_up_epochs": 1.0},
             },
         }
+
+    def lighter_settings(self) -> Sequence[Mapping[str, Any]]:
+        """Smaller crops, and fewer images to measure the gap on."""
+        gap = {"search": {"gap": {"examples": 16}}}
+        return [{"task": {"crop": crop}, **gap} for crop in LIGHTER_CROPS if crop < self.config.crop]
 
     def loss(self, model: Model, batch: SegmentationBatch) -> Tensor:
         """Cross-entropy over the pixels that have a class; 0 where none has."""

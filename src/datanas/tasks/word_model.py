@@ -16,6 +16,7 @@ from datanas.core.settings import Section
 from datanas.kernels.linear_cross_entropy import linear_cross_entropy
 from datanas.kernels.switch import own_kernels
 from datanas.spaces.sequence import Carried, Sequences, SequenceShape
+from datanas.tasks.sampled_words import DrawnWords, sampled_cross_entropy
 
 EMBEDDING_DEVIATION = 0.1
 
@@ -57,6 +58,10 @@ class Predictions(NamedTuple):
     def cross_entropy(self, targets: Int64[Tensor, "time batch"]) -> Tensor:
         """The mean over all words, in nats, without holding all logits."""
         return linear_cross_entropy(self.features.flatten(0, 1), self.weight, self.bias, targets.flatten())
+
+    def sampled_cross_entropy(self, targets: Int64[Tensor, "time batch"], drawn: DrawnWords) -> Tensor:
+        """An estimate of it from the words that were drawn."""
+        return sampled_cross_entropy(self.features.flatten(0, 1), self.weight, self.bias, targets.flatten(), drawn)
 
 
 _register_namedtuple(Predictions, serialized_type_name="datanas.Predictions")  # for torch.export.save
