@@ -210,3 +210,57 @@ def test_a_plan_is_read_back_as_it_was_written() -> None:
     race = Race(6, 2, None, ("resnet18",), 100.0)
     plan = Plan(600.0, {"seed": 3}, 100.0, 300.0, race, ("a note",))
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+
+
+@pytest.fixture
+def long_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A text, and steps of a search that take a hundredth of a second a column."""
+    lines = "".join("one two three four five six seven eight nine\n" for _ in range(8_000))
+    (tmp_path / "book.txt").write_text(lines)
+
+    def measured(job: Any, device: object) -> tuple[float, float]:
+        return 0.01 * job.config.search.batch_size, 0.1
+
+    monkeypatch.setattr(racing, "measure_job", measured)
+    monkeypatch.setattr(planning, "measured", lambda *_: Size(None, 0.1, 1.0, 10))
+    return {
+        "data": {"name": "text", "root": str(tmp_path / "book.txt")},
+        "task": {"name": "language"},
+        "space": {"hidden": 4},
+        "threads": 1,
+        "device": "cpu",
+    }
+
+
+@pytest.mark.parametrize(("seconds", "columns"), [(900.0, 32), (300.0, 16)])
+def test_a_text_is_read_in_as_many_columns_as_there_is_time_for(
+    long_text: dict[str, Any], seconds: float, columns: int
+) -> None:
+    plan = make_plan(long_text, seconds, races=False)
+    config = resolve(plan.config)
+    assert config.search.batch_size == columns
+    assert plan.search_seconds < 0.25 * seconds
+    assert config.task.sampled_words is None  # type: ignore[attr-defined]  # of ten words
+
+
+def test_columns_that_are_given_stay(long_text: dict[str, Any]) -> None:
+    long_text["search"] = {"batch_size": 32}
+    assert resolve(make_plan(long_text, 300.0, races=False).config).search.batch_size == 32
+
+
+def test_too_little_time_for_a_text_does_not_speak_of_images(long_text: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"allow .*, or take a smaller supernet \(--space.hidden\)"):
+        make_plan(long_text, 20.0)
+
+
+def test_trainings_of_a_race_that_is_out_of_the_question_are_not_timed(
+    long_text: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def timed(*_: object) -> Pace:
+        raise AssertionError
+
+    monkeypatch.setattr(racing.Planner, "training_pace", timed)
+    monkeypatch.setattr(planning, "measured", lambda *_: Size(None, 0.1, 60.0, 10))
+    plan = make_plan(long_text, 300.0)
+    assert plan.race is None
+    assert any("too short for a race" in note for note in plan.notes)

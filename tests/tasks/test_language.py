@@ -19,7 +19,8 @@ from datanas.core.settings import validate
 from datanas.data.types.corpus import TextData
 from datanas.engine.config import resolve
 from datanas.network import Network, builder_of, network_config, rebuild_network
-from datanas.tasks.language import Language, perplexity
+from datanas.tasks.language import Language
+from datanas.tasks.perplexity import perplexity
 from datanas.tasks.word_model import Predictions, WordStem
 
 CPU = torch.device("cpu")

@@ -320,3 +320,8 @@ def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: 
 
 def test_output_strides_halve_with_each_dense_reduction() -> None:
     assert output_strides("imagenet") == {32: 0, 16: 1, 8: 2}
+
+
+@pytest.mark.parametrize(("crop", "lighter"), [(160, [96, 64]), (80, [64]), (64, []), (8, [])])
+def test_lighter_settings_are_smaller_crops(crop: int, lighter: list[int]) -> None:
+    assert [settings["task"]["crop"] for settings in task(crop=crop).lighter_settings()] == lighter

@@ -19,7 +19,7 @@ from datanas.deploy.predictions import TextPrediction
 from datanas.deploy.predictor import BATCH_SIZE, Predictor
 from datanas.deploy.trained import Trained
 from datanas.tasks.continuation import continuation
-from datanas.tasks.language import mean_loss, perplexity
+from datanas.tasks.perplexity import mean_loss, perplexity
 
 _log = logging.getLogger(__name__)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, ClassVar, Literal, cast
@@ -19,20 +18,16 @@ from datanas.core.settings import ComponentConfig
 from datanas.data.batches import parse_ratio
 from datanas.data.token_batches import TokenBatch, TokenStream
 from datanas.data.types.corpus import UNKNOWN, TextData
-from datanas.kernels.hardware import widest_float
 from datanas.tasks import register_task
 from datanas.tasks.base import Model, Part, Task
 from datanas.tasks.continuation import continuation
 from datanas.tasks.metric import Metric
-from datanas.tasks.sampled_words import WordSampler
+from datanas.tasks.perplexity import STRETCH, mean_loss, perplexity
+from datanas.tasks.sampled_words import word_sampler
 from datanas.tasks.word_model import Dropout, Predictions, WordHead, WordStem, log_frequencies
 
 COLUMNS = 64
 """Of a text that is only followed, not measured."""
-STRETCH = 256
-"""Steps that are measured at a time."""
-LARGEST_EXPONENT = 700.0
-"""Beyond it a perplexity is shown as infinite."""
 PASSAGES, GIVEN, MADE = 6, 8, 20
 """Texts that are shown, words of each that are given, and words that follow."""
 LARGE_VOCABULARY, SAMPLED_WORDS = 8_000, 1024
@@ -105,7 +100,7 @@ class Language(Task[TokenBatch]):
         self._seed = seed
         self._texts: dict[str, Tensor] = {"validation": data.valid.to(device), "test": data.test.to(device)}
         self._train = data.train.to(device)
-        self._sampler = self._word_sampler()
+        self._sampler = word_sampler(data.train, self.num_classes, config.sampled_words, seed, device)
         self._streams: dict[Part, TokenStream] = {}
         self._carried: dict[str, dict[int, Tensor]] = {}
 
@@ -257,13 +252,6 @@ class Language(Task[TokenBatch]):
         self.processes.share(batch_size)  # told now where it cannot be
         self._carried.pop(part, None)
 
-    def _word_sampler(self) -> WordSampler | None:
-        """None where the loss is of all words."""
-        size = self.config.sampled_words
-        if size is None or size >= self.num_classes:
-            return None
-        return WordSampler(self.data.train, self.num_classes, size, self._seed, self.device)
-
     def steps_per_epoch(self, part: Part) -> int:
         return self._streams[part].steps_per_epoch
 
@@ -358,26 +346,3 @@ class Language(Task[TokenBatch]):
     def _measure(self, model: Model, columns: Int64[Tensor, "columns rows"], stretch: int) -> dict[str, float]:
         """Every word of some columns of text that are read side by side, so many steps at a time."""
         return perplexity(mean_loss(model, columns, self.data.eos, stretch))
-
-
-def mean_loss(model: Model, columns: Int64[Tensor, "columns rows"], eos: int, stretch: int = STRETCH) -> float:
-    """The mean cross-entropy of every word, in nats, of columns that each begin after the end of a sentence.
-
-    Args:
-        eos: the end of a sentence.
-        stretch: steps that are measured at a time.
-    """
-    before = torch.cat((columns.new_full((len(columns), 1), eos), columns[:, :-1]), dim=1)
-    total = torch.zeros((), dtype=widest_float(columns.device), device=columns.device)
-    state: Tensor | None = None
-    for tokens, targets in zip(torch.split(before.T, stretch), torch.split(columns.T, stretch), strict=True):
-        found: Predictions = model((tokens, state))
-        total += found.cross_entropy(targets).to(total) * targets.numel()
-        state = found.state
-    return float(total) / columns.numel()
-
-
-def perplexity(loss: float) -> dict[str, float]:
-    """The figures of a loss in nats a word; what is no number counts as infinite, so that networks can be compared."""
-    loss = math.inf if math.isnan(loss) else loss
-    return {"perplexity": math.exp(loss) if loss < LARGEST_EXPONENT else math.inf, "loss": loss}

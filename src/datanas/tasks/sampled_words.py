@@ -60,6 +60,13 @@ class WordSampler:
         return DrawnWords(ids.to(self._device), self.inclusion[ids].log().float().to(self._device))
 
 
+def word_sampler(
+    text: Int64[Tensor, " n"], words: int, size: int | None, seed: int, device: torch.device
+) -> WordSampler | None:
+    """The sampler of a loss that compares with `size` words; None where that is with all."""
+    return None if size is None or size >= words else WordSampler(text, words, size, seed, device)
+
+
 def inclusion_by(counts: Float64[Tensor, " words"], size: int) -> Float64[Tensor, " words"]:
     """Probabilities min(1, c n) of which the sum is `size`.
 
