@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -264,3 +265,18 @@ def test_trainings_of_a_race_that_is_out_of_the_question_are_not_timed(
     plan = make_plan(long_text, 300.0)
     assert plan.race is None
     assert any("too short for a race" in note for note in plan.notes)
+
+
+@pytest.mark.parametrize(("kind", "seconds"), [("long_text", 15.0), ("given", 5.0)])
+def test_what_is_measured_again_at_the_end_has_its_time(
+    kind: str, seconds: float, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = request.getfixturevalue(kind)
+    monkeypatch.setattr(sizing, "measure_job", lambda *_: (0.1, 5.0))
+    if kind == "given":
+        settings["task"] |= {"train_augment": {"cutout": 0}}
+        settings["train"] |= {"cells": 3}
+    config = resolve({**settings, "train": {**settings.get("train", {}), "channels": 4}})
+    (candidate,) = islice(random_candidates(config), 1)
+    size = sizing.measured(candidate.architecture, config, load_task(config, torch.device("cpu")), torch.device("cpu"))
+    assert size.measure == seconds

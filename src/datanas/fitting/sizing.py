@@ -30,6 +30,8 @@ FEWEST_STEPS = 600
 """Of a training, likewise, where the examples are few."""
 WIDTHS = (8, 16, 24, 32, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 512)
 """Channels of the first cell that a training is settled to."""
+_MEASURED_AGAIN = 2
+"""A part that the data bring for validation is measured once more at the end, and test examples, about as many."""
 _ALIKE = 2  # doublings that are to make a network wider
 _USUAL, _USUAL_TIME = 8.0, 300.0
 
@@ -75,6 +77,8 @@ def measured(architecture: Architecture, config: Config, task: Task[Any], device
     sized = with_width(architecture, with_network_of(config, architecture), task)
     job = TrainJob(sized, architecture, task, device)
     step, measure = measure_job(job, device)
+    if job.held_out is not None:
+        measure *= 1 + _MEASURED_AGAIN
     return Size(config.train.max_macs, step, measure, job.steps_per_epoch)
 
 
