@@ -241,6 +241,7 @@ def test_a_text_is_read_in_as_many_columns_as_there_is_time_for(
     config = resolve(plan.config)
     assert config.search.batch_size == columns
     assert plan.search_seconds < 0.25 * seconds
+    assert any("--search.batch_size 16" in note for note in plan.notes) == (columns == 16)
     assert config.task.sampled_words is None  # type: ignore[attr-defined]  # of ten words
 
 
@@ -250,7 +251,7 @@ def test_columns_that_are_given_stay(long_text: dict[str, Any]) -> None:
 
 
 def test_too_little_time_for_a_text_does_not_speak_of_images(long_text: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"allow .*, or take a smaller supernet \(--space.hidden\)"):
+    with pytest.raises(ConfigError, match=r"allow .*, or make it smaller \(--space.hidden\)"):
         make_plan(long_text, 20.0)
 
 
@@ -261,9 +262,10 @@ def test_trainings_of_a_race_that_is_out_of_the_question_are_not_timed(
         raise AssertionError
 
     monkeypatch.setattr(racing.Planner, "training_pace", timed)
-    monkeypatch.setattr(planning, "measured", lambda *_: Size(None, 0.1, 60.0, 10))
-    plan = make_plan(long_text, 300.0)
+    monkeypatch.setattr(planning, "measured", lambda *_: Size(None, 0.5, 1.0, 120))
+    plan = make_plan(long_text, 300.0, others=("darts_v2_rnn",))
     assert plan.race is None
+    assert any("too short to train darts_v2_rnn" in note for note in plan.notes)
     assert any("too short for a race" in note for note in plan.notes)
 
 

@@ -13,6 +13,7 @@ from datanas.core.durations import show_seconds
 from datanas.core.errors import ConfigError
 from datanas.core.settings import merge
 from datanas.engine.budget import require_within
+from datanas.engine.changes import flat
 from datanas.engine.config import Config, resolve
 from datanas.engine.passes import Change
 from datanas.engine.rebuild import network_for, with_network_of
@@ -25,7 +26,7 @@ from datanas.racing.candidates import random_candidates
 from datanas.racing.plan import FEWEST_EPOCHS as LEAST_OF_A_RUNG
 from datanas.racing.plan import SIZES, Pace, rungs_of
 from datanas.racing.plan import make_plan as plan_of_race
-from datanas.racing.planning import Costs, Planner
+from datanas.racing.planning import Costs, Planner, cheaper
 from datanas.references import compared_in
 from datanas.spaces import spaces
 from datanas.tasks import tasks
@@ -173,7 +174,7 @@ def make_plan(
             raise ConfigError(
                 f"time: {show_seconds(seconds)} are too few: a search of {epochs} epochs takes about "
                 f"{show_seconds(for_search)} here and its training as long at least; allow {show_seconds(needed)}, or "
-                f"take {_smaller(config)}"
+                f"{cheaper(config)}"
             )
         if config.search.choice == "race":
             task.set_aside(config.search.judge or None)
@@ -190,6 +191,8 @@ def make_plan(
             if race is None and asked:
                 race = _race(pace, planner.config, task, for_race, usual, len(usual))
                 notes.append(f"too short to train {', '.join(asked)}, which nothing is therefore compared with")
+        elif others:
+            notes.append(f"too short to train {', '.join(others)}, which nothing is therefore compared with")
         if races and race is None:
             notes.append("too short for a race, so what the search prefers is kept unverified")
         left -= 0.0 if race is None else race.seconds
@@ -211,14 +214,8 @@ def make_plan(
 
 def _may_race(size: Size, seconds: float) -> bool:
     """Whether a whole race is not out of the question; to time its trainings takes long where measuring does."""
-    return SIZES[-1] * size.seconds_of(LEAST_OF_A_RUNG) < 2 * seconds  # side by side they may be twice as fast
-
-
-def _smaller(config: Config) -> str:
-    """What makes a search of these data cheaper, for people."""
-    width = "hidden" if "hidden" in type(config.space).model_fields else "channels"
-    images = "smaller images (--data.resize) or " if "resize" in type(config.data).model_fields else ""
-    return f"{images}a smaller supernet (--space.{width})"
+    least = SIZES[-1] * LEAST_OF_A_RUNG * size.steps * size.step
+    return least < 2 * seconds  # side by side they may be twice as fast
 
 
 def _cutout_is_given(given: Mapping[str, Any]) -> bool:
@@ -256,16 +253,24 @@ def _search(given: Mapping[str, Any], seconds: float) -> tuple[Planner, Task[Any
     planner.choose({"task": {name: value for name, value in wanted.items() if name in known}})
     for side in planner.sides():
         task, costs = planner.measure(side, by_data=True)
-        if costs.epochs_in(FOR_SEARCH * seconds) >= costs.fewest_epochs:
+        if _has_time(costs, seconds):
             break
-    else:
-        for lighter in task.lighter_settings():
-            planner.choose(lighter)
-            task, costs = planner.measure(side, by_data=False)
-            if costs.epochs_in(FOR_SEARCH * seconds) >= costs.fewest_epochs:
-                break
     notes = [] if side is None else [f"images are scaled to {side}x{side} (--data.resize says otherwise)"]
+    lighter: Mapping[str, Any] = {}
+    for lighter in () if _has_time(costs, seconds) else task.lighter_settings():
+        task, costs = planner.lighten(lighter, task, costs.load)
+        if _has_time(costs, seconds):
+            break
+    chosen = planner.config.model_dump(mode="json")
+    made = [f"--{name} {value}" for name, value in flat(lighter) if dict(flat(chosen)).get(name) == value]
+    if made:
+        notes.append(f"made lighter for want of time: {' '.join(made)}")
     return planner, task, costs, [*notes, *task.notes()]
+
+
+def _has_time(costs: Costs, seconds: float) -> bool:
+    """Whether the fewest epochs fit into the search's share of this time."""
+    return costs.epochs_in(FOR_SEARCH * seconds) >= costs.fewest_epochs
 
 
 def _size(planner: Planner, task: Task[Any], seconds: float, most: int | None) -> tuple[Size, bool]:

@@ -131,6 +131,14 @@ def planned(
     return resolve(merge(chosen, given))
 
 
+def cheaper(config: Config) -> str:
+    """What makes a search of these data cheaper, for people: the settings of size that space and data have."""
+    known = {"space": type(config.space).model_fields, "data": type(config.data).model_fields}
+    sizes = [("space", "channels"), ("space", "hidden"), ("space", "cells"), ("data", "resize"), ("data", "longest")]
+    found = ", ".join(f"--{section}.{name}" for section, name in sizes if name in known[section])
+    return f"make it smaller ({found})" if found else "search a smaller network"
+
+
 def _seconds(budget: object) -> float:
     try:
         return read_seconds(budget)
@@ -240,10 +248,27 @@ class Planner:
             has_many = isinstance(task, ImageTask) and len(task.data.train) >= _LARGE
             sizes = spaces[self.config.space.name].first_sizes(has_many=has_many)
             self.choose(merge(sizes, task.suited_settings()))
-            task = type(task)(self.config.task, task.data, self.device, self.config.seed)  # type: ignore[attr-defined]
+            task = self._again(task)
+        return task, self._timed(task, load)
+
+    def lighten(self, settings: Mapping[str, Any], task: Task[Any], load: float) -> tuple[Task[Any], Costs]:
+        """Choose these settings, and time a step of the search of the same data.
+
+        Args:
+            load: seconds that reading them took.
+        """
+        self.choose(settings)
+        task = self._again(task)
+        return task, self._timed(task, load)
+
+    def _again(self, task: Task[Any]) -> Task[Any]:
+        """The task of the same data as it is chosen now."""
+        return type(task)(self.config.task, task.data, self.device, self.config.seed)  # type: ignore[attr-defined]
+
+    def _timed(self, task: Task[Any], load: float) -> Costs:
         job = SearchJob(self.config, task, self.device)
         step, measure = measure_job(job, self.device)
-        return task, Costs(step, measure, load, job.steps_per_epoch)
+        return Costs(step, measure, load, job.steps_per_epoch)
 
     def training_pace(self, task: Task[Any], load: float) -> Pace:
         """Time the training of some cells, with as many threads as each has in a race.
@@ -286,7 +311,7 @@ class Planner:
             raise ConfigError(
                 f"budget: {show_seconds(self._seconds)} are too few: {fewest} epochs of {costs.steps} steps, the "
                 f"fewest that tell operations apart, and what goes with them take about {show_seconds(needed)}; allow "
-                "as much, or take a smaller supernet (--space.channels, --space.cells, --data.resize)"
+                f"as much, or {cheaper(self.config)}"
             )
         search, expected = self.settle_epochs(costs, epochs), costs.seconds_of(epochs)
         if races:

@@ -37,7 +37,7 @@ class DrawnWords:
 
 
 class WordSampler:
-    """Draws words by their frequency.
+    """Draws each word by itself, with a probability that grows with its frequency.
 
     Args:
         text: (n,), words of which each is counted once more than it stands there.
@@ -74,7 +74,7 @@ def inclusion_by(counts: Float64[Tensor, " words"], size: int) -> Float64[Tensor
         counts: n, each above 0.
 
     Raises:
-        ValueError: there are no more words than `size`.
+        ValueError: `size` is below 1, or there are no more words than that.
     """
     if not 0 < size < len(counts):
         raise ValueError(f"size: of {len(counts)} words at least 1 and fewer than all can be drawn, got {size}")
@@ -92,7 +92,10 @@ def sampled_cross_entropy(
     targets: Int64[Tensor, " n"],
     drawn: DrawnWords,
 ) -> Float[Tensor, ""]:
-    """The mean of log Z_t - s_t at the targets t, in nats, with scores s = features weight^T + bias."""
+    """The mean of log Z_t - s_t at the targets t, in nats, with scores s = features weight^T + bias.
+
+    It holds n x k scores of the k words that were drawn.
+    """
     own = (features * weight[targets]).sum(dim=1) + bias[targets]
     others = F.linear(features, weight[drawn.ids], bias[drawn.ids] - drawn.log_inclusion)
     others = others.to(weight.dtype).masked_fill(targets[:, None] == drawn.ids, -math.inf)
