@@ -55,7 +55,7 @@ class WordSampler:
     def draw(self, part: str, step: int) -> DrawnWords:
         """The words of a step, the same whenever it is asked for."""
         generator = seeding.generator(self._seed, f"words/{part}", step)
-        chances = torch.rand(len(self.inclusion), generator=generator, dtype=torch.float64)
+        chances = torch.rand(len(self.inclusion), generator=generator)
         ids = (chances < self.inclusion).nonzero()[:, 0]
         return DrawnWords(ids.to(self._device), self.inclusion[ids].log().float().to(self._device))
 
@@ -80,7 +80,7 @@ def inclusion_by(counts: Float64[Tensor, " words"], size: int) -> Float64[Tensor
         raise ValueError(f"size: of {len(counts)} words at least 1 and fewer than all can be drawn, got {size}")
     ordered = counts.sort(descending=True).values
     rest = ordered.flip(0).cumsum(0).flip(0)  # of each word and of those that are rarer
-    factors = (size - torch.arange(len(counts), dtype=torch.float64)) / rest  # were so many drawn for certain
+    factors = (size - torch.arange(len(counts))) / rest  # were so many drawn for certain
     certain = int((factors[:size] * ordered[:size] > 1).sum())
     return (factors[min(certain, size - 1)] * counts).clamp_max(1.0)
 
