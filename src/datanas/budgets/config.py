@@ -33,6 +33,11 @@ class BudgetConfig(Section):
     latency_table: Path | None = Field(
         None, description="CSV or JSON of milliseconds by operation; docs/budgets.md has the forms"
     )
+    timed: bool = Field(
+        True,
+        description="where latency_table was calibrated on this machine: time what is to be kept, and take the next "
+        "likeliest where it misses the bound",
+    )
     weight: float | Weights | None = Field(
         None,
         description="a fixed weight of each cost in the alpha loss, or one for all that are bounded; null: multipliers "

@@ -145,6 +145,20 @@ class Budget:
         """The network of an architecture on the meta device, as inference runs it."""
         return build_on_meta(architecture, self._run, self._around)
 
+    def real_network(self, architecture: Architecture) -> nn.Module:
+        """The same with weights, in memory of the CPU."""
+        return build_around(architecture, self._run, self._around)
+
+    @property
+    def answer(self) -> Callable[[Any], Any]:
+        """What the task computes from the output of a network."""
+        return self._around.task.answer
+
+    @property
+    def example(self) -> Any:
+        """An input of one example, on the meta device."""
+        return self._around.example
+
     def text(self, costs: Mapping[str, float]) -> str:
         """Costs beside their bounds, for people."""
         return ", ".join(
@@ -234,7 +248,13 @@ class Budget:
 
 def build_on_meta(architecture: Architecture, config: Config, around: Surroundings) -> nn.Module:
     """The network of `train` on the meta device."""
-    with on_meta(), seeding.keyed(config.seed, "budget"), architecture.naming_file():
+    with on_meta():
+        return build_around(architecture, config, around)
+
+
+def build_around(architecture: Architecture, config: Config, around: Surroundings) -> nn.Module:
+    """The network of `train`, its weights drawn from the seed."""
+    with seeding.keyed(config.seed, "budget"), architecture.naming_file():
         stem = around.make_stem(config.train.network_config.width)
         return network_around(architecture, config, around.task, stem, partial(_swapped, around.make_head, stem))
 
@@ -284,6 +304,8 @@ def costs_text(architecture: Architecture) -> str:
     if "costs" not in notes:
         return ""
     costs = ", ".join(show(value, UNITS[name]) for name, value in notes["costs"].items())
+    if "timed_ms" in notes:
+        costs = f"{costs}, {show(notes['timed_ms'], 'ms')} timed here"
     if "free_log_prob" not in notes:
         return f"its network: {costs}"
     free = notes["free_log_prob"]

@@ -13,6 +13,7 @@ from datanas.engine.earlier_run import load_chosen_state, load_run_config
 from datanas.engine.process import process_kept
 from datanas.engine.search import SearchJob
 from datanas.engine.setup import build_sampler, build_space, load_task, memory_errors, select_device
+from datanas.engine.timed_latency import latency_clock
 from datanas.engine.within_budget import derive_within
 from datanas.samplers.derivation import Derivation, Rule
 
@@ -77,7 +78,8 @@ def derive(
         budget = budget_of(config, recorded(config, Path(run)))
         if budget is not None:
             budget.limit(sampler)
-        return derive_within(sampler, space, budget, n)
+        clock = latency_clock(budget, lambda: select_device(config))
+        return derive_within(sampler, space, budget, n, clock=clock)
     with memory_errors():
         device = select_device(config)
         job = SearchJob(config, load_task(config, device), device)

@@ -17,6 +17,7 @@ from datanas.engine.budget import Budget, noted
 from datanas.engine.collapse import collapse, inspect, is_collapsed
 from datanas.engine.config import Config
 from datanas.engine.selection import rank
+from datanas.engine.timed_latency import latency_clock
 from datanas.engine.within_budget import derive_within
 from datanas.network import Supernet
 from datanas.samplers.derivation import Derivation
@@ -65,7 +66,8 @@ class Findings:
         """What the sampler's rule keeps, and the `n` best or likeliest; `best_sample` asks the supernet."""
         sampler = self._sampler
         if sampler.rule != "best_sample":
-            return derive_within(sampler, self._space, self._budget, n)
+            clock = latency_clock(self._budget, lambda: device)
+            return derive_within(sampler, self._space, self._budget, n, clock=clock)
         count, seed = sampler.derivation.candidates, self._config.seed
         candidates = sampler.candidates(count, seeding.generator(seed, "candidates"))
         if self._budget is not None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
+from datanas.budgets.units import show
 from datanas.core.errors import ConfigError
 from datanas.engine.budget import Budget, noted
+from datanas.engine.timed_latency import LatencyClock
 from datanas.engine.uncollapsed import derive_uncollapsed
 from datanas.samplers.derivation import LOG_P, Derivation
 from datanas.samplers.interface import BaseSampler
@@ -13,10 +16,18 @@ from datanas.spaces.base import Space
 
 COUNTED = 64
 """Architectures whose networks are counted at most."""
+TIMED = 16
+"""And that are timed at most."""
 
 
 def derive_within(
-    sampler: BaseSampler, space: Space, budget: Budget | None, n: int = 1, *, is_final: bool = True
+    sampler: BaseSampler,
+    space: Space,
+    budget: Budget | None,
+    n: int = 1,
+    *,
+    is_final: bool = True,
+    clock: LatencyClock | None = None,
 ) -> Derivation:
     """As `derive_uncollapsed`, with the first architecture whose network is within all bounds.
 
@@ -26,6 +37,9 @@ def derive_within(
     Args:
         is_final: otherwise, where none of them is within the bounds, the first is returned all the same: a search that
             goes on may still come to one that is.
+        clock: what times a network that is within the bounds by the table of latencies. One that misses the bound by
+            the clock is passed over. Where all of the `TIMED` best miss it the best by the table is kept, with a
+            warning: then the table, or the machine at this moment, is not to be relied upon.
 
     Raises:
         ConfigError: of the `COUNTED` best none is within the bounds.
@@ -35,15 +49,23 @@ def derive_within(
         return found
     count, counted = n, 0
     least: dict[str, float] = {}
+    missed: list[tuple[Derivation, int, dict[str, float], float]] = []
     while True:
         for place in range(counted, len(found.ranking)):
             architecture = found.ranking[place][0] if place else found.architecture
             costs = budget.costs(architecture)
             if not budget.exceeded(costs):
-                return _kept(found, place, costs, n)
+                timed = None if clock is None else clock(architecture)
+                if timed is None or not budget.exceeded({**costs, "latency": timed}):
+                    return _kept(found, place, costs, n, timed)
+                missed.append((found, place, costs, timed))
+                if len(missed) == TIMED:
+                    return _kept_by_table(*missed[0], n)
             least = {name: min(value, least.get(name, value)) for name, value in costs.items()}
         counted, is_all = len(found.ranking), len(found.ranking) < count
         if found.measure != LOG_P or is_all or count >= COUNTED:
+            if missed:
+                return _kept_by_table(*missed[0], n)
             if not is_final:
                 return found
             raise ConfigError(
@@ -54,11 +76,23 @@ def derive_within(
         found = derive_uncollapsed(sampler, space, count)
 
 
-def _kept(found: Derivation, place: int, costs: dict[str, float], n: int) -> Derivation:
+def _kept_by_table(found: Derivation, place: int, costs: dict[str, float], timed: float, n: int) -> Derivation:
+    warnings.warn(
+        f"budget.latency: no architecture that keeps the bound by its table keeps it by the clock: the best takes "
+        f"{show(timed, 'ms')} here, {show(costs['latency'], 'ms')} by the table, and is kept; calibrate anew, or lower "
+        "the bound",
+        stacklevel=3,
+    )
+    return _kept(found, place, costs, n, timed)
+
+
+def _kept(found: Derivation, place: int, costs: dict[str, float], n: int, timed: float | None) -> Derivation:
     architecture, number = found.ranking[place]
     notes = dict((found.architecture if place == 0 else architecture).posterior or {})
     if place:
         notes = {name: value for name, value in (found.architecture.posterior or {}).items() if name != "margin"}
         notes |= {"log_prob": number, "over_budget": place}
+    if timed is not None:
+        notes["timed_ms"] = timed
     kept = noted(replace(architecture, posterior=notes), costs)
     return replace(found, architecture=kept, ranking=((kept, number), *found.ranking[place + 1 : place + n]))

@@ -1,0 +1,57 @@
+"""Whether a network keeps a bound on latency by the clock, before it is kept: a table only predicts it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map_only
+
+from datanas.budgets.calibrated import CalibratedLatency
+from datanas.codes.architecture import Architecture
+from datanas.engine.budget import Budget
+from datanas.engine.calibrate import machine
+from datanas.engine.timing import interleaved_ms, typical_ms
+from datanas.kernels.hardware import place
+
+_ROUNDS = 20
+
+LatencyClock = Callable[[Architecture], float]
+"""Milliseconds that one example takes in the network of an architecture."""
+
+
+def latency_clock(budget: Budget | None, select_device: Callable[[], torch.device]) -> LatencyClock | None:
+    """The clock for a bound whose table was calibrated on this machine as it is set now; None where there is none.
+
+    Args:
+        select_device: where the networks will run; asked only where there is such a table.
+    """
+    if budget is None or budget.config.latency is None or not budget.config.timed:
+        return None
+    table = budget.models.get("latency")
+    if not isinstance(table, CalibratedLatency) or table.table.machine is None:
+        return None
+    device, threads = select_device(), torch.get_num_threads()
+    if dict(table.table.machine) != machine(device, threads):
+        return None
+    return lambda architecture: _timed_ms(budget, architecture, device, threads)
+
+
+def _timed_ms(budget: Budget, architecture: Architecture, device: torch.device, threads: int) -> float:
+    network = place(budget.real_network(architecture), device).eval()
+    example = made_up(budget.example, device)
+    times = interleaved_ms([lambda: budget.answer(network(example))], _ROUNDS, threads=threads, device=device)
+    return float(typical_ms(times)[0])
+
+
+def made_up(example: Any, device: torch.device) -> Any:
+    """Noise, or zeros for whole numbers, in the shapes of an example that lies on the meta device."""
+
+    def fill(x: torch.Tensor) -> torch.Tensor:
+        if not x.is_floating_point():
+            return torch.zeros(x.shape, dtype=x.dtype, device=device)
+        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(device, x.dtype)
+        return noise.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else noise
+
+    return tree_map_only(torch.Tensor, fill, example)
