@@ -62,8 +62,8 @@ def widest(
 
 def _guess(width: int, macs_of: Callable[[int], float], bound: float) -> int:
     """The width that meets the bound where multiply-adds grow by its square, as they nearly do; not far from here."""
-    found = macs_of(width)
-    return 8 * width if 64 * found <= bound else int(width * math.sqrt(bound / found))
+    macs = macs_of(width)
+    return 8 * width if 64 * macs <= bound else int(width * math.sqrt(bound / macs))
 
 
 @contextmanager
