@@ -107,14 +107,14 @@ def _figures(run: Path) -> Mapping[str, Any]:
         raise CheckpointError(f"{run}: a search has no network to export; train its cell: datanas train {run}")
     file = run / "evaluation.json"
     try:
-        found = json.loads(file.read_bytes())
+        figures = json.loads(file.read_bytes())
     except (OSError, ValueError):
         raise CheckpointError(
             f"no finished training in {run}: {file.name} is missing or damaged; finish it with train --resume"
         ) from None
-    if not isinstance(found, dict) or not {"score", "score_name", "parameters", "macs"} <= found.keys():
+    if not isinstance(figures, dict) or not {"score", "score_name", "parameters", "macs"} <= figures.keys():
         raise CheckpointError(f"{file}: holds no evaluation of a training")
-    return found
+    return figures
 
 
 def _weights(network: torch.nn.Module) -> dict[str, Tensor]:

@@ -91,6 +91,6 @@ def _recorded(network: nn.Module, images: Tensor) -> Any:
             network, (images,), dynamo=True, dynamic_shapes=({0: batch},), input_names=["images"], verbose=False
         )
     assert program is not None
-    for place, output in enumerate(program.model.graph.outputs):
-        output.name = f"output_{place}"
+    for index, output in enumerate(program.model.graph.outputs):
+        output.name = f"output_{index}"
     return program.model_proto

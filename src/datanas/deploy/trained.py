@@ -73,7 +73,7 @@ def find_trained(path: str | Path, device: torch.device) -> Trained:
     require_folder(path, CheckpointError)
     for folder in (path, path / EXPORT_FOLDER):
         if is_file(folder / CONFIG_FILE, CheckpointError):
-            found = _of_export(folder)
+            trained = _of_export(folder)
             break
     else:
         if not is_file(path / "config.yaml", CheckpointError):
@@ -81,9 +81,9 @@ def find_trained(path: str | Path, device: torch.device) -> Trained:
                 f"{shown(path)}: neither the run folder of a training nor a folder of datanas export: it holds no "
                 f"config.yaml and no {CONFIG_FILE}"
             )
-        found = _of_run(path)
-    place(found.network, device)
-    return found
+        trained = _of_run(path)
+    place(trained.network, device)
+    return trained
 
 
 def describe_network(architecture: Architecture, config: Config, num_classes: int, in_channels: int) -> Description:
