@@ -18,7 +18,7 @@ import numpy as np
 from torch import nn
 
 from datanas.budgets.base import CostTable
-from datanas.budgets.latency_file import read_table, table_json
+from datanas.budgets.latency_file import read_latency_table, table_json
 from datanas.codes.architecture import Architecture
 from datanas.core.atomic import write_atomic
 from datanas.core.errors import DataError, nearest
@@ -152,7 +152,7 @@ class LatencyTable:
         Raises:
             DataError: the file is missing, is neither, or holds a cost that is none.
         """
-        table = read_table(Path(path))
+        table = read_latency_table(Path(path))
         held_out = None if table.held_out is None else HeldOut(**table.held_out)
         return cls(table.times, table.machine, table.network, LatencyFit(**table.fit), held_out, str(path))
 

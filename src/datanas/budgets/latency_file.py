@@ -65,7 +65,7 @@ def _row(workload: Workload) -> dict[str, Any]:
     return {name: value for name, value in vars(workload).items() if name != "out_channels" or value}
 
 
-def read_table(path: Path) -> TableFile:
+def read_latency_table(path: Path) -> TableFile:
     """What a file holds.
 
     Raises:

@@ -17,7 +17,7 @@ from datanas.core.atomic import write_atomic
 from datanas.core.errors import CheckpointError, ConfigError, StorageError
 from datanas.core.paths import is_file, is_folder, path_errors, shown
 from datanas.deploy.card import model_card
-from datanas.deploy.load import CONFIG_FILE, WEIGHTS_FILE, Description, rebuild, without_auxiliary
+from datanas.deploy.load import CONFIG_FILE, WEIGHTS_FILE, Description, rebuild, weights_without_auxiliary
 from datanas.deploy.trained import channels_of, describe_network
 from datanas.engine.data_record import VOCABULARY_FILE, read_data_record, use_record, vocabulary_text
 from datanas.engine.evaluation import NETWORK_FILE, restore
@@ -121,7 +121,7 @@ def _weights(network: torch.nn.Module) -> dict[str, Tensor]:
     """The state without an auxiliary tower, which only training uses, in plain layout."""
     return {
         name: value.cpu().clone(memory_format=torch.contiguous_format)
-        for name, value in without_auxiliary(network.state_dict()).items()
+        for name, value in weights_without_auxiliary(network.state_dict()).items()
     }
 
 

@@ -132,7 +132,7 @@ def require_free(file: Path) -> None:
             raise ConfigError(f"{shown(file)}: exists; choose another file")
 
 
-def difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+def relative_difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     """The largest difference of an output, as a share of the largest value."""
     return max(
         float((each - good).abs().max() / good.abs().max()) for each, good in zip(outputs, expected, strict=True)

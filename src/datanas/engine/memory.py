@@ -60,7 +60,7 @@ def inference_memory(
         return {}, f"the process that measures it: {last}"
 
 
-def measure(order: dict[str, Any]) -> dict[int, int]:
+def measure_memory(order: dict[str, Any]) -> dict[int, int]:
     """What the process does: bytes for each batch."""
     for plugin in order["plugins"]:
         with suppress(ConfigError):  # one that cannot be loaded beside the others is told where it is needed
@@ -86,4 +86,4 @@ def measure(order: dict[str, Any]) -> dict[int, int]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(json.load(sys.stdin))))
+    print(json.dumps(measure_memory(json.load(sys.stdin))))

@@ -18,7 +18,7 @@ from datanas.tasks.base import Task
 FIRST_EXAMPLES, FINALISTS = 250, 10
 
 
-def rank(
+def rank_architectures(
     architectures: Sequence[Architecture],
     supernet: Supernet,
     task: Task[Any],
