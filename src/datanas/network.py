@@ -107,8 +107,8 @@ def rebuild_network(
 
 def count_live(architecture: Architecture, settings: NetworkConfig) -> LiveCount:
     """How much of a network of an architecture is live."""
-    found: LiveCount = _told(builder_of(architecture).count_live, settings, architecture)
-    return found
+    count: LiveCount = _told(builder_of(architecture).count_live, settings, architecture)
+    return count
 
 
 def _told(method: Callable[..., Any], settings: NetworkConfig, *args: Any) -> Any:

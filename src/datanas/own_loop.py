@@ -146,8 +146,8 @@ class Search:
             ArchitectureError: it is one of other choices.
             RuntimeError: a child is drawn already.
         """
-        found = self.derive() if architecture is None else find_architecture(architecture)
-        factors = factors_of(self.blocks, found)
+        chosen = self.derive() if architecture is None else find_architecture(architecture)
+        factors = factors_of(self.blocks, chosen)
         with self.blocks.running(
             {
                 name: Gates.of(torch.tensor([[factors[name].get(each, 0.0) for each in group.primitives]]))
@@ -228,11 +228,11 @@ class Search:
             ArchitectureError: it is one of other choices.
             ConfigError: a part has parameters and no `reset_parameters`.
         """
-        found = resolve(self.module, self.derive() if architecture is None else architecture)
+        network = resolve(self.module, self.derive() if architecture is None else architecture)
         if not weights:
             with seeding.keyed(self.seed, "network", reach="process"):
-                renew(found)
-        return found
+                renew(network)
+        return network
 
     def state_dict(self) -> dict[str, Any]:
         """All that the search needs to go on, but for the module's weights and the optimisers, which are the user's.
@@ -296,18 +296,18 @@ _STREAMS = {"weights": "weights", "alphas": "alpha", "both": "both"}
 
 def _sampler(blocks: Blocks, seed: int, given: BaseSampler | Mapping[str, Any] | str | None) -> BaseSampler:
     if isinstance(given, BaseSampler):
-        found = given
+        sampler = given
     else:
         config = component(samplers, "sampler", given, "egs")
         make: Any = samplers[config.name]
         with seeding.keyed(seed, "alpha"):
-            found = make(config, blocks.groups(), MODULE)
-    settles = type(found).after_alpha_step is not BaseSampler.after_alpha_step
-    if not found.differentiable or settles or found.partial_channels > 1:
+            sampler = make(config, blocks.groups(), MODULE)
+    settles = type(sampler).after_alpha_step is not BaseSampler.after_alpha_step
+    if not sampler.differentiable or settles or sampler.partial_channels > 1:
         raise ConfigError(
-            f"sampler.name: {type(found).__name__} does more in a step than to descend on a loss, and so cannot be "
+            f"sampler.name: {type(sampler).__name__} does more in a step than to descend on a loss, and so cannot be "
             "used in a loop of one's own; egs, gdas, darts or snas can"
         )
     # What is kept is combined by the blocks themselves, each in its own way.
-    found.normalise = "sum"
-    return found
+    sampler.normalise = "sum"
+    return sampler

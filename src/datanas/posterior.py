@@ -123,8 +123,8 @@ def log_prob(
     by_size = prefix_log_probs(log_probs.gather(-1, members_first[..., :samples]), log_null, samples)
     largest = by_size.shape[-1] - 1
     size = chosen.sum(-1)
-    found = by_size.gather(-1, size.clamp_max(largest).unsqueeze(-1)).squeeze(-1)
-    return found.masked_fill(size > largest, -math.inf)
+    by_code = by_size.gather(-1, size.clamp_max(largest).unsqueeze(-1)).squeeze(-1)
+    return by_code.masked_fill(size > largest, -math.inf)
 
 
 @torch.no_grad()
@@ -210,36 +210,36 @@ def top(
     seen: set[tuple[int, tuple[int, ...]]] = set()
 
     def add(sets: Sequence[tuple[int, tuple[int, ...]]]) -> None:
-        """Queue sets of one size, each the number of its region and the places in `free` of its members."""
+        """Queue sets of one size, each the number of its region and the positions in `free` of its members."""
         if not sets:
             return
         seen.update(sets)
-        ranks = [regions[number].members(places) for number, places in sets]
+        ranks = [regions[number].members(positions) for number, positions in sets]
         members = log_probs[order.new_tensor(ranks)]
         values = prefix_log_probs(members, None if log_null is None else log_null.expand(len(sets)), samples)[:, -1]
         rounded = round_to_ties(values).tolist()
-        for each, (number, places), value, tie in zip(ranks, sets, values.tolist(), rounded, strict=True):
+        for each, (number, positions), value, tie in zip(ranks, sets, values.tolist(), rounded, strict=True):
             if value > -math.inf:
-                heapq.heappush(waiting, (-tie, len(each), sorted(index[r] for r in each), number, places, value))
+                heapq.heappush(waiting, (-tie, len(each), sorted(index[r] for r in each), number, positions, value))
 
     for size in range(min(samples, len(index)) + 1):
         counts = [(number, size - len(region.held), len(region.free)) for number, region in enumerate(regions)]
         add([(number, tuple(range(count))) for number, count, most in counts if 0 <= count <= most])
-    found: list[list[int]] = []
+    index_sets: list[list[int]] = []
     values: list[float] = []
-    while waiting and len(found) < n:
-        _, _, indices, number, places, value = heapq.heappop(waiting)
-        found.append(indices)
+    while waiting and len(index_sets) < n:
+        _, _, indices, number, positions, value = heapq.heappop(waiting)
+        index_sets.append(indices)
         values.append(value)
         steps = (
-            (number, (*places[:i], place + 1, *places[i + 1 :]))
-            for i, place in enumerate(places)
-            if place + 1 < len(regions[number].free) and place + 1 not in places
+            (number, (*positions[:i], position + 1, *positions[i + 1 :]))
+            for i, position in enumerate(positions)
+            if position + 1 < len(regions[number].free) and position + 1 not in positions
         )
         add([step for step in steps if step not in seen])
 
-    codes = log_probs.new_zeros(len(found), probs.shape[0])
-    for row, indices in zip(codes, found, strict=True):
+    codes = log_probs.new_zeros(len(index_sets), probs.shape[0])
+    for row, indices in zip(codes, index_sets, strict=True):
         row[indices] = 1.0
     # Ties differ by rounding errors, in an order that says nothing.
     log_probs_found = log_probs.new_tensor(values).cummin(0).values
@@ -253,8 +253,8 @@ class _Region:
     held: tuple[int, ...]
     free: tuple[int, ...]
 
-    def members(self, places: Sequence[int]) -> list[int]:
-        return sorted((*self.held, *(self.free[place] for place in places)))
+    def members(self, positions: Sequence[int]) -> list[int]:
+        return sorted((*self.held, *(self.free[position] for position in positions)))
 
 
 def _regions(index: Sequence[int], wanted: Sequence[bool] | None) -> list[_Region]:

@@ -22,7 +22,7 @@ from datanas.codes.architecture import Architecture
 from datanas.core.errors import ConfigError
 from datanas.core.registry import load_plugin
 from datanas.engine import profile as profiles
-from datanas.engine.memory import inference_memory, measure
+from datanas.engine.memory import inference_memory, measure_memory
 from datanas.engine.network_recipe import NetworkRecipe
 from datanas.engine.profile import profile
 from datanas.kernels.switch import plain_kernels
@@ -168,7 +168,7 @@ def test_the_process_builds_the_network_that_was_described(monkeypatch: pytest.M
     assert NetworkRecipe.from_plain(json.loads(json.dumps(recipe.to_plain()))) == recipe
     seen: list[Any] = []
     monkeypatch.setattr(NetworkRecipe, "infer", lambda self, network, x: seen.append((self, x.shape)))
-    measure({"recipe": recipe.to_plain(), "batches": [1, 3], "device": "cpu", "threads": 1, "plugins": []})
+    measure_memory({"recipe": recipe.to_plain(), "batches": [1, 3], "device": "cpu", "threads": 1, "plugins": []})
     assert seen == [(recipe, (1, 3, 16, 24)), (recipe, (3, 3, 16, 24))]
 
 

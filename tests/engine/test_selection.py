@@ -14,7 +14,7 @@ from datanas.core import seeding
 from datanas.engine import selection
 from datanas.engine.gap import measure_gap
 from datanas.engine.search import SearchJob
-from datanas.engine.selection import FINALISTS, FIRST_EXAMPLES, rank
+from datanas.engine.selection import FINALISTS, FIRST_EXAMPLES, rank_architectures
 from datanas.tasks.metric import Metric
 
 CPU = torch.device("cpu")
@@ -37,7 +37,7 @@ def some(job: SearchJob, count: int) -> list[Architecture]:
 
 
 def ranked(job: SearchJob, architectures: list[Architecture]) -> list[tuple[Architecture, float]]:
-    return rank(architectures, job.supernet, job.task, job.config.search.gap, device=CPU, seed=0)
+    return rank_architectures(architectures, job.supernet, job.task, job.config.search.gap, device=CPU, seed=0)
 
 
 def measured(job: SearchJob, architecture: Architecture) -> float:
@@ -178,6 +178,6 @@ def test_the_task_s_own_state_is_put_back(job: SearchJob, monkeypatch: pytest.Mo
 def test_as_many_come_back_as_are_asked_for(job: SearchJob) -> None:
     architectures = some(job, FINALISTS + 3)
     settings = job.config.search.gap
-    found = rank(architectures, job.supernet, job.task, settings, device=CPU, seed=0, n=FINALISTS + 2)
+    found = rank_architectures(architectures, job.supernet, job.task, settings, device=CPU, seed=0, n=FINALISTS + 2)
     assert len(found) == FINALISTS + 2
     assert len(ranked(job, architectures)) == FINALISTS

@@ -24,8 +24,8 @@ def average_gradients(alphas: Sequence[nn.Parameter]) -> None:
     counts, *means = torch.split(total.cpu(), [len(alphas), *(alpha.numel() for alpha in alphas)])
     for alpha, count, mean in zip(alphas, counts.tolist(), means, strict=True):
         if count:
-            found = (mean / distributed.get_world_size()).view_as(alpha).to(alpha)
-            alpha.grad = found if alpha.grad is None else alpha.grad.copy_(found)
+            averaged = (mean / distributed.get_world_size()).view_as(alpha).to(alpha)
+            alpha.grad = averaged if alpha.grad is None else alpha.grad.copy_(averaged)
 
 
 def _gradient(alpha: nn.Parameter) -> Tensor:

@@ -81,10 +81,10 @@ class Choice(Block):
 
     def resolved(self, factors: Mapping[str, float], memo: Memo) -> nn.Module:
         scaled = dict(zip(factors, self.scaled(list(factors.values())), strict=True))
-        kept = {name: copy.deepcopy(self.candidates[name], memo) for name in self.primitives if name in scaled}
-        if len(kept) == 1 and next(iter(scaled.values())) == 1.0:
-            return next(iter(kept.values()))
-        return Kept(kept, scaled).train(self.training)
+        modules = {name: copy.deepcopy(self.candidates[name], memo) for name in self.primitives if name in scaled}
+        if len(modules) == 1 and next(iter(scaled.values())) == 1.0:
+            return next(iter(modules.values()))
+        return Kept(modules, scaled).train(self.training)
 
     def scaled(self, factors: Sequence[float]) -> Sequence[float]:
         return factors if self.combine == "sum" else [factor / sum(factors) for factor in factors]
@@ -95,11 +95,11 @@ class Choice(Block):
     @uncompiled
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         gates = self.drawn()
-        found = self.every()
-        call = Call.of(args, kwargs, draws=any(candidate.draws for candidate in found))
+        candidates = self.every()
+        call = Call.of(args, kwargs, draws=any(candidate.draws for candidate in candidates))
         factors = self.scaled(gates.host[0])
-        opened = [candidate for candidate in found if factors[candidate.index] != 0.0]
-        closed = [candidate for candidate in found if factors[candidate.index] == 0.0]
+        opened = [candidate for candidate in candidates if factors[candidate.index] != 0.0]
+        closed = [candidate for candidate in candidates if factors[candidate.index] == 0.0]
         ran = [(candidate, call.run(candidate, call.inputs.tensors)) for candidate in opened]
         require_alike(ran)
         self._check_once(call, closed, ran)

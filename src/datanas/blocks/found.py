@@ -34,20 +34,20 @@ class Blocks:
         Raises:
             ConfigError: there are none, blocks of one name have different candidates, or a name cannot be.
         """
-        places: dict[str, list[tuple[str, Block]]] = {}
+        by_name: dict[str, list[tuple[str, Block]]] = {}
         for path, part in module.named_modules():
             if isinstance(part, Block):
                 name = part.name or path.replace(".", "/") or ROOT
-                places.setdefault(name, []).append((path or "the module itself", part))
-        if not places:
+                by_name.setdefault(name, []).append((path or "the module itself", part))
+        if not by_name:
             raise ConfigError(
                 f"{type(module).__name__} has no choice in it: put a datanas.Choice where its candidates are to be "
                 "compared, as an attribute of a module or within nn.ModuleList or nn.ModuleDict"
             )
-        for name, found in places.items():
-            (first, block), *others = found
+        for name, occurrences in by_name.items():
+            (first, block), *others = occurrences
             _require_key(name, first, block)
-            if others and (unnamed := [path for path, each in found if each.name is None]):
+            if others and (unnamed := [path for path, each in occurrences if each.name is None]):
                 raise ConfigError(
                     f"the place {unnamed[0]} of a choice without a name is the name of another one; give it a name= of "
                     f"its own, or name={name!r} if they are to choose alike"
@@ -58,7 +58,7 @@ class Blocks:
                         f"the name {name!r} is used twice with different candidates: {first} has {_shown(block)}, "
                         f"{path} has {_shown(other)}; blocks of one name choose alike"
                     )
-        return cls({name: tuple(block for _, block in each) for name, each in places.items()})
+        return cls({name: tuple(block for _, block in each) for name, each in by_name.items()})
 
     def groups(self) -> dict[str, ChoiceGroup]:
         """The choice groups by name."""
@@ -82,15 +82,15 @@ class Blocks:
                     "does not add up; put choices side by side, or search without"
                 )
 
-    def costs(self, *, found: bool = False) -> dict[str, list[float]]:
+    def costs(self, *, as_counted: bool = False) -> dict[str, list[float]]:
         """What the candidates of each name cost over all its blocks.
 
         Args:
-            found: what the blocks find themselves, whatever was said.
+            as_counted: what the blocks find themselves, whatever was said.
         """
         return {
             name: [
-                sum(block.own_cost(each) if found else block.cost_of(each) for block in blocks)
+                sum(block.own_cost(each) if as_counted else block.cost_of(each) for block in blocks)
                 for each in blocks[0].primitives
             ]
             for name, blocks in self.by_name.items()

@@ -35,9 +35,9 @@ class GivenSpace(ModuleSpace):
     def build(cls, settings: Any) -> nn.Module:
         module = _GIVEN.get()
         assert module is not None
-        found = copy.deepcopy(module)
+        copied = copy.deepcopy(module)
         # Networks are counted on the meta device, on which a module that is there already must be put.
-        return found.to("meta") if torch.get_default_device().type == "meta" else found
+        return copied.to("meta") if torch.get_default_device().type == "meta" else copied
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def named_modules(candidates: Mapping[str, Any]) -> nn.ModuleDict:
         )
     if len(candidates) == 0:
         raise ConfigError("candidates: a choice needs at least one")
-    found = nn.ModuleDict()
+    modules = nn.ModuleDict()
     for name, candidate in candidates.items():
         require_name(name, "candidates")
         if name == NONE:
@@ -66,10 +66,10 @@ def named_modules(candidates: Mapping[str, Any]) -> nn.ModuleDict:
                 "give the module itself, or a module that holds it"
             )
         try:
-            found[name] = candidate if isinstance(candidate, nn.Module) else Function(candidate)
+            modules[name] = candidate if isinstance(candidate, nn.Module) else Function(candidate)
         except (KeyError, TypeError) as error:
             raise ConfigError(f"candidates: {name!r} cannot be a candidate's name: {error}") from None
-    return found
+    return modules
 
 
 def _module_within(function: object) -> nn.Module | None:

@@ -21,7 +21,7 @@ def renew(module: nn.Module) -> None:
     """
     # A part that initialises those within it otherwise than they would themselves, as attention does, comes last.
     frozen = [(each, each.detach().clone()) for each in module.parameters() if not each.requires_grad]
-    kept: list[str] = []
+    unchanged: list[str] = []
     for path, part in reversed(list(module.named_modules())):
         if _is_frozen(part):
             continue
@@ -36,13 +36,13 @@ def renew(module: nn.Module) -> None:
                 "afresh: datanas.resolve(module, architecture)"
             )
         elif part._buffers.keys() - part._non_persistent_buffers_set:
-            kept.append(f"{path or 'the module'} ({type(part).__name__}: {', '.join(part._buffers)})")
+            unchanged.append(f"{path or 'the module'} ({type(part).__name__}: {', '.join(part._buffers)})")
     with torch.no_grad():
         for parameter, value in frozen:
             parameter.copy_(value)
-    if kept:
+    if unchanged:
         warnings.warn(
-            f"{', '.join(reversed(kept))}: buffers stay as they are, since there is no reset_parameters()",
+            f"{', '.join(reversed(unchanged))}: buffers stay as they are, since there is no reset_parameters()",
             UserWarning,
             stacklevel=3,
         )

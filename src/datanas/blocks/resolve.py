@@ -39,11 +39,11 @@ def resolve(module: nn.Module, architecture: Architecture | str) -> nn.Module:
     architecture = find_architecture(architecture)
     blocks = Blocks.of(module)
     with architecture.naming_file():
-        kept = factors_of(blocks, architecture)
+        factors = factors_of(blocks, architecture)
     memo: Memo = {}
     # What is inside a candidate must be made before the choice that holds it is copied.
     for name, block in sorted(blocks.items(), key=lambda each: _depth(each[1])):
-        memo[id(block)] = block.resolved(kept[name], memo)
+        memo[id(block)] = block.resolved(factors[name], memo)
     return copy.deepcopy(module, memo)
 
 
@@ -63,7 +63,7 @@ def factors_of(blocks: Blocks, architecture: Architecture) -> dict[str, dict[str
         raise ArchitectureError(
             f"cells: the module chooses {', '.join(groups)}, the architecture {', '.join(architecture.cells)}"
         )
-    found = {}
+    factors = {}
     for name, group in groups.items():
         cell = architecture.cells[name]
         if cell.primitives != group.primitives or cell.edges != group.edges:
@@ -72,7 +72,7 @@ def factors_of(blocks: Blocks, architecture: Architecture) -> dict[str, dict[str
                 f"architecture {', '.join(cell.primitives)}"
             )
         row = architecture.weights(name)[0].tolist()
-        found[name] = {each: factor for each, factor in zip(group.primitives, row, strict=True) if factor != 0}
-        if not found[name]:
+        factors[name] = {each: factor for each, factor in zip(group.primitives, row, strict=True) if factor != 0}
+        if not factors[name]:
             raise ArchitectureError(f"cells.{name}.code: the architecture keeps none of {', '.join(group.primitives)}")
-    return found
+    return factors

@@ -48,69 +48,69 @@ class Slices:
         """
         if not isinstance(layers, nn.Sequential) or type(layers).forward is not nn.Sequential.forward:
             raise ConfigError(f"layers must be nn.Sequential, got {type(layers).__name__}")
-        dense = [place for place, layer in enumerate(layers) if _is_dense(layer)]
+        dense = [index for index, layer in enumerate(layers) if _is_dense(layer)]
         if len(dense) < 2:
             raise ConfigError(
                 "layers: a width needs two convolutions or linear layers, one to give it and one to read it"
             )
         first, last = dense[:2]
-        for place in range(first + 1, last):
-            if not _is_by_channel(layers[place]):
+        for index in range(first + 1, last):
+            if not _is_by_channel(layers[index]):
                 raise ConfigError(
-                    f"layers[{place}]: {type(layers[place]).__name__} does not treat every channel alone; between the "
+                    f"layers[{index}]: {type(layers[index]).__name__} does not treat every channel alone; between the "
                     "layer that gives the channels and the one that reads them may stand batch norm, activations, "
                     "dropout, pooling and depthwise convolutions"
                 )
-        for place in range(first, last + 1):
-            _require_plain(place, layers[place])
-        for place in (first, last):
-            if isinstance(layer := layers[place], _ConvNd) and (layer.groups != 1 or layer.transposed):
-                raise ConfigError(f"layers[{place}]: a convolution in groups or a transposed one cannot be narrowed")
+        for index in range(first, last + 1):
+            _require_plain(index, layers[index])
+        for index in (first, last):
+            if isinstance(layer := layers[index], _ConvNd) and (layer.groups != 1 or layer.transposed):
+                raise ConfigError(f"layers[{index}]: a convolution in groups or a transposed one cannot be narrowed")
         return cls(first, last, _outputs(layers[first]))
 
     def narrow(self, layers: nn.Sequential, width: int) -> dict[int, nn.Module]:
         """By place, the layers that are narrower, with weights that are yet to be set."""
-        found = {
+        narrowed = {
             self.first: _made_like(layers[self.first], outputs=width),
             self.last: _made_like(layers[self.last], inputs=width),
         }
-        for place in range(self.first + 1, self.last):
-            if isinstance(layers[place], _BatchNorm | _ConvNd):
-                found[place] = _made_like(layers[place], inputs=width, outputs=width)
-        return found
+        for index in range(self.first + 1, self.last):
+            if isinstance(layers[index], _BatchNorm | _ConvNd):
+                narrowed[index] = _made_like(layers[index], inputs=width, outputs=width)
+        return narrowed
 
     def follow(self, layers: nn.Sequential, narrow: nn.Sequential) -> None:
         """Put the narrow layers into the state in which the real ones are, such as evaluation mode."""
-        for place in range(self.first, self.last + 1):
-            real, own = layers[place], narrow[place]
+        for index in range(self.first, self.last + 1):
+            real, own = layers[index], narrow[index]
             if real is not own:
                 own.__dict__.update({name: real.__dict__[name] for name in _STATE if name in real.__dict__})
 
     def tensors(self, layers: nn.Sequential, width: int) -> dict[str, Tensor]:
         """Their weights and statistics, by their names in a sequence: views of those at full width."""
-        found: dict[str, Tensor] = {}
-        for place in range(self.first, self.last + 1):
-            layer = layers[place]
+        tensors: dict[str, Tensor] = {}
+        for index in range(self.first, self.last + 1):
+            layer = layers[index]
             for name, tensor in (*layer._parameters.items(), *layer._buffers.items()):
                 if tensor is None:
                     continue
-                if place == self.last:
+                if index == self.last:
                     tensor = tensor[:, :width] if name == "weight" else tensor
                 elif tensor.ndim > 0:
                     tensor = tensor[:width]
-                found[f"{place}.{name}"] = tensor
-        return found
+                tensors[f"{index}.{name}"] = tensor
+        return tensors
 
     def cut(self, layers: nn.Sequential, width: int, memo: Memo) -> nn.Sequential:
         """A copy with narrower layers."""
         narrow, tensors = self.narrow(layers, width), self.tensors(layers, width)
         parts: list[nn.Module] = []
-        for place, layer in enumerate(layers):
-            if place not in narrow:
+        for index, layer in enumerate(layers):
+            if index not in narrow:
                 parts.append(copy.deepcopy(layer, memo))
                 continue
-            part = narrow[place].train(layer.training)
-            own = {name.partition(".")[2]: tensor for name, tensor in tensors.items() if name.startswith(f"{place}.")}
+            part = narrow[index].train(layer.training)
+            own = {name.partition(".")[2]: tensor for name, tensor in tensors.items() if name.startswith(f"{index}.")}
             example = next(iter(own.values()), cast(Tensor, layers[self.first].weight))
             part.to(device=example.device, dtype=example.dtype)
             with torch.no_grad():
@@ -123,14 +123,14 @@ class Slices:
         return nn.Sequential(*parts).train(layers.training)
 
 
-def _require_plain(place: int, layer: nn.Module) -> None:
+def _require_plain(index: int, layer: nn.Module) -> None:
     """Refuse a layer that is to be cut and of which its class, hooks or parametrisations make something of its own."""
     if not isinstance(layer, nn.Linear | _ConvNd | _BatchNorm):
         return
     is_known = type(layer).__module__.startswith("torch.nn.modules.") or type(layer) is BatchNorm2d
     if not is_known or not has_no_hooks(layer):
         raise ConfigError(
-            f"layers[{place}]: {type(layer).__name__} cannot be narrowed; a width takes torch's own convolutions, "
+            f"layers[{index}]: {type(layer).__name__} cannot be narrowed; a width takes torch's own convolutions, "
             "linear layers and batch norm, without hooks or parametrisations"
         )
 
@@ -163,7 +163,7 @@ def _made_like(layer: nn.Module, *, inputs: int | None = None, outputs: int | No
         return nn.Linear(inputs or layer.in_features, outputs or layer.out_features, bias=layer.bias is not None)
     assert isinstance(layer, _ConvNd)
     conv: type[Any] = type(layer)
-    found: nn.Module = conv(
+    made: nn.Module = conv(
         inputs or layer.in_channels,
         outputs or layer.out_channels,
         layer.kernel_size,
@@ -174,4 +174,4 @@ def _made_like(layer: nn.Module, *, inputs: int | None = None, outputs: int | No
         layer.bias is not None,
         layer.padding_mode,
     )
-    return found
+    return made

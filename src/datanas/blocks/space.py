@@ -140,13 +140,13 @@ class ModuleSpace(Space):
         return self
 
     def identities(self, group: str) -> frozenset[str]:
-        found = frozenset(name for name, part in self._parts(group).items() if isinstance(part, nn.Identity))
-        return found if self.parameter_free(group) else frozenset()
+        names = frozenset(name for name, part in self._parts(group).items() if isinstance(part, nn.Identity))
+        return names if self.parameter_free(group) else frozenset()
 
     def parameter_free(self, group: str) -> frozenset[str]:
         parts = self._parts(group)
-        found = frozenset(name for name, part in parts.items() if not list(part.parameters()))
-        return found if len(found) < len(parts) else frozenset()  # none is the worse for learning nothing
+        names = frozenset(name for name, part in parts.items() if not list(part.parameters()))
+        return names if len(names) < len(parts) else frozenset()  # none is the worse for learning nothing
 
     def _parts(self, group: str) -> dict[str, nn.Module]:
         block = self._blocks.by_name[group][0]
@@ -157,7 +157,7 @@ class ModuleSpace(Space):
 
     def costs(self, stem: nn.Module, example: Any) -> dict[str, Costs]:
         """Parameters, and multiply-adds for an input like `example`, of every candidate at all its places."""
-        parameters = self._blocks.costs(found=True)
+        parameters = self._blocks.costs(as_counted=True)
         macs = {name: [0.0] * len(costs) for name, costs in parameters.items()}
         with torch.device("cpu"), torch.no_grad(), seeding.put_back(), self._watched(macs):
             first = {name: Gates.of(_first_of(len(costs))) for name, costs in parameters.items()}

@@ -17,15 +17,15 @@ def uncompiled(function: FunctionT) -> FunctionT:
 
     As `torch.compiler.disable`, which loads the compiler at once; this waits until somebody else has.
     """
-    kept: list[Callable[..., Any]] = []
+    disabled: list[Callable[..., Any]] = []
 
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
         if "torch._dynamo" not in sys.modules:
             return function(*args, **kwargs)
-        if not kept:
-            kept.append(torch.compiler.disable(function))  # type: ignore[no-untyped-call]
-        return kept[0](*args, **kwargs)
+        if not disabled:
+            disabled.append(torch.compiler.disable(function))  # type: ignore[no-untyped-call]
+        return disabled[0](*args, **kwargs)
 
     run._torchdynamo_disable = True  # type: ignore[attr-defined]
     return cast("FunctionT", run)

@@ -58,13 +58,13 @@ class BudgetLoss:
 
     def expected(self, inclusion: Mapping[str, Float[Tensor, "edges ops"]]) -> dict[str, Tensor]:
         """E of each cost, from the probability of each operation to be in the network; differentiable."""
-        found = {}
+        expected = {}
         for name, tables in self._tables.items():
             total = torch.as_tensor(self._constants[name], dtype=torch.double)
             for group, costs in tables.items():
                 total = total + (inclusion[group].double() * costs).sum()
-            found[name] = total
-        return found
+            expected[name] = total
+        return expected
 
     def loss(self, inclusion: Mapping[str, Float[Tensor, "edges ops"]]) -> Tensor:
         """What is added to the loss of an alpha step; on the host, a scalar."""

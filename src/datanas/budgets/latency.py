@@ -18,7 +18,7 @@ import numpy as np
 from torch import nn
 
 from datanas.budgets.base import CostTable
-from datanas.budgets.latency_file import read_table, table_json
+from datanas.budgets.latency_file import read_latency_table, table_json
 from datanas.codes.architecture import Architecture
 from datanas.core.atomic import write_atomic
 from datanas.core.errors import DataError, nearest
@@ -54,8 +54,8 @@ class LatencyFit:
             columns[:, 1] = 0
         from scipy.optimize import nnls  # takes longer to load than all else here
 
-        found, _ = nnls(columns / np.asarray(measured_ms)[:, None], np.ones(len(sums_ms)))
-        return cls(*map(float, found))
+        coefficients, _ = nnls(columns / np.asarray(measured_ms)[:, None], np.ones(len(sums_ms)))
+        return cls(*map(float, coefficients))
 
     def __call__(self, sum_ms: float, cells: int) -> float:
         """Milliseconds of a network."""
@@ -152,9 +152,9 @@ class LatencyTable:
         Raises:
             DataError: the file is missing, is neither, or holds a cost that is none.
         """
-        found = read_table(Path(path))
-        held_out = None if found.held_out is None else HeldOut(**found.held_out)
-        return cls(found.times, found.machine, found.network, LatencyFit(**found.fit), held_out, str(path))
+        table = read_latency_table(Path(path))
+        held_out = None if table.held_out is None else HeldOut(**table.held_out)
+        return cls(table.times, table.machine, table.network, LatencyFit(**table.fit), held_out, str(path))
 
     def save(self, path: str | Path) -> None:
         """Write the table as JSON.

@@ -65,7 +65,7 @@ def _row(workload: Workload) -> dict[str, Any]:
     return {name: value for name, value in vars(workload).items() if name != "out_channels" or value}
 
 
-def read_table(path: Path) -> TableFile:
+def read_latency_table(path: Path) -> TableFile:
     """What a file holds.
 
     Raises:
@@ -75,16 +75,16 @@ def read_table(path: Path) -> TableFile:
     if path.suffix.lower() == ".csv":
         return TableFile(_read_csv(text, str(path)))
     try:
-        found = json.loads(text)
+        document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: neither JSON nor named .csv: {error}") from None
-    if not isinstance(found, dict) or not isinstance(found.get("operations"), list):
+    if not isinstance(document, dict) or not isinstance(document.get("operations"), list):
         raise DataError(f"{path}: no latency table: an object with a list 'operations' is needed")
-    unit = found.get("unit")
+    unit = document.get("unit")
     if unit not in UNITS:
         raise DataError(f"{path}: unit: must be one of {', '.join(UNITS)}, got {shortened(unit)}")
     times: dict[Workload, float] = {}
-    for index, row in enumerate(found["operations"]):
+    for index, row in enumerate(document["operations"]):
         where = f"{path}: operations[{index}]"
         if not isinstance(row, dict):
             raise DataError(f"{where}: must be an object, got {shortened(row)}")
@@ -93,12 +93,12 @@ def read_table(path: Path) -> TableFile:
             if name not in known:
                 raise DataError(f"{where}: {name}: unknown; {nearest(name, known)}")
         _enter(times, row, row.get("latency"), unit, where)
-    fit = _numbers(found.get("fit"), _FIT, f"{path}: fit")
-    held_out = found.get("held_out")
+    fit = _numbers(document.get("fit"), _FIT, f"{path}: fit")
+    held_out = document.get("held_out")
     return TableFile(
         _some(times, path),
-        _object(found.get("machine"), f"{path}: machine"),
-        _object(found.get("network"), f"{path}: network"),
+        _object(document.get("machine"), f"{path}: machine"),
+        _object(document.get("network"), f"{path}: network"),
         fit,
         None if held_out is None else _held_out(held_out, f"{path}: held_out"),
     )
@@ -181,20 +181,22 @@ def _object(value: object, where: str) -> dict[str, Any] | None:
 
 
 def _numbers(value: object, names: tuple[str, ...], where: str) -> dict[str, float]:
-    found = _object(value, where) or {}
-    for name, number in found.items():
+    entries = _object(value, where) or {}
+    for name, number in entries.items():
         if name not in names:
             raise DataError(f"{where}.{name}: unknown; {nearest(name, names)}")
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise DataError(f"{where}.{name}: must be a number, got {shortened(number)}")
-    return {name: float(number) for name, number in found.items()}
+    return {name: float(number) for name, number in entries.items()}
 
 
 def _held_out(value: object, where: str) -> dict[str, Any]:
-    found = _object(value, where) or {}
-    lists = [found.get(name) for name in _HELD_OUT[:2]]
-    numbers = [number for each in lists if isinstance(each, list) for number in each] + [found.get(_HELD_OUT[2])]
+    entries = _object(value, where) or {}
+    lists = [entries.get(name) for name in _HELD_OUT[:2]]
+    numbers = [number for each in lists if isinstance(each, list) for number in each] + [entries.get(_HELD_OUT[2])]
     is_right = all(isinstance(each, list) for each in lists) and len({len(each or ()) for each in lists}) == 1
     if not is_right or not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
         raise DataError(f"{where}: must have {', '.join(_HELD_OUT)}: two lists of as many numbers, and a number")
-    return {name: tuple(found[name]) if isinstance(found[name], list) else float(found[name]) for name in _HELD_OUT}
+    return {
+        name: tuple(entries[name]) if isinstance(entries[name], list) else float(entries[name]) for name in _HELD_OUT
+    }

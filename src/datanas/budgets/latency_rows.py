@@ -66,14 +66,14 @@ class LatencyRows(CostModel):
             raw, device = _from_json(text, path)
         else:
             raw = list(csv.DictReader(StringIO(text)))
-        rows = [_row(each, f"{path}, row {place}") for place, each in enumerate(raw, start=1)]
+        rows = [_row(each, f"{path}, row {number}") for number, each in enumerate(raw, start=1)]
         if not rows:
             raise DataError(f"{path}: holds no rows")
         seen: set[tuple[str | None, int | None, str]] = set()
-        for place, row in enumerate(rows, start=1):
+        for number, row in enumerate(rows, start=1):
             key = row.group, row.edge, row.op
             if key in seen:
-                raise DataError(f"{path}, row {place}: {row.op} is there already for this group and edge")
+                raise DataError(f"{path}, row {number}: {row.op} is there already for this group and edge")
             seen.add(key)
         return cls(rows, str(path), device)
 
@@ -116,19 +116,20 @@ class LatencyRows(CostModel):
 
 def _from_json(text: str, path: Path) -> tuple[list[Mapping[str, Any]], str | None]:
     try:
-        found = json.loads(text)
+        document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON: {error}") from None
     device, unit = None, "ms"
-    if isinstance(found, dict):
-        device, unit = found.get("device"), found.get("unit", "ms")
+    if isinstance(document, dict):
+        device, unit = document.get("device"), document.get("unit", "ms")
         if unit not in TIMES:
             raise DataError(f"{path}: unit {unit!r} is no time; known: {', '.join(TIMES)}")
-        found = found.get("rows")
-    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        document = document.get("rows")
+    if not isinstance(document, list) or not all(isinstance(each, dict) for each in document):
         raise DataError(f"{path}: must be a list of objects with op and milliseconds, or have one named rows")
     scaled = [
-        {**each, "milliseconds": _scaled(each["latency"], TIMES[unit])} if "latency" in each else each for each in found
+        {**each, "milliseconds": _scaled(each["latency"], TIMES[unit])} if "latency" in each else each
+        for each in document
     ]
     return [{k: v for k, v in each.items() if k != "latency"} for each in scaled], device
 

@@ -47,9 +47,9 @@ def read_milliseconds(value: object) -> float:
 
 
 def _read(value: object, units: Mapping[str, float], wanted: str, least: float) -> float:
-    found = None if isinstance(value, bool) else _NUMBER.fullmatch(str(value).strip())
+    match = None if isinstance(value, bool) else _NUMBER.fullmatch(str(value).strip())
     number = (
-        math.nan if found is None or found[2] not in units else float(Decimal(found[1]) * Decimal(str(units[found[2]])))
+        math.nan if match is None or match[2] not in units else float(Decimal(match[1]) * Decimal(str(units[match[2]])))
     )
     if not least <= number <= _LARGEST or number == 0:
         raise ValueError(f"must be {wanted}, got {value!r}")

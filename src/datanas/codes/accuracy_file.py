@@ -49,10 +49,10 @@ def read_table(file: Path, primitives: tuple[str, ...]) -> ReadTable:
     return _read_csv(file, text, primitives)
 
 
-def _check_names(names: Iterable[str], primitives: Sequence[str], place: str) -> None:
+def _check_names(names: Iterable[str], primitives: Sequence[str], where: str) -> None:
     for name in names:
         if name not in primitives:
-            raise DataError(f"{place}: unknown operation {name!r}; {nearest(name, primitives)}")
+            raise DataError(f"{where}: unknown operation {name!r}; {nearest(name, primitives)}")
 
 
 def _read_npz(file: Path, primitives: tuple[str, ...]) -> ReadTable:
@@ -64,8 +64,8 @@ def _read_npz(file: Path, primitives: tuple[str, ...]) -> ReadTable:
         array = arrays[name]
         if array.dtype.kind not in kinds or array.ndim != dimensions:
             what = "numbers" if "f" in kinds else "whole numbers" if "i" in kinds else "names"
-            found = f"{array.dtype} of shape {array.shape}"
-            raise DataError(f"{file}: {name} must hold {what} in {dimensions} dimensions, got {found}")
+            actual = f"{array.dtype} of shape {array.shape}"
+            raise DataError(f"{file}: {name} must hold {what} in {dimensions} dimensions, got {actual}")
         return array
 
     ops, edges, accuracies = take("ops", "iu", 2), take("edges", "iu", 2), take("test_acc", "iuf", 2)
@@ -115,15 +115,15 @@ def _read_csv(file: Path, content: bytes, primitives: tuple[str, ...]) -> ReadTa
         header = [name.strip() for name in next(reader, [])]
         _check_header(header, file)
         for entries in reader:
-            place = f"{file}: line {reader.line_num}"
+            where = f"{file}: line {reader.line_num}"
             if len(entries) != len(header):
-                raise DataError(f"{place}: must have {len(header)} entries, got {len(entries)}")
-            operations = _operations(entries[0], place)
-            _check_names(operations, primitives, place)
+                raise DataError(f"{where}: must have {len(header)} entries, got {len(entries)}")
+            operations = _operations(entries[0], where)
+            _check_names(operations, primitives, where)
             codes.append([numbers[name] for name in operations])
             if len(codes[-1]) != len(codes[0]):
-                raise DataError(f"{place}: this cell has {len(codes[-1])} edges, the first {len(codes[0])}")
-            rows.append([_number(entry, name, place) for name, entry in zip(header[1:], entries[1:], strict=True)])
+                raise DataError(f"{where}: this cell has {len(codes[-1])} edges, the first {len(codes[0])}")
+            rows.append([_number(entry, name, where) for name, entry in zip(header[1:], entries[1:], strict=True)])
     except csv.Error as error:
         raise DataError(f"{file}: line {reader.line_num}: not CSV: {error}") from None
     if not rows:
@@ -135,22 +135,22 @@ def _read_csv(file: Path, content: bytes, primitives: tuple[str, ...]) -> ReadTa
 
 def _check_header(header: Sequence[str], file: Path) -> None:
     if len(header) < 2 or header[0] != "architecture":
-        found = ", ".join(header[:5])
-        raise DataError(f"{file}: must begin with the line `architecture,<metric>,...`, got {shortened(found)}")
+        beginning = ", ".join(header[:5])
+        raise DataError(f"{file}: must begin with the line `architecture,<metric>,...`, got {shortened(beginning)}")
     for name in header:
         if not name or header.count(name) > 1:
             raise DataError(f"{file}: line 1: each column needs a name of its own, got {name!r}")
 
 
-def _operations(text: str, place: str) -> list[str]:
+def _operations(text: str, where: str) -> list[str]:
     try:
         return read_operations(text)
     except ArchitectureError as error:
-        raise DataError(f"{place}: {error}") from None
+        raise DataError(f"{where}: {error}") from None
 
 
-def _number(text: str, column: str, place: str) -> float:
+def _number(text: str, column: str, where: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise DataError(f"{place}: {column} must be a number, got {shortened(text)}") from None
+        raise DataError(f"{where}: {column} must be a number, got {shortened(text)}") from None

@@ -70,17 +70,17 @@ class Architecture:
     def __post_init__(self) -> None:
         if not self.cells:
             raise ArchitectureError("cells: must hold at least one cell")
-        for place, value in (("space", self.space), *(("cells", name) for name in self.cells)):
-            read_name(value, place)
-        for place, value, allowed in (
+        for field_name, value in (("space", self.space), *(("cells", name) for name in self.cells)):
+            read_name(value, field_name)
+        for field_name, value, allowed in (
             ("scope", self.scope, ("edge", "node")),
             ("aggregate", self.aggregate, ("sum", "mean")),
         ):
             if value not in allowed:
-                raise ArchitectureError(f"{place}: must be {' or '.join(allowed)}, got {shortened(value)}")
+                raise ArchitectureError(f"{field_name}: must be {' or '.join(allowed)}, got {shortened(value)}")
         notes = {
-            place: None if value is None else plain_notes(read_object(value, place), place)
-            for place, value in (("posterior", self.posterior), ("source", self.source))
+            field_name: None if value is None else plain_notes(read_object(value, field_name), field_name)
+            for field_name, value in (("posterior", self.posterior), ("source", self.source))
         }
         for key in ("log_prob", "margin", "samples"):
             number = (notes["posterior"] or {}).get(key)
@@ -193,11 +193,11 @@ class Architecture:
         """
         text = read_text(os.fspath(path), ArchitectureError)
         try:
-            found = cls.from_text(text)
+            architecture = cls.from_text(text)
         except ArchitectureError as error:
             raise ArchitectureError(f"{path}: {error}") from None
-        object.__setattr__(found, "file", os.fspath(path))
-        return found
+        object.__setattr__(architecture, "file", os.fspath(path))
+        return architecture
 
     @contextmanager
     def naming_file(self) -> Iterator[None]:

@@ -39,7 +39,7 @@ def read_operations(text: str) -> list[str]:
     Raises:
         ArchitectureError: the text is no cell; the message names the node.
     """
-    found: list[str] = []
+    operations: list[str] = []
     for target, part in enumerate(text.strip().split("+"), start=1):
         if len(part) < 2 or part[0] != "|" or part[-1] != "|":
             raise ArchitectureError(f"node {target}: must read |operation~0|operation~1|..., got {shortened(part)}")
@@ -58,8 +58,8 @@ def read_operations(text: str) -> list[str]:
                 raise ArchitectureError(
                     f"node {target}: input {before} is missing; for no operation write none~{before}"
                 )
-            found.append(by_source[before])
-    return found
+            operations.append(by_source[before])
+    return operations
 
 
 def print_operations(operations: Sequence[str]) -> str:
@@ -113,7 +113,7 @@ def cell_operations(cell: Cell) -> list[str]:
             f"this one has {cell.inputs} and the outputs {', '.join(map(str, cell.outputs))}"
         )
     rows = dict(zip(cell.edges, cell.code, strict=True))
-    found = []
+    operations = []
     for source, target in complete_edges(cell.nodes):
         row = rows.get((source, target))
         if row is None:
@@ -122,8 +122,8 @@ def cell_operations(cell: Cell) -> list[str]:
             raise ArchitectureError(
                 f"NAS-Bench-201's text form has one operation an edge; [{source}, {target}] has {row.sum()}"
             )
-        found.append(cell.primitives[int(row.argmax())] if row.any() else "none")
-    return found
+        operations.append(cell.primitives[int(row.argmax())] if row.any() else "none")
+    return operations
 
 
 def print_cell(cell: Cell) -> str:

@@ -35,19 +35,19 @@ def plain_document(cells: Mapping[str, Cell], **choice: str) -> dict[str, Any]:
     return {"schema": SCHEMA, "version": VERSION, **choice, "cells": plain}
 
 
-def plain_notes(value: Any, place: str) -> Any:
+def plain_notes(value: Any, where: str) -> Any:
     """`value` as JSON gives it back: lists for tuples, Python's numbers for numpy's, None for what is not finite."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, Mapping):
-        return {read_name(key, place): plain_notes(item, f"{place}.{key}") for key, item in value.items()}
+        return {read_name(key, where): plain_notes(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain_notes(item, f"{place}[{i}]") for i, item in enumerate(value)]
+        return [plain_notes(item, f"{where}[{i}]") for i, item in enumerate(value)]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (str, int)):
         return value
-    raise ArchitectureError(f"{place}: must be JSON, got {shortened(value)}")
+    raise ArchitectureError(f"{where}: must be JSON, got {shortened(value)}")
 
 
 def print_document(document: Mapping[str, Any]) -> str:

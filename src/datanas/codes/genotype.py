@@ -67,7 +67,7 @@ _FORMS = (
 class _Entry(NamedTuple):
     name: str
     source: int
-    place: str
+    where: str
 
 
 def holds_genotype(text: str) -> bool:
@@ -97,24 +97,24 @@ def read_genotype(text: str, primitives: Sequence[str] | None = None) -> tuple[s
         return "mobile", read_stages(text, primitives)
     if is_layer_code(text):
         return "macro", {MACRO_GROUP: read_layer_code(text)}
-    places = [match.start() for match in _BEGINNING.finditer(text)]
-    if not places:
+    starts = [match.start() for match in _BEGINNING.finditer(text)]
+    if not starts:
         strings = [text] if text.lstrip().startswith("|") else find_cells(text)
         if strings:
             _tell_last(strings)
             return "nasbench201", {"cell": read_cell(strings[-1], primitives)}
         raise ArchitectureError(_WANTED)
-    whole = next(filter(None, (_whole(text, place) for place in places[:-_TRIED:-1])), None)
+    whole = next(filter(None, (_whole(text, start) for start in starts[:-_TRIED:-1])), None)
     if whole is None:
         raise ArchitectureError("genotype: a bracket or quote is not closed")
-    _tell_last(places)
+    _tell_last(starts)
     fields = _read_fields(whole)
     form = next((form for form in _FORMS if not form.groups.keys().isdisjoint(fields)), _FORMS[0])
     check_keys(fields, [field for pair in form.groups.items() for field in pair])
     nodes = {group: _read_nodes(fields[group], group, form.entries) for group in form.groups}
     if primitives is None:
-        found = {entry.name for group in nodes.values() for node in group for entry in node}
-        primitives = (*form.primitives, *sorted(found.difference(form.primitives)))
+        used = {entry.name for group in nodes.values() for node in group for entry in node}
+        primitives = (*form.primitives, *sorted(used.difference(form.primitives)))
     cells = {}
     for group, concat in form.groups.items():
         outputs = _read_concat(fields[concat], concat, form.inputs + len(nodes[group]))
@@ -154,9 +154,9 @@ def print_genotype(cells: Mapping[str, Cell]) -> str:
     return f"Genotype({', '.join(parts)})"
 
 
-def _tell_last(found: Sequence[object]) -> None:
-    if len(found) > 1:
-        warnings.warn(f"the text holds {len(found)} genotypes; the last whole one is taken", stacklevel=4)
+def _tell_last(genotypes: Sequence[object]) -> None:
+    if len(genotypes) > 1:
+        warnings.warn(f"the text holds {len(genotypes)} genotypes; the last whole one is taken", stacklevel=4)
 
 
 def _whole(text: str, start: int) -> str | None:
@@ -164,8 +164,8 @@ def _whole(text: str, start: int) -> str | None:
     opened: list[str] = []
     quote = ""
     escaped = False
-    for place in range(start, min(len(text), start + _LONGEST)):
-        character = text[place]
+    for position in range(start, min(len(text), start + _LONGEST)):
+        character = text[position]
         if quote:
             quote = "" if character == quote and not escaped else quote
             escaped = character == "\\" and not escaped
@@ -177,7 +177,7 @@ def _whole(text: str, start: int) -> str | None:
             if opened.pop() != _BRACKETS[character]:
                 return None
             if not opened:
-                return text[start : place + 1]
+                return text[start : position + 1]
     return None
 
 
@@ -190,19 +190,19 @@ def _read_fields(text: str) -> dict[str, ast.expr]:
         raise ArchitectureError(f"genotype: cannot be read near {shortened(near)}") from None
     except (ValueError, RecursionError, MemoryError):
         raise ArchitectureError("genotype: cannot be read") from None
-    found: list[tuple[Any, ast.expr]] = []
+    pairs: list[tuple[Any, ast.expr]] = []
     match call:
         case ast.Call(args=[], keywords=keywords):
-            found = [(keyword.arg, keyword.value) for keyword in keywords]
+            pairs = [(keyword.arg, keyword.value) for keyword in keywords]
         case ast.Dict(keys, values):
-            found = [(getattr(key, "value", None), value) for key, value in zip(keys, values, strict=True)]
+            pairs = [(getattr(key, "value", None), value) for key, value in zip(keys, values, strict=True)]
         case _:
             raise ArchitectureError(_WANTED)
-    names = read_list(read_name, [name for name, _ in found], "genotype")
+    names = read_list(read_name, [name for name, _ in pairs], "genotype")
     known = {name for form in _FORMS for pair in form.groups.items() for name in pair}
     return {
         name: value
-        for name, (_, value) in zip(names, found, strict=True)
+        for name, (_, value) in zip(names, pairs, strict=True)
         if name in known or not isinstance(value, ast.Constant) or value.value is not None
     }
 
@@ -229,14 +229,14 @@ def _read_nodes(value: ast.expr, group: str, entries: int) -> list[list[_Entry]]
     return nodes
 
 
-def _read_entry(value: ast.expr, place: str) -> _Entry:
+def _read_entry(value: ast.expr, where: str) -> _Entry:
     match value:
         case ast.List([name, ast.Constant(int(source)), *rest]) | ast.Tuple([name, ast.Constant(int(source)), *rest]):
             is_entry = not isinstance(source, bool) and (not rest or (len(rest) == 1 and _is_weight(rest[0])))
             match name:
                 case ast.Name(str(operation)) | ast.Constant(str(operation)) if is_entry:
-                    return _Entry(operation, source, place)
-    raise ArchitectureError(f"{place}: must be (operation, input), got {_text(value)}")
+                    return _Entry(operation, source, where)
+    raise ArchitectureError(f"{where}: must be (operation, input), got {_text(value)}")
 
 
 def _is_weight(value: ast.expr) -> bool:
@@ -249,7 +249,7 @@ def _is_weight(value: ast.expr) -> bool:
     return False
 
 
-def _read_concat(value: ast.expr, place: str, nodes: int) -> list[int]:
+def _read_concat(value: ast.expr, where: str, nodes: int) -> list[int]:
     match value:
         case ast.Call(func=ast.Name("range"), args=items, keywords=[]) | ast.List(items) | ast.Tuple(items):
             numbers = [item.value for item in items if isinstance(item, ast.Constant) and type(item.value) is int]
@@ -259,9 +259,9 @@ def _read_concat(value: ast.expr, place: str, nodes: int) -> list[int]:
                 except (TypeError, ValueError):
                     outputs = []
                 # Before the list is made: the range may be endless.
-                check_nodes(outputs, nodes, place)
-                return read_list(read_integer, list(outputs), place)
-    raise ArchitectureError(f"{place}: must be range(first, end) or a list of nodes, got {_text(value)}")
+                check_nodes(outputs, nodes, where)
+                return read_list(read_integer, list(outputs), where)
+    raise ArchitectureError(f"{where}: must be range(first, end) or a list of nodes, got {_text(value)}")
 
 
 def _read_cell(nodes: list[list[_Entry]], names: tuple[str, ...], outputs: list[int], inputs: int) -> Cell:
@@ -269,14 +269,14 @@ def _read_cell(nodes: list[list[_Entry]], names: tuple[str, ...], outputs: list[
     row = {edge: i for i, edge in enumerate((source, target) for target in targets for source in range(target))}
     code = np.zeros((len(row), len(names)), np.uint8)
     for target, entries in zip(targets, nodes, strict=True):
-        for name, source, place in entries:
+        for name, source, where in entries:
             if name not in names:
-                raise ArchitectureError(f"{place}: unknown operation {name!r}; {nearest(name, names)}")
+                raise ArchitectureError(f"{where}: unknown operation {name!r}; {nearest(name, names)}")
             if source >= target:
-                raise ArchitectureError(f"{place}: input {source} does not exist; node {target} has 0..{target - 1}")
+                raise ArchitectureError(f"{where}: input {source} does not exist; node {target} has 0..{target - 1}")
             position = row[source, target], names.index(name)
             if code[position] == MAX_COUNT:
-                raise ArchitectureError(f"{place}: {name} is on this edge more than {MAX_COUNT} times")
+                raise ArchitectureError(f"{where}: {name} is on this edge more than {MAX_COUNT} times")
             code[position] += 1
     return Cell(names, tuple(row), tuple(outputs), code, inputs)
 

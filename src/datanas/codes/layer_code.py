@@ -40,7 +40,7 @@ def read_layer_code(text: str) -> Cell:
     """
     digits = text.strip()
     if len(digits) != MACRO_LAYERS or not set(digits) <= set("012"):
-        wanted = ", ".join(f"{place} for {name}" for place, name in enumerate(MACRO_PRIMITIVES))
+        wanted = ", ".join(f"{number} for {name}" for number, name in enumerate(MACRO_PRIMITIVES))
         raise ArchitectureError(
             f"code: must be {MACRO_LAYERS} digits, one a layer ({wanted}), got {shortened(digits)} of {len(digits)}"
         )

@@ -124,9 +124,9 @@ def live_cell(cell: Cell, reached: Sequence[bool] | None = None) -> LiveCell:
         reached: for each input node whether the network's input reaches it; by default all are.
     """
     is_open = [any(row) for row in cell.code.tolist()]
-    found = live_edges(cell.edges, is_open, cell.outputs, cell.inputs, reached)
-    code = cell.code * np.array(found.edges, np.uint8)[:, None]
-    return LiveCell(code, found.outputs, found.reads)
+    live = live_edges(cell.edges, is_open, cell.outputs, cell.inputs, reached)
+    code = cell.code * np.array(live.edges, np.uint8)[:, None]
+    return LiveCell(code, live.outputs, live.reads)
 
 
 def lets_through(cell: Cell) -> bool:
@@ -162,17 +162,17 @@ def live_stack(cells: Sequence[Cell]) -> LiveStack:
     has_value = [True] * inputs
     parts: list[LiveCell | None] = []
     for index, cell in enumerate(cells):
-        found = live_cell(cell, has_value[index : index + inputs])
-        parts.append(found)
-        has_value.append(bool(found.outputs))
+        live_part = live_cell(cell, has_value[index : index + inputs])
+        parts.append(live_part)
+        has_value.append(bool(live_part.outputs))
     is_read = [False] * len(cells) + [False] * (inputs - 1) + [has_value[-1]]
     for index in reversed(range(len(cells))):
         part = parts[index]
         if part is None or not is_read[index + inputs]:
             parts[index] = None
             continue
-        for place, reads in enumerate(part.reads):
-            is_read[index + place] |= reads
+        for offset, reads in enumerate(part.reads):
+            is_read[index + offset] |= reads
     left = [part for part in parts if part is not None]
     live, chosen = (sum(int(each.code.sum()) for each in group) for group in (left, cells))
     return LiveStack(tuple(parts), tuple(is_read[:inputs]), LiveCount(live, chosen, len(left), len(cells)))

@@ -65,16 +65,16 @@ class StageGroup:
 
 def groups_of(stages: Sequence[Stage]) -> list[StageGroup]:
     """The groups of stages in a row, behind a stem of 100 %."""
-    found = []
+    groups = []
     for number, (before, stage) in enumerate(pairwise([Stage(100, 1, 0), *stages]), start=1):
         is_entry = stage.stride != 1 or stage.width != before.width
         if is_entry:
             name = f"stage{number}_entry_w{stage.width}_s{stage.stride}"
-            found.append(StageGroup(name, stage.width, stage.stride, 1, is_entry=True))
+            groups.append(StageGroup(name, stage.width, stage.stride, 1, is_entry=True))
         if stage.layers > is_entry:
             rest = stage.layers - is_entry
-            found.append(StageGroup(f"stage{number}_layers_w{stage.width}", stage.width, 1, rest, is_entry=False))
-    return found
+            groups.append(StageGroup(f"stage{number}_layers_w{stage.width}", stage.width, 1, rest, is_entry=False))
+    return groups
 
 
 def has_stages(names: Sequence[str]) -> bool:
@@ -88,7 +88,7 @@ def stages_of(cells: Mapping[str, Cell]) -> list[Stage]:
     Raises:
         ArchitectureError: they are not those of stages in a row.
     """
-    found: dict[int, Stage] = {}
+    by_number: dict[int, Stage] = {}
     for name, cell in cells.items():
         match = _GROUP.fullmatch(name)
         if match is None:
@@ -96,9 +96,9 @@ def stages_of(cells: Mapping[str, Cell]) -> list[Stage]:
                 f"cells: {shortened(name)} is no group of a stage, such as stage2_entry_w250_s2 or stage2_layers_w250"
             )
         number, width = int(match[1]), int(match[2] or match[4])
-        before = found.get(number, Stage(width, 1, 0))
-        found[number] = Stage(width, int(match[3] or before.stride), before.layers + len(cell.edges))
-    stages = [found[number] for number in sorted(found)]
+        before = by_number.get(number, Stage(width, 1, 0))
+        by_number[number] = Stage(width, int(match[3] or before.stride), before.layers + len(cell.edges))
+    stages = [by_number[number] for number in sorted(by_number)]
     wanted = {group.name: group.layers for group in groups_of(stages)}
     if wanted != {name: len(cell.edges) for name, cell in cells.items()}:
         raise ArchitectureError(

@@ -48,7 +48,9 @@ class Outcomes:
         rows.append(self._control(REFERENCE, self._reference_note()))
         if self._plan.best_of is not None:
             rows.append(self._control(BEST_OF, self._best_of_note()))
-        found = summarise(rows, REFERENCE, higher_is_better=self._higher_is_better, confidence=self._recipe.confidence)
+        summary = summarise(
+            rows, REFERENCE, higher_is_better=self._higher_is_better, confidence=self._recipe.confidence
+        )
         return {
             "metric": self._metric,
             "unit": "%" if self._is_share else None,
@@ -57,7 +59,7 @@ class Outcomes:
             "budget": self._budget(),
             "seeds": list(self._recipe.seeds),
             "reference": REFERENCE,
-            **found,
+            **summary,
             "notes": self._notes(),
         }
 
@@ -99,14 +101,15 @@ class Outcomes:
 
     def _search(self, name: str, seed: int) -> Figures:
         path = self._stages.search_folder(name, seed)
-        score, kept = self._mean(name, seed), self._stages.kept(name, seed)
-        if score is None or kept is None:
+        score, architecture = self._mean(name, seed), self._stages.kept(name, seed)
+        if score is None or architecture is None:
             words = [self._failed.get(self._label(path)), self._failed.get(self._training_label(name, seed))]
             return {"failed": next(filter(None, words), "not run")}
         result = read_json(path / RESULT_FILE)
         truth = result["truth"] or {}
         candidates = sum(
-            len(cell.edges) * sum(primitive != "none" for primitive in cell.primitives) for cell in kept.cells.values()
+            len(cell.edges) * sum(primitive != "none" for primitive in cell.primitives)
+            for cell in architecture.cells.values()
         )
         return {
             "score": score,
@@ -118,7 +121,7 @@ class Outcomes:
             "sparsity": 1 - result["kept"]["operations"] / candidates,
             "collapsed": result["collapsed"],
             "search_score": (result["gap"] or {}).get("child"),
-            "architecture": _text(kept),
+            "architecture": _text(architecture),
             "same_size_score": self._mean(f"{name} same size", seed),
             "shuffled_score": self._mean(f"{name} shuffled", seed),
         }

@@ -129,8 +129,8 @@ class Stages:
         # Among equals the generator chooses, not their place.
         order = torch.randperm(len(cells), generator=seeding.generator(seed, f"compare/same size/{name}")).numpy()
         order = order[np.abs(sizes[order] - size).argsort(kind="stable")]
-        near = (place for place in order if abs(sizes[place] - size) <= SIZE_TOLERANCE * size)
-        others = (cells[place] for place in near if cells[place] != kept)
+        near = (index for index in order if abs(sizes[index] - size) <= SIZE_TOLERANCE * size)
+        others = (cells[index] for index in near if cells[index] != kept)
         return list(islice(others, count))
 
     def _pool(self) -> tuple[list[Architecture], NDArray[np.float64]]:

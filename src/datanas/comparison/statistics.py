@@ -37,7 +37,7 @@ def interval(
         return math.nan, math.nan
     if np.ptp(sample) == 0:
         return float(sample[0]), float(sample[0])
-    found = stats.bootstrap(
+    bounds = stats.bootstrap(
         (sample,),
         np.mean,
         n_resamples=resamples,
@@ -45,13 +45,13 @@ def interval(
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return float(found.low), float(found.high)
+    return float(bounds.low), float(bounds.high)
 
 
 def share_interval(share: float, count: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's interval of a share of `count` examples (Wilson, 1927)."""
-    found = stats.binomtest(round(share * count), count).proportion_ci(confidence, method="wilson")
-    return float(found.low), float(found.high)
+    bounds = stats.binomtest(round(share * count), count).proportion_ci(confidence, method="wilson")
+    return float(bounds.low), float(bounds.high)
 
 
 @dataclass(frozen=True)
@@ -216,8 +216,8 @@ def summarise(
     scores = {row["name"]: _figures(row, "score") for row in rows}
 
     def difference(name: str, against: Mapping[int, float]) -> dict[str, Any] | None:
-        found = paired(scores[name], against, higher_is_better=higher_is_better, **settings)
-        return found.as_json() if found.pairs else None
+        comparison = paired(scores[name], against, higher_is_better=higher_is_better, **settings)
+        return comparison.as_json() if comparison.pairs else None
 
     filled = []
     for row in rows:
@@ -236,18 +236,18 @@ def summarise(
             }
         )
     methods = {row["name"]: scores[row["name"]] for row in rows if row["kind"] == "method"}
-    found = winner(methods, higher_is_better=higher_is_better, **settings)
-    leader = next((row for row in filled if row["name"] == found.best), None)
-    if found.decided and leader is not None:
+    outcome = winner(methods, higher_is_better=higher_is_better, **settings)
+    leader = next((row for row in filled if row["name"] == outcome.best), None)
+    if outcome.decided and leader is not None:
         against = {"random cells of its size": leader["same_size"], "its search on shuffled labels": leader["shuffled"]}
         against |= {
             row["name"]: difference(leader["name"], scores[row["name"]]) for row in rows if row["kind"] == "control"
         }
         open_ones = [f"{name} ({each['verdict']})" for name, each in against.items() if _is_not_better(each)]
         if open_ones:
-            text = f"no winner: {found.best} is ahead of the other methods, but not shown to be better than "
-            found = replace(found, decided=False, text=text + ", ".join(open_ones))
-    return {"rows": filled, "winner": asdict(found)}
+            text = f"no winner: {outcome.best} is ahead of the other methods, but not shown to be better than "
+            outcome = replace(outcome, decided=False, text=text + ", ".join(open_ones))
+    return {"rows": filled, "winner": asdict(outcome)}
 
 
 def _is_not_better(difference: Mapping[str, Any] | None) -> bool:
@@ -257,11 +257,11 @@ def _is_not_better(difference: Mapping[str, Any] | None) -> bool:
 
 def _figures(row: Mapping[str, Any], key: str) -> dict[int, float]:
     """A row's figures named `key` by seed, where there are any."""
-    found = {int(seed): run[key] for seed, run in row["seeds"].items() if run.get(key) is not None}
-    for seed, value in found.items():
+    figures = {int(seed): run[key] for seed, run in row["seeds"].items() if run.get(key) is not None}
+    for seed, value in figures.items():
         if not math.isfinite(value):
             raise ValueError(f"{row['name']}, seed {seed}: {key} must be finite, got {value}")
-    return found
+    return figures
 
 
 def _or_none(value: float) -> float | None:

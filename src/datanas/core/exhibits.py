@@ -95,10 +95,10 @@ class Picture:
             start = base64.b64decode(self.content, validate=True)[:4]
         except (binascii.Error, ValueError):
             start = b""
-        found = next((name for first, name in FORMATS.items() if start.startswith(first)), None)
-        _require(found is not None, "a picture is neither PNG nor JPEG in base64")
-        assert found is not None
-        return found
+        picture_format = next((name for first, name in FORMATS.items() if start.startswith(first)), None)
+        _require(picture_format is not None, "a picture is neither PNG nor JPEG in base64")
+        assert picture_format is not None
+        return picture_format
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def read_text(path: str | Path, error: type[DatanasError]) -> str:
 def json_object(path: Path) -> dict[str, Any]:
     """The object that a JSON file holds; an empty one where there is none or it cannot be read."""
     try:
-        found = json.loads(path.read_bytes())
+        document = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}

@@ -113,10 +113,10 @@ class ProcessGroup(Processes):
 
     def gather(self, tensor: Tensor) -> Tensor:
         flat = tensor.detach().to(self.device).contiguous()
-        found = flat.new_empty((self.size, *flat.shape))
+        gathered = flat.new_empty((self.size, *flat.shape))
         with _contact():
-            dist.all_gather(list(found.unbind(0)), flat)
-        return found.to(tensor.device)
+            dist.all_gather(list(gathered.unbind(0)), flat)
+        return gathered.to(tensor.device)
 
     def total(self, tensor: Tensor) -> Tensor:
         return cast(Tensor, _Total.apply(tensor, self))
@@ -162,7 +162,7 @@ class ProcessGroup(Processes):
         if failed[0]:
             raise EndedElsewhere("the first process has ended", failed[0] - 1) from error
         if any(failed):
-            rank = next(place for place, code in enumerate(failed) if code)
+            rank = next(index for index, code in enumerate(failed) if code)
             raise ProcessLostError(f"process {rank} has stopped with an error of its own")
 
     def _sum(self, tensor: Tensor) -> None:

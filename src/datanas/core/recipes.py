@@ -8,13 +8,13 @@ from datanas.core.errors import ConfigError, nearest
 from datanas.core.paths import path_errors, shown
 
 _PACKAGE = Path(__file__).parent.parent
-PLACES = (_PACKAGE / "recipes", _PACKAGE.parent.parent / "recipes")
+FOLDERS = (_PACKAGE / "recipes", _PACKAGE.parent.parent / "recipes")
 """In an installed package, and in a checkout."""
 
 
 def recipes() -> dict[str, Path]:
     """Their files by name, in alphabetical order; none where they were not installed."""
-    root = next((place for place in PLACES if place.is_dir()), None)
+    root = next((folder for folder in FOLDERS if folder.is_dir()), None)
     if root is None:
         return {}
     return {file.relative_to(root).with_suffix("").as_posix(): file for file in sorted(root.glob("*/*.yaml"))}

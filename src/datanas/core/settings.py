@@ -137,8 +137,8 @@ class Written(str):
         What is no YAML is text.
         """
         try:
-            found = yaml.load(self, Loader=_WrittenLoader)
-            return parse_yaml(self) if isinstance(found, Written) else found
+            value = yaml.load(self, Loader=_WrittenLoader)
+            return parse_yaml(self) if isinstance(value, Written) else value
         except (yaml.YAMLError, ValueError, RecursionError):
             return str(self)
 
@@ -191,11 +191,11 @@ def typed(annotation: Any, value: Any) -> Any:
     """
     options = list(_options(annotation))
     if isinstance(value, Written):
-        found = value.read()
-        if _takes_text(options) and not (isinstance(found, list | dict) and any(map(get_origin, options))):
-            is_left_out = not _takes_any_word(annotation) and (not value or (found is None and Path not in options))
+        parsed = value.read()
+        if _takes_text(options) and not (isinstance(parsed, list | dict) and any(map(get_origin, options))):
+            is_left_out = not _takes_any_word(annotation) and (not value or (parsed is None and Path not in options))
             return None if is_left_out and type(None) in options else str(value)
-        value = found
+        value = parsed
     if isinstance(value, Mapping):
         fields = next(
             (each.model_fields for each in options if isinstance(each, type) and issubclass(each, BaseModel)), {}
@@ -206,7 +206,7 @@ def typed(annotation: Any, value: Any) -> Any:
             key: typed(fields[key].annotation if key in fields else others, value[name]) for name, key in keys.items()
         }
     if isinstance(value, list):
-        return [typed(_item(options, place), each) for place, each in enumerate(value)]
+        return [typed(_item(options, index), each) for index, each in enumerate(value)]
     return value
 
 
@@ -238,12 +238,12 @@ def _takes_text(options: Sequence[Any]) -> bool:
     return any(each in options for each in (str, Path)) and not any(each in options for each in (int, float, bool, Any))
 
 
-def _item(options: Sequence[Any], place: int) -> Any:
+def _item(options: Sequence[Any], index: int) -> Any:
     """The type of what stands at a place of a list or tuple."""
     for each in options:
         items = get_args(each)
         if get_origin(each) is tuple and items[-1:] != (...,):
-            return items[place] if place < len(items) else Any
+            return items[index] if index < len(items) else Any
         if get_origin(each) in (list, tuple, Sequence):
             return items[0]
     return Any

@@ -45,7 +45,7 @@ def model_card(
     """
     source = architecture.source or {}
     cell = source.get("name", "a cell that was searched by datanas")
-    settings, place = config.train, "folder" if on_hub else f'"{name}"'
+    settings, argument = config.train, "folder" if on_hub else f'"{name}"'
     lines = [
         "---",
         yaml.safe_dump(_header(config, task, figures, name, licence, in_timm=in_timm), sort_keys=False).rstrip(),
@@ -77,13 +77,13 @@ def model_card(
         *(["from huggingface_hub import snapshot_download"] if on_hub else []),
         "",
         *([f'folder = snapshot_download("USER/{name}")'] if on_hub else []),
-        f"datanas.load({place}).{task.example_call}",
+        f"datanas.load({argument}).{task.example_call}",
         "```",
         "",
         "Inputs are prepared as `config.json` says. The network alone, for inputs that are prepared so:",
         "",
         "```python",
-        f"network = datanas.load_network({place})",
+        f"network = datanas.load_network({argument})",
         "```",
         *(_with_timm(f"hf-hub:USER/{name}" if on_hub else f"local-dir:{name}") if in_timm else []),
     ]

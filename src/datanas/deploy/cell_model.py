@@ -120,9 +120,9 @@ class CellModel(nn.Module):
         cells: Any = r"^body\.cells\.(\d+)"
         if coarse:
             ends = [info["cell"] for info in self.feature_info]
-            places = [range(start + 1, end + 1) for start, end in pairwise(ends)]
+            stages = [range(start + 1, end + 1) for start, end in pairwise(ends)]
             cells = [
-                (rf"^body\.cells\.(?:{'|'.join(map(str, stage))})\.", (number,)) for number, stage in enumerate(places)
+                (rf"^body\.cells\.(?:{'|'.join(map(str, stage))})\.", (number,)) for number, stage in enumerate(stages)
             ]
         return {"stem": r"^stem", "blocks": cells}
 
@@ -173,15 +173,15 @@ class CellModel(nn.Module):
         if output_fmt != "NCHW":
             raise ConfigError(f"output_fmt: these networks give 'NCHW', got {output_fmt!r}")
         wanted, last = feature_take_indices(len(self.feature_info), cast(Any, indices))
-        places = [info["cell"] for info in self.feature_info]
-        found: dict[int, Tensor] = {}
+        cells = [info["cell"] for info in self.feature_info]
+        by_index: dict[int, Tensor] = {}
         features = x
-        for place, features in self._features(self.stem(x)):
-            if place in places:
-                found[places.index(place)] = features
-            if stop_early and last in found:
+        for cell, features in self._features(self.stem(x)):
+            if cell in cells:
+                by_index[cells.index(cell)] = features
+            if stop_early and last in by_index:
                 break
-        taken = [found[index] for index in wanted]
+        taken = [by_index[index] for index in wanted]
         return taken if intermediates_only else (features, taken)
 
     def prune_intermediate_layers(
@@ -203,8 +203,8 @@ class CellModel(nn.Module):
             self._end, self.num_features = last, self.feature_info[last]["num_chs"]
             self.head_hidden_size = self.num_features
             cells = cast(Any, self.body).cells
-            for place in range(self.feature_info[last]["cell"] + 1, len(cells)):
-                cells.add_module(str(place), None)
+            for index in range(self.feature_info[last]["cell"] + 1, len(cells)):
+                cells.add_module(str(index), None)
             if last == 0 and hasattr(self.stem, "leave_out_unread"):
                 cast(Any, self.stem).leave_out_unread((True, False))
         if prune_head or is_cut:
@@ -216,10 +216,10 @@ class CellModel(nn.Module):
         yield -1, stem[0]
         body = cast(Any, self.body)
         sizes = body._sizes(stem)
-        for place, features in body.walk(stem):
-            for dense in reversed([at for at in body._dense if at <= place]):
+        for index, features in body.walk(stem):
+            for dense in reversed([at for at in body._dense if at <= index]):
                 features = interleaved(features, sizes[dense])
-            yield place, features
+            yield index, features
 
 
 def _dense(stem: StemKind, output_stride: int | None) -> int:
@@ -243,11 +243,11 @@ def _feature_info(stem: nn.Module, stride: int, stages: Sequence[tuple[int, int]
     """Width, reduction and module of the stem's first feature map and of the last one of each resolution."""
     shape = cast(StemShape, stem.shape)
     first = stride // 2 if shape.halved else stride
-    found = [{"num_chs": shape.channels[0], "reduction": first, "module": "stem", "cell": -1}]
-    for number, (place, width) in enumerate(stages):
+    info = [{"num_chs": shape.channels[0], "reduction": first, "module": "stem", "cell": -1}]
+    for number, (cell, width) in enumerate(stages):
         reduction = stride * 2 ** min(number, len(stages) - 1 - dense)
-        found.append({"num_chs": width, "reduction": reduction, "module": f"body.cells.{place}", "cell": place})
-    return found
+        info.append({"num_chs": width, "reduction": reduction, "module": f"body.cells.{cell}", "cell": cell})
+    return info
 
 
 def require_conv_cell(architecture: Architecture) -> None:

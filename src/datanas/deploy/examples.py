@@ -52,11 +52,11 @@ class ExamplePredictor(ClassPredictor):
             examples = {folder.name: folder for folder in class_folders(Path(examples))} or _no_classes(examples)
         if len(examples) < 2:
             raise DataError(f"only one class of examples ({', '.join(examples)}); at least two are needed")
-        found = copy.copy(self)
-        found._examples = {
+        predictor = copy.copy(self)
+        predictor._examples = {
             name: prototypes(torch.from_numpy(self.embed(images))).to(self.device) for name, images in examples.items()
         }
-        return found
+        return predictor
 
     def embed(self, inputs: Inputs, *, batch_size: int = BATCH_SIZE, skip_broken: bool = False) -> NDArray[np.float32]:
         """(n, dimensions), the points that images become."""

@@ -17,7 +17,7 @@ from datanas.core.atomic import write_atomic
 from datanas.core.errors import CheckpointError, ConfigError, StorageError
 from datanas.core.paths import is_file, is_folder, path_errors, shown
 from datanas.deploy.card import model_card
-from datanas.deploy.load import CONFIG_FILE, WEIGHTS_FILE, Description, rebuild, without_auxiliary
+from datanas.deploy.load import CONFIG_FILE, WEIGHTS_FILE, Description, rebuild, weights_without_auxiliary
 from datanas.deploy.trained import channels_of, describe_network
 from datanas.engine.data_record import VOCABULARY_FILE, read_data_record, use_record, vocabulary_text
 from datanas.engine.evaluation import NETWORK_FILE, restore
@@ -107,21 +107,21 @@ def _figures(run: Path) -> Mapping[str, Any]:
         raise CheckpointError(f"{run}: a search has no network to export; train its cell: datanas train {run}")
     file = run / "evaluation.json"
     try:
-        found = json.loads(file.read_bytes())
+        figures = json.loads(file.read_bytes())
     except (OSError, ValueError):
         raise CheckpointError(
             f"no finished training in {run}: {file.name} is missing or damaged; finish it with train --resume"
         ) from None
-    if not isinstance(found, dict) or not {"score", "score_name", "parameters", "macs"} <= found.keys():
+    if not isinstance(figures, dict) or not {"score", "score_name", "parameters", "macs"} <= figures.keys():
         raise CheckpointError(f"{file}: holds no evaluation of a training")
-    return found
+    return figures
 
 
 def _weights(network: torch.nn.Module) -> dict[str, Tensor]:
     """The state without an auxiliary tower, which only training uses, in plain layout."""
     return {
         name: value.cpu().clone(memory_format=torch.contiguous_format)
-        for name, value in without_auxiliary(network.state_dict()).items()
+        for name, value in weights_without_auxiliary(network.state_dict()).items()
     }
 
 

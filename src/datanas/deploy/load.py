@@ -73,7 +73,7 @@ def rebuild(description: Description, weights: Mapping[str, Tensor]) -> Network:
     return network.eval()
 
 
-def without_auxiliary(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def weights_without_auxiliary(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state as networks without an auxiliary tower have it."""
     return {name: value for name, value in weights.items() if not name.startswith(AUXILIARY)}
 

@@ -57,8 +57,8 @@ class MaskPredictor(ImagePredictor[MaskPredictions]):
             seen = f"{reduced.shape[2]}x{reduced.shape[1]}"
             raise DataError(f"{name}: is seen as {seen}, but the network needs {least} pixels each way")
         images = normalise(reduced[None].to(self.device), *self.moments)
-        found = log_probabilities(self.network, images, self.settings.test_scales, flip=self.settings.test_flip)
-        mask: NDArray[np.uint8] = found[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
+        scores = log_probabilities(self.network, images, self.settings.test_scales, flip=self.settings.test_flip)
+        mask: NDArray[np.uint8] = scores[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
         if mask.shape == size:
             return mask
         return np.array(Image.fromarray(mask).resize((size[1], size[0]), Image.Resampling.NEAREST))
@@ -69,8 +69,8 @@ class MaskPredictor(ImagePredictor[MaskPredictions]):
         if longest is None or max(height, width) <= longest:
             return pixels
         image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
-        found = np.array(image.resize(reduced_size((width, height), longest), Image.Resampling.BILINEAR))
-        return torch.from_numpy(found).permute(2, 0, 1)
+        reduced = np.array(image.resize(reduced_size((width, height), longest), Image.Resampling.BILINEAR))
+        return torch.from_numpy(reduced).permute(2, 0, 1)
 
 
 class MaskFolder:

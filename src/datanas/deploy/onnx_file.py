@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from datanas.core.atomic import write_atomic
 from datanas.core.errors import ConfigError
 from datanas.deploy.pictures import Inputs
-from datanas.deploy.portable import TOGETHER, Portable, difference, portable, require_free, require_same
+from datanas.deploy.portable import TOGETHER, Portable, portable, relative_difference, require_free, require_same
 
 
 def export_onnx(path: str | Path, file: str | Path, check: Inputs | None = None) -> float:
@@ -60,7 +60,7 @@ def onnx_content(source: Portable) -> tuple[bytes, float]:
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     batches = (*torch.split(source.images, TOGETHER), source.images[:1])
     with torch.no_grad():
-        error = max(difference(outputs(session, each), source.network(each)) for each in batches)
+        error = max(relative_difference(outputs(session, each), source.network(each)) for each in batches)
     return content, error
 
 
@@ -91,6 +91,6 @@ def _recorded(network: nn.Module, images: Tensor) -> Any:
             network, (images,), dynamo=True, dynamic_shapes=({0: batch},), input_names=["images"], verbose=False
         )
     assert program is not None
-    for place, output in enumerate(program.model.graph.outputs):
-        output.name = f"output_{place}"
+    for index, output in enumerate(program.model.graph.outputs):
+        output.name = f"output_{index}"
     return program.model_proto

@@ -43,12 +43,12 @@ def find_pictures(inputs: Inputs, channels: int) -> list[Picture]:
     given = [inputs] if isinstance(inputs, str | Path | Image.Image | np.ndarray | Tensor) else inputs
     if not isinstance(given, Iterable):
         raise DataError(_unknown(inputs))
-    found: list[Picture] = []
+    pictures: list[Picture] = []
     for each in given:
-        found += _pictures(each, channels, len(found))
-    if not found:
+        pictures += _pictures(each, channels, len(pictures))
+    if not pictures:
         raise DataError("no images were given; give image files, folders of them, PIL images, arrays or tensors")
-    return found
+    return pictures
 
 
 def _is_batch(tensor: Tensor, channels: int) -> bool:
@@ -59,19 +59,19 @@ def _is_batch(tensor: Tensor, channels: int) -> bool:
     return tensor.ndim == 4 and tensor.shape[1] not in known and tensor.shape[3] in known
 
 
-def _pictures(given: Any, channels: int, place: int) -> list[Picture]:
+def _pictures(given: Any, channels: int, start: int) -> list[Picture]:
     if isinstance(given, str | Path):
         return _from_path(Path(given), channels)
     if isinstance(given, Image.Image):
-        return [Picture(f"image {place}", given)]
+        return [Picture(f"image {start}", given)]
     if isinstance(given, Tensor):
         array = given.detach().cpu().float() if given.is_floating_point() else given.detach().cpu()
-        frames = list(_channels_last(array.numpy(), channels, f"tensor at {place}"))
+        frames = list(_channels_last(array.numpy(), channels, f"tensor at {start}"))
     elif isinstance(given, np.ndarray):
-        frames = list(_frames(given, channels, f"array at {place}"))
+        frames = list(_frames(given, channels, f"array at {start}"))
     else:
         raise DataError(_unknown(given))
-    return [Picture(f"image {place + count}", frame) for count, frame in enumerate(frames)]
+    return [Picture(f"image {start + count}", frame) for count, frame in enumerate(frames)]
 
 
 def _unknown(given: object) -> str:
@@ -95,16 +95,16 @@ def _from_path(path: Path, channels: int) -> list[Picture]:
         return [Picture(str(path), path)]
     array = _read_npy(path) if suffix == ".npy" else _read_npz(path)
     frames = _frames(array, channels, shown(path))
-    return [Picture(f"{path}[{place}]", frame) for place, frame in enumerate(frames)]
+    return [Picture(f"{path}[{index}]", frame) for index, frame in enumerate(frames)]
 
 
 def _read_npy(path: Path) -> NDArray[Any]:
     with path_errors(path, DataError):
         try:
-            found: NDArray[Any] = np.load(path, allow_pickle=False)
+            array: NDArray[Any] = np.load(path, allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise DataError(f"{shown(path)}: no array that can be read ({error})") from None
-    return found
+    return array
 
 
 def _read_npz(path: Path) -> NDArray[Any]:

@@ -132,9 +132,11 @@ def require_free(file: Path) -> None:
             raise ConfigError(f"{shown(file)}: exists; choose another file")
 
 
-def difference(found: Sequence[Tensor], right: Sequence[Tensor]) -> float:
+def relative_difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     """The largest difference of an output, as a share of the largest value."""
-    return max(float((each - good).abs().max() / good.abs().max()) for each, good in zip(found, right, strict=True))
+    return max(
+        float((each - good).abs().max() / good.abs().max()) for each, good in zip(outputs, expected, strict=True)
+    )
 
 
 def _as_given(images: Tensor, low: Sequence[float], high: Sequence[float]) -> Tensor:

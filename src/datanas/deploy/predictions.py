@@ -35,8 +35,8 @@ class ClassPredictions(_Predictions):
     @property
     def indices(self) -> NDArray[np.int64]:
         """(n,), the number of the likeliest class of each input."""
-        found: NDArray[np.int64] = self.probabilities.argmax(axis=1)
-        return found
+        indices: NDArray[np.int64] = self.probabilities.argmax(axis=1)
+        return indices
 
     @property
     def labels(self) -> tuple[str, ...]:

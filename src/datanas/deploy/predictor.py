@@ -96,9 +96,9 @@ class ImagePredictor(Predictor[ResultT]):
         if batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
         pictures = find_pictures(inputs, self.form.channels)
-        for kept, pixels in self._reader.batches(pictures, batch_size, skip_broken=skip_broken):
-            if kept:
-                yield tuple(picture.name for picture in kept), pixels
+        for readable, pixels in self._reader.batches(pictures, batch_size, skip_broken=skip_broken):
+            if readable:
+                yield tuple(picture.name for picture in readable), pixels
 
     def _outputs(self, pixels: Tensor) -> Any:
         """What the network makes of pixels (n, c, h, w)."""

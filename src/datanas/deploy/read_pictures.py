@@ -113,8 +113,8 @@ class PictureReader:
         if not is_resized and form.centre_share == 1:
             view = None
         pixels = replace(self._pixels, white_of_8_bits=None) if is_converted else self._pixels
-        found, traits = pixels_of(image, source, pixels, view)
-        unit: NDArray[Any] = found.astype(np.float32) / 255 if form.is_floating else found
+        values, traits = pixels_of(image, source, pixels, view)
+        unit: NDArray[Any] = values.astype(np.float32) / 255 if form.is_floating else values
         return unit, traits, is_resized
 
     def _read_numbers(self, source: object) -> _Read:
@@ -208,8 +208,8 @@ class _Notes:
 
     def take(self, jobs: Sequence[tuple[Picture, Future[_Read]]]) -> tuple[list[Picture], list[Tensor]]:
         """The pictures that can be read, and their pixels."""
-        kept: list[Picture] = []
-        found: list[Tensor] = []
+        pictures: list[Picture] = []
+        tensors: list[Tensor] = []
         for picture, job in jobs:
             try:
                 pixels, traits, is_resized = job.result()
@@ -219,13 +219,13 @@ class _Notes:
                     raise DataError(f"{picture.name}: {_why(error)}{way_out}") from None
                 self.broken.append(picture)
                 continue
-            kept.append(picture)
-            found.append(torch.from_numpy(np.array(pixels)))
+            pictures.append(picture)
+            tensors.append(torch.from_numpy(np.array(pixels)))
             for trait in traits:
                 self.traits[trait].append(picture.name)
             if is_resized:
                 self.resized.append(picture)
-        return kept, found
+        return pictures, tensors
 
     def tell(self, form: ImageForm) -> None:
         """Say it, each in one line.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from datanas.core.atomic import write_atomic
 from datanas.deploy.pictures import Inputs
-from datanas.deploy.portable import TOGETHER, difference, portable, require_free, require_same
+from datanas.deploy.portable import TOGETHER, portable, relative_difference, require_free, require_same
 from datanas.kernels.switch import plain_kernels
 
 DETAILS = "datanas.json"
@@ -53,7 +53,7 @@ def export_torch(path: str | Path, file: str | Path, check: Inputs | None = None
         again = torch.export.load(content).module()
 
         def differs(images: Tensor) -> float:
-            return difference(again(images), source.network(images))
+            return relative_difference(again(images), source.network(images))
 
         error = max(differs(each) for each in (*torch.split(source.images, TOGETHER), source.images[:1]))
     require_same(path, error)

@@ -15,7 +15,7 @@ from datanas.codes.architecture import Architecture
 from datanas.core.errors import CheckpointError, ConfigError, DataError
 from datanas.core.paths import is_file, read_text, require_folder, shown
 from datanas.core.settings import ComponentConfig, Section, validate
-from datanas.deploy.load import CONFIG_FILE, Description, read_export, rebuild, without_auxiliary
+from datanas.deploy.load import CONFIG_FILE, Description, read_export, rebuild, weights_without_auxiliary
 from datanas.engine.config import Config
 from datanas.engine.data_record import DATA_FILE, VOCABULARY_FILE, read_data_record, use_record
 from datanas.engine.earlier_run import load_run_config
@@ -73,7 +73,7 @@ def find_trained(path: str | Path, device: torch.device) -> Trained:
     require_folder(path, CheckpointError)
     for folder in (path, path / EXPORT_FOLDER):
         if is_file(folder / CONFIG_FILE, CheckpointError):
-            found = _of_export(folder)
+            trained = _of_export(folder)
             break
     else:
         if not is_file(path / "config.yaml", CheckpointError):
@@ -81,9 +81,9 @@ def find_trained(path: str | Path, device: torch.device) -> Trained:
                 f"{shown(path)}: neither the run folder of a training nor a folder of datanas export: it holds no "
                 f"config.yaml and no {CONFIG_FILE}"
             )
-        found = _of_run(path)
-    place(found.network, device)
-    return found
+        trained = _of_run(path)
+    place(trained.network, device)
+    return trained
 
 
 def describe_network(architecture: Architecture, config: Config, num_classes: int, in_channels: int) -> Description:
@@ -145,7 +145,7 @@ def _of_run(path: Path) -> Trained:
         in_channels = channels_of(task, num_classes, record.get("shape"))
     description = describe_network(Architecture.load(path / "architecture.json"), config, num_classes, in_channels)
     try:
-        network = rebuild(description, without_auxiliary(weights))
+        network = rebuild(description, weights_without_auxiliary(weights))
     except RuntimeError as error:
         raise CheckpointError(f"{path}: does not fit the run's architecture: {str(error).splitlines()[0]}") from None
     return Trained(path, network, task, config.task, use, num_classes)

@@ -79,7 +79,7 @@ class TextPredictor(Predictor[tuple[TextPrediction, ...]]):
             if unknown:
                 _log.warning("the network does not know %d of the words to continue", unknown)
         generator = None if seed is None else torch.Generator().manual_seed(seed)
-        found = continuation(
+        continued = continuation(
             self.network,
             before,
             count,
@@ -88,7 +88,7 @@ class TextPredictor(Predictor[tuple[TextPrediction, ...]]):
             generator=generator,
             temperature=temperature,
         )
-        text = " ".join("\n" if each == self._eos else self.vocabulary[each] for each in found)
+        text = " ".join("\n" if each == self._eos else self.vocabulary[each] for each in continued)
         return text.replace(" \n ", "\n").replace(" \n", "\n").replace("\n ", "\n")
 
 
@@ -96,17 +96,17 @@ def _sources(inputs: Any) -> list[Source]:
     given = [inputs] if isinstance(inputs, str | Path) else inputs
     if not isinstance(given, Iterable):
         raise DataError(f"{type(inputs).__name__} is no text; give files of words, folders of them, or texts")
-    found: list[Source] = []
+    sources: list[Source] = []
     for each in given:
         if not isinstance(each, str | Path):
             raise DataError(f"{type(each).__name__} is no text; give files of words, folders of them, or texts")
         if isinstance(each, str) and len(each.split()) > 1 and not _is_path(each):
-            found.append(Source(f"text {len(found)}", each))
+            sources.append(Source(f"text {len(sources)}", each))
         else:
-            found += [Source(str(file), read_bytes(file, DataError)) for file in _files(Path(each))]
-    if not found:
+            sources += [Source(str(file), read_bytes(file, DataError)) for file in _files(Path(each))]
+    if not sources:
         raise DataError("no texts were given; give files of words, folders of them, or texts")
-    return found
+    return sources
 
 
 def _is_path(text: str) -> bool:

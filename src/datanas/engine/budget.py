@@ -118,11 +118,11 @@ class Budget:
 
     def costs_of(self, network: nn.Module, architecture: Architecture) -> dict[str, float]:
         """The same of a network on the meta device that is built already."""
-        found = {}
+        costs = {}
         for name, model in self.models.items():
             counted = model.measure(network, self._around.example)
-            found[name] = self.tabled(name, architecture) if counted is None else counted
-        return found
+            costs[name] = self.tabled(name, architecture) if counted is None else counted
+        return costs
 
     def allowed(self, architectures: Sequence[Architecture]) -> list[Architecture]:
         """Those whose networks are within the bounds.
@@ -130,12 +130,12 @@ class Budget:
         Raises:
             ConfigError: none is.
         """
-        found = (
+        allowed = (
             [each for each in architectures if not self.exceeded(self.costs(each))] if self.bounds else architectures
         )
-        if not found:
+        if not allowed:
             raise ConfigError(f"budget: of {len(architectures)} architectures to choose from none is within it")
-        return list(found)
+        return list(allowed)
 
     def exceeded(self, costs: Mapping[str, float]) -> list[str]:
         """Which bounds are not kept."""

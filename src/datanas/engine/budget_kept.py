@@ -43,7 +43,7 @@ def within_text(job: TrainJob, costs: Mapping[str, float]) -> str:
     network, example, threads = job.evaluated.eval(), job.task.example(), torch.get_num_threads()
     times = interleaved_ms([lambda: network(example)], _ROUNDS, threads=threads, device=job.device)
     taken = float(typical_ms(times)[0])  # by the clock of calibrated tables
-    found = f"{show(taken, 'ms')} timed here on {job.device} with {threads} thread{'s' if threads > 1 else ''}"
+    timed = f"{show(taken, 'ms')} timed here on {job.device} with {threads} thread{'s' if threads > 1 else ''}"
     if taken <= settings.latency:
-        return f"{text}; {found}"
-    return f"{text} by the table, but {found}: the bound of {show(settings.latency, 'ms')} is missed"
+        return f"{text}; {timed}"
+    return f"{text} by the table, but {timed}: the bound of {show(settings.latency, 'ms')} is missed"

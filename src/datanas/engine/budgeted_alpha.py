@@ -51,14 +51,14 @@ def start_within(sampler: BaseSampler, budget: BudgetLoss | None) -> None:
 
 def _exchanged(logits: Tensor, code: Tensor, layout: Vectors) -> Tensor:
     """The numbers of each vector, given anew: the largest to what is chosen there, all else in its former order."""
-    group, found = layout.group, logits.clone()
+    group, exchanged = layout.group, logits.clone()
     for members in layout.members:
-        places = [(edge, op) for edge in members for op in range(group.shape[1]) if group.single or op != group.null]
-        is_chosen = {place: bool(code[place]) for place in places}
+        entries = [(edge, op) for edge in members for op in range(group.shape[1]) if group.single or op != group.null]
+        is_chosen = {entry: bool(code[entry]) for entry in entries}
         if group.single and not any(is_chosen.values()) and group.null is not None:
             is_chosen[members[0], group.null] = True
-        by_size = sorted(places, key=lambda place: -float(logits[place]))
-        wanted = sorted(by_size, key=lambda place, chosen=is_chosen: not chosen[place])  # type: ignore[misc]
-        for place, source in zip(wanted, by_size, strict=True):
-            found[place] = logits[source]
-    return found
+        by_size = sorted(entries, key=lambda entry: -float(logits[entry]))
+        wanted = sorted(by_size, key=lambda entry, chosen=is_chosen: not chosen[entry])  # type: ignore[misc]
+        for entry, source in zip(wanted, by_size, strict=True):
+            exchanged[entry] = logits[source]
+    return exchanged

@@ -183,12 +183,12 @@ def calibrate(
 def _cached(subject: Subject) -> LatencyTable | None:
     """The table of the cache; None where it is damaged or was changed."""
     try:
-        found = LatencyTable.load(subject.file)
-        found.require(machine=subject.machine, network=subject.network)
-        found.require_all(subject.workloads)
+        table = LatencyTable.load(subject.file)
+        table.require(machine=subject.machine, network=subject.network)
+        table.require_all(subject.workloads)
     except DataError:
         return None
-    return found
+    return table
 
 
 def _measured(
@@ -239,9 +239,9 @@ def varied_cells(space: Space, n: int, generator: torch.Generator) -> list[Archi
         DataError: there are too few.
     """
     groups = space.groups()
-    found: dict[Architecture, None] = {}
+    architectures: dict[Architecture, None] = {}
     for index in range(TRIES * n):
-        if len(found) == n:
+        if len(architectures) == n:
             break
         codes = random_codes(groups, generator)
         for name, group in groups.items():
@@ -256,7 +256,9 @@ def varied_cells(space: Space, n: int, generator: torch.Generator) -> list[Archi
             codes[name] = code
         each = assemble(codes, groups, space=space.name)
         if all(lets_through(cell) for cell in each.cells.values()):
-            found[each] = None
-    if len(found) < n:
-        raise DataError(f"space {space.name} has too few architectures: {n} are wanted, {len(found)} were found")
-    return list(found)
+            architectures[each] = None
+    if len(architectures) < n:
+        raise DataError(
+            f"space {space.name} has too few architectures: {n} are wanted, {len(architectures)} were found"
+        )
+    return list(architectures)

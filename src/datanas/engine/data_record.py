@@ -120,9 +120,9 @@ def recorded_sizes(run: Path) -> tuple[tuple[int, int, int] | None, int | None]:
 
     What an older version recorded says the latter by words, clusters or classes.
     """
-    found = read_data_record(run)
-    shape, classes = found.get("shape"), found.get("classes")
-    known = [found.get(name) for name in ("num_classes", "words", "clusters")]
+    record = read_data_record(run)
+    shape, classes = record.get("shape"), record.get("classes")
+    known = [record.get(name) for name in ("num_classes", "words", "clusters")]
     known.append(len(classes) if isinstance(classes, list) else None)
     outputs = next((count for count in known if isinstance(count, int)), None)
     if not isinstance(shape, list) or len(shape) != 3 or not all(isinstance(side, int) for side in shape):

@@ -50,11 +50,13 @@ def with_recipe_of(
         return dict(recipe)
     before = load_run_config(folder).model_dump(mode="json")
     task = settings.get("task.name") or settings.get("task") or _named(recipe.get("task"))
-    found = {name: value for name, value in before.items() if name not in _OF_THE_PLACE}
-    found["run"] = {name: value for name, value in before["run"].items() if name not in ("root", "name")}
+    inherited = {name: value for name, value in before.items() if name not in _OF_THE_PLACE}
+    inherited["run"] = {name: value for name, value in before["run"].items() if name not in ("root", "name")}
     if task not in (None, before["task"]["name"]):
-        found = {name: value for name, value in found.items() if name not in ("train", "search", "space", "sampler")}
-    return lay_over(found, recipe)
+        inherited = {
+            name: value for name, value in inherited.items() if name not in ("train", "search", "space", "sampler")
+        }
+    return lay_over(inherited, recipe)
 
 
 def _named(section: object) -> object:

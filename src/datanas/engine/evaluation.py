@@ -125,15 +125,15 @@ def compare_trained(
         elif same != first:
             what = "task" if same[0] != first[0] else "examples"
             raise ConfigError(f"{run}: another {what} than that of {runs[0]}; scores on different ones say nothing")
-        found = measure(network, task)
+        evaluation = measure(network, task)
         count = len(task.chosen()["test"]) if task.metric.counts_examples else None
         measured.append(
             {
                 "name": Path(run).name or str(run),
-                "score": task.metric.show(found.score),
-                "value": found.score,
-                "parameters": found.parameters,
-                "macs": found.macs,
+                "score": task.metric.show(evaluation.score),
+                "value": evaluation.score,
+                "parameters": evaluation.parameters,
+                "macs": evaluation.macs,
                 "examples": count,
             }
         )
@@ -209,23 +209,23 @@ def measure_with_exhibits(
 ) -> tuple[Evaluation, ExhibitMaker]:
     """The same, and what makes the exhibits of that pass, to be called in evaluation mode."""
     with evaluating(network):
-        found, make = task.evaluate_with_exhibits(network, part)
-    return _evaluation(found, network, task, part), make
+        figures, make = task.evaluate_with_exhibits(network, part)
+    return _evaluation(figures, network, task, part), make
 
 
-def _evaluation(found: Mapping[str, float], network: torch.nn.Module, task: Task[Any], part: Part) -> Evaluation:
+def _evaluation(figures: Mapping[str, float], network: torch.nn.Module, task: Task[Any], part: Part) -> Evaluation:
     auxiliary = getattr(network.head, "auxiliary", None)
     extra = 0 if auxiliary is None else count_parameters(auxiliary)
-    value = found[task.metric.name]
+    value = figures[task.metric.name]
     return Evaluation(
         score=value,
         error=1 - value if task.metric.is_share else None,
-        loss=found["loss"],
+        loss=figures["loss"],
         parameters=count_parameters(network) - extra,
         macs=count_macs(network, task.example()),
         part=part,
         score_name=task.metric.name,
-        figures={name: number for name, number in found.items() if name not in (task.metric.name, "loss")},
+        figures={name: number for name, number in figures.items() if name not in (task.metric.name, "loss")},
     )
 
 

@@ -43,8 +43,8 @@ def exhibits_text(network: nn.Module, task: Task[Any], part: Part, make: Exhibit
     costs = _made("a report's table of costs", lambda: cost_tables(network, example))
     costs += _made("a report's table of times", lambda: time_tables(network, example))
     counted = len(task.chosen()[part]) if task.metric.counts_examples else None
-    found = {"part": part, "examples": counted, "exhibits": shown, "costs": costs}
-    return json.dumps(encode(found), allow_nan=False) + "\n"
+    document = {"part": part, "examples": counted, "exhibits": shown, "costs": costs}
+    return json.dumps(encode(document), allow_nan=False) + "\n"
 
 
 def _made(what: str, make: ExhibitMaker) -> list[dict[str, Any]]:
@@ -90,7 +90,7 @@ def cost_tables(network: nn.Module, example: Any) -> Sequence[FigureTable]:
         if not own_macs and not own_parameters:
             continue
         cell = next((cell for cell in cells if f"{name}.".startswith(f"{cell}.")), None)
-        operation = next((made for place, made in operations.items() if f"{name}.".startswith(f"{place}.")), None)
+        operation = next((made for path, made in operations.items() if f"{name}.".startswith(f"{path}.")), None)
         part = name.partition(".")[0] if cell is None else cells[cell]
         kind = operation or (REST if cell is None else INPUTS)
         for table, key in ((by_part, part), (by_operation, kind)):
@@ -126,9 +126,9 @@ def time_tables(network: nn.Module, example: Any) -> Sequence[FigureTable]:
         seconds[name].append(time.perf_counter() - began[name])
 
     hooks = []
-    for place, name in parts.items():
-        hooks.append(modules[place].register_forward_pre_hook(lambda *_, name=name: begin(name)))
-        hooks.append(modules[place].register_forward_hook(lambda *_, name=name: end(name)))
+    for path, name in parts.items():
+        hooks.append(modules[path].register_forward_pre_hook(lambda *_, name=name: begin(name)))
+        hooks.append(modules[path].register_forward_hook(lambda *_, name=name: end(name)))
     try:
         with torch.inference_mode():
             for _ in range(_PASSES):
@@ -137,7 +137,7 @@ def time_tables(network: nn.Module, example: Any) -> Sequence[FigureTable]:
         for hook in hooks:
             hook.remove()
     rows: list[list[str | float | int | None]]
-    rows = [[name, 1000 * statistics.median(found)] for name, found in seconds.items() if found]
+    rows = [[name, 1000 * statistics.median(times)] for name, times in seconds.items() if times]
     count = torch.get_num_threads()
     threads = f", {count} thread{'' if count == 1 else 's'}" if device.type == "cpu" else ""
     note = (
@@ -173,13 +173,13 @@ def _cells(modules: dict[str, nn.Module], operations: dict[str, str]) -> dict[st
     """The names of the modules that are cells, in order, and what they are called: the nearest items of a list above
     the operations.
     """
-    found: dict[str, str] = {}
-    for place in operations:
-        above = place.split(".")
+    cells: dict[str, str] = {}
+    for path in operations:
+        above = path.split(".")
         lists = [i for i in range(1, len(above)) if isinstance(modules[".".join(above[:i])], nn.ModuleList)]
         if lists:
-            found.setdefault(".".join(above[: lists[-1] + 1]), "")
-    names = [name for name in modules if _is_sibling(name, found, modules)]
+            cells.setdefault(".".join(above[: lists[-1] + 1]), "")
+    names = [name for name in modules if _is_sibling(name, cells, modules)]
     return {name: f"cell {number}" for number, name in enumerate(names, start=1)}
 
 

@@ -16,7 +16,7 @@ from datanas.core import seeding
 from datanas.engine.budget import Budget, noted
 from datanas.engine.collapse import collapse, inspect, is_collapsed
 from datanas.engine.config import Config
-from datanas.engine.selection import rank
+from datanas.engine.selection import rank_architectures
 from datanas.engine.timed_latency import latency_clock
 from datanas.engine.within_budget import derive_within
 from datanas.network import Supernet
@@ -73,7 +73,7 @@ class Findings:
         if self._budget is not None:
             candidates = self._budget.allowed(candidates)
         settings = self._config.search.gap
-        ranking = rank(candidates, supernet, task, settings, device=device, seed=seed, n=n)
+        ranking = rank_architectures(candidates, supernet, task, settings, device=device, seed=seed, n=n)
         chosen = ranking[0][0]
         if self._budget is not None:
             chosen = noted(chosen, self._budget.costs(chosen))

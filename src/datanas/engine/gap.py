@@ -145,7 +145,7 @@ def batch_statistics(network: nn.Module) -> Iterator[None]:
 def re_estimated(network: nn.Module, task: Task[Any], model: Model, batches: list[Any]) -> Iterator[None]:
     """Run a block with the batch-norm statistics of `model` taken anew from `batches`, then put the old ones back."""
     norms = [part for part in network.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
-    kept = [({name: buffer.clone() for name, buffer in norm.named_buffers()}, norm.momentum) for norm in norms]
+    saved = [({name: buffer.clone() for name, buffer in norm.named_buffers()}, norm.momentum) for norm in norms]
     training = network.training
     try:
         for norm in norms:
@@ -160,7 +160,7 @@ def re_estimated(network: nn.Module, task: Task[Any], model: Model, batches: lis
         network.eval()
         yield
     finally:
-        for norm, (before, momentum) in zip(norms, kept, strict=True):
+        for norm, (before, momentum) in zip(norms, saved, strict=True):
             norm.momentum = momentum
             for name, buffer in norm.named_buffers():
                 buffer.copy_(before[name])

@@ -102,8 +102,8 @@ def exact_product(problem: Bilevel, v: Gradient) -> list[Tensor]:
             start=torch.zeros_like(slopes[0]).sum(),
         )
 
-    found: list[Tensor] = grad(along)(list(problem.gates))
-    return found
+    product: list[Tensor] = grad(along)(list(problem.gates))
+    return product
 
 
 def finite_difference_product(problem: Bilevel, v: Gradient) -> list[Tensor]:
@@ -200,12 +200,12 @@ class SupernetBilevel(Bilevel):
         tables = self._leaves()
         with self._with(weights):
             loss = self._loss(tables, self._validation_batch)
-            found = torch.autograd.grad(loss, [*self.weights, *tables], allow_unused=True)
+            gradients = torch.autograd.grad(loss, [*self.weights, *tables], allow_unused=True)
         direct = [
             torch.zeros_like(table) if slope is None else slope
-            for table, slope in zip(tables, found[len(weights) :], strict=True)
+            for table, slope in zip(tables, gradients[len(weights) :], strict=True)
         ]
-        return loss.detach(), found[: len(weights)], direct
+        return loss.detach(), gradients[: len(weights)], direct
 
     def train_loss(self, weights: Sequence[Tensor], gates: Sequence[Tensor]) -> Tensor:
         dense = {

@@ -149,8 +149,8 @@ class Loop:
         step = self._run.step
         while step < job.length:  # which may change after an epoch
             done = step + 1
-            self.epoch, place = divmod(done, job.steps_per_epoch)
-            self.ends_epoch, self._is_best = place == 0, False
+            self.epoch, step_in_epoch = divmod(done, job.steps_per_epoch)
+            self.ends_epoch, self._is_best = step_in_epoch == 0, False
             yield step
             signum, is_due = 0, True
             if done < job.length:
@@ -218,8 +218,8 @@ class Loop:
 
     def _agreed(self, signum: int | None, is_due: bool) -> tuple[int, bool]:
         """The signal that came to any of the processes, 0 where none did, and whether the first wants to save."""
-        found = self._run.processes.gather(torch.tensor([signum or 0, int(is_due)]))
-        return int(found[:, 0].max()), bool(found[0, 1])
+        gathered = self._run.processes.gather(torch.tensor([signum or 0, int(is_due)]))
+        return int(gathered[:, 0].max()), bool(gathered[0, 1])
 
 
 class _SaveClock:

@@ -53,14 +53,14 @@ def inference_memory(
     except (OSError, subprocess.SubprocessError) as error:
         return {}, f"the process that measures it: {error}"
     try:
-        found = json.loads(done.stdout.splitlines()[-1])
-        return {int(batch): int(value) for batch, value in found.items()}, ""
+        measured = json.loads(done.stdout.splitlines()[-1])
+        return {int(batch): int(value) for batch, value in measured.items()}, ""
     except (IndexError, ValueError, AttributeError):
         last = next(iter(done.stderr.strip().splitlines()[-1:]), f"exit code {done.returncode}")
         return {}, f"the process that measures it: {last}"
 
 
-def measure(order: dict[str, Any]) -> dict[int, int]:
+def measure_memory(order: dict[str, Any]) -> dict[int, int]:
     """What the process does: bytes for each batch."""
     for plugin in order["plugins"]:
         with suppress(ConfigError):  # one that cannot be loaded beside the others is told where it is needed
@@ -68,7 +68,7 @@ def measure(order: dict[str, Any]) -> dict[int, int]:
     torch.set_num_threads(order["threads"])
     device = torch.device(order["device"])
     recipe = NetworkRecipe.from_plain(order["recipe"])
-    found = {}
+    peaks = {}
     with torch.inference_mode():
         # The libraries' own memory, which they take with the first product, is not the network's.
         F.conv2d(torch.zeros(1, 8, 8, 8, device=device), torch.zeros(8, 8, 3, 3, device=device)).flatten(1) @ (
@@ -81,9 +81,9 @@ def measure(order: dict[str, Any]) -> dict[int, int]:
         for batch in order["batches"]:
             recipe.infer(network, recipe.example(batch, device))
             synchronize(device)
-            found[batch] = max(0, peak_memory(device) - before)
-    return found
+            peaks[batch] = max(0, peak_memory(device) - before)
+    return peaks
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(json.load(sys.stdin))))
+    print(json.dumps(measure_memory(json.load(sys.stdin))))

@@ -61,8 +61,8 @@ class NetworkRecipe:
     @property
     def settings(self) -> NetworkConfig:
         """The settings of the network, with its kind's defaults."""
-        found = network_config(builder_of(self.architecture), {"auxiliary": False, **self.network})
-        return found.untowered()
+        settings = network_config(builder_of(self.architecture), {"auxiliary": False, **self.network})
+        return settings.untowered()
 
     def build(self, width: int | None = None) -> Network:
         """The network with fresh weights; of another width where one is given."""
@@ -80,8 +80,8 @@ class NetworkRecipe:
         if inputs is None:
             inputs = kind.inputs(kind.default_classes if self.classes is None else self.classes)
         width, height = self.size or (1, 1)
-        found = kind.example_input(settings, inputs, max(height, width), batch, device)
-        return found if height == width else found[..., :height, :width].clone(memory_format=torch.channels_last)
+        example = kind.example_input(settings, inputs, max(height, width), batch, device)
+        return example if height == width else example[..., :height, :width].clone(memory_format=torch.channels_last)
 
     def infer(self, network: Network, x: Any) -> Any:
         """A forward pass, with what the task computes from its output."""

@@ -45,26 +45,30 @@ def options(config: Config, prefix: str = "") -> list[Option]:
     Raises:
         ConfigError: there are none.
     """
-    found = list(_of(config, ""))
-    kept = [each for each in found if each.name == prefix or each.name.startswith(f"{prefix}.")] if prefix else found
-    if not kept:
-        names = sorted({part for each in found for part in _beginnings(each.name)})
+    all_options = list(_of(config, ""))
+    selected = (
+        [each for each in all_options if each.name == prefix or each.name.startswith(f"{prefix}.")]
+        if prefix
+        else all_options
+    )
+    if not selected:
+        names = sorted({part for each in all_options for part in _beginnings(each.name)})
         others = [f"{section}: {', '.join(registry)}" for section, (registry, _) in COMPONENTS.items()]
         raise ConfigError(
             f"options: no setting {prefix!r} with these components; {nearest(prefix, names)}. Other components have "
             f"others: --{'; --'.join(others)}"
         )
-    return kept
+    return selected
 
 
 def recipe_schema(config: Config) -> dict[str, Any]:
     """The JSON schema of recipes with the components of a configuration; every setting may be left out."""
     kinds: dict[str, Any] = {name: (type(getattr(config, name)), None) for name in (*COMPONENTS, "train")}
     recipe: type[BaseModel] = create_model("Recipe", __base__=Config, **kinds)
-    found = recipe.model_json_schema()
-    for each in (found, *found.get("$defs", {}).values()):
+    schema = recipe.model_json_schema()
+    for each in (schema, *schema.get("$defs", {}).values()):
         each.pop("required", None)
-    return found
+    return schema
 
 
 def _beginnings(name: str) -> Iterator[str]:
@@ -75,11 +79,13 @@ def _beginnings(name: str) -> Iterator[str]:
 def _of(model: BaseModel, path: str) -> Iterator[Option]:
     """Those of a section, and of the sections in it; what the configuration has stands for the default."""
     for name, field in type(model).model_fields.items():
-        value, place = getattr(model, name), f"{path}{name}"
+        value, full_name = getattr(model, name), f"{path}{name}"
         if isinstance(value, BaseModel):
-            yield from _of(value, f"{place}.")
+            yield from _of(value, f"{full_name}.")
         else:
-            yield Option(place, _kind(field), None if field.is_required() else _text(value), field.description or "")
+            yield Option(
+                full_name, _kind(field), None if field.is_required() else _text(value), field.description or ""
+            )
 
 
 def _kind(field: FieldInfo) -> str:

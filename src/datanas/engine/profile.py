@@ -76,9 +76,9 @@ class Profile:
         return json.dumps(asdict(self), indent=1)
 
     def __str__(self) -> str:
-        place = self.device
+        device = self.device
         if self.device == "cpu":
-            place += f", {self.threads} thread{'' if self.threads == 1 else 's'}"
+            device += f", {self.threads} thread{'' if self.threads == 1 else 's'}"
         lines = [
             f"parameters     {self.parameters:,}",
             f"weights        {_bytes(self.weight_bytes)} in {self.precision}, statistics included",
@@ -86,7 +86,7 @@ class Profile:
         ]
         for batch, median in self.latency_ms.items():
             lines.append(
-                f"latency        {median:.2f} ms for a batch of {batch} on {place}, {self.precision}, "
+                f"latency        {median:.2f} ms for a batch of {batch} on {device}, {self.precision}, "
                 f"median of {REPEATS} after {WARM_UP}; the least is {self.least_ms[batch]:.2f} ms"
             )
         for batch, size in self.memory_bytes.items():
@@ -264,8 +264,8 @@ def _require_trained(network: Network, file: Path) -> None:
         CheckpointError: it has not, or the file holds none.
     """
     try:
-        with safe_open(file, "pt") as found:
-            shapes = {name: list(found.get_slice(name).get_shape()) for name in found.keys()}  # noqa: SIM118
+        with safe_open(file, "pt") as tensors:
+            shapes = {name: list(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
     except Exception as error:
         raise CheckpointError(f"{file}: not a trained network: {str(error).splitlines()[0]}") from None
     for name, parameter in network.named_parameters():

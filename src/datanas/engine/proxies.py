@@ -142,8 +142,8 @@ def rank_sums(scores: Sequence[Sequence[float]]) -> list[float]:
     totals = [0.0] * len(scores[0])
     for values in scores:
         known = [-math.inf if math.isnan(value) else value for value in values]
-        for place, value in enumerate(known):
+        for index, value in enumerate(known):
             below = sum(other < value for other in known)
             ties = sum(other == value for other in known)
-            totals[place] += below + (ties + 1) / 2
+            totals[index] += below + (ties + 1) / 2
     return totals

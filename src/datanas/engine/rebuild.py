@@ -45,9 +45,9 @@ def with_network_of(config: Config, architecture: Architecture) -> Config:
     raw = config.model_dump(mode="json")
     raw["train"] = {key: value for key, value in raw["train"].items() if key in known or key in is_given}
     raw["train"]["network"] = None if name == config.space.name else name
-    found = resolve(merge(raw, own))
-    found.train.model_fields_set.intersection_update(is_given)  # `earlier.keep_unsaid` asks what was given
-    return found
+    resolved = resolve(merge(raw, own))
+    resolved.train.model_fields_set.intersection_update(is_given)  # `earlier.keep_unsaid` asks what was given
+    return resolved
 
 
 def network_for(architecture: Architecture, config: Config, task: Task[Any]) -> Network:

@@ -288,6 +288,6 @@ def _standing(config: Config) -> Path | None:
 
 
 def _require_same_architecture(path: Path, architecture: Architecture | None) -> None:
-    kept = path / "architecture.json"
-    if architecture is not None and kept.is_file() and Architecture.load(kept) != architecture:
+    file = path / "architecture.json"
+    if architecture is not None and file.is_file() and Architecture.load(file) != architecture:
         raise ConfigError(f"{path} trains another architecture; go on with --resume, or choose another --run.name")

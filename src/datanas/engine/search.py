@@ -170,8 +170,8 @@ class SearchJob(Job):
         return value
 
     def _batch(self, part: Part, number: int) -> str:
-        epoch, place = divmod(number, self.task.steps_per_epoch(part))
-        return f"batch {place + 1} of pass {epoch + 1} through {part!r}"
+        epoch, index = divmod(number, self.task.steps_per_epoch(part))
+        return f"batch {index + 1} of pass {epoch + 1} through {part!r}"
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> EpochReport:
         """Derive what would be kept now, measure the gap where it is due, and look for what is wrong."""

@@ -51,15 +51,15 @@ class SearchResult:
 def write_result(job: SearchJob, run: Run, table: AccuracyTable | None) -> SearchResult:
     """Write what a search that has made its last step has found; of one that was complete before, read it."""
     derived = _derived_before(run) if job.derivation is None else job.derivation.architecture
-    kept = with_source(derived, run.config, job.task, run.config.search.epochs)
-    run.write_text("architecture.json", kept.to_json())
-    truth = None if table is None else _truth(table, job, kept)
+    architecture = with_source(derived, run.config, job.task, run.config.search.epochs)
+    run.write_text("architecture.json", architecture.to_json())
+    truth = None if table is None else _truth(table, job, architecture)
     if job.derivation is not None:
-        run.write_json(RESULT_FILE, _figures(job, run, kept, truth))
+        run.write_json(RESULT_FILE, _figures(job, run, architecture, truth))
     result = json.loads(run.processes.first(lambda: (run.path / RESULT_FILE).read_bytes()))
     return SearchResult(
         path=run.path,
-        architecture=kept,
+        architecture=architecture,
         gap=None if result["gap"] is None else Gap.from_json(result["gap"]),
         history=read_metrics(run.path / "metrics.jsonl") if run.is_first else [],
         parameters=count_parameters(job.supernet),
@@ -74,22 +74,22 @@ def _derived_before(run: Run) -> Architecture:
     return Architecture.from_json(run.processes.first(lambda: file.read_bytes()).decode())
 
 
-def _truth(table: AccuracyTable, job: SearchJob, kept: Architecture) -> Truth:
+def _truth(table: AccuracyTable, job: SearchJob, architecture: Architecture) -> Truth:
     (probs,) = job.sampler.probabilities().values()
-    return table.truth(kept, probs.numpy() if job.sampler.independent else None, job.config.truth.metric)
+    return table.truth(architecture, probs.numpy() if job.sampler.independent else None, job.config.truth.metric)
 
 
-def _figures(job: SearchJob, run: Run, kept: Architecture, truth: Truth | None) -> dict[str, Any]:
+def _figures(job: SearchJob, run: Run, architecture: Architecture, truth: Truth | None) -> dict[str, Any]:
     """What a comparison wants to know of a search."""
     return {
         "gap": None if job.gap is None else asdict(job.gap),
-        "kept": job.findings.kept_costs(kept),
-        "posterior": dict(kept.posterior or {}),
+        "kept": job.findings.kept_costs(architecture),
+        "posterior": dict(architecture.posterior or {}),
         "seconds": run.seconds,
         "steps": job.length,
         "peak_memory": peak_memory(run.device),
         "supernet_parameters": count_parameters(job.supernet),
         "warnings": job.warnings,
-        "collapsed": job.findings.has_collapsed(kept),
+        "collapsed": job.findings.has_collapsed(architecture),
         "truth": None if truth is None else asdict(truth),
     }

@@ -286,9 +286,9 @@ class TrainConfig(Section):
 @cache
 def train_config(network: type[NetworkConfig]) -> type[TrainConfig]:
     """`TrainConfig` with the settings of a kind of network."""
-    found = cast(type[TrainConfig], create_model("TrainConfig", __base__=cast(Any, (TrainConfig, network))))
-    found.Network = network
-    return found
+    config_class = cast(type[TrainConfig], create_model("TrainConfig", __base__=cast(Any, (TrainConfig, network))))
+    config_class.Network = network
+    return config_class
 
 
 def _blank(network: type[NetworkConfig]) -> TrainConfig:

@@ -18,7 +18,7 @@ from datanas.tasks.base import Task
 FIRST_EXAMPLES, FINALISTS = 250, 10
 
 
-def rank(
+def rank_architectures(
     architectures: Sequence[Architecture],
     supernet: Supernet,
     task: Task[Any],
@@ -41,17 +41,17 @@ def rank(
             if len(architectures) > finalists:
                 with batch_statistics(supernet):
                     quick = [_measure(each, supernet, task, FIRST_EXAMPLES, device) for each in architectures]
-                order = sorted(range(len(architectures)), key=lambda place: -task.selection_score(quick[place]))
-                architectures = [architectures[place] for place in order[:finalists]]
+                order = sorted(range(len(architectures)), key=lambda index: -task.selection_score(quick[index]))
+                architectures = [architectures[index] for index in order[:finalists]]
             batches = [task.batch("weights", index) for index in range(settings.statistics_batches)]
-            found = []
+            measured = []
             for each in architectures:
                 with re_estimated(supernet, task, supernet.child(architecture_gates(each, device)), batches):
-                    found.append((each, _measure(each, supernet, task, settings.examples, device)))
+                    measured.append((each, _measure(each, supernet, task, settings.examples, device)))
     finally:
         supernet.train(training)
         task.load_state_dict(state)
-    ranking = sorted(found, key=lambda pair: -task.selection_score(pair[1]))
+    ranking = sorted(measured, key=lambda pair: -task.selection_score(pair[1]))
     return [(each, figures[task.metric.name]) for each, figures in ranking]
 
 

@@ -59,10 +59,10 @@ def load_weights(source: Path) -> dict[str, Tensor]:
         weights = load_file(file)
     except Exception as error:  # what a damaged file raises is not limited to a few types
         raise CheckpointError(f"train.start_from: {file}: not a network: {str(error).splitlines()[0]}") from None
-    kept = {name: value for name, value in weights.items() if name.startswith(TRANSFERRED)}
-    if not kept:
+    transferred = {name: value for name, value in weights.items() if name.startswith(TRANSFERRED)}
+    if not transferred:
         raise CheckpointError(f"train.start_from: {file}: holds no stem and body")
-    return kept
+    return transferred
 
 
 def start_from(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:

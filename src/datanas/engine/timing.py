@@ -51,7 +51,7 @@ def interleaved_ms(
     """
     number, clock = 1 if device.type == "cpu" else CALLS_ON_GPU, clock_of(device, threads)
     before, order = torch.get_num_threads(), np.random.default_rng(0)
-    found: list[list[float]] = []
+    times: list[list[float]] = []
     torch.set_num_threads(threads)
     try:
         with torch.inference_mode():
@@ -59,14 +59,14 @@ def interleaved_ms(
                 call()
             for _ in range(blocks):
                 for _ in range(rounds):
-                    found.append([0.0] * len(calls))
+                    times.append([0.0] * len(calls))
                     for index in order.permutation(len(calls)):
-                        found[-1][index] = 1000 * _seconds(calls[index], number, clock)
-                if is_settled(np.array(found)):
+                        times[-1][index] = 1000 * _seconds(calls[index], number, clock)
+                if is_settled(np.array(times)):
                     break
     finally:
         torch.set_num_threads(before)
-    return np.array(found)
+    return np.array(times)
 
 
 def _seconds(call: Callable[[], object], number: int, clock: Callable[[], float]) -> float:
@@ -87,8 +87,8 @@ def typical_ms(times: NDArray[np.float64]) -> NDArray[np.float64]:
         times: (rounds, calls).
     """
     slowness = np.median(times / np.median(times, axis=0), axis=1)
-    found: NDArray[np.float64] = np.median(times / slowness[:, None], axis=0) * slowness.min()
-    return found
+    typical: NDArray[np.float64] = np.median(times / slowness[:, None], axis=0) * slowness.min()
+    return typical
 
 
 def repeat_error(times: NDArray[np.float64]) -> float:

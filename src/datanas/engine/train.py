@@ -172,8 +172,8 @@ class TrainJob(Job):
         settings = self.config.train
         epoch = step // self.steps_per_epoch
         self._size.advance(self.network, int(self.passes.at(epoch)), settings.epochs)
-        whole, place = divmod(step, self.steps_per_epoch)
-        what = f"step {step + 1}, batch {place + 1} of epoch {whole + 1}"
+        whole, index = divmod(step, self.steps_per_epoch)
+        what = f"step {step + 1}, batch {index + 1} of epoch {whole + 1}"
         own = self._processes.own_key
         with seeding.keyed(self.config.seed, "train", step, *own, reach=self._reach):
             with autocast(self.device, settings.precision):

@@ -22,21 +22,25 @@ def derive_uncollapsed(sampler: BaseSampler, space: Space, n: int = 1) -> Deriva
     P, is to be taken `raw`, or has nothing else among the `LOOKED_AT` likeliest that is at least a thousandth as
     likely, all stays as derived.
     """
-    found = sampler.derive(n)
-    if found.measure != LOG_P or sampler.derivation.raw:
-        return found
-    if not any(is_collapsed(each, space) for each, _ in found.ranking):
-        return found
+    derivation = sampler.derive(n)
+    if derivation.measure != LOG_P or sampler.derivation.raw:
+        return derivation
+    if not any(is_collapsed(each, space) for each, _ in derivation.ranking):
+        return derivation
     for count in (n + FEW, n + LOOKED_AT):  # a long ranking takes a second
         ranking = sampler.derive(count).ranking
-        left = [place for place, (each, _) in enumerate(ranking) if not is_collapsed(each, space)]
+        left = [index for index, (each, _) in enumerate(ranking) if not is_collapsed(each, space)]
         if len(left) >= n:
             break
     if not left or ranking[left[0]][1] < ranking[0][1] - _NEAR:
-        return found
+        return derivation
     if left[0] == 0:
-        return replace(found, ranking=tuple(ranking[place] for place in left[:n]))
-    kept, number = ranking[left[0]]
-    notes = {name: value for name, value in (found.architecture.posterior or {}).items() if name != "margin"}
-    kept = replace(kept, posterior={**notes, "log_prob": number, "passed_over": left[0]})
-    return replace(found, architecture=kept, ranking=((kept, number), *(ranking[place] for place in left[1:n])))
+        return replace(derivation, ranking=tuple(ranking[index] for index in left[:n]))
+    architecture, number = ranking[left[0]]
+    notes = {name: value for name, value in (derivation.architecture.posterior or {}).items() if name != "margin"}
+    architecture = replace(architecture, posterior={**notes, "log_prob": number, "passed_over": left[0]})
+    return replace(
+        derivation,
+        architecture=architecture,
+        ranking=((architecture, number), *(ranking[index] for index in left[1:n])),
+    )

@@ -83,11 +83,11 @@ def start_alpha(sampler: BaseSampler, config: Config, task: Task[Any]) -> None:
         generator = seeding.generator(config.seed, "prior")
         codes = [random_codes(sampler.groups, generator) for _ in range(count)]
         scores = untrained_scores([sampler.assemble(each) for each in codes], config, task)
-        found = prior_logits(codes, scores, sampler.vectors)
-        return json.dumps({name: table.tolist() for name, table in found.items()}).encode()
+        tables = prior_logits(codes, scores, sampler.vectors)
+        return json.dumps({name: table.tolist() for name, table in tables.items()}).encode()
 
-    found: Mapping[str, Any] = json.loads(task.processes.first(logits))
-    sampler.start_from({name: prior.strength * torch.tensor(table) for name, table in found.items()})
+    tables: Mapping[str, Any] = json.loads(task.processes.first(logits))
+    sampler.start_from({name: prior.strength * torch.tensor(table) for name, table in tables.items()})
 
 
 def _prior(config: Config) -> PriorConfig | None:

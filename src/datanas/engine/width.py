@@ -62,8 +62,8 @@ def widest(
 
 def _guess(width: int, macs_of: Callable[[int], float], bound: float) -> int:
     """The width that meets the bound where multiply-adds grow by its square, as they nearly do; not far from here."""
-    found = macs_of(width)
-    return 8 * width if 64 * found <= bound else int(width * math.sqrt(bound / found))
+    macs = macs_of(width)
+    return 8 * width if 64 * macs <= bound else int(width * math.sqrt(bound / macs))
 
 
 @contextmanager
@@ -111,7 +111,7 @@ def with_width(architecture: Architecture, config: Config, task: Task[Any]) -> C
     @cache
     def network_of(channels: int) -> nn.Module:
         with on_meta():
-            return network_for(architecture, at_width(without_auxiliary(config), channels), task)
+            return network_for(architecture, config_at_width(without_auxiliary(config), channels), task)
 
     def cost_of(channels: int, setting: str) -> float:
         cost = bounds[setting][0].measure(network_of(channels), example)
@@ -125,7 +125,7 @@ def with_width(architecture: Architecture, config: Config, task: Task[Any]) -> C
         widest(partial(cost_of, setting=setting), bound, config.train.network_config.width, setting, model.unit)
         for setting, (model, bound) in bounds.items()
     ]
-    return at_width(config, min(widths))
+    return config_at_width(config, min(widths))
 
 
 def without_auxiliary(config: Config) -> Config:
@@ -138,10 +138,10 @@ def keep_width(before: Config, now: Config) -> Config:
     finds = now.train.max_macs is not None or now.budget.fill
     if not finds or now.train.max_macs != before.train.max_macs or now.budget != before.budget:
         return now
-    return at_width(now, before.train.network_config.width)
+    return config_at_width(now, before.train.network_config.width)
 
 
-def at_width(config: Config, width: int) -> Config:
+def config_at_width(config: Config, width: int) -> Config:
     """The configuration with the network of `train` so wide."""
     settings = config.train.network_config.at_width(width)
     return config.model_copy(update={"train": config.train.with_network(settings)})

@@ -44,55 +44,57 @@ def derive_within(
     Raises:
         ConfigError: of the `COUNTED` best none is within the bounds.
     """
-    found = derive_uncollapsed(sampler, space, n)
+    derivation = derive_uncollapsed(sampler, space, n)
     if budget is None or not budget.bounds:
-        return found
+        return derivation
     count, counted = n, 0
     least: dict[str, float] = {}
     missed: list[tuple[Derivation, int, dict[str, float], float]] = []
     while True:
-        for place in range(counted, len(found.ranking)):
-            architecture = found.ranking[place][0] if place else found.architecture
+        for index in range(counted, len(derivation.ranking)):
+            architecture = derivation.ranking[index][0] if index else derivation.architecture
             costs = budget.costs(architecture)
             if not budget.exceeded(costs):
                 timed = None if clock is None else clock(architecture)
                 if timed is None or not budget.exceeded({**costs, "latency": timed}):
-                    return _kept(found, place, costs, n, timed)
-                missed.append((found, place, costs, timed))
+                    return _kept(derivation, index, costs, n, timed)
+                missed.append((derivation, index, costs, timed))
                 if len(missed) == TIMED:
                     return _kept_by_table(*missed[0], n)
             least = {name: min(value, least.get(name, value)) for name, value in costs.items()}
-        counted, is_all = len(found.ranking), len(found.ranking) < count
-        if found.measure != LOG_P or is_all or count >= COUNTED:
+        counted, is_all = len(derivation.ranking), len(derivation.ranking) < count
+        if derivation.measure != LOG_P or is_all or count >= COUNTED:
             if missed:
                 return _kept_by_table(*missed[0], n)
             if not is_final:
-                return found
+                return derivation
             raise ConfigError(
                 f"budget: of the {counted} architectures that rank first none is within it: the least that any of them "
                 f"has is {budget.text(least)}"
             )
         count = min(COUNTED, max(8, 2 * count))
-        found = derive_uncollapsed(sampler, space, count)
+        derivation = derive_uncollapsed(sampler, space, count)
 
 
-def _kept_by_table(found: Derivation, place: int, costs: dict[str, float], timed: float, n: int) -> Derivation:
+def _kept_by_table(derivation: Derivation, index: int, costs: dict[str, float], timed: float, n: int) -> Derivation:
     warnings.warn(
         f"budget.latency: no architecture that keeps the bound by its table keeps it by the clock: the best takes "
         f"{show(timed, 'ms')} here, {show(costs['latency'], 'ms')} by the table, and is kept; calibrate anew, or lower "
         "the bound",
         stacklevel=3,
     )
-    return _kept(found, place, costs, n, timed)
+    return _kept(derivation, index, costs, n, timed)
 
 
-def _kept(found: Derivation, place: int, costs: dict[str, float], n: int, timed: float | None) -> Derivation:
-    architecture, number = found.ranking[place]
-    notes = dict((found.architecture if place == 0 else architecture).posterior or {})
-    if place:
-        notes = {name: value for name, value in (found.architecture.posterior or {}).items() if name != "margin"}
-        notes |= {"log_prob": number, "over_budget": place}
+def _kept(derivation: Derivation, index: int, costs: dict[str, float], n: int, timed: float | None) -> Derivation:
+    architecture, number = derivation.ranking[index]
+    notes = dict((derivation.architecture if index == 0 else architecture).posterior or {})
+    if index:
+        notes = {name: value for name, value in (derivation.architecture.posterior or {}).items() if name != "margin"}
+        notes |= {"log_prob": number, "over_budget": index}
     if timed is not None:
         notes["timed_ms"] = timed
-    kept = noted(replace(architecture, posterior=notes), costs)
-    return replace(found, architecture=kept, ranking=((kept, number), *found.ranking[place + 1 : place + n]))
+    chosen = noted(replace(architecture, posterior=notes), costs)
+    return replace(
+        derivation, architecture=chosen, ranking=((chosen, number), *derivation.ranking[index + 1 : index + n])
+    )

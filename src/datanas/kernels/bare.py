@@ -58,21 +58,21 @@ def geometry(conv: nn.Module) -> Geometry:
 
 def weights_of(modules: Iterable[nn.Module]) -> list[Weight]:
     """The weights that modules hold now, those of their parts too."""
-    found: list[Weight] = []
+    weights: list[Weight] = []
     for module in modules:
-        _gather(module, found)
-    return found
+        _gather(module, weights)
+    return weights
 
 
-def _gather(module: nn.Module, found: list[Weight]) -> None:
+def _gather(module: nn.Module, weights: list[Weight]) -> None:
     own = module.__dict__
     table = own["_parameters"]
     for name, weight in table.items():
         if weight is not None:
-            found.append((table, name, weight))
+            weights.append((table, name, weight))
     for part in own["_modules"].values():
         if part is not None:
-            _gather(part, found)
+            _gather(part, weights)
 
 
 @contextmanager

@@ -22,14 +22,14 @@ from datanas.kernels.switch import first_order
 Ran = Sequence[tuple[Candidate, Leaves]]
 
 
-def require_alike(found: Ran) -> None:
+def require_alike(ran: Ran) -> None:
     """Refuse candidates whose outputs cannot be added up.
 
     Raises:
         ValueError: outputs of different shapes, both named, or what is no floating-point tensor.
     """
-    first, expected = found[0]
-    for candidate, leaves in found:
+    first, expected = ran[0]
+    for candidate, leaves in ran:
         if any(not tensor.is_floating_point() for tensor in leaves.tensors) or not leaves.tensors:
             kinds = ", ".join(str(tensor.dtype) for tensor in leaves.tensors) or "no tensor"
             raise ValueError(
@@ -61,7 +61,7 @@ def fixed_sum(outputs: Sequence[Leaves], factors: Sequence[float]) -> Any:
     first = outputs[0]
     if len(outputs) == 1 and factors[0] == 1.0:
         return first.around(first.tensors)
-    return first.around([weighted_sum(tensors, factors) for tensors in _by_place(outputs)])
+    return first.around([weighted_sum(tensors, factors) for tensors in _by_tensor(outputs)])
 
 
 def dense_sum(ran: Ran, values: Tensor) -> Any:
@@ -72,8 +72,8 @@ def dense_sum(ran: Ran, values: Tensor) -> Any:
     """
     (_, first), *_ = ran
     totals = []
-    for tensors in _by_place([leaves for _, leaves in ran]):
-        parts = [tensor * values[place].to(tensor.dtype) for place, tensor in enumerate(tensors)]
+    for tensors in _by_tensor([leaves for _, leaves in ran]):
+        parts = [tensor * values[index].to(tensor.dtype) for index, tensor in enumerate(tensors)]
         totals.append(sum(parts[1:], parts[0]))
     return first.around(totals)
 
@@ -116,7 +116,7 @@ class _CandidateSum(torch.autograd.Function):
         # Of the example its tensors would outlive their use.
         ctx.example = Leaves((), example.others, example.spec)
         ctx.shapes = [tensor.shape for tensor in tensors[:width]]
-        return tuple(weighted_sum(tensors[place::width], factors) for place in range(width))
+        return tuple(weighted_sum(tensors[index::width], factors) for index in range(width))
 
     @staticmethod
     @first_order
@@ -124,35 +124,35 @@ class _CandidateSum(torch.autograd.Function):
         saved, width, count = ctx.saved_tensors, ctx.width, len(ctx.opened)
         tensors, inputs = saved[: width * count], saved[width * count :]
         wanted = ctx.needs_input_grad[6:]
-        found: dict[int, Tensor] = {}
+        by_candidate: dict[int, Tensor] = {}
         into: list[Tensor | None] = []
-        for place, (candidate, factor) in enumerate(zip(ctx.opened, ctx.factors, strict=True)):
-            own = tensors[place * width : (place + 1) * width]
-            found[candidate.index] = _product(gradients, own)
+        for number, (candidate, factor) in enumerate(zip(ctx.opened, ctx.factors, strict=True)):
+            own = tensors[number * width : (number + 1) * width]
+            by_candidate[candidate.index] = _product(gradients, own)
             for at, (gradient, tensor) in enumerate(zip(gradients, own, strict=True)):
-                if gradient is None or not wanted[place * width + at]:
+                if gradient is None or not wanted[number * width + at]:
                     into.append(None)
                     continue
                 into.append(times(gradient.to(tensor.dtype), factor))
         del tensors, saved
         if any(gradient is not None for gradient in gradients):
             with weights_held(ctx.closed.weights):
-                found |= _closed_products(ctx, replace(ctx.closed, inputs=inputs), gradients)
+                by_candidate |= _closed_products(ctx, replace(ctx.closed, inputs=inputs), gradients)
         shape, dtype, device = ctx.gates
         table = torch.zeros(shape, dtype=dtype, device=device)
-        products = torch.stack(list(found.values())).to(dtype)
+        products = torch.stack(list(by_candidate.values())).to(dtype)
         if ctx.grad_mask is not None:
-            products = products * products.new_tensor([ctx.grad_mask[index] for index in found])
-        table[list(found)] = products.to(device)
+            products = products * products.new_tensor([ctx.grad_mask[index] for index in by_candidate])
+        table[list(by_candidate)] = products.to(device)
         return (None, None, None, None, None, table, *into)
 
 
 def _closed_products(ctx: Any, closed: ClosedCandidates, gradients: Sequence[Tensor | None]) -> dict[int, Tensor]:
     """By index, the gradients of the gates of closed candidates."""
-    found: dict[int, Tensor] = {}
+    products: dict[int, Tensor] = {}
     for candidate, output in closed.outputs():
         if isinstance(output, Output) and [output.z.shape] == ctx.shapes and gradients[0] is not None:
-            found[candidate.index] = inner_product(gradients[0], output)
+            products[candidate.index] = inner_product(gradients[0], output)
             continue
         leaves = Leaves.of(output.z) if isinstance(output, Output) else output
         if leaves.spec != ctx.example.spec or [each.shape for each in leaves.tensors] != ctx.shapes:
@@ -160,11 +160,11 @@ def _closed_products(ctx: Any, closed: ClosedCandidates, gradients: Sequence[Ten
                 f"candidates of a block must give outputs of one shape: {ctx.opened[0].name!r} gives "
                 f"{[tuple(shape) for shape in ctx.shapes]}, {candidate.name!r} {leaves.shape()}"
             )
-        found[candidate.index] = _product(gradients, leaves.tensors)
-    return found
+        products[candidate.index] = _product(gradients, leaves.tensors)
+    return products
 
 
-def _by_place(outputs: Sequence[Leaves]) -> list[tuple[Tensor, ...]]:
+def _by_tensor(outputs: Sequence[Leaves]) -> list[tuple[Tensor, ...]]:
     """For each tensor of an output that of every candidate."""
     return list(zip(*(leaves.tensors for leaves in outputs), strict=True))
 

@@ -129,8 +129,8 @@ class Call:
         Args:
             rectified: relu(x), if there is one.
         """
-        found: Output = self._guarded(candidate, [x], lambda: Output.of(candidate.module, x, rectified))
-        return found
+        output: Output = self._guarded(candidate, [x], lambda: Output.of(candidate.module, x, rectified))
+        return output
 
     @property
     def has_one_tensor(self) -> bool:
@@ -140,13 +140,13 @@ class Call:
     def _guarded(self, candidate: Candidate, inputs: Sequence[Tensor], run: Callable[[], Any]) -> Any:
         versions = [_version(tensor) for tensor in inputs]
         with _stream(self.seed if candidate.draws else None, candidate.index, inputs):
-            found = run()
+            output = run()
         if versions != [_version(tensor) for tensor in inputs]:
             raise ValueError(
                 f"candidate {candidate.name!r} changes its input in place, which the other candidates read too; "
                 "give it an operation that is not in place, such as ReLU(inplace=False)"
             )
-        return found
+        return output
 
 
 def _version(tensor: Tensor) -> int:
@@ -174,14 +174,14 @@ def _stream(seed: int | None, index: int, inputs: Sequence[Tensor]) -> Iterator[
 
 def _generators(inputs: Sequence[Tensor]) -> list[torch.Generator]:
     """torch's own generators of the host and of the devices of the inputs."""
-    found = [torch.default_generator]
+    generators = [torch.default_generator]
     for device in {tensor.device for tensor in inputs}:
         if device.type == "cuda":
             index = torch.cuda.current_device() if device.index is None else device.index
-            found.append(torch.cuda.default_generators[index])
+            generators.append(torch.cuda.default_generators[index])
         elif device.type == "mps":
-            found.append(torch.mps._get_default_mps_generator())
-    return found
+            generators.append(torch.mps._get_default_mps_generator())
+    return generators
 
 
 @contextmanager
@@ -233,12 +233,12 @@ class ClosedCandidates:
                     stack.enter_context(autocast)
                 stack.enter_context(aside(candidate))
                 stack.enter_context(statistics_kept())  # what would be thrown away need not be computed
-                found: Leaves | Output
+                output: Leaves | Output
                 if self.call.has_one_tensor:
                     if rectified is None and isinstance(candidate.module, EndsInNorm):
                         rectified = self.inputs[0].relu()
-                    found = self.call.run_to_norm(candidate, self.inputs[0], rectified)
+                    output = self.call.run_to_norm(candidate, self.inputs[0], rectified)
                 else:
-                    found = self.call.run(candidate, self.inputs)
-                found = found if isinstance(found, Leaves) or found.norm is not None else Leaves.of(found.z)
-            yield candidate, found
+                    output = self.call.run(candidate, self.inputs)
+                output = output if isinstance(output, Leaves) or output.norm is not None else Leaves.of(output.z)
+            yield candidate, output

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar, cast
 
-Place = tuple[int, int]
+GateIndex = tuple[int, int]
 """Edge and operation: where a gate stands in its group's table."""
 OperationT_co = TypeVar("OperationT_co", covariant=True)
 OtherT = TypeVar("OtherT")
@@ -30,7 +30,7 @@ class Choice(Generic[OperationT_co]):
     factor: float = 1.0
 
     @property
-    def place(self) -> Place:
+    def index(self) -> GateIndex:
         return self.edge, self.op
 
     def built(self, operation: OtherT) -> Choice[OtherT]:

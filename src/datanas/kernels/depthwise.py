@@ -128,11 +128,11 @@ def weight_gradient(x: Maps, gradient: Maps, kernel: int, dilation: int) -> Floa
         _Framed(maps, rows, before + columns + dilation, before, dilation) for maps in (x, gradient)
     )
     if kernel == 3:
-        found = _of_three_columns(framed.image(), framed_gradient.image(), 3)
+        by_phase = _of_three_columns(framed.image(), framed_gradient.image(), 3)
     else:
         left, right = (_of_three_columns(framed.image(step), framed_gradient.image(), 5) for step in (-1, 1))
-        found = torch.cat([left, right[:, :, :, 1:]], dim=3)
-    return found.view(dilation, x.shape[1], 1, kernel, kernel).sum(0)
+        by_phase = torch.cat([left, right[:, :, :, 1:]], dim=3)
+    return by_phase.view(dilation, x.shape[1], 1, kernel, kernel).sum(0)
 
 
 class _Framed:
@@ -170,8 +170,8 @@ def _of_three_columns(x: Maps, gradient: Maps, rows: int) -> Float[Tensor, "chan
     """The gradient of an undilated kernel with three columns, for which alone there is a fast function."""
     shape = gradient.new_empty(x.shape[1], 1, rows, 3).contiguous(memory_format=layout_of(gradient))
     x = x.contiguous(memory_format=layout_of(gradient))
-    _, found, _ = torch.ops.aten.convolution_backward(
+    _, into_weight, _ = torch.ops.aten.convolution_backward(
         gradient, x, shape, None, [1, 1], [rows // 2, 1], [1, 1], False, [0, 0], x.shape[1], [False, True, False]
     )
-    result: Tensor = found
+    result: Tensor = into_weight
     return result

@@ -38,6 +38,6 @@ def _tracer_of(values: Iterable[object]) -> Tracer | None:
     for value in values:
         if isinstance(value, Proxy):
             return value.tracer if isinstance(value.tracer, Tracer) else None
-        if isinstance(value, tuple | list) and (found := _tracer_of(value)) is not None:
-            return found
+        if isinstance(value, tuple | list) and (tracer := _tracer_of(value)) is not None:
+            return tracer
     return None

@@ -49,9 +49,11 @@ def count_macs(module: nn.Module, *inputs: Any, **named: Any) -> int:
 def macs_by_module(module: nn.Module, x: Any) -> dict[str, int]:
     """The same for each module inside that computes any, by its name; that of `module` itself is ""."""
     root = type(module).__name__
-    counts = {name: sum(found.values()) // 2 for name, found in _counted(module, x).get_flop_counts().items()}
-    found = {name.removeprefix(f"{root}."): count for name, count in counts.items() if name.startswith(f"{root}.")}
-    return {"": counts.get(root, 0), **found}
+    counts = {
+        name: sum(by_operator.values()) // 2 for name, by_operator in _counted(module, x).get_flop_counts().items()
+    }
+    inner = {name.removeprefix(f"{root}."): count for name, count in counts.items() if name.startswith(f"{root}.")}
+    return {"": counts.get(root, 0), **inner}
 
 
 def _counted(module: nn.Module, *inputs: Any, **named: Any) -> FlopCounterMode:
@@ -200,8 +202,8 @@ def peak_memory(device: torch.device) -> int:
     """
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    if found := _linux_memory("VmHWM:"):  # getrusage would count what the process was forked from
-        return found
+    if peak := _linux_memory("VmHWM:"):  # getrusage would count what the process was forked from
+        return peak
     if sys.platform == "win32":
         return _peak_memory_of_windows()
     try:

@@ -60,37 +60,37 @@ class HiddenStates(torch.autograd.Function):
         rounded = recurrent.to(call.dtype)
         time, (batch, width) = len(projected), hidden.shape
         keeps = any(ctx.needs_input_grad)
-        places = time if keeps else 1
-        found = projected.new_empty(time, batch, width)
-        states = projected.new_empty(places, steps.nodes, batch, width)
-        first = projected.new_empty(places, batch, 2, width)
-        products = [projected.new_empty(places, batch, len(edges), 2, width) for edges in steps.out_of]
+        rows = time if keeps else 1
+        outputs = projected.new_empty(time, batch, width)
+        states = projected.new_empty(rows, steps.nodes, batch, width)
+        first = projected.new_empty(rows, batch, 2, width)
+        products = [projected.new_empty(rows, batch, len(edges), 2, width) for edges in steps.out_of]
         inverse: dict[tuple[int, int], Tensor] = {}
         before = hidden
         for step in range(time):
-            place = step if keeps else 0
-            write_product(first[place].view(batch, -1), _masked(before, mask), rounded, projected[step])
-            gate, wanted = first[place, :, 0].sigmoid_(), first[place, :, 1].tanh_()
+            row = step if keeps else 0
+            write_product(first[row].view(batch, -1), _masked(before, mask), rounded, projected[step])
+            gate, wanted = first[row, :, 0].sigmoid_(), first[row, :, 1].tanh_()
             for node in range(steps.nodes):
                 state = torch.lerp(before, wanted, gate) if node == 0 else None
                 for slot, edge in steps.into[node]:
-                    highway, given = products[edge.source][place, :, slot].unbind(1)
-                    part = torch.lerp(*_ends(edge, states[place, edge.source], given), highway)
+                    highway, given = products[edge.source][row, :, slot].unbind(1)
+                    part = torch.lerp(*_ends(edge, states[row, edge.source], given), highway)
                     state = part if state is None else state.add_(part)
                 if state is None:
                     state = torch.zeros_like(before)
                 if norm:
                     state, inverse[step, node] = norm.apply(node, state)
-                states[place, node] = state
+                states[row, node] = state
                 weight = joined[node]
                 if weight is not None:
-                    write_product(products[node][place].view(batch, -1), _masked(state, mask), weight)
-                    products[node][place, :, :, 0].sigmoid_()
-            before = torch.mean(states[place, list(steps.outputs)], dim=0, out=found[step])
+                    write_product(products[node][row].view(batch, -1), _masked(state, mask), weight)
+                    products[node][row, :, :, 0].sigmoid_()
+            before = torch.mean(states[row, list(steps.outputs)], dim=0, out=outputs[step])
         if keeps:
             ctx.call, ctx.inverse = call, inverse
-            ctx.save_for_backward(hidden, mask, values, recurrent, *weights, states, first, found, *products)
-        return found
+            ctx.save_for_backward(hidden, mask, values, recurrent, *weights, states, first, outputs, *products)
+        return outputs
 
     @staticmethod
     @first_order
@@ -106,7 +106,7 @@ class _Backward:
         self.call, self.steps, self.inverse = call, call.steps, ctx.inverse
         self.hidden, self.mask, self.values, self.recurrent, *rest = ctx.saved_tensors
         weights, rest = rest[: len(call.targets)], rest[len(call.targets) :]
-        self.states, self.first, self.found, *self.products = rest
+        self.states, self.first, self.outputs, *self.products = rest
         of_target = dict(zip(call.targets, weights, strict=True))
         self.joined = [_joined(edges, of_target, call.dtype) for edges in self.steps.out_of]
         self.rounded = self.recurrent.to(call.dtype)
@@ -127,7 +127,7 @@ class _Backward:
         following = torch.zeros_like(self.hidden)
         for step in reversed(range(len(gradient))):
             into_first = self._nodes(step, (gradient[step] + following) / len(self.steps.outputs))
-            before = self.found[step - 1] if step > 0 else self.hidden
+            before = self.outputs[step - 1] if step > 0 else self.hidden
             highway, wanted = self.first[step, :, 0], self.first[step, :, 1]
             passed = into_first * highway
             slope = into_projected[step]
@@ -200,10 +200,10 @@ class _Backward:
         for block in _blocks(len(self.states), self.hidden.numel()):
             for node in range(self.steps.nodes):
                 self._gates_out_of(node, block, dots)
-        found = torch.zeros_like(self.values)
+        table = torch.zeros_like(self.values)
         for (edge, op), parts in dots.items():
-            found[edge, op] = torch.stack(parts).sum()
-        return found if self.call.grad_mask is None else found * found.new_tensor(self.call.grad_mask)
+            table[edge, op] = torch.stack(parts).sum()
+        return table if self.call.grad_mask is None else table * table.new_tensor(self.call.grad_mask)
 
     def _gates_out_of(self, node: int, block: slice, dots: dict[tuple[int, int], list[Tensor]]) -> None:
         assert self.slopes is not None

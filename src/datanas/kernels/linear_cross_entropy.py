@@ -70,4 +70,4 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @first_order
     def backward(ctx: Any, gradient: Tensor) -> Any:
         share = gradient / ctx.count
-        return *(None if found is None else found * share for found in ctx.saved_tensors), None
+        return *(None if saved is None else saved * share for saved in ctx.saved_tensors), None

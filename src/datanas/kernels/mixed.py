@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from datanas.core import seeding
 from datanas.kernels.bare import weights_of
-from datanas.kernels.choice import Choice, Place
+from datanas.kernels.choice import Choice, GateIndex
 from datanas.kernels.gates import Gates
 from datanas.kernels.layout import layout_of
 from datanas.kernels.node_sum import ClosedGates, Opened, Output, Shared, node_sum
@@ -33,7 +33,7 @@ class MixedNode(nn.Module):
         self.drops = False
         self._kept = torch.ones(())  # a tensor, so that a compiled network outlives its change
         self._candidates = tuple(candidates.values())
-        self._alike = frozenset(each.place for each in self._candidates if _learns_nothing(each.operation))
+        self._alike = frozenset(each.index for each in self._candidates if _learns_nothing(each.operation))
         self._foreign = foreign_norms(self.ops)
         self._blank = blank
 
@@ -49,13 +49,13 @@ class MixedNode(nn.Module):
         if not own_kernels():
             return self._plain(states, gates, everything=learns)
         opened = [
-            Opened(each.place, factor, self._output(each, states[each.source]))
+            Opened(each.index, factor, self._output(each, states[each.source]))
             for each, factor in self._chosen(gates, everything=gates is not None and gates.dense)
         ]
         blank = None if opened else self._nothing(states)
         if gates is None or not learns:
             return node_sum(opened, blank)
-        closed = self._closed(states, gates, {part.place for part in opened}, Shared() if shared is None else shared)
+        closed = self._closed(states, gates, {part.index for part in opened}, Shared() if shared is None else shared)
         return node_sum(opened, blank, gates.values, closed, gates.grad_mask)
 
     def _chosen(self, gates: Gates | None, *, everything: bool) -> list[tuple[Choice[nn.Module], float]]:
@@ -77,12 +77,12 @@ class MixedNode(nn.Module):
         blank: Tensor = self._blank(x)
         return blank.contiguous(memory_format=layout_of(x))
 
-    def _closed(self, states: Sequence[Tensor], gates: Gates, opened: set[Place], shared: Shared) -> ClosedGates:
+    def _closed(self, states: Sequence[Tensor], gates: Gates, opened: set[GateIndex], shared: Shared) -> ClosedGates:
         grad_mask = gates.grad_mask
         items = [
             each
             for each in self._candidates
-            if each.place not in opened and (grad_mask is None or grad_mask[each.edge][each.op] != 0.0)
+            if each.index not in opened and (grad_mask is None or grad_mask[each.edge][each.op] != 0.0)
         ]
         inputs = [state.detach() for state in states]
         device = states[0].device.type
@@ -119,10 +119,10 @@ def set_drop_path(module: nn.Module, probability: float) -> None:
             part._kept.fill_(1 - probability)
 
 
-def _dropped(output: Tensor, kept: Tensor) -> Tensor:
+def _dropped(output: Tensor, keep_prob: Tensor) -> Tensor:
     noise = output.new_empty((output.shape[0], 1, 1, 1), dtype=torch.get_default_dtype())
-    stays = noise.uniform_(generator=seeding.current(output.device)) < kept
-    return output * (stays / kept).to(output.dtype)
+    stays = noise.uniform_(generator=seeding.current(output.device)) < keep_prob
+    return output * (stays / keep_prob).to(output.dtype)
 
 
 def _learns_nothing(module: nn.Module) -> bool:

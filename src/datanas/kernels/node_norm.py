@@ -48,9 +48,9 @@ class NodeNorm(nn.BatchNorm1d):
             return (state - self.running_mean) * inverse, inverse
         if len(state) == 1:
             raise ValueError("a batch of one sequence has no deviation; batch norm needs at least two")
-        found, mean, inverse = torch.native_batch_norm(state, None, None, None, None, True, 0.0, self.eps)
+        normed, mean, inverse = torch.native_batch_norm(state, None, None, None, None, True, 0.0, self.eps)
         self._note(moments, inverse.pow(-2) - self.eps, mean)
-        return found, inverse
+        return normed, inverse
 
     def _note(self, moments: list[Tensor], variance: Tensor, mean: Tensor) -> None:
         if self.training and self.track_running_stats and self.running_mean is not None:

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from datanas.kernels import norm_rows as bn
 from datanas.kernels.bare import Weight, is_bare, weights_held
-from datanas.kernels.choice import Choice, Place
+from datanas.kernels.choice import Choice, GateIndex
 from datanas.kernels.gates import Table
 from datanas.kernels.norm import EndsInNorm, before_norm, statistics_kept
 from datanas.kernels.norm_rows import Statistics
@@ -49,15 +49,15 @@ class Shared:
         waiting: nodes whose backward is still to come; with the last one the outputs are dropped.
     """
 
-    outputs: dict[Place, Output] = field(default_factory=dict)
+    outputs: dict[tuple[int, int], Output] = field(default_factory=dict)
     waiting: int = 0
 
 
 @dataclass(frozen=True)
 class Opened:
-    """An operation that runs: its gate's place, its factor in the sum, and its output."""
+    """An operation that runs: its gate's index, its factor in the sum, and its output."""
 
-    place: Place
+    index: GateIndex
     factor: float
     output: Output
 
@@ -68,7 +68,7 @@ class ClosedGates:
 
     Attributes:
         items: the operations whose gates want a gradient; they do not run.
-        alike: places of operations whose output is the same on every edge from their source.
+        alike: gate indices of operations whose output is the same on every edge from their source.
         states: what their operations read, without a graph.
         shared: what the nodes of the cell share.
         weights: of their operations, in the forward pass.
@@ -77,23 +77,23 @@ class ClosedGates:
     """
 
     items: Sequence[Choice[nn.Module]]
-    alike: frozenset[Place]
+    alike: frozenset[GateIndex]
     states: Sequence[Tensor]
     shared: Shared
     weights: Sequence[Weight]
     foreign: Sequence[_BatchNorm]
     autocast: torch.autocast
 
-    def inner_products(self, gradient: Tensor) -> dict[Place, Tensor]:
+    def inner_products(self, gradient: Tensor) -> dict[GateIndex, Tensor]:
         """<gradient, output> of each; nothing is kept but what nodes share."""
-        found: dict[Place, Tensor] = {}
+        products: dict[GateIndex, Tensor] = {}
         rectified: dict[int, Tensor] = {}
         outputs = self.shared.outputs
         with torch.no_grad(), statistics_kept(self.foreign), weights_held(self.weights), self.autocast:
             for item in self.items:
                 key, x, module = (item.source, item.op), self.states[item.source], item.operation
                 # Running statistics are each operation's own, whatever it has learned, and so are hooks.
-                shared = item.place in self.alike and module.training and is_bare(module)
+                shared = item.index in self.alike and module.training and is_bare(module)
                 output = outputs.get(key) if shared else None
                 if output is None:
                     if item.source not in rectified and isinstance(module, EndsInNorm):
@@ -101,11 +101,11 @@ class ClosedGates:
                     output = Output.of(module, x, rectified.get(item.source))
                     if shared:
                         outputs[key] = output
-                found[item.place] = inner_product(gradient, output)
+                products[item.index] = inner_product(gradient, output)
         self.shared.waiting -= 1
         if self.shared.waiting <= 0:
             outputs.clear()
-        return found
+        return products
 
 
 def node_sum(
@@ -155,7 +155,7 @@ class _NodeSum(torch.autograd.Function):
         if closed is not None:
             closed.shared.waiting += 1
             closed = replace(closed, states=())
-        ctx.parts = [(part.place, part.factor, part.output.norm, part.output.statistics) for part in opened]
+        ctx.parts = [(part.index, part.factor, part.output.norm, part.output.statistics) for part in opened]
         ctx.closed, ctx.grad_mask = closed, grad_mask
         ctx.gates = None if values is None else (values.shape, values.dtype)
         return _weighted_sum(opened) if blank is None else blank.clone()
@@ -170,26 +170,26 @@ class _NodeSum(torch.autograd.Function):
         into_z: list[Tensor | None] = []
         into_weights: list[Tensor | None] = []
         into_biases: list[Tensor | None] = []
-        products: dict[Place, Tensor] = {}
+        products: dict[GateIndex, Tensor] = {}
         wanted = ctx.needs_input_grad
         first = len(wanted) - 3 * count
         wants_gates = wanted[first - 1]
-        for index, (place, factor, norm, found) in enumerate(ctx.parts):
+        for index, (gate, factor, norm, moments) in enumerate(ctx.parts):
             z, weight, bias = tensors[index::count]
             wants_z = wanted[first + index]
             if norm is None:
                 if wants_gates:
-                    products[place] = inner(gradient, z)
+                    products[gate] = inner(gradient, z)
                 into_z.append(times(gradient.to(z.dtype), factor) if wants_z else None)
                 into_weights.append(None)
                 into_biases.append(None)
                 continue
             gradient = gradient.contiguous(memory_format=torch.channels_last)
-            dot, total = bn.products(gradient, z, found)
+            dot, total = bn.products(gradient, z, moments)
             if wants_gates:
-                products[place] = _recombined(weight, bias, dot, total)
-            scale = bn.scale(found, weight, factor)
-            into_z.append(bn.into_input(gradient, z, found, scale, dot, total) if wants_z else None)
+                products[gate] = _recombined(weight, bias, dot, total)
+            scale = bn.scale(moments, weight, factor)
+            into_z.append(bn.into_input(gradient, z, moments, scale, dot, total) if wants_z else None)
             into_weights.append(times(dot, factor) if weight is not None else None)
             into_biases.append(times(total, factor) if weight is not None else None)
         into_values = None
@@ -211,11 +211,11 @@ def _weighted_sum(opened: Sequence[Opened]) -> Tensor:
         return total
     scales: list[Tensor] = []
     shifts: list[Tensor] = []
-    for part, norm, found in normed:
+    for part, norm, moments in normed:
         assert norm is not None
-        assert found is not None
-        scales.append(bn.scale(found, norm.weight, part.factor))
-        shifts.append(bn.shift(found, scales[-1], norm.bias, part.factor))
+        assert moments is not None
+        scales.append(bn.scale(moments, norm.weight, part.factor))
+        shifts.append(bn.shift(moments, scales[-1], norm.bias, part.factor))
     total = bn.apply_rows(normed[0][0].output.z, scales[0], sum(shifts[1:], shifts[0]))
     for (part, _, _), scale in zip(normed[1:], scales[1:], strict=True):
         bn.add_rows(total, part.output.z, scale)
@@ -254,13 +254,13 @@ def times(x: Tensor, factor: float) -> Tensor:
     return x if factor == 1.0 else x * factor
 
 
-def _table_of(products: Mapping[Place, Tensor], grad_mask: Table | None, table: Tensor) -> Tensor:
+def _table_of(products: Mapping[GateIndex, Tensor], grad_mask: Table | None, table: Tensor) -> Tensor:
     """The products in their places, times what was asked; zero elsewhere."""
     if not products:
         return table
     rows, columns = zip(*products, strict=True)
-    found = torch.stack(list(products.values())).to(table.dtype)
+    values = torch.stack(list(products.values())).to(table.dtype)
     if grad_mask is not None:
-        found = found * found.new_tensor([grad_mask[row][column] for row, column in products])
-    table[list(rows), list(columns)] = found
+        values = values * values.new_tensor([grad_mask[row][column] for row, column in products])
+    table[list(rows), list(columns)] = values
     return table

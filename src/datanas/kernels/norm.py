@@ -183,9 +183,9 @@ def _before_norm(module: nn.Module, x: Tensor, rectified: Tensor | None) -> tupl
 class _BatchNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, weight: Tensor | None, bias: Tensor | None, norm: nn.BatchNorm2d) -> Tensor:
-        found = ctx.statistics = statistics(z, norm)
+        moments = ctx.statistics = statistics(z, norm)
         ctx.save_for_backward(z, weight)
-        return normalise(z, found, weight, bias)
+        return normalise(z, moments, weight, bias)
 
     @staticmethod
     @first_order

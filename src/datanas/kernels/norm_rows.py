@@ -92,12 +92,12 @@ def _moments(z: Maps) -> tuple[PerChannel, PerChannel]:
     return mean, variance.view(-1, channels).mean(0) + (means - mean).square_().mean(0)
 
 
-def products(gradient: Maps, z: Maps, found: Statistics) -> tuple[PerChannel, PerChannel]:
+def products(gradient: Maps, z: Maps, moments: Statistics) -> tuple[PerChannel, PerChannel]:
     """D = sum of gradient times zhat, and S = sum of gradient, of each channel."""
     channels = z.shape[1]
     table = rows(z)
     side_by_side = table.shape[1] // channels
-    mean, deviation = found.mean, found.inverse_deviation
+    mean, deviation = moments.mean, moments.inverse_deviation
     if side_by_side > 1:
         mean, deviation = _repeated(mean, side_by_side), _repeated(deviation, side_by_side)
     _, dot, total = torch.ops.aten.native_batch_norm_backward(
@@ -108,29 +108,29 @@ def products(gradient: Maps, z: Maps, found: Statistics) -> tuple[PerChannel, Pe
     return dot, total
 
 
-def scale(found: Statistics, weight: PerChannel | None, factor: float = 1.0) -> PerChannel:
+def scale(moments: Statistics, weight: PerChannel | None, factor: float = 1.0) -> PerChannel:
     """What z is multiplied by in factor * y."""
-    scaled = found.inverse_deviation if weight is None else found.inverse_deviation * weight
+    scaled = moments.inverse_deviation if weight is None else moments.inverse_deviation * weight
     return scaled if factor == 1.0 else scaled * factor
 
 
-def shift(found: Statistics, scale: PerChannel, bias: PerChannel | None, factor: float = 1.0) -> PerChannel:
+def shift(moments: Statistics, scale: PerChannel, bias: PerChannel | None, factor: float = 1.0) -> PerChannel:
     """What is then added."""
-    shifted = -found.mean * scale
+    shifted = -moments.mean * scale
     return shifted if bias is None else shifted.add_(bias, alpha=factor)
 
 
 def into_input(
-    gradient: Maps, z: Maps, found: Statistics, scale: PerChannel, dot: PerChannel, total: PerChannel
+    gradient: Maps, z: Maps, moments: Statistics, scale: PerChannel, dot: PerChannel, total: PerChannel
 ) -> Maps:
     """The gradient of z, from what `products` and `scale` gave."""
-    if not found.of_batch:
+    if not moments.of_batch:
         return apply_rows(gradient, scale, torch.zeros_like(scale))
-    if found.processes.size > 1:
-        dot, total = found.processes.gather(torch.stack((dot, total))).mean(0)
+    if moments.processes.size > 1:
+        dot, total = moments.processes.gather(torch.stack((dot, total))).mean(0)
     count = z.numel() // z.shape[1]
-    by_z = dot * found.inverse_deviation * scale * (-1.0 / count)
-    constant = total * scale * (-1.0 / count) - by_z * found.mean
+    by_z = dot * moments.inverse_deviation * scale * (-1.0 / count)
+    constant = total * scale * (-1.0 / count) - by_z * moments.mean
     result = apply_rows(z, by_z, constant)
     add_rows(result, gradient, scale)
     return result
@@ -165,16 +165,16 @@ def _repeated(values: PerChannel, times: int) -> Tensor:
     return values if times == 1 else torch.cat((values,) * times)
 
 
-def normalise(z: Maps, found: Statistics, weight: PerChannel | None, bias: PerChannel | None) -> Maps:
+def normalise(z: Maps, moments: Statistics, weight: PerChannel | None, bias: PerChannel | None) -> Maps:
     """y = w zhat + b."""
-    scaled = scale(found, weight)
-    return apply_rows(z, scaled, shift(found, scaled, bias))
+    scaled = scale(moments, weight)
+    return apply_rows(z, scaled, shift(moments, scaled, bias))
 
 
 def gradients_of(
-    z: Maps, found: Statistics, weight: PerChannel | None, gradient: Maps
+    z: Maps, moments: Statistics, weight: PerChannel | None, gradient: Maps
 ) -> tuple[Maps, PerChannel | None, PerChannel | None]:
     """The gradients of `normalise` into z, the scale and the shift."""
-    dot, total = products(gradient, z, found)
-    into_z = into_input(gradient, z, found, scale(found, weight), dot, total)
+    dot, total = products(gradient, z, moments)
+    into_z = into_input(gradient, z, moments, scale(moments, weight), dot, total)
     return (into_z, None, None) if weight is None else (into_z, dot, total)

@@ -20,8 +20,8 @@ def product(left: Tensor, right: Tensor) -> Tensor:
 def write_product(out: Tensor, left: Tensor, right: Tensor, start: Tensor | None = None) -> None:
     """out = start + left @ right, the product in the type of `right`."""
     if out.dtype != right.dtype:
-        found = product(left, right)
-        out.copy_(found if start is None else start + found)
+        result = product(left, right)
+        out.copy_(result if start is None else start + result)
     elif start is None:
         torch.mm(left, right, out=out)
     else:

@@ -109,13 +109,15 @@ class RecurrentSteps(nn.Module):
             call = Call(steps, norm, tuple(weights), grad_mask, dtype)
             values = None if gates is None else gates.values
             projected = projected.to(self.input.dtype)
-            found: Tensor = HiddenStates.apply(call, projected, hidden, mask, values, self.recurrent, *weights.values())
+            outputs: Tensor = HiddenStates.apply(
+                call, projected, hidden, mask, values, self.recurrent, *weights.values()
+            )
         else:
             # torch.func hides whether gates require a gradient, so dense ones always count as if they did.
             values = gates.values if gates is not None and gates.dense else None
-            found = _plain(steps, norm, projected, hidden, mask, values, self.recurrent, weights)
+            outputs = _plain(steps, norm, projected, hidden, mask, values, self.recurrent, weights)
         norm.track(batch)
-        return found
+        return outputs
 
 
 def _plain(
@@ -133,7 +135,7 @@ def _plain(
     def masked(state: Tensor) -> Tensor:
         return state if mask is None else state * mask
 
-    found = []
+    outputs = []
     for projection in projected.unbind():
         carried, wanted = (projection + masked(hidden) @ recurrent).chunk(2, dim=1)
         states = [norm(0, hidden + carried.sigmoid() * (wanted.tanh() - hidden))]
@@ -148,5 +150,5 @@ def _plain(
                     total = total + term * (factor if values is None else values[edge.index, op])
             states.append(norm(target, total))
         hidden = torch.stack([states[node] for node in steps.outputs]).mean(dim=0)
-        found.append(hidden)
-    return torch.stack(found)
+        outputs.append(hidden)
+    return torch.stack(outputs)

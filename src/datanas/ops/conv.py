@@ -125,12 +125,12 @@ class _Diagonals(torch.autograd.Function):
         batch, channels, height, width = ctx.shape = x.shape
         even, odd = x[:, :, ::2, ::2], x[:, :, 1::2, 1::2]
         shape = batch, 2 * channels, *even.shape[2:]
-        found = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout_of(x))
-        found[:, :channels] = even
+        diagonals = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout_of(x))
+        diagonals[:, :channels] = even
         if height % 2 or width % 2:
-            found[:, channels:] = 0
-        found[:, channels:, : height // 2, : width // 2] = odd
-        return found
+            diagonals[:, channels:] = 0
+        diagonals[:, channels:, : height // 2, : width // 2] = odd
+        return diagonals
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:

@@ -50,8 +50,8 @@ def inverted_residual(settings: OpSettings, kernel: int, expansion: int) -> nn.M
         PointwiseConv(inner, settings.width_out),
         BatchNorm2d(settings.width_out, affine=settings.affine),
     ]
-    found = nn.Sequential(*layers)
-    return Residual(found) if settings.keeps_shape else found
+    block = nn.Sequential(*layers)
+    return Residual(block) if settings.keeps_shape else block
 
 
 @register_op(IDENTITY)

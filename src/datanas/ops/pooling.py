@@ -35,13 +35,13 @@ def _largest(x: Tensor, dim: int, stride: int) -> Tensor:
     """The largest of three neighbours along a dimension, of which the first and the last place have only two."""
     size = x.shape[dim]
     count = (size + 1) // 2 if stride == 2 else size
-    found = _every(x, dim, 0, count, stride).contiguous(memory_format=layout_of(x))
-    if found.data_ptr() == x.data_ptr():
-        found = found.clone()
+    largest = _every(x, dim, 0, count, stride).contiguous(memory_format=layout_of(x))
+    if largest.data_ptr() == x.data_ptr():
+        largest = largest.clone()
     for start, first, number in ((1, 0, (size - 2) // stride + 1), (stride - 1, 1, count - 1)):
-        part = found.narrow(dim, first, number)
+        part = largest.narrow(dim, first, number)
         torch.maximum(part, _every(x, dim, start, number, stride), out=part)
-    return found
+    return largest
 
 
 def _every(x: Tensor, dim: int, start: int, count: int, step: int) -> Tensor:
@@ -75,8 +75,8 @@ class _Average(torch.autograd.Function):
             return _sums(gradient * _share(*ctx.shape[2:], 1), 1), None
         like = torch.empty(ctx.shape, dtype=gradient.dtype, memory_format=torch.channels_last)
         steps = [3, 3], [2, 2], [1, 1]
-        found: Tensor = torch.ops.aten.avg_pool2d_backward(gradient, like, *steps, False, False, None)
-        return found, None
+        into_x: Tensor = torch.ops.aten.avg_pool2d_backward(gradient, like, *steps, False, False, None)
+        return into_x, None
 
 
 def _sums(x: Tensor, stride: int) -> Tensor:

@@ -47,8 +47,8 @@ class DepthwiseSeparable(EndsInNorm, nn.Sequential):
         steps = depthwise.stride[0], depthwise.dilation[0]
         weight, bias = (None, None) if norm is None else (norm.weight, norm.bias)
         if torch.is_grad_enabled():
-            kept: Tensor = _Stage.apply(x, weight, bias, depthwise.weight, pointwise.weight, norm, *steps)
-            return kept
+            features: Tensor = _Stage.apply(x, weight, bias, depthwise.weight, pointwise.weight, norm, *steps)
+            return features
         if rectified is None:
             rectified = _rectified(x, None if norm is None else bn.statistics(x, norm), weight, bias)
         return F.conv2d(convolve(rectified, depthwise.weight, *steps), pointwise.weight)
@@ -108,12 +108,12 @@ class _Stage(torch.autograd.Function):
     @first_order
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, depthwise, pointwise = ctx.saved_tensors
-        found = ctx.statistics
+        statistics = ctx.statistics
         stride, dilation = ctx.steps
         *wants_input, wants_depthwise, wants_pointwise = ctx.needs_input_grad[:5]
         gradient = gradients[0].contiguous(memory_format=torch.channels_last)
-        again = wants_depthwise or wants_pointwise or found is not None
-        rectified = _rectified(x, found, weight, bias) if again else x
+        again = wants_depthwise or wants_pointwise or statistics is not None
+        rectified = _rectified(x, statistics, weight, bias) if again else x
         middle = (
             convolve(rectified, depthwise, stride, dilation) if wants_pointwise else gradient
         )  # its shape is enough
@@ -125,10 +125,10 @@ class _Stage(torch.autograd.Function):
         into_weight = into_bias = None
         if into_x is not None:
             into_x = torch.ops.aten.threshold_backward(into_x, rectified, 0)
-            if found is not None:
-                into_x, into_weight, into_bias = bn.gradients_of(x, found, weight, into_x)
+            if statistics is not None:
+                into_x, into_weight, into_bias = bn.gradients_of(x, statistics, weight, into_x)
         return into_x, into_weight, into_bias, into_depthwise, into_pointwise, None, None, None
 
 
-def _rectified(x: Tensor, found: bn.Statistics | None, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    return x.relu() if found is None else bn.normalise(x, found, weight, bias).relu_()
+def _rectified(x: Tensor, statistics: bn.Statistics | None, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    return x.relu() if statistics is None else bn.normalise(x, statistics, weight, bias).relu_()

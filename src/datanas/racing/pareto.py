@@ -21,7 +21,7 @@ from datanas.engine.data_record import DATA_FILE
 from datanas.engine.earlier_run import load_run_config
 from datanas.engine.process import process_kept
 from datanas.engine.setup import memory_errors
-from datanas.engine.width import at_width
+from datanas.engine.width import config_at_width
 from datanas.racing.front import SEARCHED, Point, front, gain, score_interval, table
 from datanas.racing.judged import REQUEST_FILE, Settings, load_judged, open_or_create, recipe_of
 from datanas.racing.plan import measure_pace, trainings_at_a_time
@@ -151,7 +151,7 @@ class _Front:
         training = training_of(self._config, plan["epochs"])
         unbounded = training.model_copy(update={"budget": type(training.budget)()})
         wanted = {
-            number: (each.candidate, unbounded if each.width is None else at_width(unbounded, each.width))
+            number: (each.candidate, unbounded if each.width is None else config_at_width(unbounded, each.width))
             for number, each in enumerate(entries)
         }
         trained = train_all(

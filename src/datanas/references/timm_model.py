@@ -53,10 +53,10 @@ class TimmBody(Body):
     def forward(self, stem: tuple[Tensor, Tensor], gates: Mapping[str, Any] | None = None) -> tuple[Tensor, ...]:
         """One feature map, (batch, features, 1, 1)."""
         try:
-            found = cast(Tensor, self.model(stem[1]))
+            features = cast(Tensor, self.model(stem[1]))
         except AssertionError as error:  # of models for images of one size
             raise ConfigError(f"timm: {error}; take that size (--data.resize), or another model") from None
-        return (found[:, :, None, None],)
+        return (features[:, :, None, None],)
 
 
 @register_reference("timm")
@@ -150,18 +150,18 @@ def load_timm_weights(file: Path, network: nn.Module) -> dict[str, Tensor]:
     """
     try:
         read: dict[str, Any] = load_file(file) if file.suffix == ".safetensors" else _read(file)
-        found: dict[str, Tensor] = read.get("state_dict", read)
+        state: dict[str, Tensor] = read.get("state_dict", read)
     except Exception as error:  # what a damaged file raises is not limited to a few types
         raise CheckpointError(f"{shown(file)}: not a file of weights: {str(error).splitlines()[0]}") from None
     own = {name: value for name, value in network.state_dict().items() if name.startswith(_INNER)}
     weights: dict[str, Tensor] = {}
     for name, value in own.items():
         inner = name.removeprefix(_INNER)
-        if inner not in found and inner.endswith("num_batches_tracked"):
+        if inner not in state and inner.endswith("num_batches_tracked"):
             continue
-        if inner not in found:
+        if inner not in state:
             raise CheckpointError(f"{shown(file)}: holds no {inner}, so it is of another model")
-        given = found[inner]
+        given = state[inner]
         if given.ndim == 4 and given.shape[1] == 3 and value.shape[1] == 1:
             given = given.sum(1, keepdim=True)
         if given.shape != value.shape:

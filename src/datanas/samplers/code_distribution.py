@@ -129,7 +129,7 @@ class CodeDistribution(nn.Module, ABC):
         settings, groups = self.derivation, self.groups
         if self.rule in ("likeliest", "best_sample"):
             probs = {name: self.vector_probs(name) for name in groups}
-            found = derive_likeliest(
+            likeliest = derive_likeliest(
                 probs,
                 self.vectors,
                 {name: self.samples_of(name) for name in groups},
@@ -140,7 +140,7 @@ class CodeDistribution(nn.Module, ABC):
                 raw=settings.raw,
                 limits=self.limits,
             )
-            return found if self.independent else found.ranked_by("log of the product of the shares")
+            return likeliest if self.independent else likeliest.ranked_by("log of the product of the shares")
         op_scores = self.op_scores()
         if self.limits is not None:
             return self.derivation_of(self._ruled_within(op_scores, self.limits))
@@ -173,16 +173,16 @@ class CodeDistribution(nn.Module, ABC):
         Args:
             probs: the vectors of a draw, shape (vectors, entries).
         """
-        found = {}
+        inclusion = {}
         for name, layout in self.vectors.items():
             if layout.group.single:
                 powers = probs[name] ** self.samples_of(name)
-                found[name] = layout.to_edges(powers / powers.sum(dim=1, keepdim=True))
+                inclusion[name] = layout.to_edges(powers / powers.sum(dim=1, keepdim=True))
                 continue
-            found[name] = layout.to_edges(posterior.inclusion_probs(probs[name], self.samples_of(name)))
+            inclusion[name] = layout.to_edges(posterior.inclusion_probs(probs[name], self.samples_of(name)))
             if self.rule == "top_edges" and not self.derivation.none:
-                found[name] = self._on_kept_edges(found[name], layout.group)
-        return found
+                inclusion[name] = self._on_kept_edges(inclusion[name], layout.group)
+        return inclusion
 
     def _on_kept_edges(self, table: Tensor, group: ChoiceGroup) -> Tensor:
         share = torch.ones(len(group.edges), 1, dtype=table.dtype)
@@ -198,15 +198,15 @@ class CodeDistribution(nn.Module, ABC):
 
         Where P is no product it has no number.
         """
-        kept = self.assemble(codes)
+        architecture = self.assemble(codes)
         if not self.independent:
-            return Derivation(kept, ((kept, 0.0),))
+            return Derivation(architecture, ((architecture, 0.0),))
         log_prob = min(self.log_prob(codes), 0.0)
         notes: dict[str, float | int] = {"samples": max(map(self.samples_of, self.groups))}
         if log_prob > -torch.inf:
             notes["log_prob"] = log_prob
-        kept = replace(kept, posterior=notes)
-        return Derivation(kept, ((kept, log_prob),), LOG_P)
+        architecture = replace(architecture, posterior=notes)
+        return Derivation(architecture, ((architecture, log_prob),), LOG_P)
 
     def assemble(self, codes: Mapping[str, Tensor]) -> Architecture:
         """The architecture of these codes, by group, shape (edges, ops)."""

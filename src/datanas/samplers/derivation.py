@@ -50,8 +50,8 @@ class Derivation:
     def ranked_by(self, measure: str, **notes: float) -> Derivation:
         """The same ranking by numbers that are no log P; the kept architecture notes its own, and `notes`."""
         (_, score), *others = self.ranking
-        kept = replace(self.architecture, posterior={"score": score, "measure": measure, **notes})
-        return Derivation(kept, ((kept, score), *others), measure)
+        architecture = replace(self.architecture, posterior={"score": score, "measure": measure, **notes})
+        return Derivation(architecture, ((architecture, score), *others), measure)
 
 
 class DerivationConfig(Section):
@@ -133,11 +133,11 @@ def derive_likeliest(
             tables = [_tables(path, vectors) for _, path in ranked]
     log_probs = [min(log_prob - (0.0 if raw else log_live), 0.0) for log_prob, _ in ranked]  # rounding exceeds 0
     groups = {name: layout.group for name, layout in vectors.items()}
-    found = [assemble(codes, groups, space=space, scope=scope, aggregate=aggregate) for codes in tables[:n]]
+    architectures = [assemble(codes, groups, space=space, scope=scope, aggregate=aggregate) for codes in tables[:n]]
     margin = ranked[0][0] - ranked[1][0] if len(ranked) > 1 else float("inf")
     notes: dict[str, float | int] = {"log_prob": log_probs[0], "margin": margin, "samples": max(samples.values())}
-    kept = replace(found[0], posterior=notes if raw else {**notes, "log_live": log_live})
-    return Derivation(kept, tuple(zip((kept, *found[1:]), log_probs, strict=False)), LOG_P)
+    likeliest = replace(architectures[0], posterior=notes if raw else {**notes, "log_live": log_live})
+    return Derivation(likeliest, tuple(zip((likeliest, *architectures[1:]), log_probs, strict=False)), LOG_P)
 
 
 def _likeliest_within(
@@ -160,7 +160,7 @@ def _likeliest_within(
         raise ConfigError("budget: no architecture that the search gives any probability is within it")
     free = derive_likeliest(probs, vectors, samples, 1, space=space, scope=scope, aggregate=aggregate, raw=raw)
     groups = {name: layout.group for name, layout in vectors.items()}
-    found = [
+    architectures = [
         assemble(_tables(path, vectors), groups, space=space, scope=scope, aggregate=aggregate)
         for _, path in ranked[:n]
     ]
@@ -172,8 +172,8 @@ def _likeliest_within(
     }
     if len(ranked) > 1:
         notes["margin"] = ranked[0][0] - ranked[1][0]
-    kept = replace(found[0], posterior=notes if raw else {**notes, "log_live": log_live})
-    return Derivation(kept, tuple(zip((kept, *found[1:]), log_probs, strict=False)), LOG_P)
+    likeliest = replace(architectures[0], posterior=notes if raw else {**notes, "log_live": log_live})
+    return Derivation(likeliest, tuple(zip((likeliest, *architectures[1:]), log_probs, strict=False)), LOG_P)
 
 
 def _ranked(
@@ -185,12 +185,12 @@ def _ranked(
     for name, layout in vectors.items():
         for row in layout.rows:
             entries = layout.mask[row]
-            given, places = probs[name][row, entries].double(), entries.nonzero().squeeze(1)
+            given, indices = probs[name][row, entries].double(), entries.nonzero().squeeze(1)
             if layout.group.single:
                 codes, log_probs = likeliest_single(given, samples[name], n)
             else:
                 codes, log_probs = posterior.top(given, samples[name], n, null=layout.null)
-            choices.append([tuple(places[code > 0].tolist()) for code in codes])
+            choices.append([tuple(indices[code > 0].tolist()) for code in codes])
             ranked = _best_pairs(ranked, log_probs.tolist(), n)
     return [(log_prob, tuple(choices[i][rank] for i, rank in enumerate(ranks))) for log_prob, ranks in ranked]
 
@@ -201,8 +201,8 @@ def _ranked_live(
     """The `n` likeliest codes of all vectors of all groups whose every group is live."""
     ranked: list[GroupPath] = [(0.0, ())]
     for name, layout in vectors.items():
-        found = live_paths(probs[name], layout, samples[name], n)
-        pairs = ((first + second, (*begun, *codes)) for (first, begun), (second, codes) in product(ranked, found))
+        paths = live_paths(probs[name], layout, samples[name], n)
+        pairs = ((first + second, (*begun, *codes)) for (first, begun), (second, codes) in product(ranked, paths))
         ranked = best_paths(pairs, n)
     return ranked
 
@@ -277,8 +277,8 @@ def top_edges(
     for part in group.by_target:
         edges = torch.tensor(part)
         order = edges[strength[edges].argsort(descending=True, stable=True)][: group.fan_in]
-        kept = order[strength[order].isfinite()]
-        code[kept, operation[kept]] = 1.0
+        chosen = order[strength[order].isfinite()]
+        code[chosen, operation[chosen]] = 1.0
     return code
 
 

@@ -54,8 +54,8 @@ class DrNAS(Sampler):
 
     def concentration(self, name: str) -> Tensor:
         """The parameters of the Dirichlet distributions, shape (edges, ops)."""
-        found: Tensor = F.elu(self.alpha[name]) + 1
-        return found.clamp_min(self.FLOOR)
+        concentration: Tensor = F.elu(self.alpha[name]) + 1
+        return concentration.clamp_min(self.FLOOR)
 
     def logits(self, name: str) -> Tensor:
         return self.concentration(name).log()
@@ -79,8 +79,8 @@ class DrNAS(Sampler):
         total = torch.zeros(())
         for name in self.groups:
             if anchor.kind == "kl":
-                found = self.concentration(name)
-                total = total + kl_divergence(Dirichlet(found), Dirichlet(torch.ones_like(found))).sum()
+                concentration = self.concentration(name)
+                total = total + kl_divergence(Dirichlet(concentration), Dirichlet(torch.ones_like(concentration))).sum()
             else:
                 total = total + self.alpha[name].square().sum() / 2
         return task_loss + anchor.weight * total.to(task_loss.device)

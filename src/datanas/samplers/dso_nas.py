@@ -77,8 +77,8 @@ class DSONAS(Sampler):
     def derive(self, n: int = 1) -> Derivation:
         if self.derivation.rule is not None or self.single_op:
             return super().derive(n)
-        kept = self.assemble({name: (alpha.detach() != 0).float() for name, alpha in self.alpha.items()})
-        return Derivation(kept, ((kept, 0.0),))
+        architecture = self.assemble({name: (alpha.detach() != 0).float() for name, alpha in self.alpha.items()})
+        return Derivation(architecture, ((architecture, 0.0),))
 
 
 def _share(factors: Tensor, group: ChoiceGroup) -> Tensor:

@@ -159,8 +159,8 @@ class ENAS(BaseSampler):
             beams = heapq.nlargest(max(BEAM, n), longer, key=lambda beam: beam[0])
         ranking = [(self._built(ops), log_prob) for log_prob, ops, _ in beams[:n]]
         best, log_prob = ranking[0]
-        kept = replace(best, posterior={"log_prob": log_prob, "samples": self.samples})
-        return Derivation(kept, ((kept, log_prob), *ranking[1:]), "log P of all decisions")
+        likeliest = replace(best, posterior={"log_prob": log_prob, "samples": self.samples})
+        return Derivation(likeliest, ((likeliest, log_prob), *ranking[1:]), "log P of all decisions")
 
     def _built(self, ops: tuple[int, ...]) -> Architecture:
         by_group: dict[str, list[int]] = {name: [] for name in self.groups}
@@ -170,5 +170,5 @@ class ENAS(BaseSampler):
 
     @torch.no_grad()
     def candidates(self, n: int, generator: torch.Generator) -> list[Architecture]:
-        found = (self.assemble(self.draw(1.0, generator).codes) for _ in range(n))
-        return list(dict.fromkeys(found))
+        architectures = (self.assemble(self.draw(1.0, generator).codes) for _ in range(n))
+        return list(dict.fromkeys(architectures))

@@ -69,10 +69,10 @@ class Evolution(BaseSampler):
         return Draw(codes, {name: self.vector_probs(name).float() for name in codes}, codes)
 
     def after_alpha_step(self, update: Update) -> None:
-        place = int(self.born) % self.config.population
+        index = int(self.born) % self.config.population
         for name, code in update.draw.codes.items():
-            getattr(self, f"cells_{name}")[place] = code
-        self.fitness[place] = -update.task_loss
+            getattr(self, f"cells_{name}")[index] = code
+        self.fitness[index] = -update.task_loss
         self.born += 1
 
     def vector_probs(self, name: str) -> Tensor:
@@ -89,11 +89,11 @@ class Evolution(BaseSampler):
 
     def _ranking(self) -> list[tuple[Architecture, float]]:
         order = self.fitness[: self._alive()].argsort(descending=True, stable=True).tolist()
-        found: dict[Architecture, float] = {}
-        for place in order:
-            built = self.assemble({name: self._cells(name)[place] for name in self.groups})
-            found.setdefault(built, float(self.fitness[place]))
-        return list(found.items())
+        fitness_of: dict[Architecture, float] = {}
+        for index in order:
+            built = self.assemble({name: self._cells(name)[index] for name in self.groups})
+            fitness_of.setdefault(built, float(self.fitness[index]))
+        return list(fitness_of.items())
 
     def derive(self, n: int = 1) -> Derivation:
         """The fittest, ranked by their fitness: minus the loss on the batch that they met."""
@@ -102,8 +102,8 @@ class Evolution(BaseSampler):
         ranking = self._ranking()
         if not ranking:
             nothing = torch.Generator().manual_seed(0)
-            kept = self.assemble(random_codes_within(self.groups, nothing, self.limits))
-            return Derivation(kept, ((kept, 0.0),))
+            architecture = self.assemble(random_codes_within(self.groups, nothing, self.limits))
+            return Derivation(architecture, ((architecture, 0.0),))
         return Derivation(ranking[0][0], tuple(ranking[:n])).ranked_by("fitness (minus loss)")
 
     def candidates(self, n: int, generator: torch.Generator) -> list[Architecture]:

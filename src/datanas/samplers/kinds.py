@@ -21,7 +21,7 @@ MOST_CODES = 2_000_000
 """Numbers of entries of each kind that are compared in a vector."""
 
 Members = tuple[int, ...]
-Places = tuple[tuple[int, ...], ...]
+RanksByKind = tuple[tuple[int, ...], ...]
 """For each kind the ranks of the members of a code, in rising order."""
 
 
@@ -52,9 +52,9 @@ class Kinds:
         counts = [
             each for each in _counts(sizes, samples) if any(each) or (null is not None and float(probs[null]) > 0)
         ]
-        places: list[Places] = [tuple(tuple(range(count)) for count in each) for each in counts]
-        values = self._values(places)
-        self._first = [each for each, value in zip(places, values, strict=True) if value > -math.inf]
+        best: list[RanksByKind] = [tuple(tuple(range(count)) for count in each) for each in counts]
+        values = self._values(best)
+        self._first = [each for each, value in zip(best, values, strict=True) if value > -math.inf]
         self.members = [self._members(each) for each in self._first]
         self.log_probs = np.array([value for value in values if value > -math.inf])
 
@@ -63,50 +63,50 @@ class Kinds:
 
         And whether a floor has left any out.
         """
-        waiting: list[list[tuple[float, Places]]] = [
+        waiting: list[list[tuple[float, RanksByKind]]] = [
             [(-value, first)] for value, first in zip(self.log_probs.tolist(), self._first, strict=True)
         ]
         seen = set(self._first)
-        found: list[tuple[float, Members]] = []
+        codes: list[tuple[float, Members]] = []
         is_cut = False
         for _ in range(n):
-            steps: list[tuple[int, Places]] = []
+            steps: list[tuple[int, RanksByKind]] = []
             for index, heap in enumerate(waiting):
                 if heap and -heap[0][0] < floors[index]:
                     is_cut = True
                     heap.clear()
                 if heap:
-                    value, places = heapq.heappop(heap)
-                    found.append((-value, self._members(places)))
-                    lower = [step for step in self._lower(places) if step not in seen]
+                    value, by_kind = heapq.heappop(heap)
+                    codes.append((-value, self._members(by_kind)))
+                    lower = [step for step in self._lower(by_kind) if step not in seen]
                     seen.update(lower)
                     steps += [(index, step) for step in lower]
             log_probs = self._values([step for _, step in steps])  # of all at once: a call each would take far longer
             for (index, step), log_prob in zip(steps, log_probs, strict=True):
                 if log_prob > -math.inf:
                     heapq.heappush(waiting[index], (-log_prob, step))
-        return found, is_cut
+        return codes, is_cut
 
-    def _lower(self, places: Places) -> Iterator[Places]:
+    def _lower(self, by_kind: RanksByKind) -> Iterator[RanksByKind]:
         """One member replaced by the next less probable of its kind."""
-        for kind, ranks in enumerate(places):
+        for kind, ranks in enumerate(by_kind):
             for index, rank in enumerate(ranks):
                 if rank + 1 < len(self._ranked[kind]) and rank + 1 not in ranks:
-                    yield *places[:kind], (*ranks[:index], rank + 1, *ranks[index + 1 :]), *places[kind + 1 :]
+                    yield *by_kind[:kind], (*ranks[:index], rank + 1, *ranks[index + 1 :]), *by_kind[kind + 1 :]
 
-    def _members(self, places: Places) -> Members:
-        ranked = zip(self._ranked, places, strict=True)
+    def _members(self, by_kind: RanksByKind) -> Members:
+        ranked = zip(self._ranked, by_kind, strict=True)
         return tuple(sorted(kind[rank] for kind, ranks in ranked for rank in ranks))
 
-    def _values(self, sets: Sequence[Places]) -> list[float]:
+    def _values(self, sets: Sequence[RanksByKind]) -> list[float]:
         if not sets:
             return []
         chosen = np.zeros((len(sets), len(self._probs)), np.uint8)
-        for row, places in enumerate(sets):
-            chosen[row, list(self._members(places))] = 1
+        for row, by_kind in enumerate(sets):
+            chosen[row, list(self._members(by_kind))] = 1
         codes = torch.from_numpy(chosen)
-        found: list[float] = posterior.log_prob(codes, self._probs, self._samples, null=self._null).tolist()
-        return found
+        log_probs: list[float] = posterior.log_prob(codes, self._probs, self._samples, null=self._null).tolist()
+        return log_probs
 
 
 def _require_few(sizes: Sequence[int], most: int) -> None:

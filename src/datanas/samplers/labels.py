@@ -100,9 +100,9 @@ class _Labels:
     states: np.ndarray
     chosen: list[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
 
-    def take(self, kept: np.ndarray) -> _Labels:
-        chosen = [self.chosen[index] for index in kept.tolist()]
-        return _Labels(self.scores[kept], self.costs[kept], self.states[kept], chosen)
+    def take(self, indices: np.ndarray) -> _Labels:
+        chosen = [self.chosen[index] for index in indices.tolist()]
+        return _Labels(self.scores[indices], self.costs[indices], self.states[indices], chosen)
 
 
 def best_selections(
@@ -130,9 +130,9 @@ def best_selections(
     slack = FIRST_SLACK
     while True:
         is_everything = slack >= widest
-        found = _walk(parts, bounds, multipliers, -np.inf if is_everything else top - slack, n)
-        if len(found) >= n or is_everything:
-            return found[:n]
+        selections = _walk(parts, bounds, multipliers, -np.inf if is_everything else top - slack, n)
+        if len(selections) >= n or is_everything:
+            return selections[:n]
         slack *= 2
 
 
@@ -199,11 +199,13 @@ def _walk(
     parts: Sequence[Alternatives], bounds: np.ndarray, multipliers: np.ndarray, floor: float, n: int
 ) -> list[Selection]:
     """The n best selections within the bounds of a score of at least `floor`, and perhaps others behind them."""
-    rest_reduced = [sum(_best_way(part, multipliers)[0] for part in parts[place + 1 :]) for place in range(len(parts))]
+    rest_reduced = [
+        sum(_best_way(part, multipliers)[0] for part in parts[part_index + 1 :]) for part_index in range(len(parts))
+    ]
     least_of = [np.min([_least(way) for way in part], axis=0) for part in parts]
-    rest_least = [sum(least_of[place + 1 :], np.zeros(len(bounds))) for place in range(len(parts))]
+    rest_least = [sum(least_of[part_index + 1 :], np.zeros(len(bounds))) for part_index in range(len(parts))]
     labels = _Labels(np.zeros(1), np.zeros((1, len(bounds))), np.zeros(1, np.int64), [((), ())])
-    for place, part in enumerate(parts):
+    for part_index, part in enumerate(parts):
         ends = []
         for number, way in enumerate(part):
             begun = _Labels(
@@ -212,8 +214,8 @@ def _walk(
             after_reduced = np.cumsum([0.0, *(float(step.reduced(multipliers).max()) for step in reversed(way))])[::-1]
             after_least = np.cumsum([np.zeros(len(bounds)), *(step.least for step in reversed(way))], axis=0)[::-1]
             for index, step in enumerate(way):
-                reach = rest_reduced[place] + float(after_reduced[index + 1])
-                spared = bounds - rest_least[place] - after_least[index + 1]
+                reach = rest_reduced[part_index] + float(after_reduced[index + 1])
+                spared = bounds - rest_least[part_index] - after_least[index + 1]
                 begun = _extended(begun, step, bounds, spared, multipliers, floor - reach, n)
                 if not len(begun.scores):
                     break
@@ -255,15 +257,15 @@ def _extended(
     scores = labels.scores[:, None] + step.scores[None]
     costs = labels.costs[:, None] + step.costs[None] * is_read[:, None, None]
     reached = scores + (bounds - costs) @ multipliers
-    kept = (costs <= spared).all(axis=-1) & (reached >= floor)
+    feasible = (costs <= spared).all(axis=-1) & (reached >= floor)
     opened = (labels.states[:, None] & 1) | step.opens[None].astype(np.int64)
     if step.is_last:
-        kept &= (opened == 1) | (not step.must_open)
+        feasible &= (opened == 1) | (not step.must_open)
         opened = np.zeros_like(opened)
     reads = np.where(is_read[:, None], step.reads[None], 0)
     states = (labels.states[:, None] & ~np.int64(1)) | reads | opened
-    first, second = np.nonzero(kept)
-    scores, costs, states = scores[kept], costs[kept], states[kept]
+    first, second = np.nonzero(feasible)
+    scores, costs, states = scores[feasible], costs[feasible], states[feasible]
     chosen = _undominated(scores, costs, states, n)
     made = [
         (labels.chosen[i][0], (*labels.chosen[i][1], j))
@@ -274,23 +276,23 @@ def _extended(
 
 def _undominated(scores: np.ndarray, costs: np.ndarray, states: np.ndarray, n: int) -> np.ndarray:
     """Which labels have fewer than n others in their state that are as good at no higher cost."""
-    kept: list[int] = []
+    undominated: list[int] = []
     cheapest_first = np.lexsort((*costs.T, -scores)) if costs.shape[1] else np.argsort(-scores, kind="stable")
     for state in np.unique(states).tolist():
         order = cheapest_first[states[cheapest_first] == state]
         if costs.shape[1] == 0:
-            kept += order[:n].tolist()
+            undominated += order[:n].tolist()
         elif costs.shape[1] == 1:
-            kept += _undominated_at_one_cost(order, costs[:, 0], n)
+            undominated += _undominated_at_one_cost(order, costs[:, 0], n)
         elif len(order) > _PAIRWISE:
-            kept += order.tolist()
+            undominated += order.tolist()
         else:
-            kept += _undominated_at_many(order, costs, n)
-    return np.array(sorted(kept), np.int64)
+            undominated += _undominated_at_many(order, costs, n)
+    return np.array(sorted(undominated), np.int64)
 
 
 def _undominated_at_one_cost(order: np.ndarray, costs: np.ndarray, n: int) -> list[int]:
-    kept: list[int] = []
+    undominated: list[int] = []
     cheapest: list[float] = []  # the n least costs so far, negated: the largest of them comes first
     for index, cost in zip(order.tolist(), costs[order].tolist(), strict=True):
         if len(cheapest) < n:
@@ -299,16 +301,16 @@ def _undominated_at_one_cost(order: np.ndarray, costs: np.ndarray, n: int) -> li
             heapq.heapreplace(cheapest, -cost)
         else:
             continue
-        kept.append(index)
-    return kept
+        undominated.append(index)
+    return undominated
 
 
 def _undominated_at_many(order: np.ndarray, costs: np.ndarray, n: int) -> list[int]:
-    kept: list[int] = []
+    undominated: list[int] = []
     seen = np.empty((len(order), costs.shape[1]))
     for index in order.tolist():
-        better = int((seen[: len(kept)] <= costs[index]).all(axis=1).sum())
+        better = int((seen[: len(undominated)] <= costs[index]).all(axis=1).sum())
         if better < n:
-            seen[len(kept)] = costs[index]
-            kept.append(index)
-    return kept
+            seen[len(undominated)] = costs[index]
+            undominated.append(index)
+    return undominated

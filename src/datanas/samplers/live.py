@@ -92,9 +92,9 @@ def live_paths(probs: Float[Tensor, "vectors entries"], layout: Vectors, samples
                 opened, closed = choices(row, reached & layout.sources(row))
                 into = [*_joined(halves[False], opened), *_joined(halves[True], [*opened, *closed])]
                 halves = {False: best_paths(_joined(halves[False], closed), n), True: best_paths(into, n)}
-            for is_open, found in halves.items():
-                after.setdefault(_state(reached, layout.target(rows[0]), is_open, layout), []).extend(found)
-        states = {reached: best_paths(found, n) for reached, found in after.items()}
+            for is_open, joined in halves.items():
+                after.setdefault(_state(reached, layout.target(rows[0]), is_open, layout), []).extend(joined)
+        states = {reached: best_paths(joined, n) for reached, joined in after.items()}
     return states[LIVE]
 
 
@@ -138,7 +138,7 @@ def _choices(
     """The n likeliest codes of a vector that open an edge that leaves a reached node, and of those that do not."""
     entries, wanted = layout.mask[row], layout.leaving(row, reached)
     given = probs[entries].double()
-    places = entries.nonzero().squeeze(1).tolist()
+    indices = entries.nonzero().squeeze(1).tolist()
     inside = wanted[entries]
     if layout.group.single:
         halves = [likeliest_single(given * part, samples, n) for part in (inside, ~inside)]
@@ -149,7 +149,7 @@ def _choices(
         halves.append(posterior.top(outside, samples, n, null=layout.null) if bool(outside.any()) else nothing)
     opened, closed = (
         [
-            (log_prob, tuple(places[place] for place in code.nonzero().squeeze(1).tolist()))
+            (log_prob, tuple(indices[index] for index in code.nonzero().squeeze(1).tolist()))
             for code, log_prob in zip(codes, log_probs.tolist(), strict=True)
         ]
         for codes, log_probs in halves

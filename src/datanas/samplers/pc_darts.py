@@ -43,9 +43,9 @@ class PCDARTS(Sampler):
         return log_probs.exp()
 
     def draw(self, progress: float, generator: torch.Generator, *, uniform: bool = False) -> Draw:
-        found = super().draw(progress, generator, uniform=uniform)
+        draw = super().draw(progress, generator, uniform=uniform)
         weights = {name: self._edge_weights(name, uniform=uniform) for name in self.groups}
-        return replace(found, gates={name: gates * weights[name] for name, gates in found.gates.items()})
+        return replace(draw, gates={name: gates * weights[name] for name, gates in draw.gates.items()})
 
     def _edge_weights(self, name: str, *, uniform: bool = False) -> Tensor:
         """Softmax of beta over the edges into each node, shape (edges, 1)."""

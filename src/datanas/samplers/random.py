@@ -58,9 +58,9 @@ class RandomSearch(BaseSampler):
     def derive(self, n: int = 1) -> Derivation:
         generator = torch.Generator().manual_seed(int(self.kept))
         cells = (random_codes_within(self.groups, generator, self.limits) for _ in range(n))
-        found = list(dict.fromkeys(map(self.assemble, cells)))
-        return Derivation(found[0], tuple((architecture, 0.0) for architecture in found))
+        architectures = list(dict.fromkeys(map(self.assemble, cells)))
+        return Derivation(architectures[0], tuple((architecture, 0.0) for architecture in architectures))
 
     def candidates(self, n: int, generator: torch.Generator) -> list[Architecture]:
-        found = (self.assemble(random_codes_within(self.groups, generator, self.limits)) for _ in range(n))
-        return list(dict.fromkeys(found))
+        architectures = (self.assemble(random_codes_within(self.groups, generator, self.limits)) for _ in range(n))
+        return list(dict.fromkeys(architectures))

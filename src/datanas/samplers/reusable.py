@@ -24,8 +24,8 @@ def reusable(draw: Draw, alphas: Sequence[nn.Parameter]) -> Draw:
     learning = [tensor for table in tables for tensor in table.values() if tensor.requires_grad]
     if not learning:
         return draw
-    found = _Drawn.apply(learning, *alphas)
-    own = dict(zip(map(id, learning), found, strict=True))
+    outputs = _Drawn.apply(learning, *alphas)
+    own = dict(zip(map(id, learning), outputs, strict=True))
     gates, probs, codes = ({name: own.get(id(tensor), tensor) for name, tensor in table.items()} for table in tables)
     return replace(draw, gates=gates, probs=probs, codes=codes)
 
@@ -43,7 +43,7 @@ class _Drawn(torch.autograd.Function):
         if not pairs:
             return (None, *(None for _ in ctx.alphas))
         tensors, given = zip(*pairs, strict=True)
-        found = torch.autograd.grad(
+        alpha_gradients = torch.autograd.grad(
             tensors, ctx.alphas, given, retain_graph=True, create_graph=torch.is_grad_enabled(), allow_unused=True
         )
-        return (None, *found)
+        return (None, *alpha_gradients)

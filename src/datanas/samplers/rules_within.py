@@ -17,9 +17,9 @@ from datanas.codes.choice_group import ChoiceGroup
 from datanas.samplers.labels import Step, best_selections
 from datanas.samplers.limits import Limits
 
-Places = tuple[tuple[int, int], ...]
+Entries = tuple[tuple[int, int], ...]
 """Edges and operations of a part of a code."""
-Options = Callable[[ChoiceGroup, Sequence[int], Sequence[int]], Iterator[Places]]
+Options = Callable[[ChoiceGroup, Sequence[int], Sequence[int]], Iterator[Entries]]
 
 
 def top_edges_within(
@@ -42,7 +42,7 @@ def top_operations_within(
 ) -> dict[str, Tensor] | None:
     """`n` operations on every edge; otherwise as `top_edges_within`."""
 
-    def options(group: ChoiceGroup, part: Sequence[int], allowed: Sequence[int]) -> Iterator[Places]:
+    def options(group: ChoiceGroup, part: Sequence[int], allowed: Sequence[int]) -> Iterator[Entries]:
         for ops in combinations(allowed, min(n, len(allowed))):
             yield tuple((part[0], op) for op in ops)
 
@@ -51,7 +51,7 @@ def top_operations_within(
     )
 
 
-def _edges(group: ChoiceGroup, part: Sequence[int], allowed: Sequence[int]) -> Iterator[Places]:
+def _edges(group: ChoiceGroup, part: Sequence[int], allowed: Sequence[int]) -> Iterator[Entries]:
     for edges in combinations(part, min(group.fan_in, len(part))):
         for ops in product(allowed, repeat=len(edges)):
             yield tuple(zip(edges, ops, strict=True))
@@ -68,26 +68,26 @@ def _best(
 ) -> dict[str, Tensor] | None:
     limits = limits.scaled
     steps: list[Step] = []
-    offered: list[tuple[str, list[Places]]] = []
+    offered: list[tuple[str, list[Entries]]] = []
     for name, group in groups.items():
         with np.errstate(divide="ignore"):
             strengths, table = np.log(op_scores[name].double().numpy()), limits.tables[name]
         allowed = [op for op in range(group.shape[1]) if none or op != group.null]
         for part in partition(group):
             codes = [
-                code for code in options(group, part, allowed) if all(strengths[place] > -np.inf for place in code)
+                code for code in options(group, part, allowed) if all(strengths[entry] > -np.inf for entry in code)
             ]
             if not codes:
                 return None
-            scores = np.array([sum(strengths[place] for place in code) for code in codes])
-            costs = np.array([np.sum([table[place] for place in code], axis=0) for code in codes])
+            scores = np.array([sum(strengths[entry] for entry in code) for code in codes])
+            costs = np.array([np.sum([table[entry] for entry in code], axis=0) for code in codes])
             steps.append(Step(scores, costs, np.ones(len(codes), bool), np.zeros(len(codes), np.int64)))
             offered.append((name, codes))
-    found = best_selections([[steps]], limits.bounds, 1)
-    if not found:
+    selections = best_selections([[steps]], limits.bounds, 1)
+    if not selections:
         return None
-    kept = {name: torch.zeros(group.shape) for name, group in groups.items()}
-    for (name, codes), index in zip(offered, found[0].choices, strict=True):
-        for place in codes[index]:
-            kept[name][place] = 1.0
-    return kept
+    chosen = {name: torch.zeros(group.shape) for name, group in groups.items()}
+    for (name, codes), index in zip(offered, selections[0].choices, strict=True):
+        for entry in codes[index]:
+            chosen[name][entry] = 1.0
+    return chosen

@@ -67,8 +67,8 @@ def _random_code(group: ChoiceGroup, generator: torch.Generator) -> Code:
     if group.single:
         return code.scatter_(1, torch.randint(ops, (edges, 1), generator=generator), 1.0)
     for part in group.by_target:
-        for place in torch.randperm(len(part), generator=generator)[: group.fan_in].tolist():
-            code[part[place], _operation(group, generator)] = 1.0
+        for index in torch.randperm(len(part), generator=generator)[: group.fan_in].tolist():
+            code[part[index], _operation(group, generator)] = 1.0
     return code
 
 

@@ -89,12 +89,12 @@ def _best(sides: Sequence[_Group], sets: Sets, bounds: np.ndarray, n: int) -> li
         for side in sides:
             side.widen(multipliers, slack, n)
         wider = [[side.way(each) for each in some] for side, some in zip(sides, sets, strict=True)]
-        found = _paths(sides, sets, [[way for way in part if way] for part in wider], bounds, n, multipliers)
-        is_sure = sum(score >= top - slack for score, _ in found) >= n or all(side.is_whole for side in sides)
+        paths = _paths(sides, sets, [[way for way in part if way] for part in wider], bounds, n, multipliers)
+        is_sure = sum(score >= top - slack for score, _ in paths) >= n or all(side.is_whole for side in sides)
         for side in sides:
             side.narrow()
         if is_sure:
-            return found
+            return paths
         slack *= 2
 
 
@@ -219,9 +219,9 @@ class _Group:
         probs, live = self._probs[row, entries], layout.leaving(row, _nodes(reached))[entries].numpy()
         allowed = np.ones(len(entries), bool) if reached >> layout.target(row) & 1 else ~live
         if layout.group.single:
-            places = [index for index in range(len(entries)) if allowed[index] and probs[index] > 0]
-            log_probs = self._samples * probs[places].log().numpy()
-            return self._as_step([(index,) for index in places], log_probs, row, reached, None)
+            indices = [index for index in range(len(entries)) if allowed[index] and probs[index] > 0]
+            log_probs = self._samples * probs[indices].log().numpy()
+            return self._as_step([(index,) for index in indices], log_probs, row, reached, None)
         costs, reads = self._costs(row, reached)
         null = None if layout.null is None else entries.index(layout.null)
         kinds: dict[tuple[object, ...], list[int]] = {}
@@ -229,8 +229,8 @@ class _Group:
             if index != null:
                 key = (*costs[index].tolist(), bool(live[index]), int(reads[index]))
                 kinds.setdefault(key, []).append(index)
-        found = Kinds(probs, list(kinds.values()), self._samples, null)
-        return self._as_step(found.members, found.log_probs, row, reached, found)
+        ranked = Kinds(probs, list(kinds.values()), self._samples, null)
+        return self._as_step(ranked.members, ranked.log_probs, row, reached, ranked)
 
     def _widened(self, known: _Vector, row: int, reached: int) -> _Vector:
         assert self._window is not None

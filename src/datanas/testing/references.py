@@ -53,10 +53,10 @@ class ReferenceContract(Contract):
     def test_it_is_found_by_its_name(self, name: str, reference: type[Reference]) -> None:
         assert issubclass(reference, Reference)
         assert reference.name == name
-        found = architecture(name)
-        assert found == reference.architecture()
-        assert found.space == name
-        assert Architecture.from_json(found.to_json()) == found
+        published = architecture(name)
+        assert published == reference.architecture()
+        assert published.space == name
+        assert Architecture.from_json(published.to_json()) == published
 
     def test_it_says_who_published_it_and_what_it_is(self, reference: type[Reference]) -> None:
         assert reference.paper.strip()
@@ -102,5 +102,5 @@ class ReferenceContract(Contract):
 
 def numbers(outputs: Any) -> Tensor:
     """The first tensor that a network gives: logits or an embedding, not the state that is carried on."""
-    found: Tensor = next(each for each in tree_leaves(outputs) if isinstance(each, Tensor))
-    return found
+    first: Tensor = next(each for each in tree_leaves(outputs) if isinstance(each, Tensor))
+    return first

@@ -64,15 +64,15 @@ class SamplerContract(ComponentContract):
 
     def test_gates_are_finite_numbers_on_the_host(self, sampler: BaseSampler) -> None:
         for progress in (0.0, 0.5, 1.0):
-            found = draw(sampler, progress=progress)
-            assert set(found.gates) == set(found.probs) == set(found.codes) == set(GROUPS)
+            drawn = draw(sampler, progress=progress)
+            assert set(drawn.gates) == set(drawn.probs) == set(drawn.codes) == set(GROUPS)
             for name, group in GROUPS.items():
-                gates = found.gates[name]
+                gates = drawn.gates[name]
                 assert gates.shape == group.shape
                 assert gates.device.type == "cpu"
                 assert gates.is_floating_point()
                 assert gates.isfinite().all()
-                assert found.probs[name].shape == found.codes[name].shape
+                assert drawn.probs[name].shape == drawn.codes[name].shape
 
     def test_probability_vectors_of_a_draw_sum_to_one(self, sampler: BaseSampler) -> None:
         for probs in draw(sampler).probs.values():
@@ -104,11 +104,11 @@ class SamplerContract(ComponentContract):
 
     def test_the_loss_is_a_finite_scalar_that_reaches_every_alpha(self, sampler: BaseSampler) -> None:
         """A step of every parameter can be made from it, whatever the task's loss is; through the gates, or besides."""
-        found = sampler.draw_for_alpha(0.5, torch.Generator().manual_seed(0))
-        flat = torch.cat([gates.flatten() for gates in found.gates.values()])
+        drawn = sampler.draw_for_alpha(0.5, torch.Generator().manual_seed(0))
+        flat = torch.cat([gates.flatten() for gates in drawn.gates.values()])
         task_loss = (flat * torch.linspace(-1, 1, len(flat))).sum()
         assert task_loss.requires_grad == sampler.differentiable
-        loss = sampler.loss(task_loss, found, 0.5)
+        loss = sampler.loss(task_loss, drawn, 0.5)
         assert loss.shape == ()
         assert loss.isfinite()
         if loss.requires_grad:
@@ -119,11 +119,11 @@ class SamplerContract(ComponentContract):
             assert (parameter.grad != 0).any()
 
     def test_a_gate_that_is_not_asked_has_no_part_in_the_gradient(self, sampler: BaseSampler) -> None:
-        found = sampler.draw_for_alpha(0.5, torch.Generator().manual_seed(0))
-        if found.grad_mask is None:
+        drawn = sampler.draw_for_alpha(0.5, torch.Generator().manual_seed(0))
+        if drawn.grad_mask is None:
             return
-        for name, gates in found.gates.items():
-            unasked = (gates * ~found.grad_mask[name]).sum()
+        for name, gates in drawn.gates.items():
+            unasked = (gates * ~drawn.grad_mask[name]).sum()
             gradients = torch.autograd.grad(unasked, list(sampler.parameters()), allow_unused=True, retain_graph=True)
             assert all(gradient is None or not gradient.any() for gradient in gradients)
 
@@ -165,30 +165,30 @@ class SamplerContract(ComponentContract):
             assert (table <= 1 + 1e-12).all()
 
     def test_flatness_lies_between_decided_and_flat(self, sampler: BaseSampler) -> None:
-        found = sampler.flatness()
-        assert set(found) == set(GROUPS)
-        assert all(0 <= flatness <= 1 + 1e-9 for flatness in found.values())
+        by_group = sampler.flatness()
+        assert set(by_group) == set(GROUPS)
+        assert all(0 <= flatness <= 1 + 1e-9 for flatness in by_group.values())
 
     def test_the_derived_architecture_is_one_of_its_groups(self, sampler: BaseSampler) -> None:
         derivation = sampler.derive()
-        found = derivation.architecture
-        assert isinstance(found, Architecture)
-        assert found.space == "conv_cell"
+        architecture = derivation.architecture
+        assert isinstance(architecture, Architecture)
+        assert architecture.space == "conv_cell"
         for name, group in GROUPS.items():
-            cell = found.cells[name]
+            cell = architecture.cells[name]
             assert (cell.edges, cell.primitives, cell.outputs) == (group.edges, group.primitives, group.outputs)
             assert (cell.code[:, group.null] == 0).all()
-        assert Architecture.from_json(found.to_json()) == found
+        assert Architecture.from_json(architecture.to_json()) == architecture
 
     def test_deriving_again_gives_the_same(self, sampler: BaseSampler) -> None:
         assert sampler.derive().architecture == sampler.derive(3).architecture
 
     def test_the_ranking_falls_and_repeats_nothing(self, sampler: BaseSampler) -> None:
         derivation = sampler.derive(5)
-        found = [architecture for architecture, _ in derivation.ranking]
+        architectures = [architecture for architecture, _ in derivation.ranking]
         numbers = [number for _, number in derivation.ranking]
-        assert found[0] == derivation.architecture
-        assert len(set(found)) == len(found) <= 5
+        assert architectures[0] == derivation.architecture
+        assert len(set(architectures)) == len(architectures) <= 5
         assert numbers == sorted(numbers, reverse=True)
 
     @pytest.mark.parametrize("rule", [None, "likeliest", "top_operations", "top_edges"])
@@ -214,11 +214,11 @@ class SamplerContract(ComponentContract):
 
     def test_the_derived_weights_fit_what_is_drawn(self, sampler: BaseSampler) -> None:
         """A supernet can run the kept child: its factors have the shape of gates and open no closed operation."""
-        found = sampler.derive().architecture
+        architecture = sampler.derive().architecture
         for name, group in GROUPS.items():
-            weights = found.weights(name)
+            weights = architecture.weights(name)
             assert weights.shape == group.shape
-            assert np.array_equal(weights > 0, found.code[name] > 0)
+            assert np.array_equal(weights > 0, architecture.code[name] > 0)
 
     def test_what_is_drawn_runs_in_a_supernet(self, sampler: BaseSampler) -> None:
         task = tasks["classification"]
@@ -230,10 +230,10 @@ class SamplerContract(ComponentContract):
         assert outputs.isfinite().all()
 
     def test_candidates_are_different_architectures_of_the_space(self, sampler: BaseSampler) -> None:
-        found = sampler.candidates(8, torch.Generator().manual_seed(0))
-        assert 1 <= len(found) == len(set(found)) <= 8
-        assert found == sampler.candidates(8, torch.Generator().manual_seed(0))
-        for architecture in found:
+        candidates = sampler.candidates(8, torch.Generator().manual_seed(0))
+        assert 1 <= len(candidates) == len(set(candidates)) <= 8
+        assert candidates == sampler.candidates(8, torch.Generator().manual_seed(0))
+        for architecture in candidates:
             assert {name: cell.edges for name, cell in architecture.cells.items()} == {
                 name: group.edges for name, group in GROUPS.items()
             }
@@ -247,8 +247,8 @@ class SamplerContract(ComponentContract):
             for parameter in sampler.parameters():
                 parameter.add_(torch.randn(parameter.shape))
         generator = torch.Generator().manual_seed(0)
-        kept = [found for found, _ in sampler.derive(3).ranking]
-        for architecture in (*kept, *sampler.candidates(5, generator)):
+        ranked = [derived for derived, _ in sampler.derive(3).ranking]
+        for architecture in (*ranked, *sampler.candidates(5, generator)):
             assert (architecture.code["cell"].sum(axis=1) <= 1).all()
             assert (architecture.scope, architecture.aggregate) == ("edge", "sum")
         (table,) = sampler.probabilities().values()

@@ -45,20 +45,20 @@ def example(space: Space, batch: int = 2) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def features_of(body: Body, found: tuple[Tensor, ...]) -> Tensor:
+def features_of(body: Body, features: tuple[Tensor, ...]) -> Tensor:
     """The last feature map (batch, channels, height, width), or the hidden states as (batch, units, time)."""
-    if isinstance(found, Carried):
-        assert found.state.shape[0] == found.outputs.shape[1]
-        return found.outputs.permute(1, 2, 0)
-    assert len(found) == len(body.out_channels)
-    return found[-1]
+    if isinstance(features, Carried):
+        assert features.state.shape[0] == features.outputs.shape[1]
+        return features.outputs.permute(1, 2, 0)
+    assert len(features) == len(body.out_channels)
+    return features[-1]
 
 
 def settings_of(space: Space, **changes: Any) -> NetworkConfig:
     """The smallest network of a space that has several cells, where it can have."""
-    found = space.smallest(space.Network(), WIDTH)
-    changes |= {"cells": CELLS} if hasattr(found, "cells") else {}
-    return found.model_copy(update=changes)
+    settings = space.smallest(space.Network(), WIDTH)
+    changes |= {"cells": CELLS} if hasattr(settings, "cells") else {}
+    return settings.model_copy(update=changes)
 
 
 def random_gates(space: Space, seed: int = 0) -> dict[str, Gates]:
@@ -67,7 +67,7 @@ def random_gates(space: Space, seed: int = 0) -> dict[str, Gates]:
     In a group without `none`, where a method draws at least one on every edge, so does this.
     """
     generator = torch.Generator().manual_seed(seed)
-    found = {}
+    gates = {}
     for name, group in space.groups().items():
         values = torch.rand(group.shape, generator=generator, dtype=torch.double)
         opened = torch.rand(group.shape, generator=generator) < 0.35
@@ -75,8 +75,8 @@ def random_gates(space: Space, seed: int = 0) -> dict[str, Gates]:
             empty = ~opened.any(dim=1)
             opened[empty, torch.randint(group.shape[1], (int(empty.sum()),), generator=generator)] = True
         values = (values * opened).requires_grad_()
-        found[name] = replace(Gates.of(values), values=values)
-    return found
+        gates[name] = replace(Gates.of(values), values=values)
+    return gates
 
 
 def random_architecture(space: Space, seed: int = 0) -> Architecture:
@@ -102,10 +102,10 @@ def run(space: Space, body: Body, stem: nn.Module, gates: Mapping[str, Gates]) -
 def bodies(space: Space, stem: nn.Module) -> dict[str, Body]:
     """The supernet's body, and the one on a part of the channels where the space has it."""
     torch.manual_seed(1)
-    found = {"whole": space.supernet_body(stem)}
+    by_kind = {"whole": space.supernet_body(stem)}
     if type(space).partial_body is not Space.partial_body:
-        found["partial"] = space.partial_body(stem, 2)
-    return found
+        by_kind["partial"] = space.partial_body(stem, 2)
+    return by_kind
 
 
 def parameters_of(space: Space, architecture: Architecture, stem: nn.Module) -> int:
@@ -170,10 +170,10 @@ class SpaceContract(ComponentContract):
 
     def test_a_partial_body_has_fewer_weights(self, space: Space) -> None:
         stem = make_stem(space)
-        found = {kind: sum(p.numel() for p in body.parameters()) for kind, body in bodies(space, stem).items()}
-        if "partial" not in found:
+        counts = {kind: sum(p.numel() for p in body.parameters()) for kind, body in bodies(space, stem).items()}
+        if "partial" not in counts:
             pytest.skip(f"{space.name} has no partial body")
-        assert found["partial"] < found["whole"]
+        assert counts["partial"] < counts["whole"]
 
     def test_a_width_that_cannot_be_divided_is_refused(self, space: Space) -> None:
         if type(space).partial_body is Space.partial_body:
@@ -202,8 +202,10 @@ class SpaceContract(ComponentContract):
         fixed = parameters_of(space, Architecture(none, space=space.name), stem)
         added = sum(float((costs[name].parameters * cell.code).sum()) for name, cell in chosen.cells.items())
         assert added > 0
-        found = parameters_of(space, chosen, stem)
-        assert found == fixed + added, f"the network has {found} parameters; by `costs` it would have {fixed + added}"
+        counted = parameters_of(space, chosen, stem)
+        assert counted == fixed + added, (
+            f"the network has {counted} parameters; by `costs` it would have {fixed + added}"
+        )
 
     @pytest.mark.parametrize("seed", range(6))
     def test_every_parameter_of_a_pruned_network_learns(self, space: Space, seed: int) -> None:
@@ -224,9 +226,9 @@ class SpaceContract(ComponentContract):
         settings = settings_of(space)
         cells = getattr(settings, "cells", 1)
         counts = [type(space).count_live(sparse_architecture(space, seed), settings) for seed in range(6)]
-        assert all(0 <= found.operations <= found.chosen and 0 <= found.cells <= found.of == cells for found in counts)
-        assert any(found.operations < found.chosen for found in counts)
-        assert all(bool(found.text()) == (found.operations < found.chosen) for found in counts)
+        assert all(0 <= count.operations <= count.chosen and 0 <= count.cells <= count.of == cells for count in counts)
+        assert any(count.operations < count.chosen for count in counts)
+        assert all(bool(count.text()) == (count.operations < count.chosen) for count in counts)
 
     def test_a_network_runs(self, space: Space) -> None:
         stem = make_stem(space).double()

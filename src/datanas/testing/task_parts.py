@@ -66,9 +66,9 @@ class TaskPartsContract(ComponentContract):
     def test_who_has_an_image_network_alone_is_told_how_images_become_inputs(self, task: Task[Any]) -> None:
         if task.default_size is None:
             return
-        found = json.loads(json.dumps(task.preprocessing()))
-        assert [len(found[name]) for name in ("mean", "std")] == [task.example_shape[0]] * 2
-        assert all(0 < value < 1 for name in ("mean", "std") for value in found[name])
+        preprocessing = json.loads(json.dumps(task.preprocessing()))
+        assert [len(preprocessing[name]) for name in ("mean", "std")] == [task.example_shape[0]] * 2
+        assert all(0 < value < 1 for name in ("mean", "std") for value in preprocessing[name])
 
     @pytest.mark.parametrize("part", SEARCH)
     def test_a_batch_is_a_function_of_its_step(self, searching: Task[Any], part: Part) -> None:

@@ -33,9 +33,9 @@ class TaskContract(TaskPartsContract):
     def network(self, task: Task[Any]) -> Network:
         torch.manual_seed(0)
         name, cells = cell_behind(stem := task.make_stem(2))
-        found = architecture(name)
-        settings = network_config(builder_of(found), {"channels": 2, "cells": cells, "auxiliary": False})
-        return rebuild_network(found, stem, lambda widths: task.make_head(widths, stem), settings)
+        published = architecture(name)
+        settings = network_config(builder_of(published), {"channels": 2, "cells": cells, "auxiliary": False})
+        return rebuild_network(published, stem, lambda widths: task.make_head(widths, stem), settings)
 
     def test_the_stem_hands_on_what_its_shape_says(self, task: Task[Any]) -> None:
         stem = task.make_stem(4)

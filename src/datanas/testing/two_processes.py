@@ -32,13 +32,13 @@ class OneOfTwo(Processes):
     def gather(self, tensor: Tensor) -> Tensor:
         self._table[self.rank] = tensor.detach().clone()
         self._barrier.wait()
-        found = torch.stack([self._table[rank] for rank in range(self.size)])
+        gathered = torch.stack([self._table[rank] for rank in range(self.size)])
         self._barrier.wait()
-        return found
+        return gathered
 
     def total(self, tensor: Tensor) -> Tensor:
-        found: Tensor = _Total.apply(tensor, self)
-        return found
+        total: Tensor = _Total.apply(tensor, self)
+        return total
 
 
 class _Total(torch.autograd.Function):
