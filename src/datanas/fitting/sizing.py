@@ -131,7 +131,7 @@ def fitting_size(
 def settled_size(
     architecture: Architecture, config: Config, task: Task[Any], device: torch.device, seconds: float
 ) -> tuple[int, Size]:
-    """The width of this very network whose passes come closest to the wanted ones, and what its steps take.
+    """The width of this very network whose passes in this time come closest to the wanted ones, and what its steps take.
 
     Widths are those of `WIDTHS`: kernels work on whole blocks of channels, so that 13 take as long as 16. They are
     timed from the planned width on, up or down, to the widest that makes the wanted passes and to the next one, which
