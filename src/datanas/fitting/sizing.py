@@ -68,12 +68,8 @@ def most_epochs(steps: int) -> int:
 def wanted_epochs(seconds: float, steps: int) -> int:
     """Passes that a training of this time is to make: they grow as the size of the network does, by the square root."""
     by_time = _USUAL * math.sqrt(max(seconds, 1.0) / _USUAL_TIME)
-    return min(most_epochs(steps), max(fewest_epochs(steps), round(by_time)))
-
-
-def fewest_epochs(steps: int) -> int:
-    """Passes that a training should make at least; of few examples as many as make some steps."""
-    return max(FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / steps))
+    least = max(FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / steps))
+    return min(most_epochs(steps), max(least, round(by_time)))
 
 
 def measured(architecture: Architecture, config: Config, task: Task[Any], device: torch.device) -> Size:
@@ -131,12 +127,11 @@ def fitting_size(
 def settled_size(
     architecture: Architecture, config: Config, task: Task[Any], device: torch.device, seconds: float
 ) -> tuple[int, Size]:
-    """The width of this very network whose passes in this time come closest to the wanted ones, and what its steps take.
+    """The width of this very network of which the wanted passes can be made in this time, and what its steps take.
 
     Widths are those of `WIDTHS`: kernels work on whole blocks of channels, so that 13 take as long as 16. They are
-    timed from the planned width on, up or down, to the widest that makes the wanted passes and to the next one, which
-    makes fewer; the closer of the two by ratio is taken. One that does not fit into memory, or makes fewer passes than
-    any training should, will not do. Where none of them does the width stays as planned.
+    timed from the planned width on, up or down; one that does not fit into memory will not do. Where none of them does
+    it stays as planned.
 
     Args:
         config: of the training; its `max_macs` is what was planned, and no bound.
@@ -146,41 +141,24 @@ def settled_size(
     planned = with_width(architecture, network, task).train.network_config.width
     most = round(MOST_MACS * math.prod(task.example_shape[1:]) / 32**2)
     ceiling = with_width(architecture, at_macs(network, most), task).train.network_config.width
-
-    def timed(width: int) -> Size | None:
+    best: tuple[int, Size] | None = None
+    place = bisect_right(WIDTHS, planned) - 1
+    place, direction = max(0, place), 1
+    while 0 <= place < len(WIDTHS) and WIDTHS[place] <= ceiling:
+        is_enough = False
         with suppress(OutOfMemoryError), memory_errors():
-            return measured(architecture, at_width(network, width), task, device)
-        return None
-
-    index, direction = max(0, bisect_right(WIDTHS, planned) - 1), 1
-    enough: tuple[int, Size] | None = None  # the widest that makes the wanted passes
-    beyond: tuple[int, Size] | None = None  # the narrowest that does not
-    while 0 <= index < len(WIDTHS) and WIDTHS[index] <= ceiling:
-        size = timed(WIDTHS[index])
-        is_enough = size is not None and size.epochs_in(seconds) >= wanted_epochs(seconds, size.steps)
-        if is_enough and size is not None:
-            enough = WIDTHS[index], size
-        else:
-            beyond = None if size is None else (WIDTHS[index], size)
+            size = measured(architecture, at_width(network, WIDTHS[place]), task, device)
+            is_enough = size.epochs_in(seconds) >= wanted_epochs(seconds, size.steps)
+        if is_enough:
+            best = WIDTHS[place], size
         if is_enough != (direction > 0):
-            if enough is not None:
+            if best is not None:
                 break
             direction = -1
-        index += direction
-    if enough is None:
+        place += direction
+    if best is None:
         return planned, measured(architecture, at_width(network, planned), task, device)
-    return _closer(enough, beyond, seconds)
-
-
-def _closer(enough: tuple[int, Size], beyond: tuple[int, Size] | None, seconds: float) -> tuple[int, Size]:
-    """The one whose passes are closer to the wanted ones by ratio, if there are not too few."""
-    if beyond is None:
-        return enough
-    steps = enough[1].steps
-    wanted = wanted_epochs(seconds, steps)
-    more, fewer = (size.epochs_in(seconds) for _, size in (enough, beyond))
-    is_closer = more * fewer > wanted**2  # fewer / wanted > wanted / more
-    return beyond if is_closer and fewer >= fewest_epochs(steps) else enough
+    return best
 
 
 def at_width(config: Config, width: int) -> Config:
