@@ -57,6 +57,8 @@ class Task(TaskKind, Generic[BatchT]):
 
     config: Any
     device: torch.device
+    draws_like_unknown: bool = False
+    """Whether it calls a function of somebody's own, which may draw from torch's generators."""
     processes: Processes = ALONE
     """Those that share the work. A task that heeds them gives each its share of a batch (`processes.share`) and adds up
     what each finds (`processes.total`); one that does not lets all do the same, which is as right and no faster."""

@@ -71,6 +71,10 @@ class Regression(TargetTask):
         """The mean over images and targets of ((output - target) / deviation of the training targets)^2."""
         return ((outputs - targets) / self._scale).square().mean()
 
+    def compared(self, values: Outputs) -> Outputs:
+        """Standardised by the training targets, so that a loss does not know their units."""
+        return (values - self._offset) / self._scale
+
     def figures(self, outputs: Outputs, targets: Outputs) -> dict[str, float]:
         """`rmse` and `mae` in the units of the targets, and `r2`; each the mean over targets, as in scikit-learn."""
         from sklearn.metrics import r2_score  # imported late: it takes a while

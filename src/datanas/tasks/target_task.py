@@ -9,15 +9,19 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Float32
+from pydantic import Field
 from torch import Tensor
 
+from datanas.core import seeding
 from datanas.core.errors import ConfigError
+from datanas.core.own_function import OwnFunction
 from datanas.core.settings import ComponentConfig
 from datanas.data.augment import normalise
 from datanas.data.base import Labels
 from datanas.data.types.targets import Kind, TargetData, strata_of
 from datanas.tasks.base import Model, Part
 from datanas.tasks.image_task import Indices
+from datanas.tasks.own_loss import OWN_LOSS, OwnLoss
 from datanas.tasks.pooled_task import PooledTask
 
 Outputs = Float[Tensor, "n k"]
@@ -34,10 +38,14 @@ class TargetBatch:
 class TargetTask(PooledTask[TargetBatch]):
     """A task on images with k targets each. One that is built on it says their kind, the loss and the figures."""
 
+    class Config(PooledTask.Config):
+        loss: OwnFunction = Field(None, description=OWN_LOSS)
+
     target_kind: ClassVar[Kind]
     takes: ClassVar[tuple[type, ...]] = (TargetData,)
     needs_labels: ClassVar[bool] = False
     compared_as: ClassVar[str] = "classification"
+    config: Config
     data: TargetData  # type: ignore[assignment]  # of this kind alone
 
     def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None:
@@ -47,6 +55,12 @@ class TargetTask(PooledTask[TargetBatch]):
             )
         super().__init__(config, data, device, seed)
         self._targets = {"train": self.data.train_targets.to(device), "test": self.data.test_targets.to(device)}
+        self._own_loss: OwnLoss | None = None
+        if self.config.loss is not None:
+            self.draws_like_unknown = True
+            scores, drawn = torch.randn(2, 4, self.num_classes, generator=seeding.generator(0, "own loss"))
+            targets = (drawn > 0).float() if self.target_kind == "labels" else drawn
+            self._own_loss = OwnLoss(self.config.loss, scores, targets, device)
 
     def contents(self) -> Iterator[bytes]:
         yield from super().contents()
@@ -72,7 +86,17 @@ class TargetTask(PooledTask[TargetBatch]):
         return TargetBatch(views, self._targets["train"][places])
 
     def loss(self, model: Model, batch: TargetBatch) -> Tensor:
-        return self._with_auxiliary(model(batch.images), lambda outputs: self.distance(outputs, batch.targets))
+        return self._with_auxiliary(model(batch.images), lambda outputs: self._learned(outputs, batch.targets))
+
+    def _learned(self, outputs: Outputs, targets: Outputs) -> Tensor:
+        """The loss that a network learns by: one's own, where there is one, of what `distance` compares."""
+        if self._own_loss is None:
+            return self.distance(outputs, targets)
+        return self._own_loss(self.compared(outputs), self.compared(targets))
+
+    def compared(self, values: Outputs) -> Outputs:
+        """What a loss compares of outputs or of targets: these themselves, by default."""
+        return values
 
     @abstractmethod
     def distance(self, outputs: Outputs, targets: Outputs) -> Tensor:
