@@ -85,9 +85,9 @@ def test_they_change_what_is_learned(done: FitResult, tiny_images: Path, tmp_pat
 
 
 def test_what_has_no_name_is_refused_before_the_data_are_read(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="^loss: .*has no name"):
+    with pytest.raises(ConfigError, match=r"^loss: .*has no name"):
         fit(tmp_path / "nothing.npz", config=settings(tmp_path), loss=lambda scores, targets: scores.mean())
-    with pytest.raises(ConfigError, match="^transform: .*no 'nosiy'; did you mean 'noisy'"):
+    with pytest.raises(ConfigError, match=r"^transform: .*no 'nosiy'; did you mean 'noisy'"):
         fit(tmp_path / "nothing.npz", config=settings(tmp_path), transform=f"{HERE}:nosiy")
     assert not [*tmp_path.iterdir()]
 

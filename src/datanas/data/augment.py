@@ -42,8 +42,8 @@ class Augment(Section):
     cutout: int = Field(default=0, ge=0, description="side of the square that is blanked, in pixels")
     transform: OwnFunction = Field(
         default=None,
-        description="a transform of one's own as module:attribute, such as a Compose of torchvision v2: called with each "
-        "image, (channels, h, w) in 0..1, after crop, flip and colour and before it is normalised",
+        description="a transform of one's own as module:attribute, such as a Compose of torchvision v2: of each image "
+        "(channels, h, w) in 0..1, after crop, flip and colour and before it is normalised",
     )
 
     def settled(self, *, bears_mirroring: bool) -> Augment:

@@ -34,7 +34,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         validation: share of the images that is kept from training, for the figures of `report_`.
         root: the folder that the runs are written in, one a fit; None keeps none.
         config: settings that hold whatever is planned, nested as in a recipe.
-        loss, transform: of one's own, as for `datanas.fit`; by name where the estimator is cloned and it is no function.
+        loss, transform: of one's own, as for `datanas.fit`; one that is no function by its name, which cloning keeps.
         quiet: no progress on stderr.
 
     Attributes:

@@ -59,8 +59,8 @@ def fit(
         races: choose among trained candidates where there is time.
         references: networks that take part in the race besides, by name, such as "timm:efficientnet_b0"; where weights
             are at hand that its training starts from, "timm:efficientnet_b0@model.safetensors".
-        loss: of one's own, in the place of the task's: (scores, targets) -> the mean, a scalar; a function that a module
-            holds, or its name "my_functions:focal" (`task.loss`).
+        loss: of one's own, in the place of the task's: (scores, targets) -> the mean, a scalar; a function that a
+            module holds, or its name "my_functions:focal" (`task.loss`).
         transform: of one's own, of each training image (channels, h, w) in 0..1, likewise
             (`task.train_augment.transform`, `task.search_augment.transform`).
         same_plan_as: the folder of another fit whose plan is repeated, epochs and all, however long it takes.
