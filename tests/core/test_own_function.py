@@ -158,9 +158,7 @@ def test_a_configuration_without_functions_notes_none() -> None:
 
 @pytest.mark.parametrize("given", ["own_home", "own_home.double", "own home:double", ":double", "own_home:", 3])
 def test_a_setting_that_names_no_function_is_refused(given: object) -> None:
-    with pytest.raises(
-        ConfigError, match=r"task\.loss: must name a function that can be imported, as "
-    ):
+    with pytest.raises(ConfigError, match=r"task\.loss: must name a function that can be imported, as "):
         resolve({"task": {"loss": given}})
 
 
