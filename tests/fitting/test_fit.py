@@ -142,6 +142,13 @@ def test_further_figures_stand_beside_the_score_and_earlier_fits_have_none(done:
     assert Outcome.from_json(found).further == {}
 
 
+def test_a_lead_is_shown_as_an_earlier_version_kept_it(done: FitResult) -> None:
+    found = json.loads(json.dumps(done.outcome.to_json()))
+    for each in found["compared"]:
+        del each["ahead_shown"]
+    assert Outcome.from_json(found).compared == done.outcome.compared
+
+
 def test_the_references_of_the_race_stand_beside_it(done: FitResult) -> None:
     origins = {each.origin for each in done.outcome.compared}
     assert origins == {"searched: likeliest", "random", "reference: resnet18"}

@@ -207,6 +207,23 @@ def test_only_a_width_that_nobody_gave_or_bounded_is_free(given: dict[str, Any],
     assert not make_plan({**given, "budget": {"parameters": "500k"}}, 600.0).is_free
 
 
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_where_there_is_no_time_for_a_race_a_few_are_compared_where_that_can_tell_them_apart(
+    given: dict[str, Any], steps_of_a_tenth: None, tmp_path: Path, task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_fits(*_: Any, **__: Any) -> None:
+        raise ConfigError("time: too short")
+
+    monkeypatch.setattr(planning, "plan_of_race", none_fits)
+    if task == "regression":
+        pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), np.uint8)
+        np.savez(tmp_path / "numbers.npz", x=pixels, y=pixels.mean(axis=(1, 2, 3)))
+        given |= {"data": {"name": "npz", "root": str(tmp_path / "numbers.npz")}, "task": {"name": task}}
+    race = make_plan(given, 100.0).race
+    assert race is not None
+    assert race.candidates == 2
+
+
 def test_a_plan_is_read_back_as_it_was_written() -> None:
     race = Race(6, 2, None, ("resnet18",), 100.0)
     plan = Plan(600.0, {"seed": 3}, 100.0, 300.0, race, ("a note",))

@@ -182,7 +182,7 @@ def make_plan(
         planner.choose({"train": {"max_macs": size.macs}})
         config = planner.config if size.macs is None else at_macs(planner.config, size.macs)
         race = None
-        if races and (task.metric.counts_examples or _may_race(size, for_race)):
+        if races and (task.tells_chance() or _may_race(size, for_race)):
             usual = compared_in({config.task.name, task.compared_as})
             asked = [name for name in dict.fromkeys(others) if name not in usual]
             turns = sum(_slowness(name, planner, size, max_macs) for name in asked)
@@ -321,7 +321,7 @@ def _race(
     try:
         plan = plan_of_race(pace, seconds, references=count)
     except ConfigError:
-        return _heat(pace, config, others, count, seconds) if task.metric.counts_examples else None
+        return _heat(pace, config, others, count, seconds) if task.tells_chance() else None
     first = plan.rungs[0]
     return Race(first.candidates, first.epochs, None, others, plan.seconds or seconds)
 

@@ -16,7 +16,7 @@ from datanas.core.errors import ConfigError
 from datanas.core.exhibits import Exhibit
 from datanas.core.processes import ALONE, Processes
 from datanas.core.settings import ComponentConfig
-from datanas.tasks.kind import TaskKind
+from datanas.tasks.kind import Answers, TaskKind
 from datanas.tasks.metric import Metric
 
 Model = Callable[[Any], Any]
@@ -284,6 +284,13 @@ class Task(TaskKind, Generic[BatchT]):
     def monitor(self, model: Model, part: Part) -> dict[str, float]:
         """Figures to follow a training by, named as those of `evaluate`; cheaper than these where the task can."""
         return self.evaluate(model, part)
+
+    def evaluate_with_answers(self, model: Model, part: Part) -> tuple[dict[str, float], Answers]:
+        """Figures as `evaluate` gives them, and of the same pass what the network says of each example, on the CPU.
+
+        Examples are in one order, whatever the network. Nothing where the task keeps no answers.
+        """
+        return self.evaluate(model, part), {}
 
     def evaluate_with_exhibits(self, model: Model, part: Part) -> tuple[dict[str, float], ExhibitMaker]:
         """Figures as `evaluate` gives them, and what makes of the same pass that which a report shows besides them.

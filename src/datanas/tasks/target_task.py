@@ -21,6 +21,7 @@ from datanas.data.base import Labels
 from datanas.data.types.targets import Kind, TargetData, strata_of
 from datanas.tasks.base import Model, Part
 from datanas.tasks.image_task import Indices
+from datanas.tasks.kind import Answers
 from datanas.tasks.own_loss import OWN_LOSS, OwnLoss
 from datanas.tasks.pooled_task import PooledTask
 
@@ -106,14 +107,28 @@ class TargetTask(PooledTask[TargetBatch]):
     def figures(self, outputs: Outputs, targets: Outputs) -> dict[str, float]:
         """What is measured of the outputs of a whole part but for the loss, on the CPU."""
 
-    @torch.inference_mode()
     def evaluate(self, model: Model, part: Part, limit: int | None = None) -> dict[str, float]:
         """`figures` and `loss`."""
+        _, outputs, targets = self._answered(model, part, limit)
+        return self._measures(outputs, targets)
+
+    def evaluate_with_answers(self, model: Model, part: Part) -> tuple[dict[str, float], Answers]:
+        """With `outputs` and `targets`, (n, k) each."""
+        indices, outputs, targets = self._answered(model, part, None)
+        order = indices.argsort()
+        answers = {"outputs": outputs.cpu()[order], "targets": targets.cpu()[order]} if self.keeps_answers else {}
+        return self._measures(outputs, targets), answers
+
+    def _measures(self, outputs: Outputs, targets: Outputs) -> dict[str, float]:
+        return {**self.figures(outputs.cpu(), targets.cpu()), "loss": float(self.distance(outputs, targets))}
+
+    @torch.inference_mode()
+    def _answered(self, model: Model, part: Part, limit: int | None) -> tuple[Indices, Outputs, Outputs]:
+        """The examples that are measured, in the order of measuring, what the network says of each, and the truth."""
         indices = self._to_measure(part, limit)
         outputs = torch.zeros(len(indices), self.num_classes, device=self.device)
         for place, images, _ in self._measured(part, indices):
             found: Tensor = model(normalise(images, self.data.mean, self.data.std))
             outputs[place : place + len(found)] = found.float()
         outputs = self.processes.total(outputs)
-        targets = self._targets_of(part, indices)
-        return {**self.figures(outputs.cpu(), targets.cpu()), "loss": float(self.distance(outputs, targets))}
+        return indices, outputs, self._targets_of(part, indices)
