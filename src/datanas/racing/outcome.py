@@ -69,8 +69,8 @@ def guarantee(rung: dict[int, Trained], task: type[Task[Any]], certainty: Certai
     if certainty is None:
         return None, (
             f"no bound can be given on how far the winner is from the best finalist: {task.metric.name} is no share of "
-            "examples that count one by one, and what the networks say of each is not kept, so that a single figure does "
-            "not say how uncertain it is"
+            "examples that count one by one, and what the networks say of each is not kept, so that a single figure "
+            "does not say how uncertain it is"
         )
     tail = (1 - CONFIDENCE) / len(others)
     behind = (certainty.difference(number, winner, tail) for number in others)
