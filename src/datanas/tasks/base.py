@@ -148,7 +148,7 @@ class Task(TaskKind, Generic[BatchT]):
         return {}
 
     def lighter_settings(self) -> Sequence[Mapping[str, Any]]:
-        """Sections to lay over those, each making a step cheaper than the one before, where time is short."""
+        """Sections to lay over those, each making a search cheaper than the one before, where time is short."""
         return ()
 
     def notes(self) -> Sequence[str]:
