@@ -68,20 +68,18 @@ def test_a_fit_that_was_stopped_goes_on_to_the_same_network(
     def stops(*_: Any, **__: Any) -> None:
         raise Interrupted("interrupted; go on with: datanas something", 15)
 
-    names = {"loss": f"{HERE}:focal", "transform": f"{HERE}:noisy"}
+    loss, transform = f"{HERE}:focal", f"{HERE}:noisy"
     with monkeypatch.context() as patch:
         patch.setattr(stages, "train", stops)
         with pytest.raises(Interrupted):
-            fit(tiny_images, 30.0, config=settings(tmp_path), quiet=True, **names)
+            fit(tiny_images, 30.0, config=settings(tmp_path), loss=loss, transform=transform, quiet=True)
     assert network(fit(resume=tmp_path / "fit", quiet=True)) == network(done)
 
 
 def test_they_change_what_is_learned(done: FitResult, tiny_images: Path, tmp_path: Path) -> None:
-    found = [
-        network(fit(tiny_images, 30.0, config=settings(tmp_path, name), quiet=True, **{name: own}))
-        for name, own in (("loss", focal), ("transform", noisy))
-    ]
-    assert len({network(done), *found}) == 3
+    one = fit(tiny_images, 30.0, config=settings(tmp_path, "one"), loss=focal, quiet=True)
+    other = fit(tiny_images, 30.0, config=settings(tmp_path, "other"), transform=noisy, quiet=True)
+    assert len({network(done), network(one), network(other)}) == 3
 
 
 def test_what_has_no_name_is_refused_before_the_data_are_read(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def leads(rung: dict[int, Trained], certainty: Certainty | None) -> dict[int, In
     """
     winner, *others = order(rung)
     tail = (1 - CONFIDENCE) / 2 / max(1, len(others))
-    return {number: certainty and certainty.difference(winner, number, tail) for number in others}
+    return {number: None if certainty is None else certainty.difference(winner, number, tail) for number in others}
 
 
 def searched_against_random(
