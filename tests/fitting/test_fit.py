@@ -142,6 +142,31 @@ def test_further_figures_stand_beside_the_score_and_earlier_fits_have_none(done:
     assert Outcome.from_json(found).further == {}
 
 
+def test_a_training_without_time_for_one_pass_is_of_fewer_images_and_is_repeated_so(
+    tiny_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Short(Settled):
+        epochs = 1
+
+        def examples_in(self, seconds: float) -> int | None:
+            return 18
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "measured", lambda *_: Short(None, 0.1, 0.1, 3, 48))
+        short = fit(tiny_images, 30.0, config=settings(tmp_path), quiet=True)
+    config = yaml.safe_load((short.path / "train" / "config.yaml").read_text())["train"]
+    assert (config["examples"], config["epochs"]) == (18, 1)
+    again = fit(tiny_images, 30.0, config=settings(tmp_path, "again"), same_plan_as=short.path, quiet=True)
+    assert network(again) == network(short)
+
+
+def test_a_lead_is_shown_as_an_earlier_version_kept_it(done: FitResult) -> None:
+    found = json.loads(json.dumps(done.outcome.to_json()))
+    for each in found["compared"]:
+        del each["ahead_shown"]
+    assert Outcome.from_json(found).compared == done.outcome.compared
+
+
 def test_the_references_of_the_race_stand_beside_it(done: FitResult) -> None:
     origins = {each.origin for each in done.outcome.compared}
     assert origins == {"searched: likeliest", "random", "reference: resnet18"}

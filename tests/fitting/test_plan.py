@@ -38,6 +38,15 @@ def test_a_training_fills_its_time() -> None:
     assert size.epochs_in(1) == 1
 
 
+def test_one_pass_is_of_what_there_is_time_for() -> None:
+    size = Size(None, step=0.1, measure=10.0, steps=1000, examples=35_000)
+    assert size.examples_in(110) is None  # all of them
+    assert size.examples_in(60) == 15_750  # nine tenths of the 500 steps that there is time for
+    assert size.examples_in(-5) == 1750  # fifty steps at least
+    assert Size(None, 0.1, 10.0, 30, examples=1050).examples_in(1) is None
+    assert Size(None, 0.1, 10.0, 1000).examples_in(60) is None  # of what fewer cannot be taken
+
+
 @pytest.fixture
 def given(tiny_images: Path) -> dict[str, Any]:
     return {
@@ -207,6 +216,23 @@ def test_only_a_width_that_nobody_gave_or_bounded_is_free(given: dict[str, Any],
     assert not make_plan({**given, "budget": {"parameters": "500k"}}, 600.0).is_free
 
 
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_where_there_is_no_time_for_a_race_a_few_are_compared_where_that_can_tell_them_apart(
+    given: dict[str, Any], steps_of_a_tenth: None, tmp_path: Path, task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_fits(*_: Any, **__: Any) -> None:
+        raise ConfigError("time: too short")
+
+    monkeypatch.setattr(planning, "plan_of_race", none_fits)
+    if task == "regression":
+        pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), np.uint8)
+        np.savez(tmp_path / "numbers.npz", x=pixels, y=pixels.mean(axis=(1, 2, 3)))
+        given |= {"data": {"name": "npz", "root": str(tmp_path / "numbers.npz")}, "task": {"name": task}}
+    race = make_plan(given, 100.0).race
+    assert race is not None
+    assert race.candidates == 2
+
+
 def test_a_plan_is_read_back_as_it_was_written() -> None:
     race = Race(6, 2, None, ("resnet18",), 100.0)
     plan = Plan(600.0, {"seed": 3}, 100.0, 300.0, race, ("a note",))
@@ -243,6 +269,40 @@ def test_a_text_is_read_in_as_many_columns_as_there_is_time_for(
     assert plan.search_seconds < 0.25 * seconds
     assert any("--search.batch_size 16" in note for note in plan.notes) == (columns == 16)
     assert config.task.sampled_words is None  # type: ignore[attr-defined]  # of ten words
+
+
+def test_a_text_that_is_too_large_for_one_pass_is_read_in_part(
+    long_text: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "measured", lambda *_: Size(None, 0.5, 1.0, 1000, 70_000))
+    plan = make_plan(long_text, 300.0, races=False)
+    (note,) = [note for note in plan.notes if "one pass over all 70,000 words takes about 8" in note]
+    words = int(note.partition("reads about ")[2].split()[0].replace(",", ""))
+    assert plan.train_seconds == pytest.approx(0.5 * words / 70 + 1)
+    assert 0.8 * 300 < plan.search_seconds + plan.train_seconds < 300
+    assert resolve(plan.config).train.examples is None  # settled when it begins
+    assert note in plan.text()
+
+
+@pytest.mark.parametrize("own", [{"epochs": 1}, {"examples": 60_000}])
+def test_a_length_that_is_given_stands_however_long_it_takes(
+    long_text: dict[str, Any], monkeypatch: pytest.MonkeyPatch, own: dict[str, int]
+) -> None:
+    monkeypatch.setattr(sizing, "measure_job", lambda *_: (10.0, 1.0))
+    monkeypatch.setattr(planning, "measured", sizing.measured)
+    plan = make_plan({**long_text, "train": own}, 300.0, races=False)
+    assert not any("one pass" in note for note in plan.notes)
+    assert plan.train_seconds > 300
+
+
+def test_what_of_a_text_is_read_is_known_from_its_steps(
+    long_text: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sizing, "measure_job", lambda *_: (10.0, 1.0))
+    monkeypatch.setattr(planning, "measured", sizing.measured)
+    plan = make_plan(long_text, 300.0, races=False)
+    words = load_task(resolve(plan.config), torch.device("cpu")).describe()["train"]
+    assert any(f"one pass over all {words:,} words" in note for note in plan.notes)
 
 
 def test_columns_that_are_given_stay(long_text: dict[str, Any]) -> None:

@@ -123,8 +123,14 @@ def test_they_race_against_the_references_of_classification(tmp_path: Path, monk
     outcome = datanas.fit((X, BRIGHTNESS), "30s", config=own, quiet=True).outcome
     assert {each.origin for each in outcome.compared} == {"searched: likeliest", "random", "reference: resnet18"}
     assert outcome.compared[0].score == min(each.score for each in outcome.compared)
-    assert all(each.ahead is None for each in outcome.compared)
-    assert "it has the best rmse of the race; rmse has no interval" in outcome.sentence
+    assert outcome.compared[0].ahead is None
+    for each in outcome.compared[1:]:
+        assert each.ahead is not None
+        difference, low, high = each.ahead
+        assert difference == pytest.approx(each.score - outcome.compared[0].score)
+        assert low <= difference <= high
+        assert f"{difference:+.4f} [{low:+.4f}, {high:+.4f}]" in outcome.text()
+    assert "no interval" not in outcome.sentence
 
 
 def test_predictions_are_those_of_the_evaluation(labelled: FitResult, numbered: FitResult) -> None:

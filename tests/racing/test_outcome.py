@@ -11,7 +11,8 @@ from scipy import stats
 
 from datanas.lookup import architecture
 from datanas.racing.candidates import Candidate
-from datanas.racing.outcome import Trained, guarantee, order, searched_against_random, table
+from datanas.racing.certainty import OfShares
+from datanas.racing.outcome import Trained, guarantee, leads, order, searched_against_random, table
 from datanas.racing.trainings import _trained
 from datanas.tasks.classification import Classification
 from datanas.tasks.language import Language
@@ -20,6 +21,10 @@ from datanas.tasks.regression import Regression
 
 def trained(score: float, macs: int = 1, selection_score: float | None = None) -> Trained:
     return Trained(score, score if selection_score is None else selection_score, 10, macs, 4)
+
+
+def judged(rung: dict[int, Trained], examples: int) -> tuple[dict[int, Trained], type[Classification], OfShares]:
+    return rung, Classification, OfShares({number: each.score for number, each in rung.items()}, examples)
 
 
 def test_the_best_comes_first_and_of_equals_the_cheaper() -> None:
@@ -42,14 +47,31 @@ def test_what_a_training_has_written_is_read_where_its_score_is_not_finite(tmp_p
 
 
 def test_the_bound_is_the_upper_end_of_the_difference_to_the_others() -> None:
-    bound, text = guarantee({0: trained(0.8), 1: trained(0.79), 2: trained(0.6)}, Classification, 1000)
+    bound, text = guarantee(*judged({0: trained(0.8), 1: trained(0.79), 2: trained(0.6)}, 1000))
     z = stats.norm.ppf(1 - 0.05 / 2)
     assert bound == pytest.approx(-0.01 + z * np.sqrt((0.8 * 0.2 + 0.79 * 0.21) / 1000))
     assert "within 2.5 points" in text
 
 
 def test_a_clear_winner_is_within_nothing() -> None:
-    assert guarantee({0: trained(0.9), 1: trained(0.2)}, Classification, 1000)[0] == 0.0
+    assert guarantee(*judged({0: trained(0.9), 1: trained(0.2)}, 1000))[0] == 0.0
+
+
+def test_the_lead_over_each_other_holds_together_with_that_over_the_rest() -> None:
+    rung, _, certainty = judged({0: trained(0.8), 1: trained(0.79), 2: trained(0.6)}, 1000)
+    found = leads(rung, certainty)
+    z = stats.norm.ppf(1 - 0.025 / 2)
+    reach = z * np.sqrt((0.8 * 0.2 + 0.79 * 0.21) / 1000)
+    assert found[1] == pytest.approx((0.01, 0.01 - reach, 0.01 + reach))
+    assert found[2] is not None
+    assert found[2][1] > 0
+    assert leads(rung, None) == {1: None, 2: None}
+
+
+def test_of_one_that_has_diverged_nothing_is_said() -> None:
+    rung, task, certainty = judged({0: trained(0.8), 1: trained(np.nan), 2: trained(0.6)}, 1000)
+    assert leads(rung, certainty)[1] is None
+    assert guarantee(rung, task, certainty)[0] == 0.0
 
 
 def test_the_bound_holds_as_often_as_it_says() -> None:
@@ -58,14 +80,14 @@ def test_the_bound_holds_as_often_as_it_says() -> None:
     for _ in range(400):
         scores = rng.binomial(400, truths) / 400
         rung = {number: trained(score) for number, score in enumerate(scores)}
-        bound, _ = guarantee(rung, Classification, 400)
+        bound, _ = guarantee(*judged(rung, 400))
         assert bound is not None
         held += max(truths) - truths[order(rung)[0]] <= bound
     assert held >= 0.95 * 400
 
 
 def test_a_score_that_counts_nothing_has_no_bound_and_says_why() -> None:
-    bound, text = guarantee({0: trained(80.0), 1: trained(90.0)}, Language, 1000)
+    bound, text = guarantee({0: trained(80.0), 1: trained(90.0)}, Language, None)
     assert bound is None
     assert "perplexity" in text
 

@@ -335,6 +335,15 @@ def test_as_many_words_as_there_are_make_the_exact_loss() -> None:
         assert float(exact.loss(net, batch)) == float(all_of_them.loss(net, batch))
 
 
+def test_a_training_may_read_the_first_words_of_the_text_alone() -> None:
+    task = make()
+    whole = task.sum_of_examples()
+    task.limit(100)
+    task.split_train(0.0, 4)
+    assert torch.equal(task.chosen()["train"], task.data.train[:100])
+    assert task.sum_of_examples() == whole
+
+
 def test_a_lighter_search_has_fewer_columns_than_the_usual_one() -> None:
     few = text()
     task = make(replace(few, train=few.train.repeat(120)))
@@ -343,3 +352,10 @@ def test_a_lighter_search_has_fewer_columns_than_the_usual_one() -> None:
     assert usual == 32
     assert counts == [16, 8]
     assert make(few).lighter_settings() == []
+
+
+def test_the_lightest_search_of_a_long_text_has_fewer_words_too() -> None:
+    long = replace(text(), train=torch.zeros(130_000, dtype=torch.int64))
+    *usual, lightest = make(long).lighter_settings()
+    assert all("examples" not in each["search"] for each in usual)
+    assert lightest["search"] == {**usual[-1]["search"], "examples": 120_000}

@@ -14,7 +14,7 @@ from datanas.core.errors import ConfigError
 from datanas.core.processes import Processes
 from datanas.core.settings import validate
 from datanas.tasks.classification import Classification
-from datanas.tasks.multilabel import Multilabel, macro_f1, mean_average_precision
+from datanas.tasks.multilabel import Multilabel, macro_f1, mean_average_precision, resampled_precision
 from datanas.testing.tiny_data import tiny_images, tiny_numbers, tiny_targets
 from datanas.testing.two_processes import together
 
@@ -47,6 +47,23 @@ def test_labels_that_hold_in_no_image_do_not_count() -> None:
     said = torch.tensor([[True, False], [True, True], [False, True]])
     assert macro_f1(said, held.bool()) == 0.5
     assert macro_f1(said, torch.zeros(3, 2, dtype=torch.bool)) == 0.0
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_precision_of_a_choice_is_that_of_its_images(ties: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores, held = torch.randn(40, 3, generator=generator), (torch.rand(40, 3, generator=generator) < 0.2).float()
+    scores, held[:, 2] = (scores.round() if ties else scores), 0
+    chosen = torch.randint(40, (5, 40), generator=generator)
+    counts = torch.stack([torch.bincount(each, minlength=40) for each in chosen]).double()
+    expected = [mean_average_precision(scores[each], held[each]) for each in chosen]
+    assert resampled_precision(scores, held, counts).tolist() == pytest.approx(expected)
+
+
+def test_a_choice_in_which_no_label_holds_has_a_precision_of_0() -> None:
+    held = torch.tensor([[1.0], [0.0]])
+    counts = torch.tensor([[0.0, 2.0], [1.0, 1.0]], dtype=torch.float64)
+    assert resampled_precision(torch.tensor([[1.0], [0.0]]), held, counts).tolist() == [0.0, 1.0]
 
 
 def test_the_macro_f1_is_that_of_scikit_learn() -> None:

@@ -140,12 +140,16 @@ def reach_of(*parts: object, is_compiled: bool = False) -> Reach:
     and backward may run in a thread of its own.
 
     Args:
-        parts: networks and tasks; those of this package ask for their random numbers, of others that is not known.
+        parts: networks and tasks; those of this package ask for their random numbers, of others that is not known, nor
+            of those that call what they were given (`draws_like_unknown`).
         is_compiled: whether torch compiles what runs.
     """
     if is_compiled:
         return "process"
     modules = [part for part in parts if isinstance(part, nn.Module)]
     others = [part for part in parts if not isinstance(part, nn.Module)]
-    are_own = all(type(part).__module__.startswith("datanas.") for part in others)
+    are_own = all(
+        type(part).__module__.startswith("datanas.") and not getattr(part, "draws_like_unknown", False)
+        for part in others
+    )
     return "asking" if are_own and not draws_unasked(*modules) else "process"

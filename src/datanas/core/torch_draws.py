@@ -134,7 +134,7 @@ def standing_in(generator: torch.Generator) -> Iterator[None]:
     torch has one generator a device for the whole process. So this is for what takes no generator of one's own.
     """
     with _process_generators:
-        own = _process_generator(generator.device)
+        own = process_generator(generator.device)
         before = own.get_state()
         own.set_state(generator.get_state())
         try:
@@ -144,7 +144,8 @@ def standing_in(generator: torch.Generator) -> Iterator[None]:
             own.set_state(before)
 
 
-def _process_generator(device: torch.device) -> torch.Generator:
+def process_generator(device: torch.device) -> torch.Generator:
+    """torch's own generator on a device, which the whole process shares."""
     if device.type == "cuda":
         index = torch.cuda.current_device() if device.index is None else device.index
         return torch.cuda.default_generators[index]

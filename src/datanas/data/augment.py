@@ -14,7 +14,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from datanas.core.own_function import OwnFunction
 from datanas.core.settings import Section
+from datanas.data.own_transform import transformed
 
 GREY = (0.299, 0.587, 0.114)
 Batch = UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"]
@@ -38,6 +40,11 @@ class Augment(Section):
         default=0.0, ge=0, lt=1, description="brightness, contrast and saturation are changed by up to this share"
     )
     cutout: int = Field(default=0, ge=0, description="side of the square that is blanked, in pixels")
+    transform: OwnFunction = Field(
+        default=None,
+        description="a transform of one's own as module:attribute, such as a Compose of torchvision v2: of each image "
+        "(channels, h, w) in 0..1, after crop, flip and colour and before it is normalised",
+    )
 
     def settled(self, *, bears_mirroring: bool) -> Augment:
         """The same with `flip` said: by these settings, or else by what is known of the data."""
@@ -84,6 +91,8 @@ def augment(
 ) -> Float32[Tensor, "b c h w"]:
     """Pad with black, crop, mirror, change the colours, normalise, then blank a square: in DARTS' order.
 
+    A transform of one's own sees the images before they are normalised.
+
     Args:
         images: uint8 in 0..255 or floating in 0..1.
         mean, std: the channels' statistics in 0..1.
@@ -95,6 +104,7 @@ def augment(
 
     Raises:
         ValueError: images that are neither uint8 nor floating, or statistics of another number of channels.
+        ConfigError: the transform gives no such images.
     """
     batch, _, height, width = images.shape
     drawn = draw_moves(batch if whole is None else whole, (height, width), settings, generator, images.device)
@@ -105,6 +115,10 @@ def augment(
         factors = torch.rand(3, batch if whole is None else whole, generator=generator, device=generator.device)
         factors = 1 + settings.colour * (2 * factors[:, share].to(images.device) - 1)
         images = change_colours(to_unit(images), *factors)
+    if settings.transform is not None:
+        count = batch if whole is None else whole
+        numbers = torch.randint(2**62, (count,), generator=generator, device=generator.device)[share].tolist()
+        images = transformed(to_unit(images), settings.transform, numbers)
     result = _standardise(images, mean, std)
     if settings.cutout:
         rows = _hole(moves.hole_y, height, settings.cutout)

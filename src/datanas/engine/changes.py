@@ -24,6 +24,7 @@ MAY_CHANGE = (
     "process_timeout",
     "threads",
     "plugins",
+    "code_folders",
     "data.root",
     "data.workers",
     "data.look_ahead",

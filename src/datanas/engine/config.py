@@ -11,6 +11,7 @@ from pydantic import Field, SerializeAsAny, field_validator
 
 from datanas.budgets.config import BudgetConfig
 from datanas.core.errors import ConfigError
+from datanas.core.own_function import code_folder, find_function, named_functions
 from datanas.core.settings import ComponentConfig, MissingSettings, Section, component, read_yaml, typed, validate
 from datanas.engine.components import (
     COMPONENTS,
@@ -41,6 +42,9 @@ class Config(Section):
     sync_batch_norm: bool = Field(False, description="batch statistics over all processes instead of each its own")
     process_timeout: float = Field(600.0, gt=0, description="seconds until a silent process is lost")
     plugins: tuple[Path, ...] = ()
+    code_folders: tuple[Path, ...] = Field(
+        (), description="folders of the modules that task.loss and transform name; noted by itself"
+    )
     run: RunConfig = RunConfig()
     data: SerializeAsAny[ComponentConfig]
     task: SerializeAsAny[ComponentConfig]
@@ -109,7 +113,28 @@ def resolve(raw: Mapping[str, Any] | Config | str | Path, overrides: Sequence[tu
     if faults:
         raise ConfigError("\n".join(map(str, faults)))
     _require_fit(config)
-    return config
+    return _with_own_functions(config)
+
+
+def _with_own_functions(config: Config) -> Config:
+    """With the folders in which other processes find the functions that settings name.
+
+    Raises:
+        ConfigError: one of them cannot be found.
+    """
+    faults: list[str] = []
+    folders: list[Path | None] = []
+    for setting, name in named_functions(config):
+        try:
+            find_function(name, config.code_folders)
+            folders.append(code_folder(name))
+        except ConfigError as error:
+            faults.append(f"{setting}: {error}")
+    if faults:
+        raise ConfigError("\n".join(faults))
+    given = (folder.absolute() for folder in config.code_folders)
+    known = tuple(dict.fromkeys(folder for folder in (*folders, *given) if folder is not None))
+    return config if known == config.code_folders else config.model_copy(update={"code_folders": known})
 
 
 def _train(data: Mapping[str, Any]) -> TrainConfig:

@@ -25,8 +25,9 @@ from datanas.engine.setup import load_task, select_device
 from datanas.kernels.hardware import count_macs, count_parameters, place
 from datanas.network import Network
 from datanas.tasks.base import ExhibitMaker, Part, Task
+from datanas.tasks.kind import Answers
 
-NETWORK_FILE = "network.safetensors"
+NETWORK_FILE, ANSWERS_FILE = "network.safetensors", "answers.safetensors"
 
 
 @dataclass(frozen=True)
@@ -211,6 +212,13 @@ def measure_with_exhibits(
     with evaluating(network):
         figures, make = task.evaluate_with_exhibits(network, part)
     return _evaluation(figures, network, task, part), make
+
+
+def measure_with_answers(network: torch.nn.Module, task: Task[Any], part: Part) -> tuple[Evaluation, Answers]:
+    """The same, and what the network says of each example, where the task keeps that."""
+    with evaluating(network):
+        figures, answers = task.evaluate_with_answers(network, part)
+    return _evaluation(figures, network, task, part), answers
 
 
 def _evaluation(figures: Mapping[str, float], network: torch.nn.Module, task: Task[Any], part: Part) -> Evaluation:

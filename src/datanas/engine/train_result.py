@@ -11,7 +11,15 @@ import torch
 from safetensors.torch import save
 
 from datanas.engine.budget_kept import within_text
-from datanas.engine.evaluation import NETWORK_FILE, Evaluation, evaluating, measure, measure_with_exhibits
+from datanas.engine.evaluation import (
+    ANSWERS_FILE,
+    NETWORK_FILE,
+    Evaluation,
+    evaluating,
+    measure,
+    measure_with_answers,
+    measure_with_exhibits,
+)
 from datanas.engine.exhibits import EXHIBITS_FILE, exhibits_text
 from datanas.engine.rebuild import dead_parts
 from datanas.engine.run import Run
@@ -57,7 +65,9 @@ def write_result(job: TrainJob, run: Run, costs: Mapping[str, float]) -> TrainRe
     if run.config.train.test:
         evaluation, make = measure_with_exhibits(network, task, part)
     else:
-        evaluation = measure(network, task, part)
+        evaluation, answers = measure_with_answers(network, task, part)
+        if answers:
+            run.write_bytes(ANSWERS_FILE, save(dict(answers)))
     figures = {**evaluation.figures, evaluation.score_name: evaluation.score, "loss": evaluation.loss}
     written = {**asdict(evaluation), "channels": channels, "preference": task.selection_score(figures)}
     written["shown"] = task.metric.show(evaluation.score)

@@ -14,6 +14,7 @@ from sklearn.exceptions import NotFittedError
 from torch.utils.data import Dataset
 
 from datanas.core.errors import ConfigError
+from datanas.core.own_function import Function
 from datanas.core.settings import merge
 from datanas.data import datasets
 from datanas.fitting.fit import fit
@@ -33,6 +34,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         validation: share of the images that is kept from training, for the figures of `report_`.
         root: the folder that the runs are written in, one a fit; None keeps none.
         config: settings that hold whatever is planned, nested as in a recipe.
+        loss, transform: of one's own, as for `datanas.fit`; one that is no function by its name, which cloning keeps.
         quiet: no progress on stderr.
 
     Attributes:
@@ -53,6 +55,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         validation: float = 0.1,
         root: str | None = None,
         config: Mapping[str, Any] | None = None,
+        loss: Function | str | None = None,
+        transform: Function | str | None = None,
         quiet: bool = True,
     ) -> None:
         self.time = time
@@ -62,6 +66,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         self.validation = validation
         self.root = root
         self.config = config
+        self.loss = loss
+        self.transform = transform
         self.quiet = quiet
 
     def fit(self, X: Any, y: ArrayLike | None = None) -> Self:
@@ -97,6 +103,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
                 config=settings,
                 max_macs=None if self.macs is None else read_macs(self.macs),
                 races=self.races,
+                loss=self.loss,
+                transform=self.transform,
                 quiet=self.quiet,
             )
             # The network as bytes: an estimator can be pickled, and outlives the folder.

@@ -12,6 +12,7 @@ from typing import Any
 from datanas.core.console import say
 from datanas.core.durations import read_seconds
 from datanas.core.errors import ConfigError
+from datanas.core.own_function import Function
 from datanas.core.settings import merge, validate
 from datanas.engine.components import lay_over, with_overrides
 from datanas.engine.config import Config, resolve
@@ -19,6 +20,7 @@ from datanas.engine.earlier_run import load_run_config
 from datanas.engine.process import process_kept
 from datanas.engine.sections import RunConfig
 from datanas.fitting.in_memory import is_in_memory, write_in_memory
+from datanas.fitting.own_functions import names_of, settings_of_own
 from datanas.fitting.plan import Plan, make_plan
 from datanas.fitting.recognise import recognise, tell
 from datanas.fitting.stages import CLOCK_FILE, PLAN_FILE, REQUEST_FILE, TRAIN, FitResult, Stages
@@ -38,6 +40,8 @@ def fit(
     max_macs: int | None = None,
     races: bool = True,
     references: Sequence[str] = (),
+    loss: Function | str | None = None,
+    transform: Function | str | None = None,
     same_plan_as: str | Path | None = None,
     resume: str | Path | None = None,
     quiet: bool = False,
@@ -55,6 +59,10 @@ def fit(
         races: choose among trained candidates where there is time.
         references: networks that take part in the race besides, by name, such as "timm:efficientnet_b0"; where weights
             are at hand that its training starts from, "timm:efficientnet_b0@model.safetensors".
+        loss: of one's own, in the place of the task's: (scores, targets) -> the mean, a scalar; a function that a
+            module holds, or its name "my_functions:focal" (`task.loss`).
+        transform: of one's own, of each training image (channels, h, w) in 0..1, likewise
+            (`task.train_augment.transform`, `task.search_augment.transform`).
         same_plan_as: the folder of another fit whose plan is repeated, epochs and all, however long it takes.
         resume: the folder of a fit to go on with.
         quiet: no progress on stderr.
@@ -66,20 +74,23 @@ def fit(
     >>> result = fit("pictures", "10m")  # doctest: +SKIP
     """
     if resume is not None:
-        if data is not None or task is not None or config or overrides or references or same_plan_as is not None:
+        settled = (data, task, loss, transform, same_plan_as)
+        if any(each is not None for each in settled) or config or overrides or references:
             raise ConfigError("a fit that is resumed is settled; give nothing but its folder")
         folder = RunFolder.open(Path(resume))
         folder.require_kind("fit")
     else:
         if data is None:
             raise ConfigError("fit needs data: a folder, a file, or the name of a data set")
-        new_file = None
+        own, new_file = names_of(loss=loss, transform=transform), None
         if is_in_memory(data):
             read_time(time)
             data, is_new = _file_of(data, task, config, overrides)
             new_file = data if is_new else None
         try:
-            folder = _begin(data, time, task, config, overrides, max_macs, races, references, same_plan_as, quiet=quiet)
+            folder = _begin(
+                data, time, task, config, overrides, max_macs, races, references, own, same_plan_as, quiet=quiet
+            )
         except BaseException:
             if new_file is not None:
                 new_file.unlink(missing_ok=True)
@@ -109,6 +120,7 @@ def _begin(
     max_macs: int | None,
     races: bool,
     references: Sequence[str],
+    own: dict[str, str],
     same_plan_as: str | Path | None,
     *,
     quiet: bool,
@@ -119,7 +131,7 @@ def _begin(
     references = [variant_name(name) for name in references]  # what is not known is said before any data are read
     if references and same_plan_as is not None:
         raise ConfigError("references: stand in the plan that is repeated; leave them out")
-    given = settings_of(data, task, config, overrides)
+    given = settings_of(data, task, config, overrides, own)
     run = resolve(given).run
     request = {
         "given": json.loads(json.dumps({key: value for key, value in given.items() if key != "run"}, default=str)),
@@ -153,13 +165,21 @@ def _begin(
 
 
 def settings_of(
-    data: str | Path, task: str | None, config: Mapping[str, Any] | None, overrides: Sequence[tuple[str, object]]
+    data: str | Path,
+    task: str | None,
+    config: Mapping[str, Any] | None,
+    overrides: Sequence[tuple[str, object]],
+    own: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """What was recognised in the data, under what was given."""
-    own = with_overrides(config or {}, overrides)  # plugins among them are known from here on
-    section = own.get("data")
+    """What was recognised in the data, under what was given.
+
+    Args:
+        own: the names of functions of one's own (`names_of`).
+    """
+    given = with_overrides(config or {}, overrides)  # plugins among them are known from here on
+    section = given.get("data")
     found = lay_over(config or {}, recognise(data, task, section if isinstance(section, Mapping) else {}))
-    return with_overrides(found, overrides)
+    return with_overrides(merge(found, settings_of_own(own or {}, found["task"]["name"])), overrides)
 
 
 def read_time(given: object) -> float:
@@ -184,7 +204,7 @@ def plan_of(run: Path, given: Mapping[str, Any]) -> Plan:
     plan = Plan.from_json(read_json(run / PLAN_FILE))
     before = resolve(plan.config)
     now = resolve(merge(plan.config, {name: value for name, value in given.items() if name != "run"}))
-    place = {"seed", "threads", "device", "run"}
+    place = {"seed", "threads", "device", "run", "code_folders"}
     for section in set(Config.model_fields) - place:
         old, new = (getattr(each, section) for each in (before, now))
         if section == "data":

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import torch
@@ -20,8 +19,6 @@ from datanas.runs.metrics import decode
 from datanas.tasks.base import Task
 from datanas.tasks.metric import Metric
 
-_CONFIDENCE = 0.95
-
 
 @dataclass(frozen=True)
 class Compared:
@@ -32,8 +29,9 @@ class Compared:
         score: on the judge's examples.
         shown: the score as people read it.
         ahead: by how much the one that was kept is better, with an interval (low, high) that holds for all of the rung
-            together with 95 % probability (Bonferroni); None of itself, and where a score is no share of examples.
+            together with 95 % probability (Bonferroni); None of itself, and where nothing can be said of it.
         macs, parameters: of its network there.
+        ahead_shown: that, as people read it.
     """
 
     origin: str
@@ -42,6 +40,7 @@ class Compared:
     ahead: tuple[float, float, float] | None
     macs: int
     parameters: int
+    ahead_shown: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ class Outcome:
         known = {each.name: decode(data[each.name]) for each in fields(cls) if each.name in data}
         compared = tuple(
             Compared(**{**each, "score": decode(each["score"]), "ahead": each["ahead"] and tuple(each["ahead"])})
-            for each in data["compared"]
+            for each in map(_with_lead_shown, data["compared"])
         )
         return cls(**{**known, "interval": data["interval"] and tuple(data["interval"]), "compared": compared})
 
@@ -106,12 +105,16 @@ class Outcome:
             head = "trained alike, judged before the final training"
             rows = [[head, self.score_name, "kept one ahead by", "multiply-adds"]]
             for each in self.compared:
-                ahead = (
-                    "" if each.ahead is None else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * x for x in each.ahead))
-                )
-                rows.append([each.origin, each.shown, ahead, f"{each.macs / 1e6:.1f} M"])
+                rows.append([each.origin, each.shown, each.ahead_shown, f"{each.macs / 1e6:.1f} M"])
             lines.append(plain_table(rows))
         return "\n".join([*lines, self.sentence])
+
+
+def _with_lead_shown(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row of an earlier version, which knew of leads in shares alone, as people read it."""
+    if "ahead_shown" in row or row["ahead"] is None:
+        return row
+    return {**row, "ahead_shown": "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * each for each in row["ahead"]))}
 
 
 def measure_outcome(run: Path, race: Path | None) -> Outcome:
@@ -151,34 +154,29 @@ def _compared(race: Path, task: type[Task[Any]]) -> tuple[Compared, ...]:
     outcome: Mapping[str, Any] = json.loads((race / RACE_FILE).read_bytes())
     pool = json.loads((race / CANDIDATES_FILE).read_bytes())["candidates"]
     last = {number: {key: decode(value) for key, value in row.items()} for number, row in outcome["rungs"][-1].items()}
-    kept, examples = str(outcome["winner"]), outcome["examples"]
+    kept, leads = str(outcome["winner"]), outcome.get("ahead", {})
     order = sorted(last, key=lambda number: (number != kept, -last[number]["selection_score"]))
-    z = NormalDist().inv_cdf(1 - (1 - _CONFIDENCE) / 2 / max(1, len(last) - 1))
-
-    def ahead(number: str) -> tuple[float, float, float] | None:
-        if number == kept or not task.metric.counts_examples:
-            return None
-        first, other = last[kept]["score"], last[number]["score"]
-        reach = z * ((first * (1 - first) + other * (1 - other)) / examples) ** 0.5
-        return first - other, first - other - reach, first - other + reach
-
-    return tuple(
-        Compared(
-            pool[int(number)]["origin"],
-            last[number]["score"],
-            task.metric.show(last[number]["score"]),
-            ahead(number),
-            last[number]["macs"],
-            last[number]["parameters"],
+    found = []
+    for number in order:
+        row, lead = last[number], leads.get(number)
+        found.append(
+            Compared(
+                pool[int(number)]["origin"],
+                row["score"],
+                task.metric.show(row["score"]),
+                lead and tuple(lead),
+                row["macs"],
+                row["parameters"],
+                "" if lead is None else task.metric.show_interval(*lead),
+            )
         )
-        for number in order
-    )
+    return tuple(found)
 
 
 def _sentence(compared: tuple[Compared, ...], origin: str, metric: Metric) -> str:
     if not compared:
         return "nothing was compared: there was no time for a race, so whether another network is better is not known"
-    if not metric.counts_examples:
+    if all(each.ahead is None for each in compared[1:]):
         return (
             f"take this one ({origin}): it has the best {metric.name} of the race; {metric.name} has no interval "
             "here, so whether the others are worse by more than chance is not known"

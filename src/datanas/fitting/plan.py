@@ -77,6 +77,7 @@ class Plan:
         cutout: side of the square that a long training blanks in images; None where it is given or there is none.
         limit: seconds after which the training must have ended, which it follows by changing the number of its epochs;
             None where they are given, or repeated from another fit.
+        examples: of the training, where its time is too short for one pass over all; None for all, and until it begins.
         revised: such changes of another fit, which are repeated (`train.revised`).
     """
 
@@ -92,6 +93,7 @@ class Plan:
     settled_for: str = ""
     cutout: int | None = None
     limit: float | None = None
+    examples: int | None = None
     revised: tuple[Change, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -112,22 +114,24 @@ class Plan:
         size = f"{train.max_macs / 1e6:.1f} M multiply-adds" if train.max_macs else train.network_config.text()
         lines = [
             f"plan for {show_seconds(self.seconds)}:",
-            f"  search  about {show_seconds(self.search_seconds)}: {_epochs(search.epochs)}, "
+            f"  search  about {show_seconds(self.search_seconds)}: {epochs_text(search.epochs)}, "
             f"batch {search.batch_size}, space {config.space.name}",
         ]
         if self.race is not None:
             rungs = ", then ".join(
-                f"{r.candidates} x {_epochs(r.epochs)}" for r in rungs_of(self.race.candidates, self.race.epochs)
+                f"{r.candidates} x {epochs_text(r.epochs)}" for r in rungs_of(self.race.candidates, self.race.epochs)
             )
             of = "all examples" if self.race.examples is None else f"{self.race.examples:,} examples"
             beside = f", with {', '.join(self.race.references)}" if self.race.references else ""
             lines.append(f"  race    about {show_seconds(self.race.seconds)}: {rungs} on {of}{beside}, at {size}")
         settled = "" if self.epochs is not None else "; settled when it begins"
-        lines.append(f"  train   about {show_seconds(self.train_seconds)}: {_epochs(train.epochs)} at {size}{settled}")
+        passes = epochs_text(train.epochs)
+        lines.append(f"  train   about {show_seconds(self.train_seconds)}: {passes} at {size}{settled}")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
 
-def _epochs(count: int) -> str:
+def epochs_text(count: int) -> str:
+    """So many, for people."""
     return "1 epoch" if count == 1 else f"{count} epochs"
 
 
@@ -182,7 +186,7 @@ def make_plan(
         planner.choose({"train": {"max_macs": size.macs}})
         config = planner.config if size.macs is None else at_macs(planner.config, size.macs)
         race = None
-        if races and (task.metric.counts_examples or _may_race(size, for_race)):
+        if races and (task.tells_chance() or _may_race(size, for_race)):
             usual = compared_in({config.task.name, task.compared_as})
             asked = [name for name in dict.fromkeys(others) if name not in usual]
             turns = sum(_slowness(name, planner, size, max_macs) for name in asked)
@@ -198,6 +202,9 @@ def make_plan(
         left -= 0.0 if race is None else race.seconds
         is_given = planner.is_given("train", "epochs")
         train = config.train.epochs if is_given else max(1, size.epochs_in(left))
+        part = None if is_given else size.examples_in(left)
+        if part is not None:
+            notes.append(_less_than_a_pass(size, part, task.unit))
         chosen: dict[str, Any] = {
             "search": {"choice": "derive" if race is None else "race"},
             "train": {"epochs": train},
@@ -208,8 +215,15 @@ def make_plan(
             chosen["task"] = {"train_augment": {"cutout": 0}}  # races are short; the training may be long
         plain = merge(config.model_dump(mode="json"), chosen)
     settled = train if is_given else None
-    expected = size.seconds_of(train)
+    expected = size.seconds_of(train if part is None else part / size.examples)
     return Plan(seconds, plain, for_search, expected, race, tuple(notes), settled, is_free, cutout=cutout)
+
+
+def _less_than_a_pass(size: Size, examples: int, unit: str) -> str:
+    return (
+        f"one pass over all {size.examples:,} {unit}s takes about {show_seconds(size.steps * size.step)}: the training "
+        f"reads about {examples:,} of them, once (--train.examples); settled when it begins"
+    )
 
 
 def _may_race(size: Size, seconds: float) -> bool:
@@ -321,7 +335,7 @@ def _race(
     try:
         plan = plan_of_race(pace, seconds, references=count)
     except ConfigError:
-        return _heat(pace, config, others, count, seconds) if task.metric.counts_examples else None
+        return _heat(pace, config, others, count, seconds) if task.tells_chance() else None
     first = plan.rungs[0]
     return Race(first.candidates, first.epochs, None, others, plan.seconds or seconds)
 

@@ -32,6 +32,8 @@ WIDTHS = (8, 16, 24, 32, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 512)
 """Channels of the first cell that a training is settled to."""
 _MEASURED_AGAIN = 2
 """A part that the data bring for validation is measured once more at the end, and test examples, about as many."""
+_OF_ONE_PASS, _FEWEST_OF_ONE_PASS = 0.9, 50
+"""What of its time a single pass that is cut short is planned to take, since it cannot be cut again; and its steps."""
 _ALIKE = 2  # doublings that are to make a network wider
 _USUAL, _USUAL_TIME = 8.0, 300.0
 
@@ -45,18 +47,32 @@ class Size:
         step: seconds of one step.
         measure: seconds of measuring at the end.
         steps: of an epoch.
+        examples: of an epoch; 0 where fewer cannot be taken, or their number is given.
     """
 
     macs: int | None
     step: float
     measure: float
     steps: int
+    examples: int = 0
+
+    def examples_in(self, seconds: float) -> int | None:
+        """Of how many examples one pass can be made in this time; None for all, or where fewer cannot be taken.
+
+        >>> Size(None, step=0.1, measure=10.0, steps=1000, examples=35_000).examples_in(60)
+        15750
+        """
+        free = seconds - self.measure
+        if not self.examples or self.steps * self.step <= free:
+            return None
+        steps = max(_FEWEST_OF_ONE_PASS, int(_OF_ONE_PASS * free / self.step))
+        return None if steps >= self.steps else self.examples * steps // self.steps
 
     def epochs_in(self, seconds: float) -> int:
         """As many as fit, 1 at least."""
         return max(1, min(most_epochs(self.steps), int((seconds - self.measure) / (self.steps * self.step))))
 
-    def seconds_of(self, epochs: int) -> float:
+    def seconds_of(self, epochs: float) -> float:
         return epochs * self.steps * self.step + self.measure
 
 
@@ -79,7 +95,10 @@ def measured(architecture: Architecture, config: Config, task: Task[Any], device
     step, measure = measure_job(job, device)
     if job.held_out is not None:
         measure *= 1 + _MEASURED_AGAIN
-    return Size(config.train.max_macs, step, measure, job.steps_per_epoch)
+    settings = config.train
+    can_limit = type(task).limit is not Task.limit and settings.parts != "search" and settings.examples is None
+    examples = len(task.chosen().get("train", ())) if can_limit else 0
+    return Size(settings.max_macs, step, measure, job.steps_per_epoch, examples)
 
 
 def fitting_size(
@@ -175,4 +194,4 @@ def at_macs(config: Config, macs: int | None) -> Config:
 def _mean_size(cells: Sequence[Architecture], config: Config, task: Task[Any], device: torch.device) -> Size:
     sizes = [measured(cell, config, task, device) for cell in cells]
     step, measure = (sum(values) / len(sizes) for values in zip(*((s.step, s.measure) for s in sizes), strict=True))
-    return Size(config.train.max_macs, step, measure, sizes[0].steps)
+    return Size(config.train.max_macs, step, measure, sizes[0].steps, sizes[0].examples)

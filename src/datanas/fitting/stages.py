@@ -26,7 +26,7 @@ from datanas.engine.setup import load_task, memory_errors, select_device
 from datanas.engine.train import train
 from datanas.fitting.deadline import Deadline
 from datanas.fitting.outcome import Outcome, measure_outcome
-from datanas.fitting.plan import FEW_EPOCHS, FOR_REST, Plan
+from datanas.fitting.plan import FEW_EPOCHS, FOR_REST, Plan, epochs_text
 from datanas.fitting.sizing import MOST_EPOCHS, at_width, measured, settled_size
 from datanas.racing.race import race
 from datanas.runs.folder import RunFolder, read_json
@@ -130,6 +130,8 @@ class Stages:
         own: dict[str, Any] = {
             "train": {"epochs": self._plan.epochs, "validate_every": self._plan.epochs, "revised": revised}
         }
+        if self._plan.examples is not None:
+            own["train"]["examples"] = self._plan.examples
         if self._plan.cutout is not None and self._plan.epochs >= FEW_EPOCHS:
             own["task"] = {"train_augment": {"cutout": self._plan.cutout}}
         settings = resolve(merge(settings.model_dump(mode="json"), own))
@@ -158,12 +160,14 @@ class Stages:
             else:
                 size = measured(winner, settings, task, device)
             seconds = self._plan.seconds * (1 - FOR_REST) - self._spent - 3 * load
-        epochs = size.epochs_in(seconds)
+        epochs, examples = size.epochs_in(seconds), size.examples_in(seconds)
         limit = seconds + load - size.measure  # it reads the data itself
-        self._plan = replace(self._plan, epochs=epochs, limit=limit)
+        self._plan = replace(self._plan, epochs=epochs, limit=limit, examples=examples)
         self._folder.write_json(PLAN_FILE, self._plan.to_json())
         wide = "" if self._plan.width is None else f" at {self._plan.width} channels"
-        self._say(f"train, {epochs} epochs{wide},", size.seconds_of(epochs))
+        of = "" if examples is None else f" of {examples:,} {task.unit}s"
+        passes = epochs if examples is None else examples / size.examples
+        self._say(f"train, {epochs_text(epochs)}{of}{wide},", size.seconds_of(passes))
 
     def _end(self) -> FitResult:
         """Export, measure and write what came of it."""

@@ -151,6 +151,6 @@ def open_or_create(config: Config, kind: str, request: Mapping[str, Any] | None 
 
 def _substance(config: Config) -> Mapping[str, Any]:
     """What makes it this one and no other."""
-    data = config.model_dump(mode="json", exclude={"run", "threads"})
+    data = config.model_dump(mode="json", exclude={"run", "threads", "code_folders"})
     data["search"]["race"].pop("processes")
     return data

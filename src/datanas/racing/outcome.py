@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from scipy import stats
 
 from datanas.comparison.statistics import NOT_SHOWN
 from datanas.racing.candidates import Candidate
+from datanas.racing.certainty import Certainty, Interval
 from datanas.tasks.base import Task
 
 CONFIDENCE = 0.95
@@ -52,38 +52,46 @@ def order(rung: dict[int, Trained]) -> list[int]:
     return sorted(rung, key=key)
 
 
-def guarantee(rung: dict[int, Trained], task: type[Task[Any]], examples: int) -> tuple[float | None, str]:
+def guarantee(rung: dict[int, Trained], task: type[Task[Any]], certainty: Certainty | None) -> tuple[float | None, str]:
     """How far, with 95 % probability, the winner is at most behind the best finalist, as trained in the last rung.
 
-    The upper ends of one-sided intervals of the difference of two shares, by the normal distribution, each with the
-    error .05 / (finalists - 1). Networks that are judged on the same examples tend to fail on the same ones, which
-    this makes no use of: it is rather too wide.
+    The upper ends of one-sided intervals of the differences, each with the error .05 / (finalists - 1).
 
     Args:
         rung: the last one.
         task: as it measures the data.
-        examples: that the judge counts.
+        certainty: what its scores say of their differences.
 
     Returns:
-        The distance as a share, None where none can be given; and a sentence.
+        The distance in the unit of the score, None where none can be given; and a sentence.
     """
     winner, *others = order(rung)
-    if not task.metric.counts_examples:
+    if certainty is None:
         return None, (
             f"no bound can be given on how far the winner is from the best finalist: {task.metric.name} is no share of "
-            "examples that count one by one, so a single figure does not say how uncertain it is"
+            "examples that count one by one, and what the networks say of each is not kept, so that a single figure "
+            "does not say how uncertain it is"
         )
-    z = NormalDist().inv_cdf(1 - (1 - CONFIDENCE) / len(others))
-    best = rung[winner].score
-
-    def behind(other: float) -> float:
-        return other - best + z * math.sqrt((best * (1 - best) + other * (1 - other)) / examples)
-
-    bound = max(0.0, *(behind(rung[number].score) for number in others))
+    tail = (1 - CONFIDENCE) / len(others)
+    behind = (certainty.difference(number, winner, tail) for number in others)
+    bound = max([0.0, *(each[2] for each in behind if each is not None)])
     return bound, (
-        f"with 95 % probability the winner is within {100 * bound:.1f} points of the best finalist, as trained in the "
-        f"last rung, on examples such as the judge's {examples:,}"
+        f"with 95 % probability the winner is within {task.metric.show_difference(bound).lstrip('+')} of the best "
+        f"finalist, as trained in the last rung, on examples such as the judge's {certainty.examples:,}"
     )
+
+
+def leads(rung: dict[int, Trained], certainty: Certainty | None) -> dict[int, Interval | None]:
+    """By how much the winner is ahead of each other one, with intervals that hold together with 95 % probability.
+
+    Each has the error .05 / (others) on both sides together (Bonferroni).
+
+    Returns:
+        None for each of which nothing can be said.
+    """
+    winner, *others = order(rung)
+    tail = (1 - CONFIDENCE) / 2 / max(1, len(others))
+    return {number: None if certainty is None else certainty.difference(winner, number, tail) for number in others}
 
 
 def searched_against_random(

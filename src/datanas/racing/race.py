@@ -21,10 +21,11 @@ from datanas.engine.process import process_kept
 from datanas.engine.search_result import RESULT_FILE
 from datanas.engine.setup import memory_errors
 from datanas.racing.candidates import Candidate, gather
+from datanas.racing.certainty import certainty_of
 from datanas.racing.judged import Settings, load_judged, open_or_create, recipe_of
-from datanas.racing.outcome import Results, Trained, guarantee, order, searched_against_random, table
+from datanas.racing.outcome import Results, Trained, guarantee, leads, order, searched_against_random, table
 from datanas.racing.plan import SIZES, Pace, Plan, make_plan, measure_pace, rungs_of, trainings_at_a_time
-from datanas.racing.trainings import train_all, training_of
+from datanas.racing.trainings import candidate_folder, train_all, training_of
 from datanas.runs.folder import RunFolder, read_json
 from datanas.tasks import tasks
 from datanas.tasks.base import Task
@@ -169,7 +170,10 @@ class _Race:
         record = read_json(min((path / "rung-1").glob(f"*/{DATA_FILE}")))
         task = tasks[self._config.task.name].measuring(record)
         number = order(results[-1])[0]
-        bound, promise = guarantee(results[-1], task, examples)
+        last = results[-1]
+        folders = {each: candidate_folder(path, f"rung-{len(results)}", each) for each in last}
+        certainty = certainty_of({each: trained.score for each, trained in last.items()}, task, examples, folders)
+        bound, promise = guarantee(last, task, certainty)
         against, comparison = searched_against_random(results[0], candidates, task)
         rows = table(candidates, results, task)
         best = candidates[number]
@@ -180,6 +184,7 @@ class _Race:
             "origin": best.origin,
             "metric": asdict(task.metric),
             "within": bound,
+            "ahead": {str(each): lead for each, lead in leads(last, certainty).items()},
             "searched against others": against,
             "examples": examples,
             "rungs": [{str(each): asdict(trained) for each, trained in rung.items()} for rung in results],

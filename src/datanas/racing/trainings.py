@@ -61,7 +61,7 @@ def train_all(
     """
     commands, folders = [], {}
     for number, (candidate, training) in wanted.items():
-        run = path / stage / f"candidate-{number:02d}"
+        run = candidate_folder(path, stage, number)
         file = path / "recipes" / f"{stage}-candidate-{number:02d}.yaml"
         file.parent.mkdir(exist_ok=True)
         here = training.run.model_copy(update={"root": run.parent, "name": run.name, "keep": 1})
@@ -83,6 +83,11 @@ def train_all(
         words = next(iter(failed.values()), "nothing was measured")
         raise CheckpointError(f"{path}: fewer than two candidates could be trained: {words}")
     return found
+
+
+def candidate_folder(path: Path, stage: str, number: int) -> Path:
+    """Where a candidate is trained in a stage of the run `path`."""
+    return path / stage / f"candidate-{number:02d}"
 
 
 def _trained(run: Path) -> Trained | None:

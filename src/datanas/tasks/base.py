@@ -16,7 +16,7 @@ from datanas.core.errors import ConfigError
 from datanas.core.exhibits import Exhibit
 from datanas.core.processes import ALONE, Processes
 from datanas.core.settings import ComponentConfig
-from datanas.tasks.kind import TaskKind
+from datanas.tasks.kind import Answers, TaskKind
 from datanas.tasks.metric import Metric
 
 Model = Callable[[Any], Any]
@@ -57,6 +57,8 @@ class Task(TaskKind, Generic[BatchT]):
 
     config: Any
     device: torch.device
+    draws_like_unknown: bool = False
+    """Whether it calls a function of somebody's own, which may draw from torch's generators."""
     processes: Processes = ALONE
     """Those that share the work. A task that heeds them gives each its share of a batch (`processes.share`) and adds up
     what each finds (`processes.total`); one that does not lets all do the same, which is as right and no faster."""
@@ -146,7 +148,7 @@ class Task(TaskKind, Generic[BatchT]):
         return {}
 
     def lighter_settings(self) -> Sequence[Mapping[str, Any]]:
-        """Sections to lay over those, each making a step cheaper than the one before, where time is short."""
+        """Sections to lay over those, each making a search cheaper than the one before, where time is short."""
         return ()
 
     def notes(self) -> Sequence[str]:
@@ -282,6 +284,13 @@ class Task(TaskKind, Generic[BatchT]):
     def monitor(self, model: Model, part: Part) -> dict[str, float]:
         """Figures to follow a training by, named as those of `evaluate`; cheaper than these where the task can."""
         return self.evaluate(model, part)
+
+    def evaluate_with_answers(self, model: Model, part: Part) -> tuple[dict[str, float], Answers]:
+        """Figures as `evaluate` gives them, and of the same pass what the network says of each example, on the CPU.
+
+        Examples are in one order, whatever the network. Nothing where the task keeps no answers.
+        """
+        return self.evaluate(model, part), {}
 
     def evaluate_with_exhibits(self, model: Model, part: Part) -> tuple[dict[str, float], ExhibitMaker]:
         """Figures as `evaluate` gives them, and what makes of the same pass that which a report shows besides them.

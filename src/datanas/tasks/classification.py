@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from jaxtyping import Float, Float32, Int64
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
+from datanas.core import seeding
 from datanas.core.errors import ConfigError, DataError
 from datanas.core.exhibits import Exhibit
+from datanas.core.own_function import OwnFunction
 from datanas.core.settings import ComponentConfig, merge
 from datanas.data.augment import Augment, normalise
 from datanas.data.batches import sequential
@@ -31,6 +33,7 @@ from datanas.tasks.class_balance import (
 )
 from datanas.tasks.class_exhibits import WORST, class_exhibits, confusion_counts, mistakes
 from datanas.tasks.metric import Metric
+from datanas.tasks.own_loss import OWN_LOSS, OwnLoss
 from datanas.tasks.pooled_task import PooledTask
 
 TOP = 5
@@ -58,6 +61,21 @@ class Classification(PooledTask[ImageBatch]):
         train_augment: Augment = Augment(cutout=16)
         class_weights: ClassWeights = Field("none", description=CLASS_WEIGHTS)
         label_smoothing: float = Field(0.0, ge=0, lt=1, description="while training, not while searching")
+        loss: OwnFunction = Field(None, description=OWN_LOSS)
+
+        @model_validator(mode="after")
+        def of_one_loss(self) -> Self:
+            if self.loss is not None and self.class_weights != "none":
+                raise ValueError(
+                    f"class_weights: are of the task's own loss, and loss says {self.loss}; let that weigh classes, or "
+                    f"leave one of both out, got {self.class_weights}"
+                )
+            if self.loss is not None and self.label_smoothing:
+                raise ValueError(
+                    f"label_smoothing: is of the task's own loss, and loss says {self.loss}; leave one of both out, "
+                    f"got {self.label_smoothing}"
+                )
+            return self
 
     metric: ClassVar[Metric] = Metric("accuracy", counts_examples=True, has_error=True)
     config: Config
@@ -67,20 +85,29 @@ class Classification(PooledTask[ImageBatch]):
         self._counts = class_counts(self.data.train.labels, self.num_classes)
         weights = weights_of(self.config.class_weights, self._counts, self.data.classes)
         self._class_weights = None if weights is None else weights.to(device)
+        self._own_loss: OwnLoss | None = None
+        if self.config.loss is not None:
+            self.draws_like_unknown = True
+            scores = torch.randn(4, self.num_classes, generator=seeding.generator(0, "own loss"))
+            self._own_loss = OwnLoss(self.config.loss, scores, torch.arange(4) % self.num_classes, device)
         self._answers: Tensor | None = None  # of a pass whose exhibits are wanted: each image's class, and how sure
 
     def suited_settings(self) -> Mapping[str, Any]:
-        """With balanced weights of classes that are uneven."""
+        """With balanced weights of classes that are uneven, where the loss is the task's."""
         found = super().suited_settings()
-        return merge(found, {"task": {"class_weights": "balanced"}}) if are_uneven(self._counts) else found
+        weighs = are_uneven(self._counts) and self.config.loss is None
+        return merge(found, {"task": {"class_weights": "balanced"}}) if weighs else found
 
     def notes(self) -> Sequence[str]:
         if not are_uneven(self._counts):
             return ()
         are_weighted = "does not weigh them" if self._class_weights is None else "weighs them"
+        weights = f"the loss {are_weighted} (--task.class_weights)"
+        if self.config.loss is not None:
+            weights = f"whether the loss weighs them is up to {self.config.loss}"
         return (
-            f"classes are uneven ({range_text(self._counts, self.data.classes)}); the loss {are_weighted} "
-            f"(--task.class_weights), and balanced accuracy stands beside accuracy",
+            f"classes are uneven ({range_text(self._counts, self.data.classes)}); {weights}, and balanced accuracy "
+            "stands beside accuracy",
         )
 
     def shuffle_labels(self) -> None:
@@ -107,10 +134,12 @@ class Classification(PooledTask[ImageBatch]):
     def loss(self, model: Model, batch: ImageBatch) -> Tensor:
         smoothing = self.config.label_smoothing if batch.part == "train" else 0.0
         return self._with_auxiliary(
-            model(batch.images), lambda logits: self._cross_entropy(logits, batch.labels, smoothing)
+            model(batch.images), lambda logits: self._mean_loss(logits, batch.labels, smoothing)
         )
 
-    def _cross_entropy(self, logits: Tensor, labels: Int64[Tensor, " batch"], smoothing: float) -> Tensor:
+    def _mean_loss(self, logits: Tensor, labels: Int64[Tensor, " batch"], smoothing: float) -> Tensor:
+        if self._own_loss is not None:
+            return self._own_loss(logits, labels)
         if self._class_weights is None:
             return F.cross_entropy(logits, labels, label_smoothing=smoothing)
         # Divided by the images, not by their weights as torch does: so the losses of shares average to the batch's.

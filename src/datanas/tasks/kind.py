@@ -7,10 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from jaxtyping import Float64
+from torch import Tensor, nn
 
 from datanas.core.settings import ComponentConfig
 from datanas.tasks.metric import Metric
+
+Answers = Mapping[str, Tensor]
+"""What a network says of each example, and what is true of it, each with the examples along its first dimension."""
 
 
 class TaskKind(ABC):
@@ -21,6 +25,8 @@ class TaskKind(ABC):
     """The figure of `evaluate` by which networks are compared."""
     further: ClassVar[Sequence[Metric]] = ()
     """Figures of `evaluate` beside it and `loss` that are not shown like it: no shares although it is one, or so."""
+    keeps_answers: ClassVar[bool] = False
+    """Whether the score of any choice of examples follows from what a network says of each (`resampled_scores`)."""
     cells: ClassVar[str] = ""
     """What its networks are made of, for people: "recurrent cells, such as darts_v2_rnn"."""
     compared_as: ClassVar[str] = ""
@@ -48,6 +54,21 @@ class TaskKind(ABC):
     defaults: ClassVar[Mapping[str, Any]] = {}
     """Settings of other sections that suit the task, nested (`{"train": {"epochs": 1600}}`): what a run is configured
     with where its recipe says nothing. Settings of a component hold for the component that they name."""
+
+    @classmethod
+    def tells_chance(cls) -> bool:
+        """Whether one evaluation says how uncertain its score is: of a share, or where answers are kept."""
+        return cls.metric.counts_examples or cls.keeps_answers
+
+    @classmethod
+    def resampled_scores(cls, answers: Answers, counts: Float64[Tensor, "b n"]) -> Float64[Tensor, " b"]:
+        """The score of each of b choices among n examples; of all ones that of `evaluate`.
+
+        Args:
+            answers: of the n examples (`Task.evaluate_with_answers`), on the CPU.
+            counts: how often each example stands in a choice.
+        """
+        raise NotImplementedError(f"{cls.__name__} keeps no answers")
 
     @classmethod
     @abstractmethod

@@ -32,7 +32,8 @@ PASSAGES, GIVEN, MADE = 6, 8, 20
 """Texts that are shown, words of each that are given, and words that follow."""
 LARGE_VOCABULARY, SAMPLED_WORDS = 8_000, 1024
 """From so many words on a fit draws so many of them for each step's loss (docs/language.md has the figures)."""
-LIGHTER_COLUMNS = (16, 8)
+LIGHTER_COLUMNS, FEWER_WORDS = (16, 8), 120_000
+"""Of a search for which time is short; so many words make some 200 steps of the fewest columns."""
 LOOKS = 8
 """Batches, at least, in which a text is followed: where each has a child of its own, one child says little."""
 
@@ -209,9 +210,12 @@ class Language(Task[TokenBatch]):
         }
 
     def lighter_settings(self) -> Sequence[Mapping[str, Any]]:
-        """Fewer columns in a step of the search, and fewer words to measure the gap on."""
+        """Fewer columns in a step of the search, fewer words to measure the gap on, at last fewer to search with."""
         gap, usual = {"examples": 2_000}, self._columns()
-        return [{"search": {"batch_size": count, "gap": gap}} for count in LIGHTER_COLUMNS if count < min(32, usual)]
+        found = [{"batch_size": count, "gap": gap} for count in LIGHTER_COLUMNS if count < min(32, usual)]
+        if found and len(self.data.train) > FEWER_WORDS:
+            found.append({**found[-1], "examples": FEWER_WORDS})
+        return [{"search": each} for each in found]
 
     def _columns(self) -> int:
         """Of a training: few words make few steps of many columns."""
@@ -235,6 +239,10 @@ class Language(Task[TokenBatch]):
         cut = round(len(text) * first / (first + second))
         for part, ids in (("weights", text[:cut]), ("alpha", text[cut:])):
             self._add(cast(Part, part), ids, batch_size, varied=False)
+
+    def limit(self, examples: int) -> None:
+        """The first words of the training text."""
+        self._train = self._train[:examples]
 
     def split_train(self, validation: float, batch_size: int) -> None:
         self._add("train", self._train, batch_size, varied=self.config.varied)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from jaxtyping import Bool, Float
+import torch
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 from torch.nn import functional as F
 
 from datanas.data.types.targets import Kind
 from datanas.tasks import register_task
+from datanas.tasks.kind import Answers
 from datanas.tasks.metric import Metric
 from datanas.tasks.target_task import Outputs, TargetTask
 
@@ -26,6 +28,7 @@ class Multilabel(TargetTask):
 
     target_kind: ClassVar[Kind] = "labels"
     metric: ClassVar[Metric] = Metric("map")
+    keeps_answers: ClassVar[bool] = True
     config: Config
 
     def distance(self, outputs: Outputs, targets: Outputs) -> Tensor:
@@ -42,6 +45,30 @@ class Multilabel(TargetTask):
             "macro_f1": macro_f1(held, targets.bool()),
             "subset_accuracy": float((held == targets.bool()).all(dim=1).cpu().double().mean()),
         }
+
+    @classmethod
+    def resampled_scores(cls, answers: Answers, counts: Float64[Tensor, "b n"]) -> Float64[Tensor, " b"]:
+        return resampled_precision(answers["outputs"], answers["targets"], counts)
+
+
+def resampled_precision(
+    scores: Float[Tensor, "n k"], targets: Float[Tensor, "n k"], counts: Float64[Tensor, "b n"]
+) -> Float64[Tensor, " b"]:
+    """`mean_average_precision` of b choices among n images, of which each stands so often in a choice."""
+    total, labels = counts.new_zeros(len(counts)), counts.new_zeros(len(counts))
+    for outputs, held in zip(scores.nan_to_num().T, targets.T, strict=True):
+        order = outputs.argsort(descending=True)
+        ranked = -outputs[order]
+        held_at = held[order].nonzero()[:, 0]
+        last = torch.searchsorted(ranked, ranked[held_at], right=True) - 1  # of those with the same score
+        seen = counts[:, order].cumsum(dim=1)[:, last]
+        weights = counts[:, order[held_at]]
+        right = weights.cumsum(dim=1)[:, torch.searchsorted(held_at, last, right=True) - 1]
+        count = weights.sum(dim=1)
+        precision = right / seen.clamp_min(1)
+        total += (weights * precision).sum(dim=1) / count.clamp_min(1)
+        labels += count > 0
+    return total / labels.clamp_min(1)
 
 
 def macro_f1(held: Bool[Tensor, "n k"], targets: Bool[Tensor, "n k"]) -> float:

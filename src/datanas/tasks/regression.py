@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal, cast
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor, nn
 
 from datanas.core.settings import ComponentConfig
 from datanas.data.types.targets import Kind
 from datanas.tasks import register_task
 from datanas.tasks.classifier_head import ClassifierHead
+from datanas.tasks.kind import Answers
 from datanas.tasks.metric import Metric
 from datanas.tasks.target_task import Outputs, TargetTask
 
@@ -51,6 +53,7 @@ class Regression(TargetTask):
         Metric("r2", is_share=False, digits=3),
         Metric("mae", is_share=False, digits=4),
     )
+    keeps_answers: ClassVar[bool] = True
     default_classes: ClassVar[int] = 1
     head_type: ClassVar[type[ClassifierHead]] = NumberHead
     config: Config
@@ -70,6 +73,15 @@ class Regression(TargetTask):
     def distance(self, outputs: Outputs, targets: Outputs) -> Tensor:
         """The mean over images and targets of ((output - target) / deviation of the training targets)^2."""
         return ((outputs - targets) / self._scale).square().mean()
+
+    def compared(self, values: Outputs) -> Outputs:
+        """Standardised by the training targets, so that a loss does not know their units."""
+        return (values - self._offset) / self._scale
+
+    @classmethod
+    def resampled_scores(cls, answers: Answers, counts: Float64[Tensor, "b n"]) -> Float64[Tensor, " b"]:
+        error = (answers["outputs"] - answers["targets"]).double()
+        return (counts @ error.square() / counts.sum(dim=1, keepdim=True)).sqrt().mean(dim=1)
 
     def figures(self, outputs: Outputs, targets: Outputs) -> dict[str, float]:
         """`rmse` and `mae` in the units of the targets, and `r2`; each the mean over targets, as in scikit-learn."""

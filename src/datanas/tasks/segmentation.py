@@ -12,7 +12,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from datanas.core import seeding
 from datanas.core.exhibits import Exhibit
+from datanas.core.own_function import OwnFunction
 from datanas.core.settings import ComponentConfig
 from datanas.data.augment import normalise
 from datanas.data.types.masks import VOID
@@ -23,6 +25,7 @@ from datanas.tasks.mask_exhibits import SHOWN, Segmented, mask_exhibits
 from datanas.tasks.mask_task import MaskTask, SegmentationBatch, output_strides
 from datanas.tasks.metric import Metric
 from datanas.tasks.multi_scale import log_probabilities
+from datanas.tasks.own_loss import OWN_LOSS, OwnLoss
 from datanas.tasks.region_tally import RegionTally, by_pixel
 
 LIGHTER_CROPS = (96, 64)
@@ -46,6 +49,7 @@ class Segmentation(MaskTask):
             (1.0,), min_length=1, description="scales at which an image is measured, by the mean of the probabilities"
         )
         test_flip: bool = Field(False, description="measure each image mirrored too")
+        loss: OwnFunction = Field(None, description=OWN_LOSS)
 
     metric: ClassVar[Metric] = Metric("miou")
     default_classes: ClassVar[int] = 21
@@ -63,6 +67,13 @@ class Segmentation(MaskTask):
 
     def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None:
         super().__init__(config, data, device, seed)
+        self._own_loss: OwnLoss | None = None
+        if self.config.loss is not None:
+            self.draws_like_unknown = True
+            scores = torch.randn(2, self.num_classes, 8, 8, generator=seeding.generator(0, "own loss"))
+            masks = torch.arange(2 * 8 * 8).view(2, 8, 8) % self.num_classes
+            masks[0, 0, 0] = VOID
+            self._own_loss = OwnLoss(self.config.loss, scores, masks, device)
         self._wrong: Tensor | None = None  # of a pass whose exhibits are wanted: the share of each image's pixels
 
     @classmethod
@@ -93,14 +104,24 @@ class Segmentation(MaskTask):
         return [{"task": {"crop": crop}, **gap} for crop in LIGHTER_CROPS if crop < self.config.crop]
 
     def loss(self, model: Model, batch: SegmentationBatch) -> Tensor:
-        """Cross-entropy over the pixels that have a class; 0 where none has."""
+        """Cross-entropy over the pixels that have a class, or a loss of one's own; 0 where none has."""
         output = model(batch.images)
         labels = batch.masks.long()
+        if self._own_loss is not None:
+            return self._by_own_loss(output, labels)
         if not isinstance(output, tuple):
             return _summed_cross_entropy(output, labels) / (batch.pixels or 1.0)
         logits, auxiliary = output
         extra = self.config.auxiliary_weight * _summed_cross_entropy(auxiliary, labels)
         return (_summed_cross_entropy(logits, labels) + extra) / (batch.pixels or 1.0)
+
+    def _by_own_loss(self, output: Tensor | tuple[Tensor, Tensor], labels: Tensor) -> Tensor:
+        assert self._own_loss is not None
+        logits, *auxiliary = output if isinstance(output, tuple) else (output,)
+        if not (labels != VOID).any():
+            return 0.0 * logits.float().sum()
+        loss = self._own_loss(logits.float(), labels)
+        return loss + sum(self.config.auxiliary_weight * self._own_loss(each.float(), labels) for each in auxiliary)
 
     def evaluate(self, model: Model, part: Part, limit: int | None = None) -> dict[str, float]:
         """`miou` and `pixel_accuracy` in 0..1, `loss`, and `iou/<class>` of each class that is averaged.

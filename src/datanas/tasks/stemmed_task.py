@@ -9,6 +9,7 @@ from torch import nn
 
 from datanas.core.settings import ComponentConfig
 from datanas.data.augment import normalisation
+from datanas.data.own_transform import require_transform
 from datanas.tasks.base import BatchT, Task
 from datanas.tasks.stems import CONVOLUTIONAL, image_stem
 
@@ -44,6 +45,13 @@ class StemmedTask(Task[BatchT]):
         return {f"task.{name}": bool(each.flip) for name, each in self.augmentations.items()}
 
     def settle_augmentations(self, *names: str) -> None:
-        """Fix what the settings leave to the data: whether they bear mirroring."""
+        """Fix what the settings leave to the data: whether they bear mirroring.
+
+        Raises:
+            ConfigError: a transform of one's own cannot be used on such images.
+        """
         bears = self.data.bears_mirroring
         self.augmentations = {name: getattr(self.config, name).settled(bears_mirroring=bears) for name in names}
+        for name, settings in self.augmentations.items():
+            if (transform := getattr(settings, "transform", None)) is not None:
+                require_transform(transform, self.example_shape, f"task.{name}.transform")

@@ -143,6 +143,19 @@ class TaskContract(TaskPartsContract):
         read = [exhibit_from_json(json.loads(json.dumps(each))) for each in written]
         assert [json.dumps(exhibit_to_json(each)) for each in read] == [json.dumps(each) for each in written]
 
+    def test_answers_that_are_kept_have_the_score_of_any_choice(self, task: Task[Any], network: nn.Module) -> None:
+        task.split_train(0.25, BATCH)
+        figures, answers = task.evaluate_with_answers(network.eval(), "validation")
+        assert figures == task.evaluate(network, "validation")
+        assert bool(answers) == task.keeps_answers
+        if task.keeps_answers:
+            (count,) = {len(each) for each in answers.values()}
+            assert count == len(task.chosen()["validation"])
+            whole = task.resampled_scores(answers, torch.ones(1, count, dtype=torch.float64))
+            assert whole.item() == pytest.approx(figures[task.metric.name], rel=1e-5)
+            doubled = task.resampled_scores(answers, torch.full((1, count), 2.0, dtype=torch.float64))
+            assert doubled.item() == pytest.approx(whole.item())
+
     def test_the_held_out_share_is_measured(self, task: Task[Any], network: nn.Module) -> None:
         task.split_train(0.25, BATCH)
         assert task.metric.name in task.evaluate(network.eval(), "validation")
