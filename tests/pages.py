@@ -28,10 +28,11 @@ class Shown:
         """Whether it is `exact` at its own digits.
 
         Args:
-            given: digits of the numbers that `exact` was made of, where these were rounded themselves.
-            times: by how many such numbers it is that much less sure.
+            given: digits of the numbers that `exact` is a mean of, where these were rounded themselves: what that
+                comes to in a mean of five or more is mostly below a quarter of what it is in each.
+            times: by how much more it depends on them than a mean does.
         """
-        slack = 0.0 if given is None else times * 0.5 * 10.0**-given
+        slack = 0.0 if given is None else times * 0.125 * 10.0**-given
         return abs(self.value - exact) <= 0.5 * 10.0**-self.digits + slack + 1e-9
 
 

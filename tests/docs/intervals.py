@@ -25,7 +25,7 @@ def is_said(page: str, differences: Sequence[float]) -> bool:
     mean, half = statistics.fmean(differences), half_width(differences)
     exact = mean, mean - half, mean + half
     return any(
-        all(Shown.of(shown).is_rounded(value, given=2, times=2) for shown, value in zip(found, exact, strict=True))
+        all(Shown.of(shown).is_rounded(value, given=2, times=4) for shown, value in zip(found, exact, strict=True))
         for found in TRIPLE.findall(text(page))
     )
 
