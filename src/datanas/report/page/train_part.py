@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from PIL import Image
 
 from datanas.core.exhibits import Confusion, Exhibit, FigureTable, Pictures
-from datanas.report.evaluations import Measured
+from datanas.report.evaluations import Measured, score_text
 from datanas.report.page.blocks import Block, Chart, Gallery, Lacking, Prose, Section, Table, Tile, Value
 from datanas.report.page.charts import confusion_chart, line_chart, share_chart
 from datanas.report.page.folder import Folder, as_number
@@ -45,7 +45,7 @@ def measured(folder: Folder) -> Measured | None:
     value, parameters, macs = (as_number(found.get(key)) for key in ("score", "parameters", "macs"))
     if value is None or parameters is None or macs is None:
         return None
-    shown = f"{value:.1%}" if found.get("error") is not None else f"{value:.4g}"
+    shown = score_text(value, is_share=found.get("error") is not None)
     counted = folder.examples if found.get("part", "test") == folder.part and 0 <= value <= 1 else None
     return Measured(folder.path.name, shown, value, int(parameters), int(macs), counted)
 
@@ -147,7 +147,7 @@ def _curves(folder: Folder) -> Iterator[Block]:
     scores = [(line["epoch"], as_number(line.get(f"validation/{name}")), "validation") for line in lines]
     if any(value is not None for _, value, _ in scores):
         last = next(value for _, value, _ in reversed(scores) if value is not None)
-        shown = f"{last:.1%}" if share else f"{last:.4g}"
+        shown = score_text(last, is_share=share)
         spec = line_chart(scores, "epoch", name, share=share)
         yield Chart(f"{name} on the validation part", spec, f"A line that ends at {shown}.")
     else:
