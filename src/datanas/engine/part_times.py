@@ -59,7 +59,8 @@ def measure_parts(
     """Time the parts, the operations, and whole passes in turn, so that all meet the same state of the machine.
 
     An operation that is timed runs by itself, with its last batch norm, which the sum of its node takes over otherwise;
-    so the operations together may take longer than the pass.
+    so the operations together may take longer or shorter than the pass. On a busy machine a whole pass is disturbed
+    more often than each of its parts, which then add up to less.
 
     Args:
         network: in evaluation mode.

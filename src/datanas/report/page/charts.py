@@ -189,7 +189,10 @@ def share_chart(names: Sequence[str], quantities: Mapping[str, Sequence[float]])
     along = {"field": "share", "type": "quantitative", "title": "share", "axis": {"format": ".0%", "tickCount": 4}}
     beside = {"field": "quantity", "type": "nominal", "sort": several}
     tooltip = [{"field": "name"}, {"field": "quantity"}, {"field": "value", "format": ","}, {"field": "text"}]
-    bars = {"mark": {"type": "bar"}, "encoding": {"tooltip": tooltip, "color": _coloured("quantity", several)}}
+    colour = _coloured("quantity", several)
+    if colour["legend"]:
+        colour["legend"]["columns"] = 2  # as wide as a phone has room for beside long names
+    bars = {"mark": {"type": "bar"}, "encoding": {"tooltip": tooltip, "color": colour}}
     labels = {
         "mark": {"type": "text", "align": "left", "dx": 3, "fill": _INK, "fontSize": 9},
         "encoding": {"text": {"field": "text"}},
