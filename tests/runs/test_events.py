@@ -102,6 +102,12 @@ def test_an_end_that_cannot_be_written_is_a_warning(tmp_path: Path, monkeypatch:
     def fail(*_: object) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    run(tmp_path, {}, 0.5)
     monkeypatch.setattr(events_module.EventFile, "log", fail)
     with pytest.warns(UserWarning, match="lacks its end: No space left"):
         add_result(tmp_path, 2, {"accuracy": 0.5})
+
+
+def test_without_a_file_nothing_is_added(tmp_path: Path) -> None:
+    add_result(tmp_path, 2, {"accuracy": 0.5})
+    assert os.listdir(tmp_path) == []

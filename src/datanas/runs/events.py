@@ -33,16 +33,12 @@ class EventFile:
     Args:
         folder: the run folder.
         purge_step: the readers forget what older event files of the folder say from this step on.
-        appends: go on with the folder's last event file, where there is one.
 
     Raises:
         OSError: it cannot be written.
     """
 
-    def __init__(self, folder: Path, purge_step: int | None = None, *, appends: bool = False) -> None:
-        if appends and (files := sorted(folder.glob(f"{_PREFIX}*"))):
-            self._records = RecordWriter(open(files[-1], "ab", buffering=0))  # noqa: SIM115
-            return
+    def __init__(self, folder: Path, purge_step: int | None = None) -> None:
         path = folder / f"{_PREFIX}{_stamp(folder):010d}.{socket.gethostname()}.{os.getpid()}.0"
         self._records = RecordWriter(open(path, "xb", buffering=0))  # noqa: SIM115
         source = SourceMetadata(writer="datanas.runs.events")
@@ -50,6 +46,20 @@ class EventFile:
         if purge_step is not None:
             session = SessionLog(status=SessionLog.START)
             self._write(Event(wall_time=time.time(), step=purge_step, session_log=session))
+
+    @classmethod
+    def last(cls, folder: Path) -> EventFile | None:
+        """The folder's last event file, to write more behind its end; None where there is none.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        files = sorted(folder.glob(f"{_PREFIX}*"))
+        if not files:
+            return None
+        found = cls.__new__(cls)
+        found._records = RecordWriter(open(files[-1], "ab", buffering=0))  # noqa: SIM115
+        return found
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Write one event with a scalar for each name.

@@ -8,8 +8,8 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -132,28 +132,30 @@ class Metrics:
 def add_result(folder: Path, step: int, scores: Mapping[str, float]) -> None:
     """Add what a complete run has reached to TensorBoard's file: scalars final/NAME, by which it compares settings.
 
-    Where the file cannot be written, a warning says so.
+    Where it cannot be written, a warning says so; where there is none, the run has warned of that.
     """
-    with _at_the_end(folder) as events:
+
+    def write(events: EventFile) -> None:
         events.log(step, {f"final/{name}": value for name, value in scores.items()})
         events.end()
+
+    _append(folder, write)
 
 
 def add_pictures(folder: Path, step: int, files: Mapping[str, Path]) -> None:
     """Add the PNG files of a complete run to it, by the names given; otherwise as `add_result`."""
-    with _at_the_end(folder) as events:
-        events.show(step, {name: file.read_bytes() for name, file in files.items()})
+    _append(folder, lambda events: events.show(step, {name: file.read_bytes() for name, file in files.items()}))
 
 
-@contextmanager
-def _at_the_end(folder: Path) -> Iterator[EventFile]:
+def _append(folder: Path, write: Callable[[EventFile], None]) -> None:
     from datanas.runs.events import EventFile  # as in `Metrics`
 
     try:
-        with EventFile(folder, appends=True) as events:
-            yield events
+        if (events := EventFile.last(folder)) is not None:
+            with events:
+                write(events)
     except OSError as error:
-        warnings.warn(f"{folder}: TensorBoard's file lacks its end: {error.strerror or error}", stacklevel=4)
+        warnings.warn(f"{folder}: TensorBoard's file lacks its end: {error.strerror or error}", stacklevel=3)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
