@@ -13,6 +13,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from datanas import Architecture
 from datanas.engine.config import resolve
@@ -85,6 +86,21 @@ class TestSearch:
             assert name in events.Tags()["scalars"]
             shown = [event.value for event in events.Scalars(name)]
             assert shown == pytest.approx([line[name] for line in lines], rel=1e-6)
+
+    def test_shows_p_by_epoch_and_the_kept_cells_in_tensorboard(self, chain: Any) -> None:
+        events = EventAccumulator(str(chain.search)).Reload()
+        for name in ("P/normal", "P/reduce"):
+            assert [event.step for event in events.Images(name)] == [3, 6]
+        (cells,) = events.Images("cells")
+        assert cells.encoded_image_string == (chain.search / "cells.png").read_bytes()
+
+    def test_has_its_last_score_beside_its_settings_in_tensorboard(self, chain: Any) -> None:
+        events = EventAccumulator(str(chain.search)).Reload()
+        (final,) = events.Scalars("final/accuracy")
+        assert final.value == pytest.approx(read_metrics(chain.search)[-1]["gap/child"], rel=1e-6)
+        content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+        settings = HParamsPluginData.FromString(content).session_start_info.hparams
+        assert settings["search.epochs"].number_value == 2
 
     def test_prints_the_cells_and_says_where_they_are(self, chain: Any) -> None:
         code, out, err = chain.printed["search"]
@@ -247,6 +263,12 @@ class TestTrain:
             "checkpoints/step-00000006/state.safetensors",
         } <= found
         assert any(name.startswith("events.out.tfevents.") for name in found)
+
+    def test_has_its_figures_in_tensorboard(self, chain: Any) -> None:
+        events = EventAccumulator(str(chain.train)).Reload()
+        found = json.loads((chain.train / "evaluation.json").read_text())
+        for name, figure in (("accuracy", "score"), ("macs", "macs")):
+            assert events.Scalars(f"final/{name}")[0].value == pytest.approx(found[figure], rel=1e-6)
 
     def test_trains_the_architecture_of_the_search(self, chain: Any) -> None:
         searched = (chain.search / "architecture.json").read_bytes()

@@ -16,13 +16,21 @@ import datanas
 from datanas.core.errors import RunInUseError, StorageError
 from datanas.core.exhibits import exhibit_from_json
 from datanas.engine.evaluation import evaluate_parts
-from datanas.engine.exhibits import EXHIBITS_FILE, INPUTS, REST, cost_tables, time_tables
+from datanas.engine.exhibits import EXHIBITS_FILE, cost_tables, timed_cost_tables
+from datanas.engine.part_times import INPUTS, REST, SUMS
 from datanas.kernels.hardware import count_macs, count_parameters
 from datanas.network import Network
 from datanas.runs.folder import RunFolder
 from datanas.tasks.classification import Classification
 
 BENCHMARK = "|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|none~0|none~1|avg_pool_3x3~2|"
+
+
+def small(name: str) -> tuple[Network, Any]:
+    """A network that takes a moment, and an example for it."""
+    architecture = datanas.Architecture.from_genotype(name) if name == BENCHMARK else datanas.architecture(name)
+    network = datanas.build_network(architecture, channels=4, cells={"gdas": 5, BENCHMARK: 3}.get(name)).eval()
+    return network, (torch.zeros(3, 1, dtype=torch.int64), None) if "rnn" in name else torch.zeros(1, 3, 16, 16)
 
 
 @pytest.mark.parametrize(("name", "cells"), [("gdas", 5), ("resnet18", None), (BENCHMARK, 3)])
@@ -88,7 +96,7 @@ def test_a_task_that_fails_to_show_is_measured_all_the_same(
 
 
 def test_what_is_shown_costs_no_second_pass(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datanas.engine.exhibits.time_tables", lambda *_: [])
+    monkeypatch.setattr("datanas.engine.exhibits.timed_cost_tables", lambda *_: [])
     monkeypatch.setattr("datanas.engine.exhibits.cost_tables", lambda *_: [])
     images: list[int] = []
     forward = Network.forward
@@ -105,19 +113,42 @@ def test_what_is_shown_costs_no_second_pass(run: Path, monkeypatch: pytest.Monke
 def untimed(file: Path) -> dict[str, Any]:
     """What the file says but for times, which are never the same."""
     data: dict[str, Any] = json.loads(file.read_text())
-    *costs, times = data.pop("costs")
-    assert times["title"] == "Time by part"
-    return {**data, "costs": costs}
+    for table in data["costs"]:
+        assert table["columns"].pop() == "milliseconds"
+        table["rows"] = [row[:-1] for row in table["rows"]]
+        del table["note"]
+    return data
 
 
-@pytest.mark.parametrize(("name", "parts"), [("gdas", 7), ("resnet18", 3), ("darts_v2_rnn", 3)])
-def test_every_part_has_a_time_and_no_hook_stays(name: str, parts: int) -> None:
-    network = datanas.build_network(name, channels=4, cells=5 if name == "gdas" else None).eval()
-    example = (torch.zeros(3, 1, dtype=torch.int64), None) if name == "darts_v2_rnn" else torch.zeros(1, 3, 16, 16)
-    (table,) = time_tables(network, example)
-    assert len(table.rows) == parts
-    assert all(isinstance(row[1], float) and row[1] > 0 for row in table.rows)
+@pytest.mark.parametrize(("name", "parts"), [("gdas", 8), ("resnet18", 3), ("darts_v2_rnn", 3), (BENCHMARK, 6)])
+def test_every_part_has_a_time_beside_its_counts_and_no_hook_stays(name: str, parts: int) -> None:
+    network, example = small(name)
+    by_part, *_ = timed_cost_tables(network, example)
+    assert by_part.columns[1:] == ("multiply-adds", "parameters", "milliseconds")
+    assert len(by_part.rows) == parts
+    assert all(isinstance(row[3], float) and row[3] > 0 for row in by_part.rows)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+
+
+def test_operations_that_count_for_nothing_have_a_time_too() -> None:
+    _, by_operation = timed_cost_tables(*small(BENCHMARK))
+    rows = {str(row[0]): row for row in by_operation.rows}
+    assert rows.keys() == {"nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3", SUMS, REST}
+    assert (rows["avg_pool_3x3"][1], rows["avg_pool_3x3"][2]) == (0, 0)
+    assert all(isinstance(row[3], float) and row[3] > 0 for row in rows.values())
+
+
+def test_times_that_cannot_be_taken_leave_the_counts(
+    run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no clock today")
+
+    monkeypatch.setattr("datanas.engine.exhibits.measure_parts", fail)
+    evaluate_parts(run)
+    assert "no clock today" in caplog.text
+    costs = json.loads((run / EXHIBITS_FILE).read_text())["costs"]
+    assert [table["columns"][1:] for table in costs] == [["multiply-adds", "parameters"]] * 2
 
 
 def test_evaluating_makes_the_file_where_it_is_missing(run: Path) -> None:

@@ -130,6 +130,17 @@ def test_both_batches_are_timed_with_threads_and_precision_named(monkeypatch: py
     assert json.loads(found.to_json())["least_ms"] == {"1": 1_000.0, "32": 32_000.0}
 
 
+def test_costs_and_time_stand_by_part_and_operation() -> None:
+    found = profile(datanas.architecture("gdas"), 4, 3, size=8, batch=1, device="cpu", threads=1, memory=False)
+    by_part, by_operation = found.costs
+    assert sum(int(row[1] or 0) for row in by_part.rows) == found.macs
+    text = str(found)
+    assert "\nby part                      multiply-adds            parameters          milliseconds\nstem " in text
+    assert "\nsums of a cell                     0    0%               0    0%" in text
+    assert by_part.note in text
+    assert json.loads(found.to_json())["costs"][1]["rows"] == [list(row) for row in by_operation.rows]
+
+
 def test_what_a_task_computes_from_the_output_is_timed_too() -> None:
     recipe = small("darts_v2_rnn")
     assert recipe.infer(recipe.build().eval(), recipe.example(3, CPU)).shape == (1, 3, 11)

@@ -82,6 +82,7 @@ def run(
     from datanas.engine.data_record import DATA_FILE
     from datanas.racing.search import search
     from datanas.report.cells import cell_text, draw_cells
+    from datanas.runs.metrics import add_pictures
     from datanas.tasks import tasks
 
     result = search(settings, resume=resume, quiet=quiet, allow_topology_change=allow_topology_change)
@@ -93,6 +94,8 @@ def run(
             for sentence in result.race.sentences:
                 print(sentence)
         drawn, failed = draw_cells(result.architecture, result.path / "cells.svg")
+        if "cells.png" in drawn:
+            add_pictures(result.path, result.history[-1]["step"], {"cells": result.path / "cells.png"})
         print(cell_text(result.architecture))
         if result.architecture.posterior and "costs" in result.architecture.posterior:
             from datanas.engine.budget import costs_text

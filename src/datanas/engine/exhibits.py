@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import json
 import logging
-import statistics
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from datanas.core.errors import RunInUseError, StorageError
 from datanas.core.exhibits import FigureTable, exhibit_to_json
 from datanas.engine.data_record import read_data_record
-from datanas.kernels.hardware import macs_by_module, synchronize
+from datanas.engine.part_times import INPUTS, REST, measure_parts
+from datanas.kernels.hardware import macs_by_module
 from datanas.kernels.mixed import MixedNode
 from datanas.runs.folder import RunFolder
 from datanas.runs.metrics import encode
 from datanas.tasks.base import ExhibitMaker, Part, Task
 
 EXHIBITS_FILE = "exhibits.json"
-INPUTS, REST = "inputs of a cell", "outside the cells"
 _AUXILIARY = "head.auxiliary"
-_PASSES = 9
 _log = logging.getLogger(__name__)
 
 
 def exhibits_text(network: nn.Module, task: Task[Any], part: Part, make: ExhibitMaker) -> str:
-    """The file's content: what the task shows of a part, and the costs of one example by part and operation.
+    """The file's content: what the task shows of a part, and multiply-adds, parameters and time by part and operation.
 
     What cannot be made costs no finished training: a warning says why.
 
@@ -40,8 +36,8 @@ def exhibits_text(network: nn.Module, task: Task[Any], part: Part, make: Exhibit
     """
     example = task.example()
     shown = _made(f"what a report shows of task {task.config.name}", make)
-    costs = _made("a report's table of costs", lambda: cost_tables(network, example))
-    costs += _made("a report's table of times", lambda: time_tables(network, example))
+    costs = _made("a report's table of times", lambda: timed_cost_tables(network, example))
+    costs = costs or _made("a report's table of costs", lambda: cost_tables(network, example))
     counted = len(task.chosen()[part]) if task.metric.counts_examples else None
     document = {"part": part, "examples": counted, "exhibits": shown, "costs": costs}
     return json.dumps(encode(document), allow_nan=False) + "\n"
@@ -105,45 +101,22 @@ def cost_tables(network: nn.Module, example: Any) -> Sequence[FigureTable]:
     ]
 
 
-def time_tables(network: nn.Module, example: Any) -> Sequence[FigureTable]:
-    """How long a forward pass of one example is in each part here and now, in milliseconds, the median of some.
-
-    What lies between the parts counts to none of them.
-    """
+def timed_cost_tables(network: nn.Module, example: Any) -> Sequence[FigureTable]:
+    """The same tables with a column of milliseconds, and a note that says of what and how far they add up."""
     modules = dict(network.named_modules())
-    cells = _cells(modules, _operations(modules))
-    parts = {"stem": "stem", **(cells or {"body": "body"}), "head": "head"}
-    device = next(network.parameters()).device
-    seconds: dict[str, list[float]] = {name: [] for name in parts.values()}
-    began: dict[str, float] = {}
-
-    def begin(name: str) -> None:
-        synchronize(device)
-        began[name] = time.perf_counter()
-
-    def end(name: str) -> None:
-        synchronize(device)
-        seconds[name].append(time.perf_counter() - began[name])
-
-    hooks = []
-    for path, name in parts.items():
-        hooks.append(modules[path].register_forward_pre_hook(lambda *_, name=name: begin(name)))
-        hooks.append(modules[path].register_forward_hook(lambda *_, name=name: end(name)))
-    try:
-        with torch.inference_mode():
-            for _ in range(_PASSES):
-                network(example)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    rows: list[list[str | float | int | None]]
-    rows = [[name, 1000 * statistics.median(times)] for name, times in seconds.items() if times]
-    count = torch.get_num_threads()
-    threads = f", {count} thread{'' if count == 1 else 's'}" if device.type == "cpu" else ""
-    note = (
-        f"Of a batch of one on {device}{threads}, the median of {_PASSES} passes; what lies between parts is left out."
-    )
-    return [FigureTable("Time by part", ("part", "milliseconds"), rows, note=note)]
+    operations = _operations(modules)
+    times = measure_parts(network, example, _cells(modules, operations), operations)
+    counted = {table.columns[0]: table for table in cost_tables(network, example)}
+    tables = []
+    for column, spent in (("part", times.by_part), ("operation", times.by_operation)):
+        if column not in counted:
+            continue
+        table = counted[column]
+        known = {str(row[0]): row for row in table.rows}
+        names = [*known, *(name for name in spent if name not in known)]
+        rows = [[*known.get(name, (name, 0, 0)), spent.get(name)] for name in names]
+        tables.append(FigureTable(table.title, (*table.columns, "milliseconds"), rows, note=times.note(spent)))
+    return tables
 
 
 def _operations(modules: Mapping[str, nn.Module]) -> dict[str, str]:

@@ -20,6 +20,7 @@ from datanas.engine.selection import rank_architectures
 from datanas.engine.timed_latency import latency_clock
 from datanas.engine.within_budget import derive_within
 from datanas.network import Supernet
+from datanas.runs.heat_map import HeatMap
 from datanas.samplers.derivation import Derivation
 from datanas.samplers.interface import BaseSampler
 from datanas.spaces.base import Costs, Space
@@ -88,6 +89,14 @@ class Findings:
             figures[f"probs/{name}"] = share.tolist()
             figures[f"flatness/{name}"] = flatness[name]
         return figures | {f"expected/{name}": cost for name, cost in self.expected_costs().items()}
+
+    def heat_maps(self) -> dict[str, HeatMap]:
+        """P as it stands, a picture a choice group: a row for each edge, a column for each primitive."""
+        groups, found = self._space.groups(), {}
+        for name, share in self._sampler.probabilities().items():
+            rows = [f"{source} to {target}" for source, target in groups[name].edges]
+            found[f"P/{name}"] = HeatMap(rows, groups[name].primitives, share.tolist())
+        return found
 
     def expected_costs(self) -> dict[str, float]:
         """What the operations of a sampled child cost on average: the sum of cost times inclusion probability."""

@@ -9,14 +9,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
 from datanas.core.errors import CheckpointError, EndedElsewhere, Interrupted, NonFiniteError
+from datanas.engine.hyperparameters import hyperparameters
 from datanas.engine.run import Run
 from datanas.engine.setup import memory_errors
+from datanas.runs.heat_map import HeatMap
 from datanas.runs.metrics import Metrics
 from datanas.runs.progress import Progress
 from datanas.runs.signals import StopRequest
@@ -38,6 +41,7 @@ class EpochReport:
         files: texts to write, by path inside the run folder.
         warnings: lines that need attention.
         score: by which epochs are compared, the higher the better; of the best one the checkpoint is kept.
+        heat_maps: pictures for TensorBoard, by name.
     """
 
     figures: dict[str, Any]
@@ -45,6 +49,7 @@ class EpochReport:
     files: dict[Path, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     score: float | None = None
+    heat_maps: Mapping[str, HeatMap] = field(default_factory=dict)
 
 
 class Job(ABC):
@@ -128,7 +133,9 @@ class Loop:
         job, run = self._job, self._run
         with ExitStack() as stack:
             if run.is_first:
-                self._metrics = stack.enter_context(Metrics(run.path, run.step))
+                self._metrics = stack.enter_context(
+                    Metrics(run.path, run.step, partial(hyperparameters, run.config, job.kind))
+                )
             self._progress = stack.enter_context(Progress(job.kind, job.length, quiet=self._quiet, done=run.step))
             self._progress.message(run.about)
             for warning in job.foresee() if run.step == 0 else ():
@@ -190,7 +197,7 @@ class Loop:
         if score is not None and self._is_best:
             self._best = score, done
         if self._metrics is not None:
-            self._metrics.log(done, {"epoch": self.epoch, **report.figures})
+            self._metrics.log(done, {"epoch": self.epoch, **report.figures}, report.heat_maps)
         for path, text in report.files.items():
             self._run.write_text(path, text)
         self._progress.message(f"epoch {self.epoch}/{self._job.epochs}  {report.summary}")

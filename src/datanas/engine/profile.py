@@ -15,10 +15,12 @@ from safetensors import safe_open
 
 from datanas.codes.architecture import Architecture
 from datanas.core.errors import CheckpointError, ConfigError
+from datanas.core.exhibits import FigureTable
 from datanas.engine.config import resolve
 from datanas.engine.data_record import recorded_sizes
 from datanas.engine.earlier_run import load_run_config
 from datanas.engine.evaluation import NETWORK_FILE
+from datanas.engine.exhibits import timed_cost_tables
 from datanas.engine.memory import inference_memory
 from datanas.engine.network_recipe import NetworkRecipe
 from datanas.engine.process import process_kept
@@ -53,6 +55,7 @@ class Profile:
         bound: multiply-adds that the width was found for; None where it was given.
         dead: what of the architecture takes no part, for people; empty where all of it does.
         pruned: whether that is left out.
+        costs: multiply-adds, parameters and milliseconds of one example by part and by operation.
     """
 
     parameters: int
@@ -70,6 +73,7 @@ class Profile:
     bound: int | None
     dead: str
     pruned: bool
+    costs: Sequence[FigureTable] = ()
 
     def to_json(self) -> str:
         """All of it; units stand in the names."""
@@ -97,6 +101,8 @@ class Profile:
             lines.append(f"{'left out' if self.pruned else 'dead':14s} {self.dead}")
         if self.bound is not None:
             lines.append(f"channels       {self.channels}, the most within {self.bound:,} multiply-adds")
+        for table in self.costs:
+            lines += ["", *_table_lines(table)]
         return "\n".join(lines)
 
 
@@ -236,6 +242,7 @@ def profile_recipe(
             call = partial(recipe.infer, network, recipe.example(count, where))
             seconds = call_seconds(call, where, warm_up=WARM_UP, repeats=REPEATS)
             median_ms[count], least_ms[count] = 1000 * statistics.median(seconds), 1000 * min(seconds)
+        costs = timed_cost_tables(network, recipe.example(1, where))
     used, missing = inference_memory(recipe, batches, where, torch.get_num_threads()) if memory else ({}, "")
     size = "" if recipe.size is None else f" at {recipe.size[0]}x{recipe.size[1]}"
     return Profile(
@@ -254,6 +261,7 @@ def profile_recipe(
         bound=bound,
         dead=recipe.dead_parts(),
         pruned=recipe.settings.is_pruned,
+        costs=costs,
     )
 
 
@@ -274,6 +282,20 @@ def _require_trained(network: Network, file: Path) -> None:
             raise CheckpointError(
                 f"{file}: does not fit the run's architecture: {name} {is_there}, not {list(parameter.shape)}"
             )
+
+
+def _table_lines(table: FigureTable) -> list[str]:
+    """A table of costs for a terminal: each number, and its share of its column."""
+    totals = [sum(float(entry or 0) for entry in column) for column in list(zip(*table.rows, strict=True))[1:]]
+    lines = ["".join([f"{table.title.lower():20s}", *(f"{name:>22s}" for name in table.columns[1:])])]
+    for name, *entries in table.rows:
+        line = f"{name!s:20s}"
+        for entry, total in zip(entries, totals, strict=True):
+            number = float(entry or 0)
+            shown = f"{number:,.2f}" if isinstance(entry, float) else f"{number:,.0f}"
+            line += f"{shown:>16s} {number / (total or 1):>5.0%}"
+        lines.append(line)
+    return [*lines, table.note] if table.note else lines
 
 
 def _bytes(count: int) -> str:

@@ -203,7 +203,7 @@ class SearchJob(Job):
             genotype_file(searched): with_source(kept, self.config, self.task, searched).to_json(),
             Path(MODES_FILE): json.dumps({"entries": self.findings.modes}),
         }
-        return EpochReport(figures, "  ".join(lines), files, warnings, score)
+        return EpochReport(figures, "  ".join(lines), files, warnings, score, self.findings.heat_maps())
 
     def choose(self, n: int = 1) -> Derivation:
         """What is kept at the end, and the `n` best or likeliest."""

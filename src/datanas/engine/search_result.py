@@ -13,7 +13,7 @@ from datanas.engine.findings import genotype_file, with_source
 from datanas.engine.gap import Gap
 from datanas.engine.run import Run
 from datanas.kernels.hardware import count_parameters, peak_memory
-from datanas.runs.metrics import read_metrics
+from datanas.runs.metrics import add_result, read_metrics
 
 if TYPE_CHECKING:
     from datanas.engine.search import SearchJob
@@ -56,6 +56,8 @@ def write_result(job: SearchJob, run: Run, table: AccuracyTable | None) -> Searc
     truth = None if table is None else _truth(table, job, architecture)
     if job.derivation is not None:
         run.write_json(RESULT_FILE, _figures(job, run, architecture, truth))
+        if run.is_first:
+            add_result(run.path, job.length, _scores(job, truth))
     result = json.loads(run.processes.first(lambda: (run.path / RESULT_FILE).read_bytes()))
     return SearchResult(
         path=run.path,
@@ -77,6 +79,12 @@ def _derived_before(run: Run) -> Architecture:
 def _truth(table: AccuracyTable, job: SearchJob, architecture: Architecture) -> Truth:
     (probs,) = job.sampler.probabilities().values()
     return table.truth(architecture, probs.numpy() if job.sampler.independent else None, job.config.truth.metric)
+
+
+def _scores(job: SearchJob, truth: Truth | None) -> dict[str, float]:
+    """By what TensorBoard compares searches."""
+    scores = {} if job.gap is None else {job.task.metric.name: job.gap.child}
+    return scores if truth is None else {**scores, "truth": truth.value}
 
 
 def _figures(job: SearchJob, run: Run, architecture: Architecture, truth: Truth | None) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from datanas.engine.evaluation import (
 from datanas.engine.exhibits import EXHIBITS_FILE, exhibits_text
 from datanas.engine.rebuild import dead_parts
 from datanas.engine.run import Run
+from datanas.runs.metrics import add_result
 
 if TYPE_CHECKING:
     from datanas.engine.train import TrainJob
@@ -81,6 +82,9 @@ def write_result(job: TrainJob, run: Run, costs: Mapping[str, float]) -> TrainRe
         with evaluating(network):
             run.write_text(EXHIBITS_FILE, exhibits_text(network, task, part, make))
     run.write_json("evaluation.json", written)
+    if run.is_first:
+        costs_and_loss = {"loss": evaluation.loss, "parameters": evaluation.parameters, "macs": evaluation.macs}
+        add_result(run.path, job.length, {evaluation.score_name: evaluation.score, **costs_and_loss})
     assert run.architecture is not None
     dead = dead_parts(run.architecture, run.config)
     within = within_text(job, costs)

@@ -43,6 +43,11 @@ class Measured:
         return middle - half, middle + half
 
 
+def score_text(score: float, *, is_share: bool) -> str:
+    """A score for people: in per cent where it is a share."""
+    return f"{score:.1%}" if is_share else f"{score:.4g}"
+
+
 def difference(first: Measured, second: Measured) -> tuple[float, float] | None:
     """The 95 % interval of the second share less the first (Newcombe, 1998, method 10); None where one has none.
 

@@ -1,4 +1,4 @@
-"""The figures of a run, step by step: one line of JSON each, the scalars for TensorBoard too."""
+"""The figures of a run, step by step: one line of JSON each, for TensorBoard the scalars, settings and pictures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,8 +19,10 @@ from datanas.core.errors import CheckpointError
 
 if TYPE_CHECKING:
     from datanas.runs.events import EventFile
+    from datanas.runs.heat_map import HeatMap
 
 Value: TypeAlias = "float | str | Sequence[Value] | None"
+Settings: TypeAlias = "Mapping[str, bool | float | str]"
 _NAME = "metrics.jsonl"
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -31,16 +33,20 @@ class Metrics:
     Args:
         folder: the run folder.
         resume_step: the step that the run goes on from: what was logged for later steps is dropped.
+        settings: gives the hyper-parameters that TensorBoard shows of a run from its beginning.
 
     Raises:
         CheckpointError: a line other than the last cannot be read.
         StorageError: the file cannot be written.
     """
 
-    def __init__(self, folder: Path, resume_step: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, resume_step: int | None = None, settings: Callable[[], Settings] | None = None
+    ) -> None:
         self._folder = folder
         self._path = folder / _NAME
         self._purge_step = None if resume_step is None else resume_step + 1
+        self._settings = None if resume_step else settings
         self._events: EventFile | None = None
         self._is_silent = False
         if self._path.exists():
@@ -55,8 +61,10 @@ class Metrics:
         if content != self._path.read_bytes():
             write_atomic(self._path, content)
 
-    def log(self, step: int, values: Mapping[str, Value], **more: Value) -> None:
-        """Append {"step": step, "time": Unix seconds, **values, **more}; its numbers go to TensorBoard.
+    def log(
+        self, step: int, values: Mapping[str, Value], heat_maps: Mapping[str, HeatMap] | None = None, **more: Value
+    ) -> None:
+        """Append {"step": step, "time": Unix seconds, **values, **more}; its numbers go to TensorBoard, with pictures.
 
         The line is strict JSON: floats that are not finite are the strings "nan", "inf" and "-inf".
 
@@ -74,7 +82,10 @@ class Metrics:
         scalars = {name: float(value) for name, value in figures.items() if isinstance(value, (int, float))}
         if scalars and not self._is_silent:
             try:
-                self._event_file().log(step, scalars)
+                events = self._event_file()
+                events.log(step, scalars)
+                if heat_maps:
+                    events.show(step, {name: each.to_png() for name, each in heat_maps.items()})
             except OSError as error:
                 self._is_silent = True
                 reason = error.strerror or error
@@ -100,6 +111,8 @@ class Metrics:
             from datanas.runs.events import EventFile
 
             self._events = EventFile(self._folder, self._purge_step)
+            if self._settings is not None:
+                self._events.begin(self._settings())
         return self._events
 
     def close(self) -> None:
@@ -114,6 +127,35 @@ class Metrics:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def add_result(folder: Path, step: int, scores: Mapping[str, float]) -> None:
+    """Add what a complete run has reached to TensorBoard's file: scalars final/NAME, by which it compares settings.
+
+    Where it cannot be written, a warning says so; where there is none, the run has warned of that.
+    """
+
+    def write(events: EventFile) -> None:
+        events.log(step, {f"final/{name}": value for name, value in scores.items()})
+        events.end()
+
+    _append(folder, write)
+
+
+def add_pictures(folder: Path, step: int, files: Mapping[str, Path]) -> None:
+    """Add the PNG files of a complete run to it, by the names given; otherwise as `add_result`."""
+    _append(folder, lambda events: events.show(step, {name: file.read_bytes() for name, file in files.items()}))
+
+
+def _append(folder: Path, write: Callable[[EventFile], None]) -> None:
+    from datanas.runs.events import EventFile  # as in `Metrics`
+
+    try:
+        if (events := EventFile.last(folder)) is not None:
+            with events:
+                write(events)
+    except OSError as error:
+        warnings.warn(f"{folder}: TensorBoard's file lacks its end: {error.strerror or error}", stacklevel=3)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

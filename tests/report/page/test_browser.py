@@ -81,6 +81,15 @@ def test_every_chart_is_drawn_and_nothing_is_wider_than_the_screen(opened: Any, 
     assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
 
 
+def test_what_is_said_above_a_table_and_in_a_legend_is_whole_on_a_phone(opened: Any) -> None:
+    page = opened(viewport=PHONE)
+    ends = "xs => xs.map(x => x.getBoundingClientRect().right)"
+    for what in ("caption", ".plot svg.marks .role-legend-label text"):
+        found = page.locator(what).evaluate_all(ends)
+        assert found
+        assert max(found) <= PHONE["width"]
+
+
 def test_a_dark_page_has_light_ink_in_its_charts_too(opened: Any) -> None:
     ink = {}
     for scheme in ("light", "dark"):

@@ -64,6 +64,24 @@ def test_links_of_the_contents_lead_somewhere(page: Page, finished: Path, shown:
     assert {link.removeprefix("#") for link in links} <= set(names)
 
 
+def test_time_stands_beside_what_is_counted(page: Page, finished: Path, shown: Any) -> None:
+    made = page(finished / "trained")
+    text = shown(made).text
+    assert "Together" in text
+    assert " of a pass in which nothing else is timed" in text
+    heads = re.findall(r"<thead>(.*?)</thead>", made, re.S)
+    assert sum("multiply-adds" in head and "milliseconds" in head for head in heads) == 2
+    assert '"field": "quantity"' in made.replace('":"', '": "')
+
+
+def test_times_in_a_table_of_their_own_as_earlier_versions_kept_them_are_shown(page: Page, copy: Path) -> None:
+    file = copy / "trained" / "exhibits.json"
+    found = json.loads(file.read_text())
+    table = {"kind": "table", "title": "Time by part", "columns": ["part", "milliseconds"], "rows": [["stem", 1.5]]}
+    file.write_text(json.dumps({**found, "costs": [table]}))
+    assert "Time by part: shares" in page(copy / "trained")
+
+
 def test_scores_stand_with_their_intervals(page: Page, finished: Path, shown: Any) -> None:
     evaluation = json.loads((finished / "trained" / "evaluation.json").read_text())
     text = shown(page(finished / "trained")).text

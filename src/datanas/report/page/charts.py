@@ -99,12 +99,7 @@ def interval_chart(rows: Sequence[Mapping[str, Any]], axis: str, *, share: bool 
     drawn = [{key: row[key] for key in ("name", "group", "low", "high")} for row in rows if row.get("low") is not None]
     seeds = [{"name": row["name"], "seed": seed} for row in rows for seed in row.get("seeds", ())]
     groups = list(dict.fromkeys(row["group"] for row in rows))
-    colour = {
-        "field": "group",
-        "type": "nominal",
-        "scale": {"domain": groups, "range": list(PALETTE[: len(groups)])},
-        "legend": {"title": None} if len(groups) > 1 else None,
-    }
+    colour = _coloured("group", groups)
     along = {"type": "quantitative", "title": axis, "scale": {"zero": False, "padding": 8}}
     along["axis"] = {"format": ".1%"} if share else {}
     layers: list[dict[str, Any]] = [
@@ -145,12 +140,7 @@ def front_chart(rows: Sequence[Mapping[str, Any]], cost: str, score: str, *, sha
         share: whether the score is a share, shown in per cent.
     """
     groups = list(dict.fromkeys(row["group"] for row in rows))
-    colour = {
-        "field": "group",
-        "type": "nominal",
-        "scale": {"domain": groups, "range": [PALETTE[i % len(PALETTE)] for i in range(len(groups))]},
-        "legend": {"title": None} if len(groups) > 1 else None,
-    }
+    colour = _coloured("group", groups)
     along = {"field": "cost", "type": "quantitative", "title": cost, "scale": {"type": "log", "padding": 12}}
     along["axis"] = {"format": "~s", "grid": False, "tickCount": 6}
     up = {"type": "quantitative", "title": score, "scale": {"zero": False}}
@@ -182,30 +172,37 @@ def front_chart(rows: Sequence[Mapping[str, Any]], cost: str, score: str, *, sha
     return _spec({"data": {"values": list(rows)}, "height": 260, "layer": layers})
 
 
-def bar_chart(rows: Sequence[tuple[str, float]], axis: str) -> Spec:
-    """A bar for each name, with its share of the whole beside it."""
-    total = sum(value for _, value in rows) or 1.0
-    values = [{"name": name, "value": value, "share": f"{value / total:.0%}"} for name, value in rows]
+def share_chart(names: Sequence[str], quantities: Mapping[str, Sequence[float]]) -> Spec:
+    """For each name a bar of its share of each quantity, so that what takes time can be compared with what is counted.
+
+    Args:
+        quantities: by their names as many values as there are names.
+    """
+    values = []
+    for quantity, found in quantities.items():
+        total = sum(found) or 1.0
+        for name, value in zip(names, found, strict=True):
+            share = value / total
+            values.append({"name": name, "quantity": quantity, "value": value, "share": share, "text": f"{share:.0%}"})
+    several = list(quantities)
     place = {"field": "name", "type": "nominal", "sort": None, "title": None, "axis": {"grid": False, "ticks": False}}
-    along = {
-        "field": "value",
-        "type": "quantitative",
-        "title": axis,
-        "axis": {"format": "~s" if total >= 1000 else "~g", "tickCount": 4},
+    along = {"field": "share", "type": "quantitative", "title": "share", "axis": {"format": ".0%", "tickCount": 4}}
+    beside = {"field": "quantity", "type": "nominal", "sort": several}
+    tooltip = [{"field": "name"}, {"field": "quantity"}, {"field": "value", "format": ","}, {"field": "text"}]
+    colour = _coloured("quantity", several)
+    if colour["legend"]:
+        colour["legend"]["columns"] = 2  # as wide as a phone has room for beside long names
+    bars = {"mark": {"type": "bar"}, "encoding": {"tooltip": tooltip, "color": colour}}
+    labels = {
+        "mark": {"type": "text", "align": "left", "dx": 3, "fill": _INK, "fontSize": 9},
+        "encoding": {"text": {"field": "text"}},
     }
-    tooltip = [{"field": "name"}, {"field": "value", "format": ","}, {"field": "share"}]
     return _spec(
         {
             "data": {"values": values},
-            "height": 22 * max(len(rows), 1),
-            "encoding": {"y": place, "x": along},
-            "layer": [
-                {"mark": {"type": "bar", "color": PALETTE[0]}, "encoding": {"tooltip": tooltip}},
-                {
-                    "mark": {"type": "text", "align": "left", "dx": 4, "fill": _INK},
-                    "encoding": {"text": {"field": "share"}},
-                },
-            ],
+            "height": (10 + 11 * len(several)) * max(len(names), 1),
+            "encoding": {"y": place, "x": along, "yOffset": beside},
+            "layer": [bars, labels],
         }
     )
 
@@ -309,6 +306,16 @@ def confusion_chart(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> 
         )
     step = 24 if len(classes) <= 20 else max(4, 480 // len(classes))
     return _spec({"data": {"values": cells}, "height": step * len(classes), "encoding": place, "layer": layers})
+
+
+def _coloured(field: str, names: Sequence[str]) -> dict[str, Any]:
+    """How a field of names becomes colours, with a legend where there are several."""
+    return {
+        "field": field,
+        "type": "nominal",
+        "scale": {"domain": list(names), "range": [PALETTE[i % len(PALETTE)] for i in range(len(names))]},
+        "legend": {"title": None} if len(names) > 1 else None,
+    }
 
 
 def _spec(body: Mapping[str, Any]) -> Spec:

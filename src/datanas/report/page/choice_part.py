@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from datanas.report.comparison import NONE, comparison_rows
-from datanas.report.evaluations import Measured
+from datanas.report.evaluations import Measured, score_text
 from datanas.report.page.blocks import Block, Chart, Lacking, Prose, Section, Table, Value
 from datanas.report.page.charts import interval_chart
 from datanas.report.page.folder import Folder, as_number
@@ -26,9 +27,7 @@ def race_sections(folder: Folder, terms: Terms) -> Iterator[Section]:
     is_share = metric.get("is_share", is_counted)
     examples = found.get("examples") if is_counted else None
 
-    def text(score: float) -> str:
-        return f"{score:.1%}" if is_share else f"{score:.4g}"
-
+    text = partial(score_text, is_share=is_share)
     last = len(rungs)
     blocks: list[Block] = []
     rows = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from datanas.report.evaluations import score_text
 from datanas.report.page.blocks import Block, Chart, Lacking, Prose, Section, Table, Value
 from datanas.report.page.charts import front_chart
 from datanas.report.page.folder import Folder, as_number
@@ -36,7 +37,9 @@ def _front(
 ) -> Iterator[Block]:
     drawn = [_drawn(each, on_front) for each in points if as_number(each["trained"]["score"]) is not None]
     best = [row for row in sorted(drawn, key=lambda row: row["cost"]) if row["on_front"]]
-    said = "; ".join(f"{_cost(row['cost'])} {cost}: {row['group']}, {_score(row['value'], is_share)}" for row in best)
+    said = "; ".join(
+        f"{_cost(row['cost'])} {cost}: {row['group']}, {score_text(row['value'], is_share=is_share)}" for row in best
+    )
     alt = f"Dots of {len(drawn)} networks, {name} against {cost}. On the front: {said or 'none'}."
     yield Chart(f"{name} against {cost}", front_chart(drawn, cost, name, share=is_share), alt)
     has_intervals = any("low" in row for row in drawn)
@@ -45,7 +48,7 @@ def _front(
     rows = []
     for each in points:
         trained, ends = each["trained"], each["interval"]
-        interval = "" if ends is None else " to ".join(_score(end, is_share) for end in ends)
+        interval = "" if ends is None else " to ".join(score_text(end, is_share=is_share) for end in ends)
         rows.append(
             [
                 Value(_cost(each["bound"]), each["bound"]),
@@ -53,7 +56,7 @@ def _front(
                 Value(_cost(each["cost"]), each["cost"]),
                 Value(f"{trained['parameters']:,}", trained["parameters"]),
                 Value(f"{trained['macs'] / 1e6:,.2f} M", trained["macs"]),
-                Value(_score(trained["score"], is_share), as_number(trained["score"])),
+                Value(score_text(trained["score"], is_share=is_share), as_number(trained["score"])),
                 Value(interval),
                 Value("*" if each["number"] in on_front else ""),
             ]
@@ -104,7 +107,3 @@ def _drawn(point: Mapping[str, Any], on_front: set[int]) -> dict[str, Any]:
 
 def _cost(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.4g}"
-
-
-def _score(value: float, is_share: bool) -> str:
-    return f"{value:.1%}" if is_share else f"{value:.4g}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from datanas.codes.architecture import Architecture, Cell
+from datanas.report.evaluations import score_text
 from datanas.report.page.blocks import Block, Chart, Facts, Frame, Lacking, Prose, Section, Stepper
 from datanas.report.page.charts import heat_map, line_chart
 from datanas.report.page.drawing import cell_svgs, node_label
@@ -222,4 +223,4 @@ def _said(epoch: int, found: Architecture | None, *, is_same: bool) -> str:
 
 def _shown(value: object, *, share: bool) -> str:
     number = as_number(value)
-    return "unknown" if number is None else f"{number:.1%}" if share else f"{number:.4g}"
+    return "unknown" if number is None else score_text(number, is_share=share)

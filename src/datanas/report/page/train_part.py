@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from PIL import Image
 
 from datanas.core.exhibits import Confusion, Exhibit, FigureTable, Pictures
-from datanas.report.evaluations import Measured
+from datanas.report.evaluations import Measured, score_text
 from datanas.report.page.blocks import Block, Chart, Gallery, Lacking, Prose, Section, Table, Tile, Value
-from datanas.report.page.charts import bar_chart, confusion_chart, line_chart
+from datanas.report.page.charts import confusion_chart, line_chart, share_chart
 from datanas.report.page.folder import Folder, as_number
 from datanas.report.page.terms import Terms
 
@@ -45,7 +45,7 @@ def measured(folder: Folder) -> Measured | None:
     value, parameters, macs = (as_number(found.get(key)) for key in ("score", "parameters", "macs"))
     if value is None or parameters is None or macs is None:
         return None
-    shown = f"{value:.1%}" if found.get("error") is not None else f"{value:.4g}"
+    shown = score_text(value, is_share=found.get("error") is not None)
     counted = folder.examples if found.get("part", "test") == folder.part and 0 <= value <= 1 else None
     return Measured(folder.path.name, shown, value, int(parameters), int(macs), counted)
 
@@ -147,7 +147,7 @@ def _curves(folder: Folder) -> Iterator[Block]:
     scores = [(line["epoch"], as_number(line.get(f"validation/{name}")), "validation") for line in lines]
     if any(value is not None for _, value, _ in scores):
         last = next(value for _, value, _ in reversed(scores) if value is not None)
-        shown = f"{last:.1%}" if share else f"{last:.4g}"
+        shown = score_text(last, is_share=share)
         spec = line_chart(scores, "epoch", name, share=share)
         yield Chart(f"{name} on the validation part", spec, f"A line that ends at {shown}.")
     else:
@@ -173,14 +173,21 @@ def _costs(tables: Sequence[FigureTable], terms: Terms) -> Iterator[Block]:
         ["Counted for one example; the auxiliary tower, which is for training only, is left out."], terms.tell("size")
     )
     for table in tables:
-        for place, column in enumerate(table.columns[1:], start=1):
-            rows = [(str(row[0]), as_number(row[place]) or 0.0) for row in table.rows]
-            largest = sorted(rows, key=lambda row: -row[1])[:3]
-            total = sum(value for _, value in rows) or 1.0
-            alt = f"Bars; the largest are {', '.join(f'{name} {value / total:.0%}' for name, value in largest)}."
-            if len(rows) <= _MOST_BARS:
-                yield Chart(f"{table.title}: {column}", bar_chart(rows, column), alt)
+        names = [str(row[0]) for row in table.rows]
+        quantities = {
+            column: [as_number(row[place]) or 0.0 for row in table.rows]
+            for place, column in enumerate(table.columns[1:], start=1)
+        }
+        largest = [_largest(names, column, values) for column, values in quantities.items()]
+        if len(names) <= _MOST_BARS and quantities:
+            yield Chart(f"{table.title}: shares", share_chart(names, quantities), f"Bars; {'; '.join(largest)}.")
         yield figure_table(table)
+
+
+def _largest(names: Sequence[str], column: str, values: Sequence[float]) -> str:
+    total = sum(values) or 1.0
+    first = sorted(zip(names, values, strict=True), key=lambda pair: -pair[1])[:3]
+    return f"most {column}: {', '.join(f'{name} {value / total:.0%}' for name, value in first)}"
 
 
 def _items(found: object) -> Iterator[tuple[str, object]]:
