@@ -94,18 +94,22 @@ def loss(network: nn.Module, examples: Examples) -> Tensor:
     return F.cross_entropy(network(examples[0][picked]), examples[1][picked])
 
 
-def searched(module: nn.Module, train: Examples, steps: int, seed: int) -> datanas.Search:
-    """Weights learn on one half of the series, alphas on the other."""
+def searched(module: nn.Module, train: Examples, steps: int, warm_up: int, seed: int) -> datanas.Search:
+    """Weights learn on one half of the series, alphas on the other; before that weights alone, in uniform children.
+
+    Without those first steps what learns fastest wins, be it a skip (docs/choice.md).
+    """
     search = datanas.Search(module, seed=seed)
     weights = torch.optim.AdamW(search.weights, lr=3e-3)
     alphas = torch.optim.Adam(search.alphas, lr=0.03, betas=(0.5, 0.999))
     first, second = ((train[0][part::2], train[1][part::2]) for part in (0, 1))
-    for step in range(steps):
-        search.progress = step / steps
-        with search.sample("alphas"):
-            (loss(module, second) + search.regulariser()).backward()
-        alphas.step(), alphas.zero_grad()
-        with search.sample("weights"):
+    for step in range(-warm_up, steps):
+        search.progress = max(step, 0) / steps
+        if step >= 0:
+            with search.sample("alphas"):
+                (loss(module, second) + search.regulariser()).backward()
+            alphas.step(), alphas.zero_grad()
+        with search.sample("weights", uniform=step < 0):
             loss(module, first).backward()
         weights.step(), weights.zero_grad()
     return search
@@ -127,7 +131,8 @@ def accuracy(network: nn.Module, test: Examples) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--search-steps", type=int, default=300)
+    parser.add_argument("--warm-up", type=int, default=300, help="steps of weights before the search")
+    parser.add_argument("--search-steps", type=int, default=300, help="of alphas and weights in turn")
     parser.add_argument("--steps", type=int, default=600, help="of each training")
     parser.add_argument("--random", type=int, default=3, help="random architectures to compare with")
     parser.add_argument("--seed", type=int, default=0)
@@ -136,7 +141,7 @@ def main() -> None:
     digits = load_digits()
     series, labels = torch.from_numpy(digits.data).float() / 8 - 1, torch.from_numpy(digits.target).long()
     train, test = ((series[part], labels[part]) for part in (slice(TRAIN), slice(TRAIN, None)))
-    search = searched(SeriesNetwork(), train, options.search_steps, options.seed)
+    search = searched(SeriesNetwork(), train, options.search_steps, options.warm_up, options.seed)
     kept = {"searched": search.derive()}
     for number in range(options.random):  # alphas that are drawn, not learned, have a likeliest architecture too
         drawn = datanas.Search(search.module, seed=number, sampler={"name": "egs", "init_std": 1.0})

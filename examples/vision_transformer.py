@@ -89,19 +89,23 @@ def loss(network: nn.Module, examples: Examples) -> Tensor:
     return F.cross_entropy(network(images), labels)
 
 
-def searched(module: nn.Module, train: Examples, steps: int, seed: int) -> datanas.Search:
-    """Weights learn on one half of the images, alphas on the other."""
+def searched(module: nn.Module, train: Examples, steps: int, warm_up: int, seed: int) -> datanas.Search:
+    """Weights learn on one half of the images, alphas on the other; before that weights alone, in uniform children.
+
+    Without those first steps what learns fastest wins, be it a skip (docs/choice.md).
+    """
     search = datanas.Search(module, seed=seed)
     weights = torch.optim.AdamW(search.weights, lr=2e-3)
     alphas = torch.optim.Adam(search.alphas, lr=0.03, betas=(0.5, 0.999))
     half = len(train[1]) // 2
     first, second = ((train[0][part], train[1][part]) for part in (slice(half), slice(half, None)))
-    for step in range(steps):
-        search.progress = step / steps
-        with search.sample("alphas"):
-            (loss(module, second) + search.regulariser()).backward()
-        alphas.step(), alphas.zero_grad()
-        with search.sample("weights"):
+    for step in range(-warm_up, steps):
+        search.progress = max(step, 0) / steps
+        if step >= 0:
+            with search.sample("alphas"):
+                (loss(module, second) + search.regulariser()).backward()
+            alphas.step(), alphas.zero_grad()
+        with search.sample("weights", uniform=step < 0):
             loss(module, first).backward()
         weights.step(), weights.zero_grad()
     return search
@@ -126,15 +130,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, help="the folder or file of CIFAR-10, as datanas reads it")
     parser.add_argument("--images", type=int, help="train on no more than these")
-    parser.add_argument("--search-steps", type=int, default=300)
-    parser.add_argument("--steps", type=int, default=600, help="of each training")
+    parser.add_argument("--warm-up", type=int, default=150, help="steps of weights before the search")
+    parser.add_argument("--search-steps", type=int, default=150, help="of alphas and weights in turn")
+    parser.add_argument("--steps", type=int, default=300, help="of each training")
     parser.add_argument("--random", type=int, default=3, help="random architectures to compare with")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     data = Cifar10(Cifar10.Config(root=options.root, train_images=options.images)).load()
     train, test = ((part.images.float() / 128 - 1, part.labels) for part in (data.train, data.test))
-    search = searched(VisionTransformer(), train, options.search_steps, options.seed)
+    search = searched(VisionTransformer(), train, options.search_steps, options.warm_up, options.seed)
     kept = {"searched": search.derive()}
     for number in range(options.random):  # alphas that are drawn, not learned, have a likeliest architecture too
         drawn = datanas.Search(search.module, seed=number, sampler={"name": "egs", "init_std": 1.0})
