@@ -18,7 +18,7 @@ from datanas.engine import calibrate as calibration
 from datanas.racing import pareto, race
 from datanas.racing.plan import Pace, Plan, rungs_of
 
-SPACES = {
+SPACES: dict[str, dict[str, Any]] = {
     "macro": {"name": "macro"},
     "mobile": {"name": "mobile", "layers": [1, 3], "widths": [1, 2], "strides": [1, 2]},
 }
