@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import subprocess
@@ -32,6 +33,27 @@ def test_the_transformer_is_searched_and_trained(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert re.search(r"^blocks +repeat[123]$", done.stdout, re.MULTILINE)
     assert re.search(r"parameters, accuracy on the test part \d+\.\d%", done.stdout)
+
+
+LEAST = ("--warm-up", "1", "--search-steps", "2", "--steps", "2", "--random", "1")
+
+
+@pytest.mark.parametrize("name", ["vision_transformer", "time_series"])
+def test_what_is_searched_is_trained_beside_a_random_one(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
+    for part in ("train", "test"):
+        arrays[f"{part}_x"] = rng.integers(0, 256, (20, 32, 32, 3)).astype(np.uint8)
+        arrays[f"{part}_y"] = np.arange(20) % 10
+    np.savez(tmp_path / "cifar10.npz", **arrays, classes=np.array(list("abcdefghij")))
+    given = [str(tmp_path / "cifar10.npz")] if name == "vision_transformer" else []
+    monkeypatch.setattr(sys, "argv", [name, *given, *LEAST])
+    importlib.import_module(f"examples.{name}").main()
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in rows] == ["searched", "random"]
+    assert all(any(re.fullmatch(r"\d+\.\d%", word) for word in row) for row in rows)
 
 
 def test_the_page_s_code_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,8 @@ from datanas.codes.architecture import Architecture, Cell
 from datanas.engine.collapse import collapse, inspect, is_collapsed
 from datanas.lookup import architecture
 from datanas.spaces.conv_cell import ConvCellSpace
+from datanas.spaces.macro import MacroSpace
+from datanas.spaces.mobile import MobileSpace
 from datanas.spaces.network_config import ToweredConfig
 
 OPS = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3")
@@ -25,6 +27,23 @@ def cell(*rows: str) -> Architecture:
         for letter in row:
             code[edge, letters[letter]] = 1
     return Architecture({"normal": Cell(OPS, EDGES, (2, 3), code, inputs=2)})
+
+
+MOBILE = MobileSpace(MobileSpace.Config(layers=(1, 3), widths=(1, 2), strides=(1, 2), channels=4, features=8))
+WHOLE = Architecture.from_genotype("mobile: w100 mb3_k3 | w200/2 mb3_k3 identity identity")
+
+
+def test_a_stage_of_identities_is_a_choice_of_its_depth() -> None:
+    assert collapse(WHOLE, MOBILE) is None
+    assert inspect(WHOLE, MOBILE, {}) == []
+
+
+def test_a_whole_network_of_identities_has_collapsed() -> None:
+    found = Architecture.from_genotype("mobile: w100 identity | w200/2 mb3_k3 identity identity")
+    assert collapse(found, MOBILE) == "collapsed: the network: 3 of its 4 operations are identities."
+    flat = MobileSpace(MobileSpace.Config(layers=(2,), widths=(1,), strides=(1,), channels=4, features=8))
+    found = Architecture.from_genotype("mobile: w100 identity identity")
+    assert collapse(found, flat) == "collapsed: the network: none of its 2 operations has parameters."
 
 
 def test_a_sound_cell_gives_no_warning() -> None:
@@ -84,6 +103,19 @@ def test_a_flat_p_is_told(flatness: float, warned: bool) -> None:
     lines = inspect(cell("c", "s", "c", "", "c"), SPACE, {"normal": flatness})
     assert len(lines) == warned
     assert all(f"normal: P is still flat (normalised entropy {flatness:.3f})" in line for line in lines)
+
+
+def test_groups_that_are_flat_are_told_in_one_line() -> None:
+    first, second, third = WHOLE.cells
+    (line,) = inspect(WHOLE, MOBILE, {first: 0.99, second: 1.0, third: 0.5})
+    assert line.startswith(f"{first}, {second}: P is still flat (normalised entropy 0.990 to 1.000)")
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_samples_decide_of_how_many_are_kept_only_where_several_may_be(several: bool) -> None:
+    space = MacroSpace(MacroSpace.Config(several=several))
+    (line,) = inspect(Architecture.from_genotype("12012010"), space, {"layers": 1.0})
+    assert ("the number of samples decides" in line) == several
 
 
 def test_every_group_is_looked_at() -> None:

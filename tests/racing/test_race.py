@@ -23,9 +23,10 @@ from datanas.engine.config import resolve
 from datanas.engine.search import search as search_alone
 from datanas.engine.setup import build_space, load_task, select_device
 from datanas.racing import race as race_module
-from datanas.racing.candidates import gather, network_key
+from datanas.racing.candidates import Candidate, _Chosen, gather, network_key
 from datanas.racing.plan import Pace
 from datanas.racing.search import search
+from datanas.spaces.macro import MacroSpace
 
 SHORT = {"search.race.time": 3600.0, "search.race.candidates": 6, "search.race.processes": 2}
 
@@ -97,6 +98,13 @@ def test_the_pool_is_half_searched_half_random_live_and_without_twins(searched: 
     assert {candidate.origin for candidate in found[6:]} == {"random", "random, prefiltered"}
     assert len({network_key(candidate.architecture) for candidate in found}) == 12
     assert not any(is_collapsed(candidate.architecture, build_space(config)) for candidate in found)
+
+
+def test_codes_of_the_same_whole_network_are_one_candidate() -> None:
+    chosen = _Chosen(MacroSpace(MacroSpace.Config()))
+    codes = ["12002001", "12020010", "12020001", "12020010", "00000000"]
+    chosen.add((Candidate(Architecture.from_genotype(code), "random") for code in codes), 4)
+    assert [each.architecture.to_genotype() for each in chosen.candidates] == ["12002001", "00000000"]
 
 
 def test_without_searched_cells_it_is_a_control_and_published_ones_come_on_request(searched: Path) -> None:

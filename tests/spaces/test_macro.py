@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,27 @@ def test_other_codes_are_refused(code: str) -> None:
         ArchitectureError, match=rf"^code: must be 8 digits, one a layer .* got '{code}' of {len(code)}"
     ):
         find_architecture(code)
+
+
+def test_codes_are_as_many_networks_as_the_benchmark_says() -> None:
+    """By brute force, with the twins found otherwise: identities behind the first layer of a stage moved to its end."""
+
+    def sorted_stages(code: str) -> str:
+        stages = (code[:2], code[2:5], code[5:])
+        return "".join(stage[0] + stage[1:].replace("0", "").ljust(len(stage) - 1, "0") for stage in stages)
+
+    codes = ["".join(digits) for digits in product("012", repeat=8)]
+    keys = {code: MacroSpace.network_key(Architecture.from_genotype(code)) for code in codes}
+    assert len(set(keys.values())) == 3969
+    assert all(key == keys[sorted_stages(code)] for code, key in keys.items())
+
+
+def test_an_identity_beside_another_operation_stays_in_the_key() -> None:
+    code = torch.tensor([[0.0, 1.0, 0.0]] * 8)
+    added = code.clone()
+    added[1, 0] = 1
+    one, other = (assemble({"layers": each}, space(several=True).groups(), space="macro") for each in (code, added))
+    assert MacroSpace.network_key(one) != MacroSpace.network_key(other)
 
 
 def test_a_folder_called_by_digits_is_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

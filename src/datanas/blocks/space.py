@@ -99,6 +99,7 @@ class ModuleSpace(Space):
 
     Network: ClassVar[type[NetworkConfig]] = ModuleNetwork
     fixed: ClassVar[Mapping[str, Any]] = {"cells": 1}
+    is_one_network: ClassVar[bool] = True
     combines: ClassVar[bool] = True
 
     def __init__(self, config: ComponentConfig) -> None:

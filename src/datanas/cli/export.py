@@ -11,6 +11,8 @@ from datanas.cli.parameters import Flag, Overrides
 from datanas.core.errors import ConfigError
 from datanas.core.settings import parse_overrides
 
+_FILES: dict[str, Literal["onnx", "torch"]] = {".onnx": "onnx", ".pt2": "torch"}
+
 
 def run(
     path: Annotated[Path, Parameter(name="RUN", help="Run folder of a finished training.")],
@@ -18,12 +20,13 @@ def run(
     /,
     *overrides: Overrides,
     to: Annotated[
-        Literal["folder", "timm", "hub", "onnx", "torch"],
+        Literal["folder", "timm", "hub", "onnx", "torch"] | None,
         Parameter(
             help="A folder that datanas loads, and timm where it can; one that timm loads, or a refusal; one whose "
-            "card says how it is loaded from a model hub; or one file: ONNX, or of torch.export (.pt2)."
+            "card says how it is loaded from a model hub; or one file: ONNX, or of torch.export (.pt2). By default as "
+            "the name ends, .onnx or .pt2; else a folder."
         ),
-    ] = "folder",
+    ] = None,
     licence: Annotated[
         str | None, Parameter(name="--license", help="For the model card, as hubs abbreviate it, such as apache-2.0.")
     ] = None,
@@ -35,6 +38,7 @@ def run(
     ] = False,
 ) -> None:
     """Write a trained network with its model card into a folder that datanas and timm load, or as one file."""
+    to = to or _FILES.get(folder.suffix.lower(), "folder")
     if int8 and (to != "onnx" or check is None):
         raise ConfigError("--int8: needs --to onnx, and with --check images such as the network will see")
     if to in ("onnx", "torch"):

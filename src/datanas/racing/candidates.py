@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datanas.codes.architecture import Architecture
-from datanas.codes.liveness import lets_through, live_cell
+from datanas.codes.liveness import lets_through
 from datanas.core import seeding
 from datanas.core.errors import ArchitectureError, CheckpointError, ConfigError
 from datanas.engine.budget import Budget, around, budget_of
@@ -23,6 +23,7 @@ from datanas.engine.rebuild import network_for
 from datanas.engine.setup import build_space
 from datanas.engine.untrained import scores_apply, untrained_scores
 from datanas.lookup import architecture, architectures
+from datanas.network import builder_of
 from datanas.references import references
 from datanas.spaces.base import Space
 from datanas.tasks.base import Task
@@ -169,12 +170,8 @@ class _Chosen:
 
 
 def network_key(found: Architecture) -> tuple[Any, ...]:
-    """What two architectures share that make the same network: their live operations and the factors of these."""
-    parts: list[Any] = [found.space]
-    for name, cell in found.cells.items():
-        live = live_cell(cell).code
-        parts += [name, live.tobytes(), (found.weights(name) * (live > 0)).tobytes()]
-    return tuple(parts)
+    """What two architectures share that make the same network."""
+    return found.space, *builder_of(found).network_key(found)
 
 
 def random_candidates(config: Config, stream: str = "race/random", origin: str = "random") -> Iterator[Candidate]:

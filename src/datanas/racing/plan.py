@@ -137,8 +137,8 @@ def make_plan(
         given = show_seconds(max(seconds + spent, 0.0))
         raise ConfigError(
             f"search.race.time: {given} are too few for {sizes[-1]} candidates and {least} epochs, which take about "
-            f"{show_seconds(needed)}; allow as much with --time, or make trainings cheaper "
-            "(--train.channels, --train.cells, --max-macs)"
+            f"{show_seconds(needed)}; allow as much with --time, or make trainings cheaper, such as by a smaller "
+            "network (--train.channels, --max-macs)"
         )
     while epochs is None and pace.seconds(rungs_of(size, least + 1), references) <= seconds:
         least += 1

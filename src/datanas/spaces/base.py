@@ -13,7 +13,7 @@ from torch import nn
 
 from datanas.codes.architecture import Architecture
 from datanas.codes.choice_group import ChoiceGroup
-from datanas.codes.liveness import LiveCell, LiveCount
+from datanas.codes.liveness import LiveCell, LiveCount, live_cell
 from datanas.core.errors import ConfigError
 from datanas.core.settings import ComponentConfig, typed
 from datanas.spaces.network_config import NetworkConfig, ToweredConfig
@@ -111,6 +111,15 @@ class NetworkBuilder(ABC):
         return LiveCount(chosen, chosen, cells, cells)
 
     @classmethod
+    def network_key(cls, architecture: Architecture) -> tuple[Any, ...]:
+        """What two architectures share that make the same network: their live operations and the factors of these."""
+        parts: list[Any] = []
+        for name, cell in architecture.cells.items():
+            live = live_cell(cell).code
+            parts += [name, live.tobytes(), (architecture.weights(name) * (live > 0)).tobytes()]
+        return tuple(parts)
+
+    @classmethod
     def require_trainable(cls, settings: NetworkConfig) -> None:
         """Refuse a network that is smaller than those that are trained.
 
@@ -167,6 +176,8 @@ class Space(NetworkBuilder):
     """Settings with which its supernet has as few cells as it may have."""
     scores_help: ClassVar[bool] = False
     """Whether searches of it were measured to keep better cells where alpha starts from scores (docs/default.md)."""
+    is_one_network: ClassVar[bool] = False
+    """Whether its groups are parts of one network, so that one without parameters is no fault."""
     combines: ClassVar[bool] = False
     """Whether it combines what is chosen in ways of its own, so that it is to be given codes as they are drawn."""
     runs_of_probe: ClassVar[int] = 1

@@ -30,6 +30,9 @@ from datanas.spaces.network_config import NetworkConfig
 from datanas.spaces.plans import feature_size, free_name, network_plan, operation_cost, supernet_plan
 from datanas.spaces.workload import CellWork, Workload
 
+_PER_CENT = 100
+"""Channels of a stem at which the widths of layers are not rounded."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -46,6 +49,10 @@ class Layer:
     channels: int
     out_channels: int
     stride: int = 1
+
+    @property
+    def changes_shape(self) -> bool:
+        return self.stride != 1 or self.channels != self.out_channels
 
     def settings(self, *, affine: bool = True) -> OpSettings:
         """What its operations are built for."""
@@ -114,6 +121,7 @@ class LayeredSpace(Space):
 
     Network: ClassVar[type[NetworkConfig]] = LayeredConfig
     fixed: ClassVar[Mapping[str, Any]] = {"cells": 1}
+    is_one_network: ClassVar[bool] = True
     defaults: ClassVar[Mapping[str, Any]] = {"task": {"name": "classification", "stem": "plain"}}
     config: Any
 
@@ -184,6 +192,17 @@ class LayeredSpace(Space):
         chosen = sum(int(code.sum()) for code in architecture.code.values())
         is_whole = _is_whole(architecture)
         return LiveCount(chosen if is_whole else 0, chosen, int(is_whole), 1)
+
+    @classmethod
+    def network_key(cls, architecture: Architecture) -> tuple[Any, ...]:
+        """As in `NetworkBuilder`: the layers in order, without those that only pass their input on."""
+        parts: list[Any] = []
+        for layer in cls.network_layers(architecture, channels=_PER_CENT):
+            cell, factors = architecture.cells[layer.group], architecture.weights(layer.group)[layer.edge]
+            chosen = {name: float(factor) for name, factor in zip(cell.primitives, factors, strict=True) if factor}
+            if chosen != {IDENTITY: 1.0} or layer.changes_shape:
+                parts.append((layer.channels, layer.out_channels, layer.stride, tuple(sorted(chosen.items()))))
+        return tuple(parts)
 
     def identities(self, group: str) -> frozenset[str]:
         free = self.parameter_free(group)
