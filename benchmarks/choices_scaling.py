@@ -26,7 +26,7 @@ from datanas.core.settings import validate
 from datanas.engine.steps import UNSHARED, update, update_alpha
 from datanas.kernels.frozen import frozen
 from datanas.kernels.gates import host_gates
-from datanas.kernels.hardware import forget_peak_memory, keep_freed_memory, peak_memory, place
+from datanas.kernels.hardware import forget_peak_memory, keep_freed_memory, move_to, peak_memory
 from datanas.network import Supernet, rebuild_network
 from datanas.samplers import samplers
 from datanas.samplers.derivation import assemble
@@ -73,7 +73,7 @@ class Steps:
     def search(self, *, dense: bool = False) -> Callable[[], None]:
         """An alpha update and a weight update."""
         stem, head = self._around()
-        supernet = place(Supernet(self.space, stem, head), CPU)
+        supernet = move_to(Supernet(self.space, stem, head), CPU)
         weights, alphas = list(supernet.parameters()), list(self.sampler.parameters())
         optimizer, alpha_optimizer = sgd(supernet), torch.optim.Adam(alphas, 3e-4)
 
@@ -96,7 +96,7 @@ class Steps:
         architecture = assemble(codes, self.space.groups(), space=self.space.name, aggregate="mean")
         stem, head = self._around()
         settings = LayeredConfig(channels=self.channels, features=FEATURES)
-        network = place(rebuild_network(architecture, stem, head, settings), CPU)
+        network = move_to(rebuild_network(architecture, stem, head, settings), CPU)
         weights, optimizer = list(network.parameters()), sgd(network)
 
         def step() -> None:

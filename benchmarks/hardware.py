@@ -28,7 +28,7 @@ from datanas.core.text_table import markdown_table
 from datanas.engine.memory import inference_memory
 from datanas.engine.network_recipe import NetworkRecipe
 from datanas.engine.timing import clock_of, interleaved_ms
-from datanas.kernels.hardware import count_parameters, keep_freed_memory, place
+from datanas.kernels.hardware import count_parameters, keep_freed_memory, move_to
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "paper" / "hardware.yaml"
 COLUMNS = {
@@ -54,7 +54,7 @@ def measure(recipe: Mapping[str, Any], rounds: int, threads: int, device: torch.
         for row in recipe["networks"]
     ]
     batch = int(recipe["batch"])
-    networks = [place(each.build(), device).eval() for each in described]
+    networks = [move_to(each.build(), device).eval() for each in described]
     calls = [
         partial(each.infer, net, each.example(batch, device)) for each, net in zip(described, networks, strict=True)
     ]

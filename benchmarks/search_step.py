@@ -28,7 +28,7 @@ from datanas.core.settings import validate
 from datanas.engine.steps import UNSHARED, update, update_alpha
 from datanas.kernels.frozen import frozen
 from datanas.kernels.gates import Gates, host_gates
-from datanas.kernels.hardware import keep_freed_memory, place
+from datanas.kernels.hardware import keep_freed_memory, move_to
 from datanas.network import Supernet
 from datanas.samplers import samplers
 from datanas.samplers.base import Draw
@@ -79,7 +79,7 @@ class SparseStep(Search):
         self.supernet = Supernet(
             self.space, task.stem(settings, 3, options.channels), lambda widths: task.head(settings, widths, 10)
         )
-        place(self.supernet, CPU)
+        move_to(self.supernet, CPU)
         self.weights = list(self.supernet.parameters())
         self.optimizer = sgd(self.supernet)
         self.images = self.images.contiguous(memory_format=torch.channels_last)

@@ -22,7 +22,7 @@ from benchmarks.measuring import alternate, peak_gb, print_peak, report
 from datanas import architecture, build_network
 from datanas.codes.architecture import Architecture
 from datanas.engine.steps import update
-from datanas.kernels.hardware import keep_freed_memory, place
+from datanas.kernels.hardware import keep_freed_memory, move_to
 from datanas.spaces.conv_body import reductions
 
 CPU = torch.device("cpu")
@@ -48,7 +48,7 @@ def make_step(options: argparse.Namespace, kind: str) -> Callable[[], None]:
     if kind == "plain":
         network = textbook_network(chosen, options.channels, options.cells)
     else:
-        network = place(build_network(chosen, channels=options.channels, cells=options.cells), CPU)
+        network = move_to(build_network(chosen, channels=options.channels, cells=options.cells), CPU)
         images = images.contiguous(memory_format=torch.channels_last)
     weights = list(network.parameters())
     optimizer = torch.optim.SGD(weights, 0.025, momentum=0.9, weight_decay=3e-4)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from datanas.core.settings import validate
 from datanas.kernels.frozen import frozen
 from datanas.kernels.gates import ClosedGradient, Gates, host_gates
-from datanas.kernels.hardware import place
+from datanas.kernels.hardware import move_to
 from datanas.network import Supernet
 from datanas.samplers.egs import EGS
 from datanas.spaces.conv_body import reductions
@@ -38,7 +38,7 @@ def make_supernet() -> Supernet:
     task = tasks["classification"]
     settings = validate(task.Config, {"name": "classification"}, "task")
     supernet = Supernet(space, task.stem(settings, 3, CHANNELS), lambda widths: task.head(settings, widths, 5))
-    return place(supernet.double(), CPU)
+    return move_to(supernet.double(), CPU)
 
 
 def make_textbook(supernet: Supernet) -> textbook.Network:

@@ -230,7 +230,7 @@ def test_random_cells_are_uniform(finished: Finished) -> None:
 def test_same_size_cells_are_nearer_in_parameters_than_others(finished: Finished, name: str) -> None:
     stages = finished.stages
     for seed in SEEDS:
-        kept = stages.kept(name, seed)
+        kept = stages.searched(name, seed)
         assert kept is not None
         cells = stages.same_size_cells(name, seed, kept)
         size = stages.parameters(kept)

@@ -19,7 +19,7 @@ from datanas.core.settings import validate
 from datanas.engine import hypergradient
 from datanas.engine.hypergradient import Bilevel, Gradient, Product, sgd_step, unrolled, unrolled_loss
 from datanas.kernels.gates import Gates
-from datanas.kernels.hardware import place
+from datanas.kernels.hardware import move_to
 from datanas.kernels.norm import synchronise
 from datanas.kernels.switch import plain_kernels
 from datanas.network import Supernet
@@ -255,7 +255,7 @@ def make_supernet() -> Supernet:
     torch.manual_seed(0)
     settings = validate(task.Config, {"name": "classification"}, "task")
     supernet = Supernet(space, task.stem(settings, 3, 2), lambda widths: task.head(settings, widths, 5))
-    return place(supernet.double(), CPU)
+    return move_to(supernet.double(), CPU)
 
 
 def photos(seed: int) -> tuple[Tensor, Tensor]:

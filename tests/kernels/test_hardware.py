@@ -16,8 +16,8 @@ from datanas.kernels.hardware import (
     count_macs,
     count_parameters,
     median_seconds,
+    move_to,
     peak_memory,
-    place,
     unusable_because,
     widest_float,
 )
@@ -69,7 +69,7 @@ def test_counting_changes_neither_mode_nor_statistics(training: bool) -> None:
 def test_a_placed_module_keeps_its_weights_in_channels_last() -> None:
     module = network()
     weight = module.get_parameter("3.weight").detach().clone()
-    assert place(module, torch.device("cpu")) is module
+    assert move_to(module, torch.device("cpu")) is module
     assert torch.equal(module.get_parameter("3.weight"), weight)
     assert module.get_parameter("3.weight").is_contiguous(memory_format=torch.channels_last)
 
@@ -108,7 +108,7 @@ def test_multiply_adds_are_counted_whatever_a_network_takes() -> None:
 def test_placing_takes_weights_of_any_number_of_dimensions() -> None:
     module = nn.ParameterDict({str(n): nn.Parameter(torch.rand([2] * n)) for n in range(5)})
     before = {name: value.clone() for name, value in module.items()}
-    placed = place(module, torch.device("cpu"))
+    placed = move_to(module, torch.device("cpu"))
     assert all(torch.equal(value, before[name]) for name, value in placed.items())
     assert placed["4"].is_contiguous(memory_format=torch.channels_last)
 

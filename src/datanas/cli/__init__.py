@@ -43,8 +43,8 @@ app = App(
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
 )
-for _place, _name in enumerate(COMMANDS):
-    app.command(import_module(f"datanas.cli.{_name}").run, name=_name, sort_key=_place)
+for _index, _name in enumerate(COMMANDS):
+    app.command(import_module(f"datanas.cli.{_name}").run, name=_name, sort_key=_index)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

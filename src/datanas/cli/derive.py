@@ -75,7 +75,7 @@ def run(
     if epoch is not None:
         if top > 1 or otherwise:
             raise ConfigError("--epoch: the other options need the probabilities of a checkpoint")
-        kept = _kept_after(path, epoch)
+        chosen = _architecture_after(path, epoch)
     else:
         derivation = derive(
             path,
@@ -89,10 +89,10 @@ def run(
             raw=raw or None,
             settings=settings,
         )
-        kept = replace(derivation.architecture, source=_source(path))
+        chosen = replace(derivation.architecture, source=_source(path))
         others, measure = derivation.ranking[1:], derivation.measure
     if genotype:
-        print(kept.to_genotype())
+        print(chosen.to_genotype())
         return
     if output is not None:
         target, picture = output, output.with_suffix(".svg")
@@ -100,22 +100,22 @@ def run(
         target, picture = path / "derived.json", path / "derived.svg"
     else:
         target, picture = path / "architecture.json", path / "cells.svg"
-    kept.save(target)
-    _, failed = draw_cells(kept, picture, require_storage=True)
-    print(cell_text(kept))
-    if "costs" in (kept.posterior or {}):
+    chosen.save(target)
+    _, failed = draw_cells(chosen, picture, require_storage=True)
+    print(cell_text(chosen))
+    if "costs" in (chosen.posterior or {}):
         from datanas.engine.budget import costs_text
 
-        print(costs_text(kept))
+        print(costs_text(chosen))
     for warning in failed:
         say(f"warning: {warning}")
-    for place, (architecture, value) in enumerate(others, start=2):
+    for rank, (architecture, value) in enumerate(others, start=2):
         number = "" if measure is None else f"{measure} {value:.3f}  "
-        print(f"{place:3d}. {number}{architecture.to_genotype()}")
+        print(f"{rank:3d}. {number}{architecture.to_genotype()}")
     print(f"written to {target}")
 
 
-def _kept_after(path: Path, epoch: int) -> Architecture:
+def _architecture_after(path: Path, epoch: int) -> Architecture:
     from datanas.codes.architecture import Architecture
     from datanas.core.errors import CheckpointError
 

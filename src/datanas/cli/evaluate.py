@@ -39,8 +39,8 @@ def run(
         rows, score = compare_trained([path, *others], settings, checkpoint=checkpoint)
         print(evaluation_table([Measured(**row) for row in rows], score))
         return
-    found = evaluate_parts(path, settings, checkpoint=checkpoint)
-    print(figures(tasks[load_run_config(path).task.name], *found))
+    measured = evaluate_parts(path, settings, checkpoint=checkpoint)
+    print(figures(tasks[load_run_config(path).task.name], *measured))
 
 
 def figures(task: type[Task[Any]], evaluation: Evaluation, validation: Evaluation | None = None) -> str:

@@ -33,13 +33,13 @@ def run(
     if prefix.startswith("."):
         raise ConfigError(f"options: a name begins with its section, such as search.alpha, got {prefix!r}")
     try:
-        found = resolve(raw, pairs)
+        resolved = resolve(raw, pairs)
     except MissingSettings as error:  # what has no default is listed, not asked for
-        found = resolve(raw, [*pairs, *((name, "to-be-given") for name in error.names)])
+        resolved = resolve(raw, [*pairs, *((name, "to-be-given") for name in error.names)])
     if schema:
-        print(json.dumps(recipe_schema(found), indent=1))
+        print(json.dumps(recipe_schema(resolved), indent=1))
         return
-    for option in options(found, prefix.rstrip(".")):
+    for option in options(resolved, prefix.rstrip(".")):
         default = "required" if option.default is None else f"default {option.default}"
         print(f"{option.name}: {option.kind}; {default}")
         if option.description:

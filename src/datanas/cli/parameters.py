@@ -126,7 +126,7 @@ def _whole_path(file: Path) -> str:
 
 def paths_and_overrides(tokens: tuple[str, ...]) -> tuple[list[Path], list[tuple[str, object]]]:
     """What stands before the first option, and the settings from there on."""
-    count = next((place for place, token in enumerate(tokens) if token.startswith("-")), len(tokens))
+    count = next((index for index, token in enumerate(tokens) if token.startswith("-")), len(tokens))
     return [Path(token) for token in tokens[:count]], parse_overrides(tokens[count:])
 
 

@@ -89,7 +89,7 @@ def run(
     elif isinstance(predictor, TextPredictor):
         _print(("input", "perplexity", "words", "unknown"), _texts(predictor, options), table)
     elif isinstance(predictor, MaskPredictor):
-        names = [f"{what}_{place}" for place in range(1, top + 1) for what in ("class", "share")]
+        names = [f"{what}_{rank}" for rank in range(1, top + 1) for what in ("class", "share")]
         _print(("input", "mask", *names), _masks(predictor, options), table)
     elif isinstance(predictor, LabelPredictor):
         _print(("input", "labels", *predictor.classes), _labels(predictor, options), table)
@@ -97,7 +97,7 @@ def run(
         _print(("input", *predictor.classes), _numbers(predictor, options), table)
     else:
         count = min(top, len(predictor.classes))
-        names = [f"{what}_{place}" for place in range(1, count + 1) for what in ("class", "probability")]
+        names = [f"{what}_{rank}" for rank in range(1, count + 1) for what in ("class", "probability")]
         _print(("input", *names), _classes(predictor, options), table)
 
 
@@ -118,8 +118,8 @@ def _print(header: Sequence[str], rows: Iterator[Row], table: Path | None) -> No
 
 def _classes(predictor: ClassPredictor, options: _Options) -> Iterator[Row]:
     batches = predictor.predict_batches(options.inputs, batch_size=options.batch_size, skip_broken=options.skip_broken)
-    for found in batches:
-        for name, best in zip(found.names, found.top(options.top), strict=True):
+    for batch in batches:
+        for name, best in zip(batch.names, batch.top(options.top), strict=True):
             line = "  ".join([name, *(f"{label} {share:.2f}" for label, share in best)])
             yield line, [name, *(cell for label, share in best for cell in (label, f"{share:.6f}"))]
 
@@ -127,8 +127,8 @@ def _classes(predictor: ClassPredictor, options: _Options) -> Iterator[Row]:
 def _labels(predictor: LabelPredictor, options: _Options) -> Iterator[Row]:
     """All labels that hold, and otherwise the likeliest."""
     batches = predictor.predict_batches(options.inputs, batch_size=options.batch_size, skip_broken=options.skip_broken)
-    for found in batches:
-        rows = zip(found.names, found.above(), found.above(0.0), found.probabilities, strict=True)
+    for batch in batches:
+        rows = zip(batch.names, batch.above(), batch.above(0.0), batch.probabilities, strict=True)
         for name, held, best, probabilities in rows:
             said = [f"{label} {share:.2f}" for label, share in held]
             said = said or [f"none (likeliest: {best[0][0]} {best[0][1]:.2f})"]
@@ -138,9 +138,9 @@ def _labels(predictor: LabelPredictor, options: _Options) -> Iterator[Row]:
 
 def _numbers(predictor: NumberPredictor, options: _Options) -> Iterator[Row]:
     batches = predictor.predict_batches(options.inputs, batch_size=options.batch_size, skip_broken=options.skip_broken)
-    for found in batches:
-        for name, row in zip(found.names, found.values.tolist(), strict=True):
-            said = [f"{column} {value:.4g}" for column, value in zip(found.classes, row, strict=True)]
+    for batch in batches:
+        for name, row in zip(batch.names, batch.values.tolist(), strict=True):
+            said = [f"{column} {value:.4g}" for column, value in zip(batch.classes, row, strict=True)]
             yield "  ".join([name, *said]), [name, *(f"{value:.7g}" for value in row)]
 
 
@@ -149,8 +149,8 @@ def _masks(predictor: MaskPredictor, options: _Options) -> Iterator[Row]:
 
     folder = None if options.folder is None else MaskFolder(options.folder, predictor.classes)
     batches = predictor.predict_batches(options.inputs, batch_size=options.batch_size, skip_broken=options.skip_broken)
-    for found in batches:
-        for name, mask, shares in zip(found.names, found.masks, found.shares(), strict=True):
+    for batch in batches:
+        for name, mask, shares in zip(batch.names, batch.masks, batch.shares(), strict=True):
             file = "" if folder is None else str(folder.add(name, mask))
             best = [*shares.items()][: options.top]
             line = "  ".join([name, *filter(None, [file]), *(f"{label} {share:.2f}" for label, share in best)])

@@ -43,12 +43,12 @@ def run(
     from datanas.lookup import find_architecture, run_folder
 
     run = run_folder(architecture)
-    found = find_architecture(architecture)
+    chosen = find_architecture(architecture)
     options = (channels, cells, classes, size, stem, batch or BATCHES, device, max_macs)
     memory = not no_memory
-    with found.naming_file():
+    with chosen.naming_file():
         if run is None:
-            measured = profile(found, *options, threads=threads, memory=memory)
+            measured = profile(chosen, *options, threads=threads, memory=memory)
         else:
             measured = profile_run(run, *options, threads=threads, memory=memory)
     print(measured.to_json() if json else measured)

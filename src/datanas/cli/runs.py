@@ -45,14 +45,14 @@ def _list(root: Path) -> None:
     from datanas.core.text_table import plain_table
     from datanas.runs.overview import overviews
 
-    found = overviews(root)
-    if not found:
+    runs = overviews(root)
+    if not runs:
         print(f"no runs in {root}")
         return
     rows = [["name", "kind", "state", "epochs", "score", "parameters", "size", "about"]]
-    for each in found:
+    for each in runs:
         rows.append(_row(each))
-        rows += [["  " + cell if place == 0 else cell for place, cell in enumerate(_row(part))] for part in each.inner]
+        rows += [["  " + cell if index == 0 else cell for index, cell in enumerate(_row(part))] for part in each.inner]
     print(plain_table(rows, left=(0, 1, 2, 4, 7)))
 
 
@@ -71,16 +71,16 @@ def _compare(paths: tuple[Path, ...]) -> None:
     from datanas.core.text_table import plain_table
     from datanas.runs.overview import overview
 
-    found = [overview(path) for path in paths]
-    if len({each.about for each in found}) > 1:
+    runs = [overview(path) for path in paths]
+    if len({each.about for each in runs}) > 1:
         print("note: these are of different tasks or data, so their scores say nothing of each other")
     rows = [["name", "kind", "state", "epochs", "score", "parameters", "multiply-adds", "started"]]
-    for each in found:
+    for each in runs:
         name, kind, state, progress, score, parameters, *_ = _row(each)
         macs = "" if each.macs is None else f"{each.macs / 1e6:,.1f} M"
         rows.append([name, kind, state, progress, score, parameters, macs, each.started])
     print(plain_table(rows, left=(0, 1, 2, 4, 7)))
-    trained = [str(each.path) for each in found if each.kind == "train" and each.state == "complete"]
+    trained = [str(each.path) for each in runs if each.kind == "train" and each.state == "complete"]
     if len(trained) > 1:
         print(f"with intervals, measured anew on the test set: datanas evaluate {' '.join(trained)}")
 
@@ -88,13 +88,13 @@ def _compare(paths: tuple[Path, ...]) -> None:
 def _clean(root: Path, *, remove_them: bool) -> None:
     from datanas.runs.overview import removable, remove
 
-    found = list(removable(root))
-    for path, size, reason in found:
+    leftovers = list(removable(root))
+    for path, size, reason in leftovers:
         if remove_them:
             remove(path)
         print(f"{'removed' if remove_them else 'would remove'} {path} ({_size(size)}): {reason}")
-    total = _size(sum(size for _, size, _ in found))
-    if not found:
+    total = _size(sum(size for _, size, _ in leftovers))
+    if not leftovers:
         print(f"nothing to remove in {root}")
     elif not remove_them:
         print(f"{total} in all; --yes removes them")

@@ -101,7 +101,7 @@ class Outcomes:
 
     def _search(self, name: str, seed: int) -> Figures:
         path = self._stages.search_folder(name, seed)
-        score, architecture = self._mean(name, seed), self._stages.kept(name, seed)
+        score, architecture = self._mean(name, seed), self._stages.searched(name, seed)
         if score is None or architecture is None:
             words = [self._failed.get(self._label(path)), self._failed.get(self._training_label(name, seed))]
             return {"failed": next(filter(None, words), "not run")}

@@ -83,12 +83,12 @@ class Stages:
         """Row, seed, number and cell of all that is to be measured, as far as the searches have ended."""
         for seed in self.recipe.seeds:
             for name in self.plan.methods:
-                kept = self.kept(name, seed)
-                if kept is not None:
-                    yield name, seed, 0, kept
-                    for number, cell in enumerate(self.same_size_cells(name, seed, kept)):
+                architecture = self.searched(name, seed)
+                if architecture is not None:
+                    yield name, seed, 0, architecture
+                    for number, cell in enumerate(self.same_size_cells(name, seed, architecture)):
                         yield f"{name} same size", seed, number, cell
-                shuffled = self.kept(name, seed, shuffled=True)
+                shuffled = self.searched(name, seed, shuffled=True)
                 if shuffled is not None:
                     yield f"{name} shuffled", seed, 0, shuffled
             for number, cell in enumerate(self.random_cells("random", seed, self.recipe.random_count)):
@@ -106,7 +106,7 @@ class Stages:
     def training_folder(self, row: str, seed: int, number: int) -> Path:
         return self.folder / "trainings" / row.replace(" ", "-") / f"seed-{seed}-{number}"
 
-    def kept(self, name: str, seed: int, *, shuffled: bool = False) -> Architecture | None:
+    def searched(self, name: str, seed: int, *, shuffled: bool = False) -> Architecture | None:
         """What a search has kept; None where it has not ended."""
         path = self.search_folder(name, seed, shuffled=shuffled)
         return Architecture.load(path / "architecture.json") if (path / RESULT_FILE).is_file() else None
@@ -116,7 +116,7 @@ class Stages:
         generator = seeding.generator(seed, f"compare/{what}")
         return random_cells(training(self.recipe, seed), count, generator)
 
-    def same_size_cells(self, name: str, seed: int, kept: Architecture) -> list[Architecture]:
+    def same_size_cells(self, name: str, seed: int, architecture: Architecture) -> list[Architecture]:
         """Other cells whose operations have as many parameters, or the nearest within 5 %; none where there are none.
 
         They are chosen among all cells of the space where these are few, else among many random ones.
@@ -125,12 +125,12 @@ class Stages:
         if count == 0:
             return []
         cells, sizes = self._pool()
-        size = self.parameters(kept)
+        size = self.parameters(architecture)
         # Among equals the generator chooses, not their place.
         order = torch.randperm(len(cells), generator=seeding.generator(seed, f"compare/same size/{name}")).numpy()
         order = order[np.abs(sizes[order] - size).argsort(kind="stable")]
         near = (index for index in order if abs(sizes[index] - size) <= SIZE_TOLERANCE * size)
-        others = (cells[index] for index in near if cells[index] != kept)
+        others = (cells[index] for index in near if cells[index] != architecture)
         return list(islice(others, count))
 
     def _pool(self) -> tuple[list[Architecture], NDArray[np.float64]]:

@@ -65,7 +65,7 @@ def join(accelerator: str, devices: int, num_nodes: int, timeout: float) -> Proc
             f"devices: {devices} processes need this program to run {devices} times, which cannot be done with {what}; "
             f"put it into a script file, use the command line (datanas search --devices {devices}) or take devices=1"
         )
-    with _process_kept():
+    with _environment_restored():
         _joined = _start(accelerator, devices, num_nodes, timeout)
     return _joined
 
@@ -96,7 +96,7 @@ _SET_BY_FABRIC = (
 
 
 @contextmanager
-def _process_kept() -> Iterator[None]:
+def _environment_restored() -> Iterator[None]:
     """Run a block that starts processes, and take back what it sets for them in the environment and in loggers."""
     variables = {name: os.environ.get(name) for name in _SET_BY_FABRIC}
     loggers = [logging.getLogger(name) for name in ("lightning.fabric", "lightning_fabric")]

@@ -64,17 +64,17 @@ def validate(model: type[SectionT], raw: object, path: str = "") -> SectionT:
     except ValidationError as error:
         faults = error.errors(include_url=False)
         if all(fault["type"] == "missing" for fault in faults):
-            raise MissingSettings([_place(fault["loc"], path) for fault in faults]) from None
+            raise MissingSettings([_dotted(fault["loc"], path) for fault in faults]) from None
         raise ConfigError("\n".join(_explain(model, dict(fault), path) for fault in faults)) from None
 
 
-def _place(location: Sequence[object], path: str) -> str:
+def _dotted(location: Sequence[object], path: str) -> str:
     return ".".join([*filter(None, [path]), *map(str, location)]) or "configuration"
 
 
 def _explain(model: type[BaseModel], fault: dict[str, Any], path: str) -> str:
     location = [str(part) for part in fault["loc"]]
-    where = _place(location, path)
+    where = _dotted(location, path)
     context = fault.get("ctx", {})
     match fault["type"]:
         case "extra_forbidden":

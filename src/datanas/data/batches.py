@@ -164,11 +164,11 @@ class Order:
         """The images of step `step`, counted from 0 over all epochs."""
         if step < 0:
             raise ValueError(f"step must be at least 0, got {step}")
-        epoch, place = divmod(step, self.steps_per_epoch)
+        epoch, index = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             keyed = generator(self._seed, f"order/{self._name}", epoch)
             self._epoch, self._order = epoch, self._indices[torch.randperm(len(self._indices), generator=keyed)]
-        return self._order[place * self.batch_size : (place + 1) * self.batch_size]
+        return self._order[index * self.batch_size : (index + 1) * self.batch_size]
 
 
 class Stream(Order):

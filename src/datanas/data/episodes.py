@@ -92,5 +92,5 @@ class EpisodeSampler:
         classes = torch.rand(episodes, len(self._sizes), generator=generator).argsort(dim=1)[:, :way]
         chance = torch.rand(episodes, way, int(self._sizes.max()), generator=generator)
         absent = torch.arange(chance.shape[2]) >= self._sizes[classes][..., None]
-        places = chance.masked_fill(absent, 2.0).topk(each, dim=2, largest=False).indices
-        return self._members[self._starts[classes][..., None] + places]
+        within_class = chance.masked_fill(absent, 2.0).topk(each, dim=2, largest=False).indices
+        return self._members[self._starts[classes][..., None] + within_class]

@@ -69,12 +69,12 @@ class TokenStream:
 
     def batch(self, step: int, share: slice = slice(None)) -> TokenBatch:
         """The batch of step `step`, counted from 0 over all passes, or a share of its columns."""
-        epoch, place = divmod(step, self.steps_per_epoch)
+        epoch, index = divmod(step, self.steps_per_epoch)
         if self._varied and epoch != self._epoch:
             self._epoch, self._ends = epoch, self._uneven(epoch)
-        start, end = (0 if place == 0 else self._ends[place - 1]), self._ends[place]
+        start, end = (0 if index == 0 else self._ends[index - 1]), self._ends[index]
         tokens, targets = self._tokens[start:end, share], self._targets[start:end, share]
-        return TokenBatch(tokens.contiguous(), targets.contiguous(), self._part, step, begins=place == 0)
+        return TokenBatch(tokens.contiguous(), targets.contiguous(), self._part, step, begins=index == 0)
 
     def _even(self) -> list[int]:
         return [min(self.rows, self._length * count) for count in range(1, self.steps_per_epoch + 1)]
@@ -86,6 +86,6 @@ class TokenStream:
         middle = torch.where(torch.rand(count, generator=generator) < HALVES, self._length / 2, self._length)
         drawn = torch.normal(middle.double(), SPREAD, generator=generator).clamp_min(SHORTEST).numpy()
         ends = np.rint(self.rows * drawn.cumsum() / drawn.sum()).astype(int)
-        places = np.arange(1, count + 1)
-        ends = np.maximum.accumulate(np.maximum(ends, places) - places) + places  # no batch is empty
-        return [int(end) for end in np.minimum(ends, self.rows - count + places)]
+        least_ends = np.arange(1, count + 1)
+        ends = np.maximum.accumulate(np.maximum(ends, least_ends) - least_ends) + least_ends  # no batch is empty
+        return [int(end) for end in np.minimum(ends, self.rows - count + least_ends)]

@@ -19,7 +19,7 @@ from torch import Tensor
 from datanas.codes.architecture import Architecture
 from datanas.core.errors import CheckpointError, ConfigError
 from datanas.core.settings import Section, validate
-from datanas.kernels.hardware import place
+from datanas.kernels.hardware import move_to
 from datanas.network import Network, builder_of, network_config, network_for_task
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
@@ -87,7 +87,7 @@ def load_network(folder: str | Path, device: torch.device | str = "cpu") -> Netw
     Raises:
         CheckpointError: the folder holds no exported network, or one that cannot be rebuilt.
     """
-    return place(read_export(folder)[2], torch.device(device))
+    return move_to(read_export(folder)[2], torch.device(device))
 
 
 def read_export(folder: str | Path) -> tuple[dict[str, Any], Description, Network]:

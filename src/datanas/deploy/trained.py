@@ -20,7 +20,7 @@ from datanas.engine.config import Config
 from datanas.engine.data_record import DATA_FILE, VOCABULARY_FILE, read_data_record, use_record
 from datanas.engine.earlier_run import load_run_config
 from datanas.engine.evaluation import restore, trained_weights
-from datanas.kernels.hardware import place
+from datanas.kernels.hardware import move_to
 from datanas.network import Network
 from datanas.tasks import tasks
 from datanas.tasks.base import Task
@@ -82,7 +82,7 @@ def find_trained(path: str | Path, device: torch.device) -> Trained:
                 f"config.yaml and no {CONFIG_FILE}"
             )
         trained = _of_run(path)
-    place(trained.network, device)
+    move_to(trained.network, device)
     return trained
 
 

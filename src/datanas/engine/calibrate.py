@@ -31,7 +31,7 @@ from datanas.engine.network_recipe import NetworkRecipe
 from datanas.engine.process import process_kept
 from datanas.engine.setup import build_space, load_task, memory_errors, select_device
 from datanas.engine.timing import interleaved_ms, repeat_error, typical_ms
-from datanas.kernels.hardware import place
+from datanas.kernels.hardware import move_to
 from datanas.runs.environment import cpu_model
 from datanas.samplers.derivation import assemble
 from datanas.samplers.uniform import random_codes
@@ -207,7 +207,7 @@ def _measured(
     x = subject.recipe.example(batch, device)
     with seeding.keyed(config.seed, "calibrate"), torch.inference_mode():
         calls = [space.probe(each, batch, device, pooling_norm=norm) for each in workloads]
-        calls += [partial(recipe.infer, place(recipe.build(), device).eval(), x) for recipe in recipes]
+        calls += [partial(recipe.infer, move_to(recipe.build(), device).eval(), x) for recipe in recipes]
     first = len(workloads)
 
     def is_settled(times: NDArray[np.float64]) -> bool:

@@ -73,7 +73,7 @@ def choose(raw: Mapping[str, Any], names: Mapping[str, str | None]) -> dict[str,
     for section in COMPONENTS:
         settings = data.get(section)
         if before[section] != after[section] and isinstance(settings, Mapping):
-            kept = _kept(section, before[section], after[section], settings)
+            kept = _shared_settings(section, before[section], after[section], settings)
             data[section] = {**kept, "name": after[section]} if section in named else kept
     if isinstance(train := data.get("train"), Mapping):
         old, new = (network_kind({**each, "train": train}).Network.model_fields for each in (before, after))
@@ -87,7 +87,7 @@ def chosen_names(raw: Mapping[str, Any]) -> dict[str, str]:
     return {section: name_of(data.get(section)) or default for section, (_, default) in COMPONENTS.items()}
 
 
-def _kept(section: str, before: str, after: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _shared_settings(section: str, before: str, after: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of one component that another one keeps; what the first does not know stays, to be told."""
     registry, _ = COMPONENTS[section]
     if before not in registry or after not in registry:

@@ -44,16 +44,16 @@ def with_unsaid(raw: Mapping[str, Any], run: Path) -> dict[str, Any]:
 def keep_unsaid(before: Config, now: Config) -> Config:
     """What is asked for now; where nothing is given of a setting whose default has changed, the run's own value."""
     for path in _CHANGED:
-        now = _kept(before, now, path)
+        now = _with_earlier_value(before, now, path)
     return now
 
 
-def _kept(before: SectionT, now: SectionT, path: tuple[str, ...]) -> SectionT:
+def _with_earlier_value(before: SectionT, now: SectionT, path: tuple[str, ...]) -> SectionT:
     """`now` with the value that `before` has at a path, where nothing was given for it."""
     name, *deeper = path
     if type(before) is not type(now) or not hasattr(now, name):
         return now
     if not deeper:
         return now if name in now.model_fields_set else now.model_copy(update={name: getattr(before, name)})
-    inner = _kept(getattr(before, name), getattr(now, name), tuple(deeper))
+    inner = _with_earlier_value(getattr(before, name), getattr(now, name), tuple(deeper))
     return now.model_copy(update={name: inner})

@@ -22,7 +22,7 @@ from datanas.engine.exhibits import keep_exhibits
 from datanas.engine.process import process_kept
 from datanas.engine.rebuild import network_for, with_network_of
 from datanas.engine.setup import load_task, select_device
-from datanas.kernels.hardware import count_macs, count_parameters, place
+from datanas.kernels.hardware import count_macs, count_parameters, move_to
 from datanas.network import Network
 from datanas.tasks.base import ExhibitMaker, Part, Task
 from datanas.tasks.kind import Answers
@@ -163,7 +163,7 @@ def restore(
     except Exception as error:
         reason = " ".join(str(error).split("\n\t", 1)[-1].split())
         raise CheckpointError(f"{source}: does not fit the run's architecture: {reason}") from None
-    return place(network, device), task, settings
+    return move_to(network, device), task, settings
 
 
 def _range_of(run: Path, settings: Config) -> list[tuple[str, object]]:

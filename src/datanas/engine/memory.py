@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from datanas.core.errors import ConfigError
 from datanas.core.registry import load_plugin, loaded_plugins
 from datanas.engine.network_recipe import NetworkRecipe
-from datanas.kernels.hardware import forget_peak_memory, peak_memory, place, synchronize
+from datanas.kernels.hardware import forget_peak_memory, move_to, peak_memory, synchronize
 
 TIMEOUT = 600.0
 """Seconds."""
@@ -77,7 +77,7 @@ def measure_memory(order: dict[str, Any]) -> dict[int, int]:
         synchronize(device)
         forget_peak_memory(device)
         before = peak_memory(device)
-        network = place(recipe.build(), device).eval()
+        network = move_to(recipe.build(), device).eval()
         for batch in order["batches"]:
             recipe.infer(network, recipe.example(batch, device))
             synchronize(device)

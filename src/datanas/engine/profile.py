@@ -27,7 +27,7 @@ from datanas.engine.process import process_kept
 from datanas.engine.rebuild import with_network_of
 from datanas.engine.setup import memory_errors, select_device
 from datanas.engine.width import widest
-from datanas.kernels.hardware import call_seconds, count_parameters, place, read_macs, weight_bytes
+from datanas.kernels.hardware import call_seconds, count_parameters, move_to, read_macs, weight_bytes
 from datanas.lookup import find_architecture
 from datanas.network import Network, builder_of
 
@@ -235,7 +235,7 @@ def profile_recipe(
     where = select_device(resolve({"device": device, "threads": threads}))
     median_ms, least_ms = {}, {}
     with memory_errors(), torch.inference_mode():
-        network = place(recipe.build(), where).eval()
+        network = move_to(recipe.build(), where).eval()
         if weights is not None:
             _require_trained(network, weights)
         for count in batches:

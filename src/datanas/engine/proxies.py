@@ -40,7 +40,7 @@ def naswot(network: nn.Module, x: Any) -> float:
         alike = open_ @ open_.T + (1 - open_) @ (1 - open_).T
         kernel = alike if kernel is None else kernel + alike
 
-    with _kept(network), torch.no_grad(), plain_kernels(), _Rectifiers(note):
+    with _state_restored(network), torch.no_grad(), plain_kernels(), _Rectifiers(note):
         network(x)
     if kernel is None:
         return math.nan
@@ -68,7 +68,7 @@ def synflow(network: nn.Module, x: Any) -> float:
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     before = [parameter.detach().clone() for parameter in parameters]
     dtypes = [parameter.dtype for parameter in parameters]
-    with _kept(network), plain_kernels(), _without_norm(network):
+    with _state_restored(network), plain_kernels(), _without_norm(network):
         try:
             for parameter in parameters:
                 parameter.data = parameter.data.double().abs()
@@ -88,7 +88,7 @@ def synflow(network: nn.Module, x: Any) -> float:
 
 
 @contextmanager
-def _kept(network: nn.Module) -> Iterator[None]:
+def _state_restored(network: nn.Module) -> Iterator[None]:
     """Run a block and put back the network's buffers and mode."""
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     training = network.training

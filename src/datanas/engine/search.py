@@ -36,7 +36,7 @@ from datanas.engine.timetable import Timetable
 from datanas.engine.untrained import start_alpha
 from datanas.kernels.frozen import frozen
 from datanas.kernels.gates import host_gates
-from datanas.kernels.hardware import place
+from datanas.kernels.hardware import move_to
 from datanas.kernels.norm import synchronise
 from datanas.network import Supernet
 from datanas.samplers.derivation import Derivation
@@ -88,7 +88,7 @@ class SearchJob(Job):
             stem = task.make_stem(space.width)
             make_head = partial(task.make_head, stem=stem)
             self.supernet = Supernet(space, stem, make_head, partial_channels=self.sampler.partial_channels)
-        place(self.supernet, device)
+        move_to(self.supernet, device)
         if config.sync_batch_norm:
             synchronise(self.supernet, processes)
         self.sampler.costs = space.costs(self.supernet.stem, task.example())

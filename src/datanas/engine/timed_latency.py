@@ -13,7 +13,7 @@ from datanas.codes.architecture import Architecture
 from datanas.engine.budget import Budget
 from datanas.engine.calibrate import machine
 from datanas.engine.timing import interleaved_ms, typical_ms
-from datanas.kernels.hardware import place
+from datanas.kernels.hardware import move_to
 
 _ROUNDS = 20
 
@@ -39,7 +39,7 @@ def latency_clock(budget: Budget | None, select_device: Callable[[], torch.devic
 
 
 def _timed_ms(budget: Budget, architecture: Architecture, device: torch.device, threads: int) -> float:
-    network = place(budget.real_network(architecture), device).eval()
+    network = move_to(budget.real_network(architecture), device).eval()
     example = made_up(budget.example, device)
     times = interleaved_ms([lambda: budget.answer(network(example))], _ROUNDS, threads=threads, device=device)
     return float(typical_ms(times)[0])

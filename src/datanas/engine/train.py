@@ -32,7 +32,7 @@ from datanas.engine.steps import Averaging, autocast, update
 from datanas.engine.train_result import TrainResult, write_result
 from datanas.engine.weight_average import WeightAverage
 from datanas.engine.width import with_width
-from datanas.kernels.hardware import place
+from datanas.kernels.hardware import move_to
 from datanas.kernels.norm import synchronise
 from datanas.lookup import find_architecture
 from datanas.tasks.base import Part, Task
@@ -147,7 +147,7 @@ class TrainJob(Job):
         self._size = with_network_of(config, architecture).train.network_config
         if start is not None:
             start(self.network)
-        place(self.network, device)
+        move_to(self.network, device)
         if config.sync_batch_norm:
             synchronise(self.network, processes)
         self._reach = seeding.reach_of(self.network, task, is_compiled=settings.compile)

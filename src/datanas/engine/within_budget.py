@@ -57,15 +57,15 @@ def derive_within(
             if not budget.exceeded(costs):
                 timed = None if clock is None else clock(architecture)
                 if timed is None or not budget.exceeded({**costs, "latency": timed}):
-                    return _kept(derivation, index, costs, n, timed)
+                    return _choose(derivation, index, costs, n, timed)
                 missed.append((derivation, index, costs, timed))
                 if len(missed) == TIMED:
-                    return _kept_by_table(*missed[0], n)
+                    return _choose_by_table(*missed[0], n)
             least = {name: min(value, least.get(name, value)) for name, value in costs.items()}
         counted, is_all = len(derivation.ranking), len(derivation.ranking) < count
         if derivation.measure != LOG_P or is_all or count >= COUNTED:
             if missed:
-                return _kept_by_table(*missed[0], n)
+                return _choose_by_table(*missed[0], n)
             if not is_final:
                 return derivation
             raise ConfigError(
@@ -76,17 +76,17 @@ def derive_within(
         derivation = derive_uncollapsed(sampler, space, count)
 
 
-def _kept_by_table(derivation: Derivation, index: int, costs: dict[str, float], timed: float, n: int) -> Derivation:
+def _choose_by_table(derivation: Derivation, index: int, costs: dict[str, float], timed: float, n: int) -> Derivation:
     warnings.warn(
         f"budget.latency: no architecture that keeps the bound by its table keeps it by the clock: the best takes "
         f"{show(timed, 'ms')} here, {show(costs['latency'], 'ms')} by the table, and is kept; calibrate anew, or lower "
         "the bound",
         stacklevel=3,
     )
-    return _kept(derivation, index, costs, n, timed)
+    return _choose(derivation, index, costs, n, timed)
 
 
-def _kept(derivation: Derivation, index: int, costs: dict[str, float], n: int, timed: float | None) -> Derivation:
+def _choose(derivation: Derivation, index: int, costs: dict[str, float], n: int, timed: float | None) -> Derivation:
     architecture, number = derivation.ranking[index]
     notes = dict((derivation.architecture if index == 0 else architecture).posterior or {})
     if index:

@@ -168,28 +168,30 @@ def _labels(y: Any, count: int) -> NDArray[Any]:
 def _of_dataset(data: Dataset[Any]) -> Labelled:
     """All items of a Dataset, each once: what it draws by chance is drawn once."""
     is_stream = isinstance(data, IterableDataset) or not hasattr(data, "__len__")
-    items: Any = data if is_stream else (data[place] for place in range(len(data)))  # type: ignore[arg-type]
+    items: Any = data if is_stream else (data[index] for index in range(len(data)))  # type: ignore[arg-type]
     images, labels = [], []
-    for place, item in enumerate(items):
-        image, label = _pair(item, place)
+    for index, item in enumerate(items):
+        image, label = _pair(item, index)
         images.append(image)
         labels.append(label.item() if isinstance(label, Tensor | np.generic) and np.ndim(label) == 0 else label)
     if not images:
         raise DataError("X: the data set is empty")
     names = getattr(data, "classes", None)
-    found = of_arrays(images, labels)
-    is_named = isinstance(names, Sequence) and not isinstance(names, str) and found.labels.dtype.kind in "iu"
-    return Labelled(found.images, found.labels, tuple(map(str, names)) if is_named and names is not None else None)
+    labelled = of_arrays(images, labels)
+    is_named = isinstance(names, Sequence) and not isinstance(names, str) and labelled.labels.dtype.kind in "iu"
+    return Labelled(
+        labelled.images, labelled.labels, tuple(map(str, names)) if is_named and names is not None else None
+    )
 
 
-def _pair(item: Any, place: int) -> tuple[Any, Any]:
+def _pair(item: Any, index: int) -> tuple[Any, Any]:
     if isinstance(item, Mapping):
         keys = [next((key for key in known if key in item), None) for known in (_IMAGE_KEYS, _LABEL_KEYS)]
         if None not in keys:
             return item[keys[0]], item[keys[1]]
     elif isinstance(item, tuple | list) and len(item) >= 2:
         return item[0], item[1]
-    raise DataError(f"X: item {place} of the data set is {type(item).__name__}; it must be (image, label)")
+    raise DataError(f"X: item {index} of the data set is {type(item).__name__}; it must be (image, label)")
 
 
 def _stacked(x: Any) -> NDArray[Any]:
@@ -207,9 +209,9 @@ def _stacked(x: Any) -> NDArray[Any]:
             x = _alike(x)
         shapes = [tuple(np.shape(each)) for each in x]
         if len(set(shapes)) > 1:
-            place = next(place for place, shape in enumerate(shapes) if shape != shapes[0])
+            index = next(index for index, shape in enumerate(shapes) if shape != shapes[0])
             raise DataError(
-                f"X: the images differ in size, image 0 is {shapes[0]} and image {place} is {shapes[place]}; resize "
+                f"X: the images differ in size, image 0 is {shapes[0]} and image {index} is {shapes[index]}; resize "
                 "them (a transform of the data set can), or give the path of their folder"
             )
         array = np.stack([_array(each) for each in x])
@@ -222,8 +224,8 @@ def _stacked(x: Any) -> NDArray[Any]:
         raise DataError("X: holds no images")
     is_of_torch = isinstance(first if first is not None else x, Tensor) and array.ndim == 4
     layout: Layout = "channels_first" if is_of_torch and array.shape[1] in _OF_TORCH else "auto"
-    found = np.moveaxis(channels_first(array, layout, "X"), 1, 3)  # told now what it could not be
-    return found[..., 0] if found.shape[3] == 1 else found
+    images = np.moveaxis(channels_first(array, layout, "X"), 1, 3)  # told now what it could not be
+    return images[..., 0] if images.shape[3] == 1 else images
 
 
 def _array(x: Any, where: str = "X") -> NDArray[Any]:
@@ -231,8 +233,8 @@ def _array(x: Any, where: str = "X") -> NDArray[Any]:
         x = x.detach().cpu()
         x = (x.float() if x.dtype == torch.bfloat16 else x).numpy()
     try:
-        found: NDArray[Any] = np.asarray(x)
-        return found
+        array: NDArray[Any] = np.asarray(x)
+        return array
     except (ValueError, TypeError) as error:
         raise DataError(f"{where}: is no array of {'images' if where == 'X' else 'labels'} ({error})") from None
 
@@ -244,9 +246,9 @@ def _alike(images: Sequence[Image.Image]) -> list[NDArray[Any]]:
         DataError: some have 8 bits and others more, or some have whole and others floating numbers.
     """
     modes = {image.mode for image in images}
-    first = {_depth(image): place for place, image in reversed(list(enumerate(images)))}
+    first = {_depth(image): index for index, image in reversed(list(enumerate(images)))}
     if len(first) > 1:
-        each = " and ".join(f"image {place} is of mode {images[place].mode}" for place in sorted(first.values()))
+        each = " and ".join(f"image {index} is of mode {images[index].mode}" for index in sorted(first.values()))
         raise DataError(f"X: the images differ in depth, {each}; convert them, so that a value means the same in all")
     if first.keys() != {"8 bits"}:
         return [np.asarray(image) for image in images]

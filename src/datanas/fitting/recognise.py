@@ -59,19 +59,19 @@ def recognise(data: str | Path, task: str | None = None, own: Mapping[str, Any] 
             raise DataError(f"{shown(data)}: no such file or folder")
         if str(data) not in datasets:
             raise ConfigError(f"DATA: {shown(data)} is neither a path nor a data set; {nearest(str(data), datasets)}")
-        found: dict[str, Any] = {"name": str(data)}
+        section: dict[str, Any] = {"name": str(data)}
     else:
-        found = {"name": _of_folder(path) if path.is_dir() else _of_file(path), "root": str(path.absolute())}
-    if task is not None and (kind := tasks[task].target_kind) and "targets" in _settings(found["name"]):
-        found["targets"] = kind
+        section = {"name": _of_folder(path) if path.is_dir() else _of_file(path), "root": str(path.absolute())}
+    if task is not None and (kind := tasks[task].target_kind) and "targets" in _settings(section["name"]):
+        section["targets"] = kind
     if task is None:
-        task = "clustering" if found["name"] == "folder" and _is_unlabelled(path) else _usual_task(found, own)
-    return {"data": found, "task": {"name": task}}
+        task = "clustering" if section["name"] == "folder" and _is_unlabelled(path) else _usual_task(section, own)
+    return {"data": section, "task": {"name": task}}
 
 
-def tell(found: Mapping[str, Any]) -> str:
+def tell(recognised: Mapping[str, Any]) -> str:
     """What was recognised, in a line for people."""
-    data, task = found["data"], found["task"]["name"]
+    data, task = recognised["data"], recognised["task"]["name"]
     root = f" {data['root']}" if "root" in data else ""
     return f"data: {data['name']}{root}; task: {task} (--task says otherwise)"
 
@@ -81,9 +81,9 @@ def _settings(name: str) -> Collection[str]:
     return datasets[name].Config.model_fields
 
 
-def _usual_task(found: Mapping[str, Any], own: Mapping[str, Any]) -> str:
-    name = found["name"]
-    settings = {**{key: value for key, value in own.items() if key in _settings(name)}, **found}
+def _usual_task(section: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    name = section["name"]
+    settings = {**{key: value for key, value in own.items() if key in _settings(name)}, **section}
     if "targets" in _settings(name) and "root" in settings and Path(settings["root"]).is_file():
         kind = datasets[name](validate(datasets[name].Config, settings, "data")).target_kind()
         if kind is not None:

@@ -82,7 +82,7 @@ def read_macs(value: object) -> int:
     return count
 
 
-def place(module: ModuleT, device: torch.device) -> ModuleT:
+def move_to(module: ModuleT, device: torch.device) -> ModuleT:
     """Move a module to the device, the weights of its convolutions, if there are any, in channels-last layout."""
     module.to(device)
     module.to(memory_format=torch.channels_last)

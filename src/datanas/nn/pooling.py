@@ -117,21 +117,21 @@ class EnsemblePooling(nn.Module):
                 "alone, need the index of their graph"
             )
         if x.ndim == 4:
-            found = self._pool(x.flatten(2).transpose(1, 2), None)
-            return Pooled(found.features, found.code.transpose(1, 2).reshape(-1, self.clusters, *x.shape[2:]))
+            pooled = self._pool(x.flatten(2).transpose(1, 2), None)
+            return Pooled(pooled.features, pooled.code.transpose(1, 2).reshape(-1, self.clusters, *x.shape[2:]))
         if index is None:
             if mask is not None and mask.shape != x.shape[:2]:
                 raise ValueError(f"mask must have the shape {tuple(x.shape[:2])}, got {tuple(mask.shape)}")
             return self._pool(x, mask)
         if index.shape != x.shape[:1]:
             raise ValueError(f"index must have the shape {tuple(x.shape[:1])}, got {tuple(index.shape)}")
-        graph, place, shape = _rows(index, size)
-        padded = x.new_zeros(*shape, self.features).index_put((graph, place), x)
+        graph, position, shape = _rows(index, size)
+        padded = x.new_zeros(*shape, self.features).index_put((graph, position), x)
         is_item = torch.zeros(shape, dtype=torch.bool, device=x.device).index_put(
-            (graph, place), torch.ones_like(index, dtype=torch.bool)
+            (graph, position), torch.ones_like(index, dtype=torch.bool)
         )
-        found = self._pool(padded, is_item)
-        return Pooled(found.features, found.code[graph, place])
+        pooled = self._pool(padded, is_item)
+        return Pooled(pooled.features, pooled.code[graph, position])
 
     def _pool(self, x: Float[Tensor, "batch items features"], mask: Tensor | None) -> Pooled:
         if mask is not None:
@@ -163,6 +163,6 @@ def _rows(index: Tensor, size: int | None) -> tuple[Tensor, Tensor, tuple[int, i
         raise ValueError(f"index must be below size {size}, got {int(index.max())}")
     order = index.argsort(stable=True)
     starts = counts.cumsum(0) - counts
-    place = torch.empty_like(index)
-    place[order] = torch.arange(len(index), device=index.device) - starts[index[order]]
-    return index, place, (len(counts), int(counts.max()))
+    position = torch.empty_like(index)
+    position[order] = torch.arange(len(index), device=index.device) - starts[index[order]]
+    return index, position, (len(counts), int(counts.max()))

@@ -40,12 +40,12 @@ def front(points: Sequence[Point]) -> list[Point]:
 
     Of equal ones the first stays, and none of which the score is not finite.
     """
-    kept: list[Point] = []
+    undominated: list[Point] = []
     finite = [each for each in points if math.isfinite(each.trained.selection_score)]
     for point in sorted(finite, key=lambda each: (each.cost, -each.trained.selection_score, each.number)):
-        if not kept or point.trained.selection_score > kept[-1].trained.selection_score:
-            kept.append(point)
-    return kept
+        if not undominated or point.trained.selection_score > undominated[-1].trained.selection_score:
+            undominated.append(point)
+    return undominated
 
 
 def score_interval(score: float, examples: int, task: type[Task[Any]]) -> tuple[float, float] | None:
@@ -97,11 +97,12 @@ def gain(
     ours, theirs = _by_bound(points, against)
     if len(ours) < 2:
         return None, f"fewer than two bounds have a searched and another network ({against}): nothing is said of these"
-    found = paired(ours, theirs, higher_is_better=task.metric.higher_is_better, confidence=CONFIDENCE)
-    metric, ends = task.metric, (found.mean, found.low, found.high)
-    shown = metric.show_interval(*ends) if math.isfinite(found.low) else metric.show_difference(found.mean)
-    return found.as_json(), (
-        f"searched against {against} at equal bounds, mean of {found.pairs} in this search: {shown}, {found.verdict}"
+    comparison = paired(ours, theirs, higher_is_better=task.metric.higher_is_better, confidence=CONFIDENCE)
+    metric, ends = task.metric, (comparison.mean, comparison.low, comparison.high)
+    shown = metric.show_interval(*ends) if math.isfinite(comparison.low) else metric.show_difference(comparison.mean)
+    return comparison.as_json(), (
+        f"searched against {against} at equal bounds, mean of {comparison.pairs} in this search: {shown}, "
+        f"{comparison.verdict}"
     )
 
 
@@ -113,10 +114,10 @@ def _by_bound(points: Sequence[Point], against: str) -> tuple[dict[int, float], 
     ours: dict[int, float] = {}
     theirs: dict[int, float] = {}
     score: float | None = None
-    for place, bound in enumerate(sorted({point.bound for point in points})):
+    for index, bound in enumerate(sorted({point.bound for point in points})):
         here = [point for point in points if point.bound == bound]
         score = next((point.trained.score for point in here if point.origin == SEARCHED), score)
         others = [point.trained.score for point in here if point.origin == against]
         if score is not None and others:
-            ours[place], theirs[place] = score, statistics.fmean(others)
+            ours[index], theirs[index] = score, statistics.fmean(others)
     return ours, theirs

@@ -157,13 +157,13 @@ class _Front:
         trained = train_all(
             path, STAGE, wanted, self._workers, self._threads, self._say, f"datanas pareto --resume {path}"
         )
-        found = [
+        points = [
             Point(number, each.origin, each.bound, each.cost or trained[number].macs, trained[number])
             for number, each in enumerate(entries)
             if number in trained
         ]
         failed = [each.candidate.origin for number, each in enumerate(entries) if number not in trained]
-        return self._end(plan, found, failed)
+        return self._end(plan, points, failed)
 
     def _prepare(self) -> None:
         """Choose the networks, where an earlier attempt has not."""
@@ -200,16 +200,16 @@ class _Front:
             "entries": [each.to_json() for each in entries],
         }
 
-    def _end(self, plan: Mapping[str, Any], found: Sequence[Point], failed: Sequence[str]) -> ParetoResult:
+    def _end(self, plan: Mapping[str, Any], points: Sequence[Point], failed: Sequence[str]) -> ParetoResult:
         path, cost = self._folder.path, self._request.cost
         record = read_json(min((path / STAGE).glob(f"*/{DATA_FILE}")))
         task = tasks[self._config.task.name].measuring(record)
-        rows = table(found, UNITS[cost], plan["examples"], task)
-        origins = [each for each in dict.fromkeys(point.origin for point in found) if each != SEARCHED]
-        gains = {origin: gain(found, origin, task) for origin in origins}
+        rows = table(points, UNITS[cost], plan["examples"], task)
+        origins = [each for each in dict.fromkeys(point.origin for point in points) if each != SEARCHED]
+        gains = {origin: gain(points, origin, task) for origin in origins}
         sentences = tuple(sentence for _, sentence in gains.values())
         sentences += tuple(f"{name} could not be trained: logs in {path / 'logs'}" for name in failed)
-        best = front(found)
+        best = front(points)
         data = {
             "cost": cost,
             "unit": UNITS[cost],
@@ -219,16 +219,16 @@ class _Front:
             "epochs": plan["epochs"],
             "points": [
                 {**asdict(point), "interval": score_interval(point.trained.score, plan["examples"], task)}
-                for point in found
+                for point in points
             ],
             "front": [point.number for point in best],
             "gains": {origin: figures for origin, (figures, _) in gains.items()},
             "sentences": list(sentences),
         }
         self._folder.write_text("table.md", markdown_table(rows))
-        self._folder.write_text(CSV_FILE, _csv(found, best, plan["examples"], task))
+        self._folder.write_text(CSV_FILE, _csv(points, best, plan["examples"], task))
         self._folder.write_json(FRONT_FILE, data)
-        return ParetoResult(path, tuple(found), tuple(best), rows, sentences, data)
+        return ParetoResult(path, tuple(points), tuple(best), rows, sentences, data)
 
 
 def _csv(points: Sequence[Point], best: Sequence[Point], examples: int, task: type[Task[Any]]) -> str:

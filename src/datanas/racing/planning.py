@@ -135,8 +135,8 @@ def cheaper(config: Config) -> str:
     """What makes a search of these data cheaper, for people: the settings of size that space and data have."""
     known = {"space": type(config.space).model_fields, "data": type(config.data).model_fields}
     sizes = [("space", "channels"), ("space", "hidden"), ("space", "cells"), ("data", "resize"), ("data", "longest")]
-    found = ", ".join(f"--{section}.{name}" for section, name in sizes if name in known[section])
-    return f"make it smaller ({found})" if found else "search a smaller network"
+    settings = ", ".join(f"--{section}.{name}" for section, name in sizes if name in known[section])
+    return f"make it smaller ({settings})" if settings else "search a smaller network"
 
 
 def _seconds(budget: object) -> float:
@@ -163,8 +163,8 @@ def _of_earlier_run(config: Config) -> dict[str, Any] | None:
     """What stands in the recipe of a run of that name."""
     if config.run.name is None or not (config.run.root / config.run.name / "config.yaml").is_file():
         return None
-    found = load_run_config(config.run.root / config.run.name).model_dump(mode="json")
-    return {section: found[section] for section in ("data", "task", "space", "search", "train")}
+    recipe = load_run_config(config.run.root / config.run.name).model_dump(mode="json")
+    return {section: recipe[section] for section in ("data", "task", "space", "search", "train")}
 
 
 class Planner:
@@ -188,8 +188,8 @@ class Planner:
 
     def is_given(self, section: str, name: str) -> bool:
         """Whether somebody has said this setting."""
-        found = self._given.get(section)
-        return isinstance(found, Mapping) and found.get(name) is not None
+        settings = self._given.get(section)
+        return isinstance(settings, Mapping) and settings.get(name) is not None
 
     def plan(self) -> tuple[dict[str, Any], str]:
         """The choices, and what they are in a line for people."""

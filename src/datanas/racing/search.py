@@ -86,20 +86,20 @@ def search(
             raise ConfigError("search.choice: a race follows a search of one process; leave devices at 1")
         if settings.search.judge == 0:
             raise ConfigError("search.judge: a race needs examples to judge by; leave it out, or give a share above 0")
-    found = search_alone(
+    searched = search_alone(
         None if config is None else settings, resume=resume, quiet=quiet, allow_topology_change=allow_topology_change
     )
     if settings.search.choice != "race" or not is_first():
-        return found
-    derived = found.path / DERIVED_FILE
+        return searched
+    derived = searched.path / DERIVED_FILE
     if not derived.is_file():
-        found.architecture.save(derived)
-    place = {"root": str(found.path), "name": RACE_FOLDER, "keep": 1}
-    result = race(found.path, settings={"run": place}, quiet=quiet)
-    result.architecture.save(found.path / "architecture.json")
+        searched.architecture.save(derived)
+    run_settings = {"root": str(searched.path), "name": RACE_FOLDER, "keep": 1}
+    result = race(searched.path, settings={"run": run_settings}, quiet=quiet)
+    result.architecture.save(searched.path / "architecture.json")
     table = load_table(settings)
     truth = None if table is None else table.truth(result.architecture, metric=settings.truth.metric)
-    return replace(found, architecture=result.architecture, truth=truth, race=result)
+    return replace(searched, architecture=result.architecture, truth=truth, race=result)
 
 
 def _settings(
@@ -109,10 +109,10 @@ def _settings(
     *,
     quiet: bool,
 ) -> Config:
-    found = load_run_config(resume) if config is None and resume is not None else config or {}
-    if isinstance(found, Config) and budget is None:
-        return found
-    is_complete = isinstance(found, Config | str | Path)
-    raw = found.model_dump(mode="json") if isinstance(found, Config) else found
+    recipe = load_run_config(resume) if config is None and resume is not None else config or {}
+    if isinstance(recipe, Config) and budget is None:
+        return recipe
+    is_complete = isinstance(recipe, Config | str | Path)
+    raw = recipe.model_dump(mode="json") if isinstance(recipe, Config) else recipe
     raw = read_yaml(raw) if isinstance(raw, str | Path) else raw
     return planned(raw, budget=budget, has_recipe=is_complete, goes_on=resume is not None, quiet=quiet)

@@ -144,7 +144,7 @@ class Chooser:
                 f"possible {show(least, UNITS[self._cost])}, so there is nothing to bound; give --bounds, or search "
                 "longer"
             )
-        ratios = [(place + 1) / self._request.points for place in range(self._request.points)]
+        ratios = [(index + 1) / self._request.points for index in range(self._request.points)]
         return tuple(sorted({_rounded_up(least * (most / least) ** ratio, most) for ratio in ratios}))
 
     def _bounded(self, bound: float | None) -> list[tuple[str, object]]:
@@ -165,10 +165,10 @@ class Chooser:
         """
         searched: dict[Any, Entry] = {}
         for bound in bounds:
-            found = derive(self._request.run, settings=self._bounded(bound)).architecture
-            candidate = Candidate(found, f"searched within {show(bound, UNITS[self._cost])}", is_searched=True)
-            price = (found.posterior or {})["costs"][self._cost]
-            searched.setdefault(network_key(found), Entry(candidate, SEARCHED, bound, price))
+            derived = derive(self._request.run, settings=self._bounded(bound)).architecture
+            candidate = Candidate(derived, f"searched within {show(bound, UNITS[self._cost])}", is_searched=True)
+            price = (derived.posterior or {})["costs"][self._cost]
+            searched.setdefault(network_key(derived), Entry(candidate, SEARCHED, bound, price))
         others = [*self._random(bounds, set(searched)), *self._references(bounds)]
         entries = sorted([*searched.values(), *others], key=lambda each: each.bound)
         if len(entries) < 2:
@@ -224,15 +224,15 @@ class Chooser:
             for bound in bounds:
                 settings = [("budget.macs", bound), ("budget.fill", True)]
                 config = resolve(self._config.model_dump(mode="json"), settings)
-                found = architecture(name)
+                reference = architecture(name)
                 try:
-                    sized = with_width(found, with_network_of(config, found), self._task)
+                    sized = with_width(reference, with_network_of(config, reference), self._task)
                 except ConfigError:  # not even the narrowest is within the bound
                     continue
                 width = sized.train.network_config.width
                 if width not in widths:
                     widths.add(width)
-                    candidate = Candidate(found, f"reference: {name} within {show(bound, UNITS['macs'])}")
+                    candidate = Candidate(reference, f"reference: {name} within {show(bound, UNITS['macs'])}")
                     yield Entry(candidate, f"reference: {name}", bound, width=width)
 
 

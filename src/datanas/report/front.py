@@ -43,11 +43,11 @@ def plot_front(data: Mapping[str, Any], path: Path) -> None:
         )
         for origin in dict.fromkeys(each["origin"] for each in points):
             mark, colour = _MARKS.get(origin, _OTHER)
-            here = [place for place, each in enumerate(points) if each["origin"] == origin]
+            here = [index for index, each in enumerate(points) if each["origin"] == origin]
             axes.errorbar(
-                [points[place]["cost"] for place in here],
-                [points[place]["trained"]["score"] for place in here],
-                yerr=list(zip(*(bars[place] for place in here), strict=True)),
+                [points[index]["cost"] for index in here],
+                [points[index]["trained"]["score"] for index in here],
+                yerr=list(zip(*(bars[index] for index in here), strict=True)),
                 fmt=mark,
                 color=colour,
                 markersize=5,

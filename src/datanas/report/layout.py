@@ -150,9 +150,9 @@ class Panel:
         for sweep in range(24):
             forward = sweep % 2 == 0
             for column in self.columns if forward else self.columns[::-1]:
-                place = {item: i / len(c) for c in self.columns for i, item in enumerate(c)}
+                position = {item: i / len(c) for c in self.columns for i, item in enumerate(c)}
                 centre = {
-                    item: _mean([place[other] for other in (item.before if forward else item.after)], place[item])
+                    item: _mean([position[other] for other in (item.before if forward else item.after)], position[item])
                     for item in column
                 }
                 column.sort(key=centre.__getitem__)
@@ -166,8 +166,8 @@ class Panel:
     def _crossings(self) -> int:
         total = 0
         for left, right in pairwise(self.columns):
-            place = {item: i for i, item in enumerate(right)}
-            ends = np.array([end for item in left for end in sorted(place[other] for other in item.after)])
+            position = {item: i for i, item in enumerate(right)}
+            ends = np.array([end for item in left for end in sorted(position[other] for other in item.after)])
             total += int(np.triu(ends[:, None] > ends[None, :]).sum())
         return total
 

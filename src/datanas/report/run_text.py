@@ -23,35 +23,35 @@ def run_text(path: Path) -> str:
     Raises:
         CheckpointError: it is none.
     """
-    found = overview(path)
-    lines = [_head(found), *_inner(found)]
+    run = overview(path)
+    lines = [_head(run), *_inner(run)]
     architecture = _architecture(path)
     if architecture is not None:
         lines += ["", cell_text(architecture)]
-    return "\n".join([*lines, *findings(found, architecture)])
+    return "\n".join([*lines, *findings(run, architecture)])
 
 
-def findings(found: Overview, architecture: Architecture | None) -> list[str]:
+def findings(run: Overview, architecture: Architecture | None) -> list[str]:
     """What a run has found and what can be done with it, a line each; those that begin with "warning: " are warnings.
 
     Raises:
         OSError, ValueError, KeyError, TypeError: a file of a complete run is not what it should be.
     """
-    of_kind = _OF_KIND.get(found.kind)
-    lines = of_kind(found, architecture) if of_kind is not None and found.state == "complete" else []
-    if found.state == "stopped" and found.kind in (*_OF_KIND, "compare"):
-        lines.append(f"it goes on with: datanas {found.kind} --resume {found.path}")
+    of_kind = _OF_KIND.get(run.kind)
+    lines = of_kind(run, architecture) if of_kind is not None and run.state == "complete" else []
+    if run.state == "stopped" and run.kind in (*_OF_KIND, "compare"):
+        lines.append(f"it goes on with: datanas {run.kind} --resume {run.path}")
     return lines
 
 
-def _head(found: Overview) -> str:
-    about = f": {found.about}" if found.about else ""
-    epochs = f", {found.progress} epochs" if found.progress else ""
-    return f"{found.path}, a {found.kind} run{about}; {found.state}{epochs}"
+def _head(run: Overview) -> str:
+    about = f": {run.about}" if run.about else ""
+    epochs = f", {run.progress} epochs" if run.progress else ""
+    return f"{run.path}, a {run.kind} run{about}; {run.state}{epochs}"
 
 
-def _inner(found: Overview) -> list[str]:
-    return [f"  {part.path.name}: {part.state}, {part.score or 'no score yet'}" for part in found.inner]
+def _inner(run: Overview) -> list[str]:
+    return [f"  {part.path.name}: {part.state}, {part.score or 'no score yet'}" for part in run.inner]
 
 
 def _architecture(path: Path) -> Architecture | None:
@@ -102,19 +102,19 @@ def _of_front(run: Overview, _: Architecture | None) -> list[str]:
 
 
 def _of_training(run: Overview, _: Architecture | None) -> list[str]:
-    found = _json(run.path / "evaluation.json")
+    evaluation = _json(run.path / "evaluation.json")
     return [
-        f"{run.score} on the part {found.get('part', 'test')}, measured once at the end; "
-        f"{found['parameters']:,} parameters, {found['macs'] / 1e6:,.1f} M multiply-adds",
+        f"{run.score} on the part {evaluation.get('part', 'test')}, measured once at the end; "
+        f"{evaluation['parameters']:,} parameters, {evaluation['macs'] / 1e6:,.1f} M multiply-adds",
         f"what it predicts: datanas predict {run.path} INPUT",
     ]
 
 
 def _of_fit(run: Overview, _: Architecture | None) -> list[str]:
-    found = _json(run.path / "fit.json")
+    outcome = _json(run.path / "fit.json")
     return [
-        f"{run.score}; {found['parameters']:,} parameters, {found['macs'] / 1e6:.1f} M multiply-adds",
-        str(found.get("sentence", "")),
+        f"{run.score}; {outcome['parameters']:,} parameters, {outcome['macs'] / 1e6:.1f} M multiply-adds",
+        str(outcome.get("sentence", "")),
         f"what it predicts: datanas predict {run.path} INPUT",
     ]
 
@@ -123,5 +123,5 @@ _OF_KIND = {"search": _of_search, "race": _of_race, "pareto": _of_front, "train"
 
 
 def _json(path: Path) -> dict[str, Any]:
-    found = json.loads(path.read_bytes())
-    return decode(found) if isinstance(found, dict) else {}
+    document = json.loads(path.read_bytes())
+    return decode(document) if isinstance(document, dict) else {}

@@ -73,8 +73,8 @@ def save_checkpoint(
         sync_folder(root)
     _remove(_replaced(final))
     others = _checkpoints(folder)
-    later = [path for found, path in others if found > step]
-    earlier = [path for found, path in others if found < step]
+    later = [path for saved_step, path in others if saved_step > step]
+    earlier = [path for saved_step, path in others if saved_step < step]
     for path in later + earlier[keep - 1 :]:
         if best is None or path.name != f"step-{best:08d}":
             _remove(path)
@@ -106,21 +106,21 @@ def load_checkpoint(folder: Path, step: int | None = None) -> tuple[int, dict[st
     Raises:
         CheckpointError: there is none, or what there is is damaged; the message names the file.
     """
-    candidates = [(found, path) for found, path in _checkpoints(folder) if step is None or found == step]
+    candidates = [(saved_step, path) for saved_step, path in _checkpoints(folder) if step is None or saved_step == step]
     if not candidates:
         wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
-        steps = sorted({found for found, _ in _checkpoints(folder)})
+        steps = sorted({saved_step for saved_step, _ in _checkpoints(folder)})
         raise CheckpointError(f"{folder / 'checkpoints'}: {wanted}" + (f"; there are {steps}" if steps else ""))
     errors: list[CheckpointError] = []
-    for found, path in candidates:
+    for saved_step, path in candidates:
         try:
-            state = _read(path, found)
+            state = _read(path, saved_step)
         except CheckpointError as error:
             errors.append(error)
             continue
         for damage in errors:
-            warnings.warn(f"{damage}; going on from step {found}", stacklevel=2)
-        return found, state
+            warnings.warn(f"{damage}; going on from step {saved_step}", stacklevel=2)
+        return saved_step, state
     raise errors[0]
 
 
@@ -140,8 +140,8 @@ def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """Newest first; of one step the current before the one that it replaces."""
     root = folder / "checkpoints"
     names = [path.name for path in root.iterdir()] if root.is_dir() else []
-    found = [(int(match[1]), match[2] is None, name) for name in names if (match := _FOLDER.fullmatch(name))]
-    return [(step, root / name) for step, _, name in sorted(found, reverse=True)]
+    parsed = [(int(match[1]), match[2] is None, name) for name in names if (match := _FOLDER.fullmatch(name))]
+    return [(step, root / name) for step, _, name in sorted(parsed, reverse=True)]
 
 
 def _hidden(path: Path) -> Path:
@@ -179,9 +179,9 @@ def _read(path: Path, step: int) -> dict[str, Any]:
             f"{path}: has format 1, which datanas wrote before it had manifests; this version reads {FORMAT}. "
             "Finish the run with the version that began it, or start it again"
         )
-    found = _bytes(manifest_file)
+    manifest_bytes = _bytes(manifest_file)
     try:
-        manifest = json.loads(found)
+        manifest = json.loads(manifest_bytes)
         is_readable = manifest["format"] == FORMAT
         sums = {name: manifest["sha256"][name] for name in files}
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -191,7 +191,7 @@ def _read(path: Path, step: int) -> dict[str, Any]:
     for name, content in files.items():
         if sha256(content).hexdigest() != sums[name]:
             raise CheckpointError(f"{path / name}: damaged: it does not match its sum in {_MANIFEST}")
-    if found != _manifest(step, files):
+    if manifest_bytes != _manifest(step, files):
         raise CheckpointError(f"{manifest_file}: damaged: not what was written for step {step}")
     try:
         state = decode_state(json.loads(files[_STRUCTURE]), safetensors.torch.load(files[_TENSORS]))

@@ -148,18 +148,18 @@ class RunFolder:
         Raises:
             CheckpointError: it was another.
         """
-        found = self._env().get("kind", kind)
-        if found != kind:
+        actual = self._env().get("kind", kind)
+        if actual != kind:
             self.close()
-            raise CheckpointError(f"{self.path}: a {kind} run is needed, this is a {found} run{advice}")
+            raise CheckpointError(f"{self.path}: a {kind} run is needed, this is a {actual} run{advice}")
 
     def _env(self) -> dict[str, Any]:
         try:
-            found = json.loads((self.path / "env.json").read_bytes())
+            document = json.loads((self.path / "env.json").read_bytes())
         except (OSError, ValueError, RecursionError):
             return {}
-        is_sound = isinstance(found, dict) and isinstance(found.get("resumed", []), list)
-        return found if is_sound else {}
+        is_sound = isinstance(document, dict) and isinstance(document.get("resumed", []), list)
+        return document if is_sound else {}
 
     def discard(self) -> None:
         """Remove what `create` made and let go; an opened run is only let go.

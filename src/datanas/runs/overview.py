@@ -68,8 +68,8 @@ def overviews(root: Path) -> list[Overview]:
     """
     if not root.is_dir():
         raise ConfigError(f"{shown(root)}: no such folder; runs are written to ./runs, or where --run.root says")
-    found = [overview(path) for path in sorted(root.iterdir()) if is_run(path)]
-    return sorted(found, key=lambda each: (each.started, each.path.name))
+    runs = [overview(path) for path in sorted(root.iterdir()) if is_run(path)]
+    return sorted(runs, key=lambda each: (each.started, each.path.name))
 
 
 def is_run(path: Path) -> bool:
@@ -81,8 +81,8 @@ def _inner(path: Path, kind: str) -> tuple[Overview, ...]:
     """Those inside, in the order in which they were begun."""
     if kind not in _INNER:
         return ()
-    found = (overview(inner) for inner in path.glob(_INNER[kind]) if is_run(inner))
-    return tuple(sorted(found, key=lambda each: (each.started, each.path.name)))
+    runs = (overview(inner) for inner in path.glob(_INNER[kind]) if is_run(inner))
+    return tuple(sorted(runs, key=lambda each: (each.started, each.path.name)))
 
 
 def overview(path: Path) -> Overview:
@@ -204,22 +204,22 @@ def _whole(value: object) -> int | None:
 
 def _json(path: Path, faults: list[str]) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
+        document = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError):
         faults.append(f"{path.name} cannot be read")
         return {}
-    return decode(found) if isinstance(found, dict) else {}
+    return decode(document) if isinstance(document, dict) else {}
 
 
 def _yaml(path: Path, faults: list[str]) -> dict[str, Any]:
     try:
-        found = yaml.safe_load(path.read_bytes())
+        document = yaml.safe_load(path.read_bytes())
     except FileNotFoundError:
         faults.append(f"{path.name} is missing")
         return {}
     except (OSError, yaml.YAMLError):
         faults.append(f"{path.name} cannot be read")
         return {}
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}

@@ -142,7 +142,7 @@ class ConvBody(Body):
         self.out_channels = tuple(widths[index] for index in self._taps)
         starts = [0, *sorted(reductions(count)), count]
         stages = [[i for i in built if start <= i < end] for start, end in pairwise(starts)]
-        self.stages = tuple((places[-1], widths[places[-1]]) for places in stages if places)
+        self.stages = tuple((stage[-1], widths[stage[-1]]) for stage in stages if stage)
 
     def walk(
         self, stem: tuple[Tensor, Tensor], gates: Mapping[str, Gates] | None = None
@@ -153,11 +153,11 @@ class ConvBody(Body):
         s0, s1 = stem
         needed = self._needed(gates)
         for index, (cell, kind) in enumerate(zip(self.cells, self._kinds, strict=True)):
-            found = None
+            output = None
             if cell is not None and needed[index]:
-                found = cell(s0, s1, gates[kind] if gates is not None else None)
-                yield index, found
-            s0, s1 = s1, found
+                output = cell(s0, s1, gates[kind] if gates is not None else None)
+                yield index, output
+            s0, s1 = s1, output
 
     def _needed(self, gates: Mapping[str, Gates] | None) -> list[bool]:
         """For each cell of a supernet whether what it gives is read under these gates; all of a rebuilt network are."""
@@ -174,7 +174,7 @@ class ConvBody(Body):
         sizes = self._sizes(stem)
         taps = []
         for index, x in self.walk(stem, gates):
-            whole = [sizes[place] for place in self._dense if place <= index]
+            whole = [sizes[reduction] for reduction in self._dense if reduction <= index]
             taps.extend([together(x, whole)] * self._taps.count(index))
         if not taps:  # nothing leads from the input to here
             x, size = stem[0], sizes[self._dense[0] if self._dense else -1]
@@ -217,7 +217,7 @@ def cell_kinds(cells: int) -> tuple[str, ...]:
 
 def dense_reductions(cells: int, count: int) -> tuple[int, ...]:
     """The places of the last `count` reduction cells, which keep the resolution, in order."""
-    places = sorted(reductions(cells))
-    if not 0 <= count <= len(places):
-        raise ConfigError(f"space.name: conv_cell can keep the resolution in 0..{len(places)} reductions, not {count}")
-    return tuple(places[len(places) - count :])
+    indices = sorted(reductions(cells))
+    if not 0 <= count <= len(indices):
+        raise ConfigError(f"space.name: conv_cell can keep the resolution in 0..{len(indices)} reductions, not {count}")
+    return tuple(indices[len(indices) - count :])

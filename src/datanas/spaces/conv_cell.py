@@ -139,16 +139,16 @@ class ConvCellSpace(Space):
                 load = cell.table[edge][op]
                 if load is None:
                     continue
-                found = operation_cost(load.primitive, load.channels, load.stride, (load.size[0], load.size[1]))
-                parameters[cell.group][edge, op] += found[0]
-                macs[cell.group][edge, op] += load.maps * found[1]
+                cost = operation_cost(load.primitive, load.channels, load.stride, (load.size[0], load.size[1]))
+                parameters[cell.group][edge, op] += cost[0]
+                macs[cell.group][edge, op] += load.maps * cost[1]
         return {name: Costs(parameters[name], macs[name]) for name in groups}
 
     def at_size(self, channels: int, cells: int) -> ConvCellSpace:
         return ConvCellSpace(self.config.model_copy(update={"channels": channels, "cells": cells}))
 
     def work(self, stem: nn.Module, example: Tensor) -> list[CellWork]:
-        groups, found = self.groups(), []
+        groups, cells = self.groups(), []
         height, breadth = feature_size(stem, example)
         width, maps = self.config.channels, 1
         dense = dense_reductions(self.config.cells, _stem_shape(stem).dense)
@@ -166,9 +166,9 @@ class ConvCellSpace(Space):
                         for primitive in self.config.primitives
                     )
                 )
-            found.append(CellWork(kind, tuple(rows)))
+            cells.append(CellWork(kind, tuple(rows)))
             height, breadth = after
-        return found
+        return cells
 
     def live_cells(self, architecture: Architecture) -> tuple[LiveCell | None, ...]:
         return _live_stack(architecture, self.config.cells).cells

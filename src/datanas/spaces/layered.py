@@ -19,7 +19,7 @@ from datanas.codes.liveness import LiveCell, LiveCount, live_cell
 from datanas.core.errors import ArchitectureError, ConfigError
 from datanas.kernels.choice import Choice
 from datanas.kernels.gates import Gates
-from datanas.kernels.hardware import place
+from datanas.kernels.hardware import move_to
 from datanas.kernels.mixed import MixedNode
 from datanas.kernels.norm import BatchNorm2d
 from datanas.ops import OpSettings, operations
@@ -261,7 +261,7 @@ class LayeredSpace(Space):
     ) -> Callable[[], object]:
         layer = Layer("", 0, workload.channels, workload.out_channels or workload.channels, workload.stride)
         node = _node(layer, [Choice(0, 0, 0, 1, workload.primitive)], layer.settings())
-        node = place(node, device).eval()
+        node = move_to(node, device).eval()
         x = torch.randn(batch, workload.channels, *workload.size, device=device)
         x = x.contiguous(memory_format=torch.channels_last)
         return lambda: node([x])

@@ -52,9 +52,9 @@ class MacroSpace(LayeredSpace):
 
 
 def _layers(width: int) -> tuple[Layer, ...]:
-    found: list[Layer] = []
+    layers: list[Layer] = []
     for count in MACRO_STAGES:
-        found.append(Layer(MACRO_GROUP, len(found), width, 2 * width, stride=2))
+        layers.append(Layer(MACRO_GROUP, len(layers), width, 2 * width, stride=2))
         width *= 2
-        found += [Layer(MACRO_GROUP, len(found) + place, width, width) for place in range(count - 1)]
-    return tuple(found)
+        layers += [Layer(MACRO_GROUP, len(layers) + index, width, width) for index in range(count - 1)]
+    return tuple(layers)

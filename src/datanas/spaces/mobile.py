@@ -83,10 +83,10 @@ class MobileSpace(LayeredSpace):
         return [Stage(round(100 * width), stride, layers) for layers, width, stride in rows]
 
     def groups(self) -> dict[str, ChoiceGroup]:
-        found = {}
+        choice_groups = {}
         for group in groups_of(self.stages):
             names = tuple(name for name in self.config.primitives if not (group.is_entry and name == IDENTITY))
-            found[group.name] = ChoiceGroup(
+            choice_groups[group.name] = ChoiceGroup(
                 group.name,
                 chain_edges(group.layers),
                 names,
@@ -94,7 +94,7 @@ class MobileSpace(LayeredSpace):
                 inputs=1,
                 single=not self.config.several,
             )
-        return found
+        return choice_groups
 
     def layers(self) -> tuple[Layer, ...]:
         return layers_of(self.stages, self.config.channels)
@@ -118,14 +118,14 @@ class MobileSpace(LayeredSpace):
 
 def layers_of(stages: Sequence[Stage], channels: int) -> tuple[Layer, ...]:
     """The layers of stages behind a stem of so many channels; widths are rounded, and at least 1."""
-    found: list[Layer] = []
+    layers: list[Layer] = []
     before = channels
     for group in groups_of(stages):
         width = max(1, int(group.width * channels / 100 + 0.5))
         for edge in range(group.layers):
-            found.append(Layer(group.name, edge, before, width, group.stride))
+            layers.append(Layer(group.name, edge, before, width, group.stride))
             before = width
-    return tuple(found)
+    return tuple(layers)
 
 
 @cache

@@ -205,9 +205,9 @@ class NASBench201Space(Space):
         for cell in self.work(stem, example):
             for op, load in enumerate(cell.table[0]):  # the same on every edge
                 if load is not None:
-                    found = operation_cost(load.primitive, load.channels, 1, (load.size[0], load.size[1]))
-                    parameters[:, op] += found[0]
-                    macs[:, op] += found[1]
+                    cost = operation_cost(load.primitive, load.channels, 1, (load.size[0], load.size[1]))
+                    parameters[:, op] += cost[0]
+                    macs[:, op] += cost[1]
         return {"cell": Costs(parameters, macs)}
 
     def at_size(self, channels: int, cells: int) -> NASBench201Space:
@@ -217,7 +217,7 @@ class NASBench201Space(Space):
         )
 
     def work(self, stem: nn.Module, example: Tensor) -> list[CellWork]:
-        group, found = self.groups()["cell"], []
+        group, cells = self.groups()["cell"], []
         height, breadth = feature_size(stem, example)
         for stage in range(STAGES):
             width = self.config.channels * 2**stage
@@ -225,9 +225,9 @@ class NASBench201Space(Space):
                 None if primitive == NONE else Workload(primitive, width, 1, (height, breadth))
                 for primitive in group.primitives
             )
-            found += self.config.cells_per_stage * [CellWork("cell", (row,) * len(group.edges))]
+            cells += self.config.cells_per_stage * [CellWork("cell", (row,) * len(group.edges))]
             height, breadth = (height + 1) // 2, (breadth + 1) // 2
-        return found
+        return cells
 
     def live_cells(self, architecture: Architecture) -> list[LiveCell | None]:
         live = live_cell(architecture.cells["cell"])

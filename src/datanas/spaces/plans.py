@@ -19,7 +19,7 @@ from datanas.core.errors import ArchitectureError, ConfigError, nearest
 from datanas.core.registry import Registry
 from datanas.kernels.choice import Choice
 from datanas.kernels.gates import Gates
-from datanas.kernels.hardware import count_macs, count_parameters, place
+from datanas.kernels.hardware import count_macs, count_parameters, move_to
 from datanas.kernels.mixed import MixedNode
 from datanas.kernels.node_sum import Shared
 from datanas.kernels.partial import PartialNode, Split, split_state
@@ -203,7 +203,7 @@ def conv_probe(
     """A call that runs one operation on feature maps as the only one into a node."""
     plan = CellPlan((Choice(0, 0, 0, 1, workload.primitive),), (1,), (1,), (True,))
     settings = OpSettings(workload.channels, pooling_norm=pooling_norm)
-    nodes = place(CellNodes(plan, settings, halved=1 if workload.stride == 2 else 0), device).eval()
+    nodes = move_to(CellNodes(plan, settings, halved=1 if workload.stride == 2 else 0), device).eval()
     x = torch.randn(batch * workload.maps, workload.channels, *workload.size, device=device)
     x = x.contiguous(memory_format=torch.channels_last)
     return lambda: nodes([x])

@@ -90,7 +90,7 @@ def relations(cosines: Float[Tensor, "n n"], upper: float, lower: float) -> Rela
     return Relations(similar, selected)
 
 
-def pair_losses(cosines: Float[Tensor, "n n"], found: Relations) -> tuple[Tensor, Tensor]:
+def pair_losses(cosines: Float[Tensor, "n n"], pairs: Relations) -> tuple[Tensor, Tensor]:
     """Binary cross-entropy between what is believed of pairs and their cosines.
 
     Returns:
@@ -98,12 +98,12 @@ def pair_losses(cosines: Float[Tensor, "n n"], found: Relations) -> tuple[Tensor
         from 0 and 1 that the loss of a pair is at most 16 (36 in float64).
     """
     margin = torch.finfo(cosines.dtype).eps
-    chosen = cosines[found.selected].clamp(margin, 1 - margin)
-    similar = found.similar[found.selected]
-    return -torch.where(similar, chosen.log(), (-chosen).log1p()).sum(), found.selected.sum()
+    chosen = cosines[pairs.selected].clamp(margin, 1 - margin)
+    similar = pairs.similar[pairs.selected]
+    return -torch.where(similar, chosen.log(), (-chosen).log1p()).sum(), pairs.selected.sum()
 
 
-def pair_loss(cosines: Float[Tensor, "n n"], found: Relations) -> Float[Tensor, ""]:
+def pair_loss(cosines: Float[Tensor, "n n"], pairs: Relations) -> Float[Tensor, ""]:
     """The mean of `pair_losses` over the selected pairs; 0, with a gradient of 0, where no pair is selected."""
-    total, count = pair_losses(cosines, found)
+    total, count = pair_losses(cosines, pairs)
     return total / count.clamp_min(1)

@@ -37,13 +37,13 @@ class ClusterTally:
         self._joint = torch.zeros(clusters, clusters, dtype=widest_float(device), device=device)
         self._pairs = torch.zeros(2, dtype=widest_float(device), device=device)
 
-    def add(self, place: int, seen: Assignment, again: Assignment) -> None:
-        """Enter the images from `place` on.
+    def add(self, first: int, seen: Assignment, again: Assignment) -> None:
+        """Enter the images from `first` on.
 
         Args:
             seen, again: what the network says of them and of another view of each.
         """
-        rows = slice(place, place + len(seen.labels))
+        rows = slice(first, first + len(seen.labels))
         cosines = similarities(seen.labels)
         self._pairs += torch.stack(pair_losses(cosines, relations(cosines, *thresholds(MEETING))))
         self._joint += joint_shares(cluster_shares(seen.labels), cluster_shares(again.labels))

@@ -102,7 +102,7 @@ class Clustering(ImageTask[ViewBatch]):
     def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None:
         super().__init__(config, data, device, seed)
         self._lambda, self._finished = 0.0, 0
-        self._kept: list[tuple[Tensor, ClusterTally]] | None = None  # of a pass whose exhibits are wanted
+        self._tallies: list[tuple[Tensor, ClusterTally]] | None = None  # of a pass whose exhibits are wanted
 
     @classmethod
     def head(cls, config: ComponentConfig, widths: tuple[int, ...], num_classes: int) -> ClusterHead:
@@ -138,9 +138,9 @@ class Clustering(ImageTask[ViewBatch]):
 
     def suited_settings(self) -> Mapping[str, Any]:
         """Rates at which pairs are learned without labels (`recipes/small/clustering.yaml`)."""
-        found = super().suited_settings()
+        settings = super().suited_settings()
         slow = {"lr": 0.02, "weight_decay": 3e-4, "warm_up_epochs": 0.0, "nesterov": False}
-        return merge(found, {"task": {"eta": 0.03}, "search": {"weights": {"lr": 0.02}}, "train": {"weights": slow}})
+        return merge(settings, {"task": {"eta": 0.03}, "search": {"weights": {"lr": 0.02}}, "train": {"weights": slow}})
 
     def state_dict(self) -> dict[str, Any]:
         """Where the thresholds are, and after how many passes."""
@@ -149,9 +149,9 @@ class Clustering(ImageTask[ViewBatch]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._lambda, self._finished = float(state["lambda"]), int(state["finished"])
 
-    def _placed(self) -> tuple[ImageSource, ImageSource]:
+    def _on_device(self) -> tuple[ImageSource, ImageSource]:
         if not self.config.joined:
-            return super()._placed()
+            return super()._on_device()
         both = _joined(self.data).to(self.device)
         return both, both
 
@@ -219,8 +219,8 @@ class Clustering(ImageTask[ViewBatch]):
         if isinstance(data, ImageSet):
             references["pixels"] = data.select(indices).images.flatten(1)
         for name, points in references.items():
-            found = k_means(points, self.num_classes, seeding.key(self._seed, "k-means"))
-            figures |= {f"{name}/{figure}": value for figure, value in agreement(found, classes).items()}
+            clusters = k_means(points, self.num_classes, seeding.key(self._seed, "k-means"))
+            figures |= {f"{name}/{figure}": value for figure, value in agreement(clusters, classes).items()}
         return figures
 
     @torch.inference_mode()
@@ -234,13 +234,13 @@ class Clustering(ImageTask[ViewBatch]):
 
     def evaluate_with_exhibits(self, model: Model, part: Part) -> tuple[dict[str, float], ExhibitMaker]:
         """With what each cluster holds: how many images, of which class most, and those that are surest of it."""
-        kept: list[tuple[Tensor, ClusterTally]] = []
-        self._kept = kept
+        tallies: list[tuple[Tensor, ClusterTally]] = []
+        self._tallies = tallies
         try:
             figures = self.evaluate(model, part)
         finally:
-            self._kept = None
-        return figures, lambda: self._shown(part, *kept[0])
+            self._tallies = None
+        return figures, lambda: self._shown(part, *tallies[0])
 
     def _shown(self, part: Part, indices: Int64[Tensor, " n"], tally: ClusterTally) -> Sequence[Exhibit]:
         indices, order = indices.sort()
@@ -259,20 +259,20 @@ class Clustering(ImageTask[ViewBatch]):
         if limit is not None:
             indices = indices[: max(limit, self.num_classes)]
         tally = ClusterTally(len(indices), self.num_classes, self.device)
-        for place, images, _ in self._measured(part, indices):
-            tally.add(place, *self._seen_twice(model, images, place))
+        for first, images, _ in self._measured(part, indices):
+            tally.add(first, *self._seen_twice(model, images, first))
         tally.total(self.processes)
-        if self._kept is not None:
-            self._kept.append((indices, tally))
+        if self._tallies is not None:
+            self._tallies.append((indices, tally))
         return indices, tally
 
-    def _seen_twice(self, model: Model, images: Images, place: int) -> tuple[Assignment, Assignment]:
+    def _seen_twice(self, model: Model, images: Images, first: int) -> tuple[Assignment, Assignment]:
         """What a network says of images, and of an augmented view of each: together, as one batch."""
         moments = self.data.mean, self.data.std
-        generator = seeding.generator(self._seed, "evaluate/views", place)
+        generator = seeding.generator(self._seed, "evaluate/views", first)
         views = augment(images, self.augmentations["search_augment"], *moments, generator)
-        found: Assignment = model(torch.cat((normalise(images, *moments), views)))
-        halves = zip(found.labels.chunk(2), found.features.chunk(2), strict=True)
+        assignment: Assignment = model(torch.cat((normalise(images, *moments), views)))
+        halves = zip(assignment.labels.chunk(2), assignment.features.chunk(2), strict=True)
         seen, again = (Assignment(labels, features) for labels, features in halves)
         return seen, again
 

@@ -30,7 +30,7 @@ def continuation(
         generator: draws each word by its probability; None for the likeliest.
         temperature: what scores are divided by before a word is drawn.
     """
-    tokens, state, found = torch.tensor(list(before))[:, None], None, []
+    tokens, state, words = torch.tensor(list(before))[:, None], None, []
     for _ in range(count):
         output: Any = model((tokens.to(device), state))
         state = output.state
@@ -41,6 +41,6 @@ def continuation(
             chosen = int(scores.argmax())
         else:
             chosen = int(torch.multinomial((scores / temperature).softmax(dim=0), 1, generator=generator))
-        found.append(chosen)
+        words.append(chosen)
         tokens = torch.tensor([[chosen]])
-    return found
+    return words

@@ -28,14 +28,14 @@ def episode_exhibits(
         names: of the classes.
     """
     pictures = []
-    for place, (own, found) in enumerate(zip(images, answers.tolist(), strict=True)):
+    for label, (own, predictions) in enumerate(zip(images, answers.tolist(), strict=True)):
         parts = [framed(to_pixels(image, _SIDE), _GIVEN) for image in own[: min(shots, QUERIES)]]
-        for image, answer in zip(own[shots : shots + QUERIES], found, strict=False):
-            parts.append(framed(to_pixels(image, _SIDE), _RIGHT if answer == place else _WRONG))
-        right = sum(answer == place for answer in found)
-        others = sorted({names[answer] for answer in found if answer != place})
+        for image, answer in zip(own[shots : shots + QUERIES], predictions, strict=False):
+            parts.append(framed(to_pixels(image, _SIDE), _RIGHT if answer == label else _WRONG))
+        right = sum(answer == label for answer in predictions)
+        others = sorted({names[answer] for answer in predictions if answer != label})
         taken = f"; others taken for {', '.join(others)}" if others else ""
-        caption = f"{names[place]}: {right} of {len(found)} recognised{taken}"
+        caption = f"{names[label]}: {right} of {len(predictions)} recognised{taken}"
         pictures.append(Picture.of_file(picture_file(in_a_row(parts)), caption, f"Class {caption}."))
     legend = (("to learn from", _GIVEN), ("a query, right", _RIGHT), ("a query, wrong", _WRONG))
     note = f"Up to {QUERIES} images of either kind are shown; captions count all queries."

@@ -108,10 +108,10 @@ class EpisodeTask(StemmedTask[EpisodeBatch]):
             self._add(name, name)
 
     def describe(self) -> dict[str, Any]:
-        found: dict[str, Any] = {"shape": list(self.example_shape)}
+        description: dict[str, Any] = {"shape": list(self.example_shape)}
         for name, part in self.data.parts().items():
-            found[name] = {"classes": len(part.classes), "images": len(part)}
-        return found
+            description[name] = {"classes": len(part.classes), "images": len(part)}
+        return description
 
     def chosen(self) -> Mapping[str, Tensor]:
         """The classes of each part."""
@@ -149,8 +149,8 @@ class EpisodeTask(StemmedTask[EpisodeBatch]):
         chosen = self._share(examples)
         first, second = (Fraction(str(number)) for number in parse_ratio(ratio))
         parts = choose_classes(len(chosen), first / (first + second), self._seed, "split")
-        for name, places in zip(("weights", "alpha"), parts, strict=True):
-            self._add(name, "train", chosen[places], batch_size)
+        for name, indices in zip(("weights", "alpha"), parts, strict=True):
+            self._add(name, "train", chosen[indices], batch_size)
 
     def _share(self, examples: int | None) -> Int64[Tensor, " m"]:
         """The numbers of the training classes to search with."""

@@ -120,11 +120,13 @@ class FewShot(EpisodeTask):
     def exhibits(self, model: Model, part: Part) -> Sequence[Exhibit]:
         """One episode: the images that each class was learned from, and queries, right or wrong."""
         sampler, source = self._samplers[part], self._sets[self._sources[part]]
-        places = sampler.draw(1, seeding.generator(self._seed, f"exhibits/{part}"))
-        points = torch.cat([self._embed(model, part, each) for each in torch.split(places.flatten(), EVALUATION_BATCH)])
+        indices = sampler.draw(1, seeding.generator(self._seed, f"exhibits/{part}"))
+        points = torch.cat(
+            [self._embed(model, part, each) for each in torch.split(indices.flatten(), EVALUATION_BATCH)]
+        )
         answers = self._scores(points, sampler.shape)[0].argmax(dim=-1).cpu()
-        names = [source.classes[int(source.images.labels[row[0]])] for row in places[0]]
-        return episode_exhibits([self._images(part, row) for row in places[0]], answers, sampler.shape.shot, names)
+        names = [source.classes[int(source.images.labels[row[0]])] for row in indices[0]]
+        return episode_exhibits([self._images(part, row) for row in indices[0]], answers, sampler.shape.shot, names)
 
     def _measure(self, measure: _Measure, model: Model, part: str, limit: int | None) -> dict[str, float]:
         """Figures over the episodes of a part, which are the same each time."""
@@ -143,16 +145,16 @@ class FewShot(EpisodeTask):
         shape = self._samplers[part].shape
         for episodes in blocks:
             figures = torch.zeros(2, len(episodes), dtype=widest_float(self.device), device=self.device)
-            for place in range(self.processes.rank, len(episodes), self.processes.size):
-                points = self._embed(model, part, episodes[place])
-                figures[:, place : place + 1] = _figures(self._scores(points, shape))
+            for index in range(self.processes.rank, len(episodes), self.processes.size):
+                points = self._embed(model, part, episodes[index])
+                figures[:, index : index + 1] = _figures(self._scores(points, shape))
             yield self.processes.total(figures)
 
     def _embedded(self, model: Model, part: str, blocks: Sequence[Tensor]) -> Iterator[Float[Tensor, "2 e"]]:
         """The same, from every image embedded once by one of the processes."""
         sampler = self._samplers[part]
         own = sampler.members[self.processes.rank :: self.processes.size]
-        embedded = torch.cat([self._embed(model, part, places) for places in torch.split(own, EVALUATION_BATCH)])
+        embedded = torch.cat([self._embed(model, part, indices) for indices in torch.split(own, EVALUATION_BATCH)])
         points = embedded.new_zeros(len(self._sets[self._sources[part]]), embedded.shape[1])
         points[own.to(points.device)] = embedded
         points = self.processes.total(points)
@@ -165,12 +167,12 @@ class FewShot(EpisodeTask):
         temperature = dimensions if self.config.temperature is None else self.config.temperature
         return log_probs(embedded.view(-1, shape.way, shape.each, dimensions), shape.shot, temperature)
 
-    def _embed(self, model: Model, part: str, places: Int64[Tensor, " n"]) -> Float[Tensor, "n d"]:
-        points: Tensor = model(normalise(self._images(part, places), self.data.mean, self.data.std))
+    def _embed(self, model: Model, part: str, indices: Int64[Tensor, " n"]) -> Float[Tensor, "n d"]:
+        points: Tensor = model(normalise(self._images(part, indices), self.data.mean, self.data.std))
         return points.float()
 
 
 def _figures(scores: Float[Tensor, "e w q w"]) -> Float[Tensor, "2 e"]:
     """Accuracy and mean loss of each episode."""
-    found = accuracies(scores)
-    return torch.stack((found, -of_own_class(scores).to(found).mean(dim=(-2, -1))))
+    accuracy = accuracies(scores)
+    return torch.stack((accuracy, -of_own_class(scores).to(accuracy).mean(dim=(-2, -1))))

@@ -64,7 +64,7 @@ class ImageTask(StemmedTask[BatchT]):
         require_size(self.data.image_shape, config.stem)
         self.device = device
         self._seed = seed
-        self._train, self._test = self._placed()
+        self._train, self._test = self._on_device()
         self._streams: dict[Part, Stream] = {}
         self._chosen: dict[str, Indices] = {}
         self._choose("test", torch.arange(len(self._test)))
@@ -101,7 +101,7 @@ class ImageTask(StemmedTask[BatchT]):
         for images in (self.data.train, self.data.test):
             yield from images.contents()
 
-    def _placed(self) -> tuple[ImageSource, ImageSource]:
+    def _on_device(self) -> tuple[ImageSource, ImageSource]:
         """The images that parts are made of, and those of the part `test`, handed out on the device."""
         return self.data.train.to(self.device), self.data.test.to(self.device)
 

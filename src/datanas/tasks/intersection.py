@@ -21,8 +21,8 @@ def confusion_matrix(
         classes: C.
     """
     counted = (labels >= 0) & (labels < classes)
-    places = labels[counted] * classes + predicted[counted]
-    return torch.bincount(places, minlength=classes * classes).view(classes, classes)
+    entries = labels[counted] * classes + predicted[counted]
+    return torch.bincount(entries, minlength=classes * classes).view(classes, classes)
 
 
 def intersection_over_union(confusion: Int64[Tensor, "C C"]) -> Float64[Tensor, " C"]:

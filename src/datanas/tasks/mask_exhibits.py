@@ -23,7 +23,7 @@ class Segmented(NamedTuple):
 
     image: Shaped[Tensor, "c h w"]
     truth: UInt8[Tensor, "h w"]
-    found: UInt8[Tensor, "h w"]
+    predicted: UInt8[Tensor, "h w"]
     wrong: float
 
 
@@ -55,14 +55,14 @@ def mask_exhibits(
 def _picture(each: Segmented, palette: Sequence[str], classes: Sequence[str]) -> Picture:
     image = to_pixels(each.image, _SIDE)
     size = image.shape[0], image.shape[1]
-    masks = [blended(image, class_colours(mask, palette, size)) for mask in (each.truth, each.found)]
+    masks = [blended(image, class_colours(mask, palette, size)) for mask in (each.truth, each.predicted)]
     names = [
         ", ".join(
             classes[number]
             for number in mask.flatten().long().bincount().nonzero()[:, 0].tolist()
             if number < len(classes)
         )
-        for mask in (each.truth, each.found)
+        for mask in (each.truth, each.predicted)
     ]
     alt = f"An image with pixels of {names[0] or 'no class'}, in which the network found {names[1]}."
     return Picture.of_file(picture_file(in_a_row([image, *masks])), f"{each.wrong:.0%} of its pixels wrong", alt)

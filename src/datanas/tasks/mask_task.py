@@ -222,12 +222,12 @@ class MaskTask(StemmedTask[SegmentationBatch]):
         if part not in self._measured:
             masks = self._examples(part).masks
             indices = self._chosen.get(part, torch.arange(len(masks)))
-            found = [i for i in indices.tolist() if (self._scored.labels(masks[i]) != VOID).any()]
-            if not found:
+            scored = [i for i in indices.tolist() if (self._scored.labels(masks[i]) != VOID).any()]
+            if not scored:
                 raise DataError(
                     f"no pixel of the {len(indices)} images of the part {part!r} is of a class that is scored"
                 )
-            self._measured[part] = torch.tensor(found)
+            self._measured[part] = torch.tensor(scored)
         return self._measured[part]
 
     def _drawn(self, indices: Int64[Tensor, " n"], count: int, stream: str) -> Int64[Tensor, " count"]:

@@ -26,11 +26,11 @@ def agreement(clusters: Clusters, classes: Int64[Tensor, " n"]) -> dict[str, flo
     """
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-    found, true = clusters.cpu().numpy(), classes.cpu().numpy()
+    predicted, true = clusters.cpu().numpy(), classes.cpu().numpy()
     return {
-        "nmi": float(normalized_mutual_info_score(true, found)),
-        "ari": float(adjusted_rand_score(true, found)),
-        "accuracy": matched_accuracy(found, true),
+        "nmi": float(normalized_mutual_info_score(true, predicted)),
+        "ari": float(adjusted_rand_score(true, predicted)),
+        "accuracy": matched_accuracy(predicted, true),
     }
 
 

@@ -18,7 +18,7 @@ def log_probabilities(
 ) -> Float32[Tensor, "batch classes h w"]:
     """The logarithm of the mean probability of each class over scales, and over both sides with `flip`."""
     size = (images.shape[2], images.shape[3])
-    found: Tensor | None = None
+    log_sum: Tensor | None = None
     for scale in scales:
         scaled_size = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
         scaled = images if scale == 1 else F.interpolate(images, scaled_size, mode="bilinear", align_corners=False)
@@ -28,6 +28,6 @@ def log_probabilities(
             if scale != 1:
                 logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
             log_probs = logits.log_softmax(dim=1)
-            found = log_probs if found is None else torch.logaddexp(found, log_probs)
-    assert found is not None
-    return found - math.log(len(scales) * (2 if flip else 1))
+            log_sum = log_probs if log_sum is None else torch.logaddexp(log_sum, log_probs)
+    assert log_sum is not None
+    return log_sum - math.log(len(scales) * (2 if flip else 1))

@@ -29,9 +29,9 @@ def mean_loss(model: Model, columns: Int64[Tensor, "columns rows"], eos: int, st
     total = torch.zeros((), dtype=widest_float(columns.device), device=columns.device)
     state: Tensor | None = None
     for tokens, targets in zip(torch.split(before.T, stretch), torch.split(columns.T, stretch), strict=True):
-        found: Predictions = model((tokens, state))
-        total += found.cross_entropy(targets).to(total) * targets.numel()
-        state = found.state
+        predictions: Predictions = model((tokens, state))
+        total += predictions.cross_entropy(targets).to(total) * targets.numel()
+        state = predictions.state
     return float(total) / columns.numel()
 
 

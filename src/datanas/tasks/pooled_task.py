@@ -57,9 +57,9 @@ class PooledTask(ImageTask[BatchT]):
         """The loss of a network's outputs, and of its auxiliary tower's where there are such."""
         if not isinstance(output, tuple):
             return loss(output.float())
-        found, auxiliary = output
+        main, auxiliary = output
         extra = self.config.auxiliary_weight * loss(auxiliary.float())
-        return loss(found.float()) + extra
+        return loss(main.float()) + extra
 
     def _shuffled_rows(self, labels: Tensor) -> Tensor:
         """Each other's labels, keyed by the seed."""

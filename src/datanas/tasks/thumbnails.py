@@ -50,11 +50,11 @@ def blended(image: Pixels, colours: Pixels, share: float = 0.6) -> Pixels:
 
 def framed(image: Pixels, colour: str, width: int = 3) -> Pixels:
     """An image with a frame, "#rrggbb", around it."""
-    found = np.pad(_in_colour(image), ((width, width), (width, width), (0, 0)))
+    pixels = np.pad(_in_colour(image), ((width, width), (width, width), (0, 0)))
     ink = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
     for edge in (np.s_[:width], np.s_[-width:], np.s_[:, :width], np.s_[:, -width:]):
-        found[edge] = ink
-    return found
+        pixels[edge] = ink
+    return pixels
 
 
 def in_a_row(images: Sequence[Pixels]) -> Pixels:

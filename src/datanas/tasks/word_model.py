@@ -130,10 +130,10 @@ class WordHead(nn.Module):
         if self.training and self._dropout > 0:
             features = outputs * _mask(outputs, self._dropout, outputs.shape[1], outputs.shape[2])
         weight = self._tied[0].embedding.weight if self._tied else self.weight
-        found = Predictions(features, outputs, state, weight, self.bias)
+        predictions = Predictions(features, outputs, state, weight, self.bias)
         if not self.training and not own_kernels():
-            _ = found.logits  # whoever counts multiply-adds counts these too
-        return found
+            _ = predictions.logits  # whoever counts multiply-adds counts these too
+        return predictions
 
 
 def log_frequencies(text: Int64[Tensor, " n"], words: int) -> Float[Tensor, " words"]:

@@ -22,7 +22,7 @@ from datanas.data.types.targets import Kind, is_one_hot
 _ROLES = {"x": "x", "image": "x", "images": "x", "y": "y", "label": "y", "labels": "y", "target": "y", "targets": "y"}
 """What an array holds, by a word of its name."""
 _ENCODED = frozenset({"jpg", "jpeg", "png", "webp"})
-Place = Part | Literal["whole"]
+PartOrWhole = Part | Literal["whole"]
 
 
 class Archive:
@@ -82,7 +82,7 @@ class Arrays:
     labels: str | None
 
 
-def find_arrays(names: Iterable[str], where: str) -> dict[Place, Arrays]:
+def find_arrays(names: Iterable[str], where: str) -> dict[PartOrWhole, Arrays]:
     """The arrays of each part by their names, in any case: `train_x` and `train_y`, `X_train`, `test_images`, `x`, `y`.
 
     Args:
@@ -91,7 +91,7 @@ def find_arrays(names: Iterable[str], where: str) -> dict[Place, Arrays]:
     Raises:
         DataError: two arrays for the same, or labels without images.
     """
-    found: dict[tuple[Place, str], str] = {}
+    array_names: dict[tuple[PartOrWhole, str], str] = {}
     for name in names:
         words = words_of(name)
         roles = {_ROLES[word] for word in words if word in _ROLES}
@@ -99,19 +99,19 @@ def find_arrays(names: Iterable[str], where: str) -> dict[Place, Arrays]:
         part = part_of(rest)
         if len(roles) != 1 or (rest and part is None):
             continue
-        place: tuple[Place, str] = (part or "whole", roles.pop())
-        if place in found:
-            raise DataError(f"{where}: {found[place]} and {name} both look like the same; keep one of them")
-        found[place] = name
-    parts = dict.fromkeys(part for part, _ in found)
-    if lone := [found[part, "y"] for part in parts if (part, "x") not in found]:
+        key: tuple[PartOrWhole, str] = (part or "whole", roles.pop())
+        if key in array_names:
+            raise DataError(f"{where}: {array_names[key]} and {name} both look like the same; keep one of them")
+        array_names[key] = name
+    parts = dict.fromkeys(part for part, _ in array_names)
+    if lone := [array_names[part, "y"] for part in parts if (part, "x") not in array_names]:
         if encoded := encoded_arrays(names):
             raise DataError(
                 f"{where}: {encoded[0]} are encoded images, which only the data set reads that packs them so: say its "
                 "name, as in datanas fit cifar10 --data.root FILE; otherwise store their pixels as plain arrays"
             )
         raise DataError(f"{where}: {lone[0]} are labels without images; the file holds {', '.join(sorted(names))}")
-    return {part: Arrays(found[part, "x"], found.get((part, "y"))) for part in parts}
+    return {part: Arrays(array_names[part, "x"], array_names.get((part, "y"))) for part in parts}
 
 
 def encoded_arrays(names: Iterable[str]) -> list[str]:

@@ -33,7 +33,7 @@ class ValueRange(NamedTuple):
 
     def to_unit(self, values: NDArray[Any], axis: int) -> NDArray[np.float32]:
         """(values - low) / (high - low), with the channels at `axis`."""
-        shape = [-1 if place == axis % values.ndim else 1 for place in range(values.ndim)]
+        shape = [-1 if dimension == axis % values.ndim else 1 for dimension in range(values.ndim)]
         low, high = (np.array(each, np.float64).reshape(shape) for each in self)
         return ((values - low) / (high - low)).astype(np.float32)
 

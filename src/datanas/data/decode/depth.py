@@ -45,8 +45,8 @@ def settle_white(files: Sequence[Encoded], form: PixelForm, where: str) -> Pixel
     if form.white is not None:
         return form
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(lambda file: _extent(file, form), files))
-    extents = {index: extent for index, extent in enumerate(found) if extent is not None}
+        measured = list(pool.map(lambda file: _extent(file, form), files))
+    extents = {index: extent for index, extent in enumerate(measured) if extent is not None}
     if not extents:
         return form
     for index, extent in extents.items():
@@ -79,9 +79,9 @@ def told_white(largest: float, where: str) -> float:
     Args:
         largest: of all images of the data set.
     """
-    found = white_of(largest, is_floating=False)
-    _tell(where, "the images", largest, found)
-    return found
+    white = white_of(largest, is_floating=False)
+    _tell(where, "the images", largest, white)
+    return white
 
 
 def _tell(where: str, images: str, largest: float, white: float) -> None:

@@ -33,10 +33,10 @@ def encoded_images(archive: Archive, content: str, offsets: str, where: str) -> 
         raise DataError(f"{where}: {content} must be bytes (n,), got {data.dtype} {data.shape}")
     if ends.dtype.kind not in "iu" or ends.ndim != 1 or len(ends) < 2:
         raise DataError(f"{where}: {offsets} must be whole numbers (images + 1,), got {ends.dtype} {ends.shape}")
-    places = ends.tolist()
-    if places != sorted(places) or places[0] < 0 or places[-1] > len(data):
+    bounds = ends.tolist()
+    if bounds != sorted(bounds) or bounds[0] < 0 or bounds[-1] > len(data):
         raise DataError(f"{where}: {offsets} must ascend from 0 to at most {len(data)}, the length of {content}")
-    return [data[start:stop].tobytes() for start, stop in pairwise(places)]
+    return [data[start:stop].tobytes() for start, stop in pairwise(bounds)]
 
 
 def decode_encoded(
@@ -56,17 +56,17 @@ def decode_encoded(
     require_memory(len(files) * math.prod(shape), f"{where}: {len(files)} images", remedy)
     images = np.empty((len(files), *shape), np.uint8)
 
-    def place(index: int) -> None:
+    def decode_image(index: int) -> None:
         try:
             with Image.open(io.BytesIO(files[index])) as image:
                 pixels = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
         except Exception as error:  # each decoder has errors of its own for damaged files
             raise DataError(f"{where} image {index} is broken ({type(error).__name__}: {error})") from None
         if pixels.shape != shape:
-            found, wanted = (f"{width}x{height}" for _, height, width in (pixels.shape, shape))
-            raise DataError(f"{where} image {index} is {found}; it must be {wanted}")
+            size, wanted = (f"{width}x{height}" for _, height, width in (pixels.shape, shape))
+            raise DataError(f"{where} image {index} is {size}; it must be {wanted}")
         images[index] = pixels
 
     with ThreadPoolExecutor() as pool:
-        list(pool.map(place, range(len(files))))
+        list(pool.map(decode_image, range(len(files))))
     return torch.from_numpy(images)

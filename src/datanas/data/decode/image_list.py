@@ -47,9 +47,9 @@ def class_folders(root: Path) -> list[Path]:
 def list_images(root: Path, classes: tuple[str, ...], where: str) -> tuple[list[Path], list[int]]:
     """As `ImageList.of_classes`, and tells what was left out."""
     images = ImageList(where)
-    found = images.of_classes(root, classes)
+    listed = images.of_classes(root, classes)
     images.tell()
-    return found
+    return listed
 
 
 class ImageList:
@@ -80,17 +80,17 @@ class ImageList:
         for folder in folders:
             if folder.name not in classes:
                 raise DataError(f"{self._where}: {folder} is a class without training images")
-            found = self.below(folder)
-            if not found:
-                kept = f"; {self._told()}" if self._left_out else ""
-                raise DataError(f"{self._where}: {folder} holds no images ({', '.join(sorted(SUFFIXES))}){kept}")
-            files += found
-            labels += [classes.index(folder.name)] * len(found)
+            in_folder = self.below(folder)
+            if not in_folder:
+                left_out = f"; {self._told()}" if self._left_out else ""
+                raise DataError(f"{self._where}: {folder} holds no images ({', '.join(sorted(SUFFIXES))}){left_out}")
+            files += in_folder
+            labels += [classes.index(folder.name)] * len(in_folder)
         return files, labels
 
     def below(self, root: Path) -> list[Path]:
         """All image files below a folder, in the order of their paths."""
-        found: list[Path] = []
+        files: list[Path] = []
         seen = {_identity(root)}
         waiting = [root]
         while waiting:
@@ -104,8 +104,8 @@ class ImageList:
                         seen.add(identity)
                         waiting.append(entry)
                 elif self._takes(entry):
-                    found.append(entry)
-        return sorted(found)
+                    files.append(entry)
+        return sorted(files)
 
     def inside(self, folder: Path) -> list[Path]:
         """The image files that lie in a folder itself, in the order of their names; deeper ones are left out."""
@@ -175,8 +175,8 @@ class ImageList:
 
 def _identity(folder: Path) -> tuple[int, int]:
     with path_errors(folder, DataError):
-        found = folder.stat()
-    return found.st_dev, found.st_ino
+        status = folder.stat()
+    return status.st_dev, status.st_ino
 
 
 def _images_below(folder: Path) -> list[Path]:

@@ -20,11 +20,11 @@ def some_sizes(root: Path, count: int = 64) -> list[tuple[int, int]]:
 
 def sizes_of(files: Sequence[Path], count: int = 64) -> list[tuple[int, int]]:
     """(width, height) in pixels of some image files, spread over them; what cannot be opened is passed over."""
-    found = []
+    sizes = []
     for file in files[:: max(1, len(files) // count)][:count]:
         try:
             with opened(file) as image:
-                found.append((image.width, image.height))
+                sizes.append((image.width, image.height))
         except BrokenImageError:
             continue
-    return found
+    return sizes

@@ -83,7 +83,7 @@ def decode(
     require_memory(len(files) * int(np.prod(shape)), f"{where}: {len(files)} images", "use a smaller --data.resize N")
     images = np.empty((len(files), *shape), np.uint8)
 
-    def place(index: int) -> frozenset[Trait] | BrokenImageError:
+    def decode_image(index: int) -> frozenset[Trait] | BrokenImageError:
         try:
             pixels, traits = read_image(files[index], form, view)
         except BrokenImageError as error:
@@ -96,17 +96,17 @@ def decode(
         images[index] = pixels
         return traits
 
-    kept, broken = [], []
+    indices, broken = [], []
     told: dict[Trait, list[object]] = defaultdict(list)
     with ThreadPoolExecutor() as pool:
         try:
-            for index, outcome in enumerate(pool.map(place, range(len(files)))):
+            for index, outcome in enumerate(pool.map(decode_image, range(len(files)))):
                 if isinstance(outcome, BrokenImageError):
                     if not skip_broken:
                         raise broken_file(where, files[index], outcome)
                     broken.append(files[index])
                 else:
-                    kept.append(index)
+                    indices.append(index)
                     for trait in outcome:
                         told[trait].append(files[index])
         except DataError:
@@ -115,21 +115,21 @@ def decode(
     if broken:
         names = ", ".join(map(str, broken[:_LISTED])) + (" ..." if len(broken) > _LISTED else "")
         _log.warning("%s: skipped %d broken of %d images: %s", where, len(broken), len(files), names)
-        images = images[kept]
+        images = images[indices]
     tell_traits(told, len(files), where, form)
-    return torch.from_numpy(images), kept
+    return torch.from_numpy(images), indices
 
 
-def tell_traits(found: Mapping[Trait, Sequence[object]], count: int, where: str, form: PixelForm) -> None:
-    """Say how many of `count` images lost something or were changed; `found` names the images of each trait."""
-    if grey := found.get("grey") if form.channels == 3 else None:
+def tell_traits(images_of: Mapping[Trait, Sequence[object]], count: int, where: str, form: PixelForm) -> None:
+    """Say how many of `count` images lost something or were changed; `images_of` names the images of each trait."""
+    if grey := images_of.get("grey") if form.channels == 3 else None:
         _log.warning("%s: turned %d grey of %d images to colour, the first is %s", where, len(grey), count, grey[0])
-    if clear := found.get("transparent"):
+    if clear := images_of.get("transparent"):
         _log.warning(
             "%s: dropped the transparency of %d of %d images, the first is %s; what was hidden behind it is seen",
             *(where, len(clear), count, clear[0]),
         )
-    if several := found.get("frames"):
+    if several := images_of.get("frames"):
         _log.warning(
             "%s: took the first of several frames or pages of %d of %d images, the first is %s",
             *(where, len(several), count, several[0]),

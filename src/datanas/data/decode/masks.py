@@ -130,21 +130,21 @@ def decode_pairs(
     require_memory(len(pairs) * size, f"{where}: {len(pairs)} images", "reduce them with --data.longest N")
     with ThreadPoolExecutor() as pool:
         try:
-            found = list(pool.map(read, pairs))
+            decoded = list(pool.map(read, pairs))
         except DataError:
             pool.shutdown(cancel_futures=True)
             raise
     told: dict[Trait, list[object]] = defaultdict(list)
-    for pair, each in zip(pairs, found, strict=True):
+    for pair, each in zip(pairs, decoded, strict=True):
         for trait in each.traits - {"grey"}:
             told[trait].append(pair.name)
     tell_traits(told, len(pairs), where, kind)
     common = Palette() if palette is None else palette
-    for pair, each in zip(pairs, found, strict=True):
+    for pair, each in zip(pairs, decoded, strict=True):
         common.add(pair, each.colours, where)
     return SegmentationSet(
-        tuple(each.image for each in found),
-        tuple(each.mask for each in found),
+        tuple(each.image for each in decoded),
+        tuple(each.mask for each in decoded),
         tuple(pair.name for pair in pairs),
         tuple(pair.mask_name for pair in pairs),
     )
@@ -165,11 +165,11 @@ def _read(
         raise _unusable(f"{where} image {pair.name}", pair.image, error) from None
     image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
     try:
-        found, colours = _mask_values(pair.mask, f"{where} mask {pair.shown}")
+        stored, colours = _mask_values(pair.mask, f"{where} mask {pair.shown}")
     except BrokenImageError as error:
         called = pair.name if _is_missing(pair.mask) else pair.shown
         raise _unusable(f"{where} mask {called}", pair.mask, error) from None
-    numbers = _class_numbers(found, void, values, f"{where} mask {pair.shown}")
+    numbers = _class_numbers(stored, void, values, f"{where} mask {pair.shown}")
     if image.size != (numbers.shape[1], numbers.shape[0]):
         called = "" if pair.mask_name == pair.name else f" ({pair.mask_name})"
         raise DataError(
@@ -185,23 +185,23 @@ def _read(
 
 
 def _class_numbers(
-    found: NDArray[Any], void: Sequence[int], values: Sequence[int] | None, where: str
+    stored: NDArray[Any], void: Sequence[int], values: Sequence[int] | None, where: str
 ) -> NDArray[np.uint8]:
     """The number of a class, or VOID, for every value that was found in a mask."""
     if values is None:
-        numbers = np.where(np.isin(found, void), VOID, found)
+        numbers = np.where(np.isin(stored, void), VOID, stored)
         if numbers.min() < 0 or numbers.max() > VOID:
             wrong = int(numbers[(numbers < 0) | (numbers > VOID)][0])
             raise DataError(f"{where} has the value {wrong}; a class number or void lies in 0..{VOID}")
         return numbers.astype(np.uint8)
-    numbers = np.full(found.shape, VOID, np.uint8)
-    is_known = np.isin(found, void)
+    numbers = np.full(stored.shape, VOID, np.uint8)
+    is_known = np.isin(stored, void)
     for number, value in enumerate(values):
-        numbers[found == value] = number
-        is_known |= found == value
+        numbers[stored == value] = number
+        is_known |= stored == value
     if not is_known.all():
         raise DataError(
-            f"{where} has the value {int(found[~is_known][0])}, which is none of data.values "
+            f"{where} has the value {int(stored[~is_known][0])}, which is none of data.values "
             f"({', '.join(map(str, values))}) and not void"
         )
     return numbers.astype(np.uint8)

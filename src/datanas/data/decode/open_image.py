@@ -135,10 +135,10 @@ def _bomb_limit(max_pixels: int) -> Iterator[None]:
 def orientation(image: Image.Image) -> int:
     """The turn 1..8 that a camera noted; 1 where it noted none, or nonsense."""
     try:
-        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+        turn = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # a photograph is sound whatever is written beside its pixels
         return 1
-    return found if isinstance(found, int) and found in _TURNS else 1
+    return turn if isinstance(turn, int) and turn in _TURNS else 1
 
 
 def upright(image: Image.Image) -> Image.Image:

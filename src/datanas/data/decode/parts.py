@@ -34,11 +34,11 @@ _JOINED = re.compile(rf"({'|'.join(_PARTS)})({'|'.join(_FILLING)})?")
 
 def words_of(name: str) -> list[str]:
     """The words of a name in lower case, parted by signs, digits or capitals; `trainset` is train and set."""
-    found: list[str] = []
+    words: list[str] = []
     for word in _WORD.findall(name):
         joined = _JOINED.fullmatch(word.lower())
-        found += [each for each in joined.groups() if each] if joined else [word.lower()]
-    return found
+        words += [each for each in joined.groups() if each] if joined else [word.lower()]
+    return words
 
 
 def parts_in(name: str) -> set[Part]:
@@ -48,10 +48,10 @@ def parts_in(name: str) -> set[Part]:
 
 def part_of(name: str) -> Part | None:
     """The part that a name stands for; None where it names none, several, or something else besides."""
-    words, found = words_of(name), parts_in(name)
-    if len(found) != 1 or any(word not in _PARTS and word not in _FILLING for word in words):
+    words, parts = words_of(name), parts_in(name)
+    if len(parts) != 1 or any(word not in _PARTS and word not in _FILLING for word in words):
         return None
-    return found.pop()
+    return parts.pop()
 
 
 def find_parts(folders: Sequence[Path], where: str, classes_in: Callable[[Path], Collection[str]]) -> dict[Part, Path]:
@@ -100,12 +100,12 @@ def find_parts(folders: Sequence[Path], where: str, classes_in: Callable[[Path],
 
 def _alike(folders: Sequence[Path]) -> dict[Path, Part]:
     """Folders that differ in the part alone that each mentions: seg_train and seg_test."""
-    found = {folder: parts_in(folder.name) for folder in folders}
+    mentioned = {folder: parts_in(folder.name) for folder in folders}
     rests = {tuple(word for word in words_of(folder.name) if word not in _PARTS) for folder in folders}
-    if len(rests) != 1 or any(len(parts) != 1 for parts in found.values()):
+    if len(rests) != 1 or any(len(parts) != 1 for parts in mentioned.values()):
         return {}
-    placed = {folder: next(iter(parts)) for folder, parts in found.items()}
-    return placed if len(set(placed.values())) > 1 else {}
+    part_by_folder = {folder: next(iter(parts)) for folder, parts in mentioned.items()}
+    return part_by_folder if len(set(part_by_folder.values())) > 1 else {}
 
 
 def _names(folders: Iterable[Path]) -> str:

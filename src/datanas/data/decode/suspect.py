@@ -97,7 +97,7 @@ def tell_suspects(parts: Mapping[str, Examined], where: str) -> None:
             "learn; look at one of them, and at how they were written"
         )
     for name, part in parts.items():
-        blank = [place for place, is_constant in enumerate(part.is_constant) if is_constant]
+        blank = [index for index, is_constant in enumerate(part.is_constant) if is_constant]
         if blank:
             _log.warning(
                 "%s: %d of %d images of the part %s are of one colour each, the first is %s",
@@ -115,11 +115,11 @@ def tell_suspects(parts: Mapping[str, Examined], where: str) -> None:
 
 
 def _tell_repeats(parts: Mapping[str, Examined], where: str) -> None:
-    train = {content: place for place, content in reversed(list(enumerate(parts["train"].contents)))}
+    train = {content: index for index, content in reversed(list(enumerate(parts["train"].contents)))}
     for name, part in parts.items():
         if name == "train":
             continue
-        twice = [place for place, content in enumerate(part.contents) if content in train]
+        twice = [index for index, content in enumerate(part.contents) if content in train]
         if twice:
             first = part.names[twice[0]], parts["train"].names[train[part.contents[twice[0]]]]
             _log.warning(

@@ -59,8 +59,8 @@ class ClassFolders(Dataset[ClassSplitData]):
         images.tell()
         form = self.config.form(self.config.channels)
         form = settle_white([file for _, files, _ in listed.values() for file in files], form, where)
-        found = {name: self._read(*each, form, where) for name, each in listed.items()}
-        sets, names = {name: each[0] for name, each in found.items()}, {name: each[1] for name, each in found.items()}
+        loaded = {name: self._read(*each, form, where) for name, each in listed.items()}
+        sets, names = {name: each[0] for name, each in loaded.items()}, {name: each[1] for name, each in loaded.items()}
         if parts:
             train, held, test = sets["train"], sets.get("validation"), sets["test"]
         else:
@@ -78,8 +78,8 @@ class ClassFolders(Dataset[ClassSplitData]):
         self, classes: tuple[str, ...], files: list[Path], labels: list[int], form: PixelForm, where: str
     ) -> tuple[ClassSet, list[str]]:
         """The images that can be read, and what each is called."""
-        images, kept = decode(files, where, form=form, resize=self.config.resize, skip_broken=self.config.skip_broken)
-        return ClassSet(ImageSet(images, torch.tensor(labels)[kept]), classes), [str(files[place]) for place in kept]
+        images, rows = decode(files, where, form=form, resize=self.config.resize, skip_broken=self.config.skip_broken)
+        return ClassSet(ImageSet(images, torch.tensor(labels)[rows]), classes), [str(files[row]) for row in rows]
 
 
 def _names(folder: Path) -> tuple[str, ...]:

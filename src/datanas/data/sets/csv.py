@@ -75,22 +75,22 @@ class Csv(Dataset[ImageData | TargetData]):
         kind = self._kind(table)
         names, rows = table.labels_held() if kind == "labels" else table.numbers() if kind else table.classes()
         form = settle_white(table.files, config.form(config.channels), where)
-        images, kept = decode(table.files, where, form=form, resize=config.resize, skip_broken=config.skip_broken)
-        rows, files, is_test = rows[kept], [table.names[place] for place in kept], table.is_test(kept)
+        images, indices = decode(table.files, where, form=form, resize=config.resize, skip_broken=config.skip_broken)
+        rows, files, is_test = rows[indices], [table.names[index] for index in indices], table.is_test(indices)
         if kind is not None and is_test is None:
-            places = parted(rows, kind, config.test_share, config.split_seed)
+            split = parted(rows, kind, config.test_share, config.split_seed)
         else:
-            unused = torch.zeros(len(kept), dtype=torch.bool)
+            unused = torch.zeros(len(indices), dtype=torch.bool)
             if is_test is None:
                 is_test = split_by_name(
                     ImageSet(images, rows), files, names, config.test_share, config.split_seed, where
                 )
-            elif (unused := table.unused(kept)).any():
+            elif (unused := table.unused(indices)).any():
                 _log.warning(
                     "%s: left out %d images for validation: those for testing are tested on", where, unused.sum()
                 )
-            places = ((~is_test & ~unused).nonzero().flatten(), (is_test & ~unused).nonzero().flatten())
-        parts = [(images[each], rows[each]) for each in places]
+            split = ((~is_test & ~unused).nonzero().flatten(), (is_test & ~unused).nonzero().flatten())
+        parts = [(images[each], rows[each]) for each in split]
         is_scaled = config.resize is not None
         if kind is not None:
             return target_data(parts[0], parts[1], names, kind, where, pixels=form, is_scaled=is_scaled)
@@ -98,7 +98,7 @@ class Csv(Dataset[ImageData | TargetData]):
         check_images(train, test, names, where)
         examined = {
             part: examine_set(examples, names, [files[each] for each in chosen.tolist()].__getitem__)
-            for part, examples, chosen in zip(("train", "test"), (train, test), places, strict=True)
+            for part, examples, chosen in zip(("train", "test"), (train, test), split, strict=True)
         }
         tell_suspects(examined, where)
         return ImageData(train, test, names, pixels=form, is_scaled=is_scaled)
@@ -108,15 +108,15 @@ def _read(path: Path, where: str) -> list[list[str]]:
     text = read_text(path, DataError).removeprefix("\ufeff")
     rows: list[list[str]] = []
     for delimiter in ",\t;|":  # that which parts all rows alike
-        found = [
+        parsed = [
             [cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(row)
         ]
-        rows = rows or found
-        if len({len(row) for row in found}) == 1 and found and len(found[0]) > 1:
-            rows = found
+        rows = rows or parsed
+        if len({len(row) for row in parsed}) == 1 and parsed and len(parsed[0]) > 1:
+            rows = parsed
             break
-        if max(map(len, found), default=1) > max(map(len, rows), default=1):
-            rows = found  # for the message
+        if max(map(len, parsed), default=1) > max(map(len, rows), default=1):
+            rows = parsed  # for the message
     widths = {len(row) for row in rows}
     if len(rows) < 2 or widths == {1}:
         raise DataError(f"{where}: expected a row an image with its path and its class, parted by commas")
@@ -139,11 +139,11 @@ class _Table:
         self._where = where
         head, body = rows[0], rows[1:]
         if any(Path(cell).suffix.lower() in SUFFIXES for cell in head):
-            head, body = [str(place) for place in range(len(head))], rows
-        named = {name.lower(): place for place, name in enumerate(head)}
+            head, body = [str(column) for column in range(len(head))], rows
+        named = {name.lower(): column for column, name in enumerate(head)}
         files = self._column(head, path_column, "path_column")
         if files is None:
-            holds_files = [place for place in range(len(head)) if _holds_files(body, place)]
+            holds_files = [column for column in range(len(head)) if _holds_files(body, column)]
             files = next((named[name] for name in _PATHS if named.get(name) in holds_files), None)
             if files is None and len(holds_files) == 1:
                 files = holds_files[0]
@@ -155,7 +155,7 @@ class _Table:
         labels = self._column(head, label_column, "label_column")
         parts = next((named[name] for name in _PARTS if name in named), None)
         if labels is None:
-            others = [place for place in range(len(head)) if place not in (files, parts)]
+            others = [column for column in range(len(head)) if column not in (files, parts)]
             labels = next((named[name] for name in _LABELS if name in named and named[name] != files), None)
             labels = others[0] if labels is None and len(others) == 1 else labels
         if labels is None:
@@ -193,8 +193,8 @@ class _Table:
         """The name of the column, and its numbers (n, 1)."""
         values = [_number(label) for label in self.labels]
         if None in values:
-            place = values.index(None)
-            raise DataError(f"{self._where}: {self.names[place]} has {self.labels[place]!r}, which is no number")
+            index = values.index(None)
+            raise DataError(f"{self._where}: {self.names[index]} has {self.labels[index]!r}, which is no number")
         return (self._target_name,), torch.tensor([[float(value)] for value in values if value is not None])
 
     def classes(self) -> tuple[tuple[str, ...], torch.Tensor]:
@@ -206,19 +206,19 @@ class _Table:
         for name, label in zip(self.names, self.labels, strict=True):
             if not label:
                 raise DataError(f"{self._where}: {name} has no class; fill it in, or remove the row")
-        found = sorted(set(self.labels), key=lambda name: (int(name) if name.isdecimal() else -1, name))
-        if len(found) > max(2, len(self.labels) // 2):
+        names = sorted(set(self.labels), key=lambda name: (int(name) if name.isdecimal() else -1, name))
+        if len(names) > max(2, len(self.labels) // 2):
             raise DataError(
-                f"{self._where}: {len(self.labels)} images have {len(found)} different labels, such as {found[0]!r}; "
+                f"{self._where}: {len(self.labels)} images have {len(names)} different labels, such as {names[0]!r}; "
                 "a class needs several images; of numbers to predict say --data.targets numbers"
             )
-        return tuple(found), torch.tensor([found.index(label) for label in self.labels])
+        return tuple(names), torch.tensor([names.index(label) for label in self.labels])
 
-    def is_test(self, kept: Sequence[int]) -> torch.Tensor | None:
+    def is_test(self, indices: Sequence[int]) -> torch.Tensor | None:
         """Which of the images that were read are for testing; None where the table does not say."""
         if self._parts is None:
             return None
-        parts = [part_of(self._parts[place]) for place in kept]
+        parts = [part_of(self._parts[index]) for index in indices]
         tested = "test" if "test" in parts else "validation"
         if tested not in parts or "train" not in parts:
             return None
@@ -226,9 +226,9 @@ class _Table:
             raise DataError(f"{self._where}: the parts must be train, validation and test, each by a usual name")
         return torch.tensor([part == tested for part in parts])
 
-    def unused(self, kept: Sequence[int]) -> torch.Tensor:
+    def unused(self, indices: Sequence[int]) -> torch.Tensor:
         """Which of the images that were read are for validation where others are for testing."""
-        parts = [part_of((self._parts or [])[place]) for place in kept]
+        parts = [part_of((self._parts or [])[index]) for index in indices]
         return torch.tensor([part == "validation" and "test" in parts for part in parts])
 
 

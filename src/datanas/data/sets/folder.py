@@ -76,7 +76,7 @@ class Folder(Dataset[ImageData]):
             listed = {root: whole}
         images.tell()
         form = settle_white([file for files, _ in listed.values() for file in files], self._form(), where)
-        read = [self._read(folder, *found, form, where) for folder, found in listed.items()]
+        read = [self._read(folder, *files_and_labels, form, where) for folder, files_and_labels in listed.items()]
         (train, names), (test, test_names) = read if parts else self._split(*read[0], classes, where)
         check_images(train, test, classes, where, fewest_classes=1)
         examined = {
@@ -93,9 +93,11 @@ class Folder(Dataset[ImageData]):
         self, root: Path, files: list[Path], labels: list[int], form: PixelForm, where: str
     ) -> tuple[ImageSet, list[str]]:
         """The images that can be read, and the path of each below `root`."""
-        images, kept = decode(files, where, form=form, resize=self.config.resize, skip_broken=self.config.skip_broken)
-        names = [files[place].relative_to(root).as_posix() for place in kept]
-        return ImageSet(images, torch.tensor(labels)[kept]), names
+        images, indices = decode(
+            files, where, form=form, resize=self.config.resize, skip_broken=self.config.skip_broken
+        )
+        names = [files[index].relative_to(root).as_posix() for index in indices]
+        return ImageSet(images, torch.tensor(labels)[indices]), names
 
     def _split(
         self, both: ImageSet, names: list[str], classes: tuple[str, ...], where: str
@@ -103,8 +105,8 @@ class Folder(Dataset[ImageData]):
         is_test = split_by_name(both, names, classes, self.config.test_share, self.config.split_seed, where)
         train, test = ((chosen).nonzero().flatten() for chosen in (~is_test, is_test))
         return (
-            (both.select(train), [names[place] for place in train.tolist()]),
-            (both.select(test), [names[place] for place in test.tolist()]),
+            (both.select(train), [names[index] for index in train.tolist()]),
+            (both.select(test), [names[index] for index in test.tolist()]),
         )
 
 
@@ -129,7 +131,7 @@ def split_by_name(
             what = f"class {name!r}" if name != UNLABELLED else "holds no class folders, and"
             raise DataError(f"{where}: {what} has {len(members)} readable images; a split needs two or more")
         count = min(max(1, round(len(members) * share)), len(members) - 1)
-        is_test[sorted(members, key=lambda place: lot(names[place]))[:count]] = True
+        is_test[sorted(members, key=lambda index: lot(names[index]))[:count]] = True
     return is_test
 
 
@@ -182,11 +184,11 @@ def test_part(parts: Mapping[Part, Path], where: str) -> Path:
         DataError: there is none.
     """
     usual: tuple[Part, ...] = ("test", "validation")
-    found = [parts[part] for part in usual if part in parts]
+    folders = [parts[part] for part in usual if part in parts]
     if class_folders(parts["train"]):
-        found = [folder for folder in found if class_folders(folder)] or found
-    if found:
-        return found[0]
+        folders = [folder for folder in folders if class_folders(folder)] or folders
+    if folders:
+        return folders[0]
     raise DataError(
         f"{where}: there is {parts['train']} but neither test nor val beside it holds class folders; name one so, or "
         f"give {parts['train']} itself, of which a share becomes the test set"

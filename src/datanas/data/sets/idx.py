@@ -79,17 +79,17 @@ def _part(root: Path, part: str, where: str) -> ImageSet:
 
 def _find(root: Path, part: str, ends: tuple[str, ...], where: str) -> Path:
     there = [entry for entry in folder_entries(root, DataError) if not is_hidden(entry.name)]
-    found = [
+    matching = [
         entry for entry in there if _ends(entry.name, ends) and any(word in entry.name.lower() for word in _PARTS[part])
     ]
-    plain = [entry for entry in found if entry.suffix != ".gz"]
-    if len(plain or found) == 1:
-        return (plain or found)[0]
+    plain = [entry for entry in matching if entry.suffix != ".gz"]
+    if len(plain or matching) == 1:
+        return (plain or matching)[0]
     what, kind = ("images", "idx3") if ends == IMAGES else ("labels", "idx1")
     expected = f"{_PARTS[part][0]}-{what}-{kind}-ubyte"
-    if not found:
+    if not matching:
         raise DataError(f"{where}: no file of the {part} {what}; expected {expected} or {expected}.gz")
-    names = ", ".join(sorted(entry.name for entry in found))
+    names = ", ".join(sorted(entry.name for entry in matching))
     raise DataError(f"{where}: several files can be {expected}: {names}; leave one of them there")
 
 

@@ -85,7 +85,9 @@ class ImageFiles(Dataset[ImageFileData]):
         # A JPEG has 8 bits: a million of them need not be opened to know that.
         deep = [file for files, _ in listed.values() for file in files if file.suffix.lower() not in _OF_8_BITS]
         reading = self._reading(settle_white(deep, form, where))
-        train, test = (self._set(folder, *found, reading, where) for folder, found in listed.items())
+        train, test = (
+            self._set(folder, *files_and_labels, reading, where) for folder, files_and_labels in listed.items()
+        )
         tell_equal_files(train, test)
         mean, std = config.mean or MEAN[config.channels], config.std or STD[config.channels]
         return ImageFileData(train, test, classes, torch.tensor(mean), torch.tensor(std))
@@ -119,12 +121,12 @@ class ImageFiles(Dataset[ImageFileData]):
             _log.warning(
                 "%s: left out %d broken of %d images, the first is %s", where, len(broken), len(files), broken[0]
             )
-        kept = [place for place, is_sound in enumerate(sound) if is_sound]
-        lost = set(labels) - {labels[place] for place in kept}
+        indices = [index for index, is_sound in enumerate(sound) if is_sound]
+        lost = set(labels) - {labels[index] for index in indices}
         if lost:
             empty = files[labels.index(min(lost))].parent
             raise DataError(f"{where}: {empty} holds no image that can be read; each class needs at least one")
-        return [files[place] for place in kept], [labels[place] for place in kept]
+        return [files[index] for index in indices], [labels[index] for index in indices]
 
 
 def _is_sound(file: Path, reading: Reading) -> bool:

@@ -135,27 +135,27 @@ def match_pairs(images: Path, masks: Path, where: str, listed: ImageList | None 
     Raises:
         DataError: a folder is missing or holds no images, or an image has no mask or several.
     """
-    kept = ImageList(where) if listed is None else listed
+    image_list = ImageList(where) if listed is None else listed
     for folder in (images, masks):
         if not is_folder(folder, DataError):
             raise DataError(f"{where}: no such folder: {folder}")
-    files = kept.inside(images)
+    files = image_list.inside(images)
     if not files:
         raise DataError(f"{where}: {images} holds no images ({', '.join(sorted(SUFFIXES))})")
     by_name: dict[str, list[Path]] = {}
-    for file in kept.inside(masks):
+    for file in image_list.inside(masks):
         by_name.setdefault(file.stem, []).append(file)
     pairs: dict[str, Pair] = {}
     for file in files:
-        found = by_name.get(file.stem, [])
-        if len(found) != 1:
-            fault = "has no mask" if not found else f"has {len(found)} masks"
+        matching = by_name.get(file.stem, [])
+        if len(matching) != 1:
+            fault = "has no mask" if not matching else f"has {len(matching)} masks"
             raise DataError(f"{where}: image {file} {fault} in {masks}; one file of the name {file.stem}.* is needed")
         if file.stem in pairs:
             raise DataError(f"{where}: {images} holds two images of the name {file.stem!r}")
-        pairs[file.stem] = Pair(file.name, file, found[0])
+        pairs[file.stem] = Pair(file.name, file, matching[0])
     for name in by_name.keys() - pairs.keys():
-        kept.leave_out("masks without an image", by_name[name][0])
+        image_list.leave_out("masks without an image", by_name[name][0])
     if listed is None:
-        kept.tell()
+        image_list.tell()
     return list(pairs.values())

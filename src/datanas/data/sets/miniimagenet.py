@@ -64,10 +64,10 @@ class MiniImageNet(Dataset[ClassSplitData]):
         files = encoded_images(archive, f"{split}_jpg", f"{split}_off", where)
         if len(files) != len(labels):
             raise DataError(f"{where}: {split}_jpg holds {len(files)} images but {split}_y {len(labels)} labels")
-        places, wanted = torch.arange(len(labels)), self.config.images_per_class
+        indices, wanted = torch.arange(len(labels)), self.config.images_per_class
         if wanted is not None:
-            places = torch.cat([(labels == label).nonzero().flatten()[:wanted] for label in range(len(names))])
+            indices = torch.cat([(labels == label).nonzero().flatten()[:wanted] for label in range(len(names))])
         images = decode_encoded(
-            [files[place] for place in places.tolist()], SHAPE, f"{where}: {split}", "set --data.images_per_class N"
+            [files[index] for index in indices.tolist()], SHAPE, f"{where}: {split}", "set --data.images_per_class N"
         )
-        return ClassSet(ImageSet(images, labels[places]), names)
+        return ClassSet(ImageSet(images, labels[indices]), names)

@@ -20,7 +20,7 @@ from datanas.core.settings import ComponentConfig
 from datanas.data import register_dataset
 from datanas.data.base import UNLABELLED, Dataset, ImageData, ImageSet, ImageSets, check_images, check_set
 from datanas.data.batches import stratified
-from datanas.data.decode.archive import Archive, Arrays, Place, find_arrays, to_labels, to_rows
+from datanas.data.decode.archive import Archive, Arrays, PartOrWhole, find_arrays, to_labels, to_rows
 from datanas.data.decode.arrays import Layout, ValueRange, Values, channels_first, to_pixels, values_of
 from datanas.data.decode.open_image import PixelForm
 from datanas.data.decode.parts import Part
@@ -34,7 +34,7 @@ from datanas.data.types.targets import (
     kind_of,
     parted,
     target_data,
-    with_places,
+    with_indices,
 )
 
 _log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class Npz(Dataset[ImageData | TargetData]):
         archive = Archive(self.config.root, where)
         arrays = find_arrays(archive.names, where)
         is_whole = "whole" in arrays and "train" not in arrays
-        chosen: dict[Place, Arrays] = {"whole": arrays["whole"]} if is_whole else {}
+        chosen: dict[PartOrWhole, Arrays] = {"whole": arrays["whole"]} if is_whole else {}
         chosen = chosen or _train_and_test(arrays, archive.names, where)
         stored = {each.labels: archive[each.labels] for each in chosen.values() if each.labels is not None}
         kind = next((self._kind(array, f"{where}: {name}") for name, array in stored.items()), None)
@@ -124,7 +124,7 @@ class Npz(Dataset[ImageData | TargetData]):
             classes = _columns(archive, parts[0][1].shape[1], where)
         if split is not None:
             ((x, y),) = parts
-            both = ImageSet(x, y) if kind is None else with_places(x)
+            both = ImageSet(x, y) if kind is None else with_indices(x)
             check_set(both, len(classes) if kind is None else len(x), f"{where}: {arrays['whole'].images}")
             parts = [(x[each], y[each]) for each in split]
         form = PixelForm(white=values.white, white_of_8_bits=self.config.white_level, value_range=values.range)
@@ -135,7 +135,7 @@ class Npz(Dataset[ImageData | TargetData]):
         tell_suspects({"train": examine_set(train, classes), "test": examine_set(test, classes)}, where)
         return _told(ImageData(train, test, classes, pixels=form), where)
 
-    def _values(self, raw: Mapping[Place, NDArray[Any]], training: Tensor | None, where: str) -> Values:
+    def _values(self, raw: Mapping[PartOrWhole, NDArray[Any]], training: Tensor | None, where: str) -> Values:
         """How the numbers of all images become pixels; `training` are the places of those for it in the whole."""
         if self.config.value_range is not None:
             known = ValueRange(*self.config.value_range)
@@ -169,7 +169,9 @@ def _told(data: ImageSetsT, where: str) -> ImageSetsT:
     return data
 
 
-def _train_and_test(arrays: Mapping[Place, Arrays], names: Iterable[str], where: str) -> dict[Place, Arrays]:
+def _train_and_test(
+    arrays: Mapping[PartOrWhole, Arrays], names: Iterable[str], where: str
+) -> dict[PartOrWhole, Arrays]:
     """What is trained and what is tested on; the rest is told."""
     tested = next((part for part in _HELD if part in arrays), None)
     chosen = {"train": arrays.get("train"), "test": None if tested is None else arrays[tested]}
@@ -180,8 +182,8 @@ def _train_and_test(arrays: Mapping[Place, Arrays], names: Iterable[str], where:
             known = ", ".join(sorted(names)) or "none"
             raise DataError(f"{where}: no array {missing!r}; the file holds {known}")
     assert tested is not None
-    for place, unused in arrays.items():
-        if place not in ("train", tested):
+    for other_part, unused in arrays.items():
+        if other_part not in ("train", tested):
             _log.warning("%s: %s is not used: %s is tested on", where, unused.images, arrays[tested].images)
     return {"train": arrays["train"], tested: arrays[tested]}
 

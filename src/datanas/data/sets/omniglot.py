@@ -89,7 +89,7 @@ def _read_packed(archive: Archive, split: str, where: str) -> ClassSet:
     alphabets, of = archive[f"{split}_alphabets"].tolist(), archive[f"{split}_alphabet"].tolist()
     if of and max(of) >= len(alphabets):
         raise DataError(f"{where}: {split}_alphabet names alphabet {max(of)}; there are {len(alphabets)}")
-    names = tuple(f"{alphabets[alphabet]}/{of[:place].count(alphabet) + 1:02d}" for place, alphabet in enumerate(of))
+    names = tuple(f"{alphabets[alphabet]}/{of[:index].count(alphabet) + 1:02d}" for index, alphabet in enumerate(of))
     return ClassSet(ImageSet(images, labels), names)
 
 
@@ -100,8 +100,8 @@ def _read_folder(root: Path, where: str) -> ClassSet:
     names: list[str] = []
     for alphabet in class_folders(root):
         characters = tuple(folder.name for folder in class_folders(alphabet))
-        found, of = list_images(alphabet, characters, where)
-        files += found
+        drawings, of = list_images(alphabet, characters, where)
+        files += drawings
         labels += [len(names) + label for label in of]
         names += [f"{alphabet.name}/{character}" for character in characters]
     if not files:

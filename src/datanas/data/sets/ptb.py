@@ -14,7 +14,7 @@ from datanas.data.sets.text import read_published
 from datanas.data.types.corpus import Split, TextData
 
 FILES: dict[Split, str] = {"train": "ptb.train.txt", "valid": "ptb.valid.txt", "test": "ptb.test.txt"}
-PLACES = ("data", "simple-examples/data", "ptb", "penn", "ptb.zip", "penn.zip")
+LOCATIONS = ("data", "simple-examples/data", "ptb", "penn", "ptb.zip", "penn.zip")
 VOCABULARY = 10_000
 
 
@@ -31,4 +31,4 @@ class Ptb(Dataset[TextData]):
     config: Config
 
     def load(self) -> TextData:
-        return read_published("ptb", self.config.root, PLACES, FILES, VOCABULARY)
+        return read_published("ptb", self.config.root, LOCATIONS, FILES, VOCABULARY)

@@ -215,7 +215,9 @@ def open_shelf(root: Path, dataset: str) -> Shelf:
     raise DataError(f"{dataset} {shown(root)}: no such file or folder")
 
 
-def read_published(dataset: str, root: Path, places: Sequence[str], files: Mapping[Split, str], words: int) -> TextData:
+def read_published(
+    dataset: str, root: Path, locations: Sequence[str], files: Mapping[Split, str], words: int
+) -> TextData:
     """Read a published text from wherever users keep it.
 
     Args:
@@ -226,7 +228,7 @@ def read_published(dataset: str, root: Path, places: Sequence[str], files: Mappi
     Raises:
         DataError: it is not there, is broken, or has another vocabulary.
     """
-    tried = [root, *(root / place for place in places)]
+    tried = [root, *(root / location for location in locations)]
     for path in tried:
         if path == root or path.exists():
             shelf = open_shelf(path, dataset)
@@ -252,8 +254,8 @@ def _read(shelf: Shelf, names: Mapping[Split, str]) -> dict[Split, Source]:
 
 def _published(shelf: Shelf, file: str) -> str | None:
     """The one file of this name, wherever it lies."""
-    found = [name for name in shelf.names if PurePosixPath(name).name == file]
-    return found[0] if len(found) == 1 else None
+    matches = [name for name in shelf.names if PurePosixPath(name).name == file]
+    return matches[0] if len(matches) == 1 else None
 
 
 def _chosen(shelf: Shelf, split: Split, file: str | None) -> str | None:

@@ -14,7 +14,7 @@ from datanas.data.sets.text import read_published
 from datanas.data.types.corpus import Split, TextData
 
 FILES: dict[Split, str] = {"train": "wiki.train.tokens", "valid": "wiki.valid.tokens", "test": "wiki.test.tokens"}
-PLACES = ("wikitext-2", "wikitext2", "wikitext-2-v1", "wikitext-2-v1.zip", "wikitext-2.zip", "wikitext2.zip")
+LOCATIONS = ("wikitext-2", "wikitext2", "wikitext-2-v1", "wikitext-2-v1.zip", "wikitext-2.zip", "wikitext2.zip")
 VOCABULARY = 33_278
 
 
@@ -31,4 +31,4 @@ class WikiText2(Dataset[TextData]):
     config: Config
 
     def load(self) -> TextData:
-        return read_published("wikitext2", self.config.root, PLACES, FILES, VOCABULARY)
+        return read_published("wikitext2", self.config.root, LOCATIONS, FILES, VOCABULARY)

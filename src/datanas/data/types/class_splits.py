@@ -33,13 +33,13 @@ class ClassSet:
     def select(self, chosen: Int64[Tensor, " m"]) -> ClassSet:
         """Only the classes of these numbers, counted anew in that order; images keep theirs."""
         chosen = chosen.cpu()
-        place = torch.full((len(self.classes),), -1)
-        place[chosen] = torch.arange(len(chosen))
-        labels = place[self.images.labels.cpu()]
-        kept = (labels >= 0).nonzero().flatten()
-        images = self.images.images[kept.to(self.images.images.device)]
-        found = ImageSet(images, labels[kept].to(self.images.labels.device))
-        return ClassSet(found, tuple(self.classes[index] for index in chosen.tolist()))
+        new_labels = torch.full((len(self.classes),), -1)
+        new_labels[chosen] = torch.arange(len(chosen))
+        labels = new_labels[self.images.labels.cpu()]
+        indices = (labels >= 0).nonzero().flatten()
+        images = self.images.images[indices.to(self.images.images.device)]
+        selected = ImageSet(images, labels[indices].to(self.images.labels.device))
+        return ClassSet(selected, tuple(self.classes[index] for index in chosen.tolist()))
 
 
 @dataclass(frozen=True, eq=False)

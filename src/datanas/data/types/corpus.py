@@ -115,7 +115,7 @@ def encode_known(source: Source, vocabulary: Sequence[str]) -> tuple[Int64[Tenso
     Raises:
         DataError: as `encode`; or the text holds other words and the vocabulary no `<unk>`.
     """
-    ids_by_word: defaultdict[str, int] = defaultdict(None, {word: place for place, word in enumerate(vocabulary)})
+    ids_by_word: defaultdict[str, int] = defaultdict(None, {word: index for index, word in enumerate(vocabulary)})
     ids_by_word.default_factory = ids_by_word.__len__
     ids = _ids(source, ids_by_word).copy()
     is_unknown = ids >= len(vocabulary)

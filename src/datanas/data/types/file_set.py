@@ -109,13 +109,12 @@ class FileSet:
         form, side = self.reading.form, self.reading.size
         pixels = np.empty((len(chosen), form.channels, side, side), np.uint8)
 
-        def read(place: int, file: Path, view: View) -> None:
-            pixels[place] = read_image(file, form, view)[0]
+        def read(row: int, file: Path, view: View) -> None:
+            pixels[row] = read_image(file, form, view)[0]
 
         files = [self.root / self.names[index] for index in chosen.tolist()]
         jobs = [
-            self._pool.submit(read, place, file, view)
-            for place, (file, view) in enumerate(zip(files, views, strict=True))
+            self._pool.submit(read, row, file, view) for row, (file, view) in enumerate(zip(files, views, strict=True))
         ]
 
         def take() -> tuple[Tensor, Tensor]:
@@ -191,16 +190,16 @@ def tell_equal_files(train: FileSet, test: FileSet) -> None:
     Only files of equal sizes are read, and none where these are more than MOST_COMPARED.
     """
     sizes = set(train.sizes.tolist()) & set(test.sizes.tolist())
-    alike = {part: [place for place, size in enumerate(part.sizes.tolist()) if size in sizes] for part in (train, test)}
+    alike = {part: [index for index, size in enumerate(part.sizes.tolist()) if size in sizes] for part in (train, test)}
     if not sizes or sum(map(len, alike.values())) > MOST_COMPARED:
         return
     trained: dict[bytes, str] = {}
-    for place in alike[train]:
-        trained.setdefault(_sum(train.root / train.names[place]), train.names[place])
+    for index in alike[train]:
+        trained.setdefault(_sum(train.root / train.names[index]), train.names[index])
     twice = [
-        (name, trained[found])
-        for name in (test.names[place] for place in alike[test])
-        if (found := _sum(test.root / name)) in trained
+        (name, trained[digest])
+        for name in (test.names[index] for index in alike[test])
+        if (digest := _sum(test.root / name)) in trained
     ]
     if twice:
         _log.warning(

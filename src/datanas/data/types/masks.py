@@ -143,7 +143,7 @@ def check_masks(data: SegmentationData, where: str) -> None:
 def _check_part(part: SegmentationSet, classes: int, where: str) -> None:
     if len(part) == 0:
         raise DataError(f"{where} holds no images")
-    for place, (name, image, mask) in enumerate(zip(part.names, part.images, part.masks, strict=True)):
+    for index, (name, image, mask) in enumerate(zip(part.names, part.images, part.masks, strict=True)):
         if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or image.numel() == 0:
             raise DataError(f"{where} image {name} must be uint8 (3, h, w), got {image.dtype} {tuple(image.shape)}")
         if mask.dtype != torch.uint8 or mask.shape != image.shape[1:]:
@@ -154,7 +154,7 @@ def _check_part(part: SegmentationSet, classes: int, where: str) -> None:
         wrong = classes + _counts(mask)[classes:VOID].nonzero().flatten()
         if len(wrong):
             raise DataError(
-                f"{where} mask {part.mask_name(place)} has the value {int(wrong[0])}; it must hold classes "
+                f"{where} mask {part.mask_name(index)} has the value {int(wrong[0])}; it must hold classes "
                 f"0..{classes - 1}, or {VOID} for void"
             )
 

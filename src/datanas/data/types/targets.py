@@ -41,8 +41,8 @@ class TargetData(ImageSets):
         return replace(self, train_targets=targets)
 
 
-def with_places(images: Tensor) -> ImageSet:
-    """Images whose labels are the places of their targets."""
+def with_indices(images: Tensor) -> ImageSet:
+    """Images whose labels are the indices of their targets."""
     return ImageSet(images, torch.arange(len(images)))
 
 
@@ -91,8 +91,8 @@ def target_data(
         DataError: as `check_targets`.
     """
     data = TargetData(
-        with_places(train[0]),
-        with_places(test[0]),
+        with_indices(train[0]),
+        with_indices(test[0]),
         tuple(names),
         kind=kind,
         train_targets=train[1],
@@ -139,5 +139,5 @@ def check_targets(data: TargetData, where: str) -> None:
             "is the same in" if data.kind == "numbers" or data.train_targets[:, flat][0, 0] == 1 else "holds in none of"
         )
         raise DataError(f"{where}: {name!r} {fault} all images for training, so there is nothing to learn of it")
-    found = {part: examine(images.images, [*map(tuple, rows.tolist())]) for part, (images, rows) in parts.items()}
-    tell_suspects(found, where)
+    examined = {part: examine(images.images, [*map(tuple, rows.tolist())]) for part, (images, rows) in parts.items()}
+    tell_suspects(examined, where)

@@ -83,9 +83,9 @@ def _item(item: Item, cell: Cell) -> list[str]:
 
 
 def _text(x: float, y: float, text: str, size: float, anchor: str, colour: str, *, turned: bool = False) -> str:
-    place = f"{x * _SCALE:.0f} {y * _SCALE:.0f}"
-    turn = f' transform="rotate(-90 {place})"' if turned else ""
-    left, top = place.split()
+    position = f"{x * _SCALE:.0f} {y * _SCALE:.0f}"
+    turn = f' transform="rotate(-90 {position})"' if turned else ""
+    left, top = position.split()
     weight = "" if size == LABEL else ' font-weight="600"'
     return (
         f'<text x="{left}" y="{top}" dy=".35em" font-size="{size / 72 * _SCALE:.1f}" text-anchor="{anchor}" '

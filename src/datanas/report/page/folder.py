@@ -30,13 +30,13 @@ class Folder:
     def json(self, name: str) -> dict[str, Any]:
         """The object in a file; nothing where it is missing or cannot be read."""
         try:
-            found = json.loads((self.path / name).read_bytes())
+            document = json.loads((self.path / name).read_bytes())
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, RecursionError):
             self._fault(f"{name} cannot be read")
             return {}
-        return decode(found) if isinstance(found, dict) else {}
+        return decode(document) if isinstance(document, dict) else {}
 
     def text(self, name: str) -> str:
         """A file's text; nothing where it is missing or cannot be read."""
@@ -78,12 +78,12 @@ class Folder:
     @cached_property
     def genotypes(self) -> Mapping[int, Path]:
         """The files of the architectures that a search would have kept, by epoch."""
-        found = {}
+        files = {}
         for path in sorted((self.path / "genotypes").glob("epoch-*.json")):
             number = path.stem.removeprefix("epoch-")
             if number.isdecimal():
-                found[int(number)] = path
-        return found
+                files[int(number)] = path
+        return files
 
     @cached_property
     def _shown(self) -> Mapping[str, Any]:
@@ -102,8 +102,8 @@ class Folder:
     @property
     def examples(self) -> int | None:
         """How many examples the score counts one by one; None where it counts none, or that is not known."""
-        found = self._shown.get("examples")
-        return found if isinstance(found, int) and found > 0 else None
+        count = self._shown.get("examples")
+        return count if isinstance(count, int) and count > 0 else None
 
     @property
     def part(self) -> str:
@@ -111,13 +111,13 @@ class Folder:
         return str(self._shown.get("part", "test"))
 
     def _exhibits(self, key: str) -> Sequence[Exhibit]:
-        entries, found = self._shown.get(key), []
+        entries, exhibits = self._shown.get(key), []
         for entry in entries if isinstance(entries, list) else ():
             try:
-                found.append(exhibit_from_json(entry))
+                exhibits.append(exhibit_from_json(entry))
             except ValueError as error:
                 self._fault(f"exhibits.json: {error}")
-        return found
+        return exhibits
 
     def _fault(self, line: str) -> None:
         if line not in self.faults:

@@ -36,10 +36,8 @@ def run_part(folder: Folder, anchor: str, terms: Terms, *, frames: int, pictures
         frames, pictures: how many of them a page has room for.
         title: what the run is called; its folder's name, by default.
     """
-    found = folder.overview
-    lead = ", ".join(
-        filter(None, [_ARTICLES.get(found.kind, "a run"), found.about, found.state, _epochs(found.progress)])
-    )
+    run = folder.overview
+    lead = ", ".join(filter(None, [_ARTICLES.get(run.kind, "a run"), run.about, run.state, _epochs(run.progress)]))
     builders: dict[str, Callable[[], Iterator[Section]]] = {
         "search": lambda: search_sections(folder, terms, frames),
         "train": lambda: train_sections(folder, terms, pictures),
@@ -48,11 +46,11 @@ def run_part(folder: Folder, anchor: str, terms: Terms, *, frames: int, pictures
         "compare": lambda: comparison_sections(folder, terms),
         "fit": lambda: fit_sections(folder, terms),
     }
-    sections = _guarded(folder, "What was found", lambda: _found(folder, terms))
-    if found.kind in builders:
-        sections += _guarded(folder, "What it says", builders[found.kind])
+    sections = _guarded(folder, "What was found", lambda: _outcome(folder, terms))
+    if run.kind in builders:
+        sections += _guarded(folder, "What it says", builders[run.kind])
     sections += _guarded(folder, "Settings and how to repeat it", lambda: _settings(folder))
-    return Part(anchor, title or found.path.name or str(found.path), f"{lead[:1].upper()}{lead[1:]}.", sections)
+    return Part(anchor, title or run.path.name or str(run.path), f"{lead[:1].upper()}{lead[1:]}.", sections)
 
 
 def _guarded(folder: Folder, title: str, build: Callable[[], Iterator[Section]]) -> list[Section]:
@@ -75,32 +73,32 @@ def _epochs(progress: str) -> str:
     return f"{progress.replace('/', ' of ')} epochs" if progress else ""
 
 
-def _found(folder: Folder, terms: Terms) -> Iterator[Section]:
-    found, architecture = folder.overview, folder.architecture
-    lines = findings(found, architecture)
+def _outcome(folder: Folder, terms: Terms) -> Iterator[Section]:
+    run, architecture = folder.overview, folder.architecture
+    lines = findings(run, architecture)
     warnings = [line.removeprefix(_WARNING) for line in lines if line.startswith(_WARNING)]
     blocks: list[Block] = []
-    scores = score_lines(folder, terms) if found.kind == "train" else None
+    scores = score_lines(folder, terms) if run.kind == "train" else None
     if scores is not None:
         blocks.append(scores)
         lines = []
     said = [_sentence(line) for line in lines if line and not line.startswith(_WARNING)]
     if said or warnings:
         blocks.append(Prose(said, warnings=warnings))
-    if found.state == "running":
+    if run.state == "running":
         blocks.append(Lacking("The run is under way; this is what it has written so far."))
-    elif found.kind == "train" and found.state == "stopped":
+    elif run.kind == "train" and run.state == "stopped":
         blocks.append(Lacking("It has not been measured: it did not come to its end."))
     if architecture is not None:
         svgs = cell_svgs(architecture)[:_MOST_CELLS]
         more = len(architecture.cells) - len(svgs)
         caption = f"{more} further cells are in the words below." if more else ""
         blocks.append(Drawing(svgs, caption, cell_text(architecture)))
-    elif found.kind == "search":
+    elif run.kind == "search":
         blocks.append(Lacking("No cell has been kept yet."))
-    if found.kind == "search" and (facts := search_facts(folder)) is not None:
+    if run.kind == "search" and (facts := search_facts(folder)) is not None:
         blocks.append(facts)
-    if blocks or found.kind != "compare":  # whose verdict stands with its table
+    if blocks or run.kind != "compare":  # whose verdict stands with its table
         yield Section("What was found", blocks or [Lacking("The folder says nothing yet.")])
 
 

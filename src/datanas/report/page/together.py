@@ -104,10 +104,10 @@ def _curves(runs: Sequence[Named]) -> Iterator[Block]:
 def _cells(runs: Sequence[Named]) -> Iterator[Block]:
     shown = set()
     for name, _, folder in runs:
-        found = folder.architecture
-        if found is not None and found not in shown:
-            shown.add(found)
-            yield Drawing(cell_svgs(found)[:2], name)
+        architecture = folder.architecture
+        if architecture is not None and architecture not in shown:
+            shown.add(architecture)
+            yield Drawing(cell_svgs(architecture)[:2], name)
     if not shown:
         return
     several = len([1 for _, _, folder in runs if folder.architecture is not None])

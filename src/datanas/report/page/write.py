@@ -63,10 +63,11 @@ def write_report(runs: Sequence[Path], target: Path | None = None) -> Report:
         raise ConfigError("report: of which runs? give run folders, such as runs/mine")
     chosen = list({os.path.realpath(path): path for path in runs}.values())
     target = _target(chosen, target)
-    found = [*_with_inner([overview(path) for path in chosen])]
-    names = _names(found)
+    overviews = [*_with_inner([overview(path) for path in chosen])]
+    names = _names(overviews)
     named: list[Named] = [
-        (name, f"run-{number}", Folder(each)) for number, (name, each) in enumerate(zip(names, found, strict=True), 1)
+        (name, f"run-{number}", Folder(each))
+        for number, (name, each) in enumerate(zip(names, overviews, strict=True), 1)
     ]
     terms, parts = Terms(), []
     if len(named) > 1:
@@ -127,18 +128,18 @@ def _target(runs: Sequence[Path], target: Path | None) -> Path:
     return target
 
 
-def _with_inner(found: Sequence[Overview]) -> Iterator[Overview]:
-    for each in found:
+def _with_inner(runs: Sequence[Overview]) -> Iterator[Overview]:
+    for each in runs:
         yield each
         yield from _with_inner(each.inner)
 
 
-def _names(found: Sequence[Overview]) -> list[str]:
+def _names(runs: Sequence[Overview]) -> list[str]:
     """What each is called: the name of its folder, of inner ones and of equal names with the one above."""
-    inner = {part.path for each in found for part in each.inner}
-    names = [each.path.name or str(each.path) for each in found]
-    outer = [name for name, each in zip(names, found, strict=True) if each.path not in inner]
+    inner = {part.path for each in runs for part in each.inner}
+    names = [each.path.name or str(each.path) for each in runs]
+    outer = [name for name, each in zip(names, runs, strict=True) if each.path not in inner]
     return [
         name if outer.count(name) == 1 and each.path not in inner else f"{each.path.parent.name}/{name}"
-        for name, each in zip(names, found, strict=True)
+        for name, each in zip(names, runs, strict=True)
     ]
