@@ -55,6 +55,12 @@ def test_too_short_a_time_is_refused_with_what_would_do() -> None:
         make_plan(PACE, 10)
 
 
+def test_the_smallest_race_is_held_where_nobody_said_how_long_it_may_take() -> None:
+    assert make_plan(PACE, 10, is_bound=False).rungs == rungs_of(6, PACE.fewest_epochs)
+    assert make_plan(PACE, 10, 9, 4, is_bound=False).rungs == rungs_of(9, 4)
+    assert make_plan(PACE, 400, is_bound=False) == make_plan(PACE, 400)
+
+
 def test_a_plan_is_read_back_as_it_was_written() -> None:
     plan = make_plan(PACE, 400)
     assert Plan.from_json(plan.to_json()) == plan

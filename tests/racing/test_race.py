@@ -178,6 +178,22 @@ def test_a_search_that_chooses_by_race_keeps_the_winner_and_what_was_derived(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"race": {"time": 5.0}}, "are too few for 6 candidates and 17 epochs"),
+        ({"race": {"time": 3600.0}, "judge": 0.05}, "are too few to judge by; at least 1,000 or a fifth are needed"),
+    ],
+)
+def test_a_race_that_cannot_be_held_is_refused_before_its_search(
+    settings: dict[str, Any], message: str, tiny_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(race_module, "measure_pace", lambda *_: Pace(6, 0.1, 1.0, 2))
+    with pytest.raises(ConfigError, match=message):
+        search(recipe(tiny_images, tmp_path, "refused", **settings, choice="race"), quiet=True)
+    assert not (tmp_path / "refused").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
         ({"judge": 0.0}, "so none are left to judge by; search again with --search.choice race"),
         ({"judge": 0.05}, "are too few to judge by; at least 1,000 or a fifth are needed"),
     ],

@@ -26,7 +26,8 @@ ETA = 3
 """Of the candidates of a rung one in so many goes on, to train so many times as long."""
 SIZES = (27, 18, 12, 9, 6)
 FEWEST_EPOCHS, FEWEST_STEPS = 2, 100
-_MEASURED = 3  # candidates whose steps are timed
+MEASURED = 3
+"""Candidates whose steps are timed."""
 _MARGIN = 1.3  # of the time of steps: trainings that run together slow each other, and the slowest decides
 _BEGINNING = "from datanas.engine.config import resolve; import datanas.engine.train; resolve({})"
 
@@ -113,6 +114,7 @@ def make_plan(
     *,
     spent: float = 0.0,
     references: int = 0,
+    is_bound: bool = True,
 ) -> Plan:
     """The largest race that fits, as long as it may be.
 
@@ -123,6 +125,7 @@ def make_plan(
         epochs: of the first rung, where that is given; with `candidates` nothing is left to the time.
         spent: seconds that have gone before, for the message.
         references: how many take part besides.
+        is_bound: whether the time was asked for. Otherwise the smallest race takes as long as it takes.
 
     Raises:
         ConfigError: too little even for the smallest; the message says how much that takes.
@@ -132,6 +135,8 @@ def make_plan(
     if candidates is not None and epochs is not None:
         seconds = math.inf
     size = next((each for each in sizes if pace.seconds(rungs_of(each, least), references) <= seconds), None)
+    if size is None and not is_bound:
+        size = sizes[-1]
     if size is None:
         needed = spent + pace.seconds(rungs_of(sizes[-1], least), references)
         given = show_seconds(max(seconds + spent, 0.0))
@@ -163,11 +168,11 @@ def measure_pace(
         config: of their training; with as many threads as it says.
         load: seconds that reading the data took.
     """
-    every = max(1, len(candidates) // _MEASURED)
+    every = max(1, len(candidates) // MEASURED)
     found = []
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads or threads)
-    for candidate in candidates[::every][:_MEASURED]:
+    for candidate in candidates[::every][:MEASURED]:
         sized = with_width(candidate.architecture, config, task)
         job = TrainJob(sized, candidate.architecture, task, device)
         found.append(measure_job(job, device))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ from datanas.engine.earlier_run import load_run_config
 from datanas.engine.process import process_kept
 from datanas.engine.search_result import RESULT_FILE
 from datanas.engine.setup import memory_errors
-from datanas.racing.candidates import Candidate, gather
+from datanas.racing.candidates import Candidate, gather, random_candidates
 from datanas.racing.certainty import certainty_of
 from datanas.racing.judged import Settings, load_judged, open_or_create, recipe_of
 from datanas.racing.outcome import Results, Trained, guarantee, leads, order, searched_against_random, table
-from datanas.racing.plan import SIZES, Pace, Plan, make_plan, measure_pace, rungs_of, trainings_at_a_time
+from datanas.racing.plan import MEASURED, SIZES, Pace, Plan, make_plan, measure_pace, rungs_of, trainings_at_a_time
 from datanas.racing.trainings import candidate_folder, train_all, training_of
 from datanas.runs.folder import RunFolder, read_json
 from datanas.tasks import tasks
@@ -81,6 +82,30 @@ def race(
         folder = open_or_create(config, "race")
     with folder, memory_errors():
         return _Race(folder, config, [Path(run) for run in runs], quiet=quiet).run()
+
+
+@process_kept()
+def require_feasible(config: Config) -> None:
+    """Say before a search what would be wrong with the race that follows it: too few to judge by, or too short a time.
+
+    Random cells are timed in the place of those that will be found. Where neither is given both follow from the data.
+
+    Raises:
+        ConfigError: as from `race`.
+    """
+    given, began = config.search.race, time.monotonic()
+    if given.time is None and config.search.judge is None:
+        return
+    workers, threads = trainings_at_a_time(config)
+    with memory_errors():
+        config = config.model_copy(update={"threads": threads})
+        task, device, load, _ = load_judged(config, None)
+        if given.time is None or None not in (given.candidates, given.epochs):
+            return
+        some = list(islice(random_candidates(config), MEASURED))
+        pace = measure_pace(some, training_of(config, 1), task, device, workers, load)
+        spent, others = time.monotonic() - began, len(given.references)
+        make_plan(pace, given.time - spent, given.candidates, given.epochs, spent=spent, references=others)
 
 
 def _without_search(settings: Settings) -> Config:
@@ -159,7 +184,15 @@ class _Race:
         seconds = given.time or self._search_seconds()
         spent = time.monotonic() - began
         others = len(given.references)
-        plan = make_plan(pace, seconds - spent, given.candidates, given.epochs, spent=spent, references=others)
+        plan = make_plan(
+            pace,
+            seconds - spent,
+            given.candidates,
+            given.epochs,
+            spent=spent,
+            references=others,
+            is_bound=given.time is not None,
+        )
         return plan, pace
 
     def _search_seconds(self) -> float:

@@ -19,7 +19,7 @@ from datanas.engine.search import search as search_alone
 from datanas.engine.search_result import SearchResult
 from datanas.engine.setup import load_table
 from datanas.racing.planning import planned
-from datanas.racing.race import race
+from datanas.racing.race import race, require_feasible
 from datanas.spaces import MODULE
 
 RACE_FOLDER, DERIVED_FILE = "race", "likeliest.json"
@@ -86,6 +86,8 @@ def search(
             raise ConfigError("search.choice: a race follows a search of one process; leave devices at 1")
         if settings.search.judge == 0:
             raise ConfigError("search.judge: a race needs examples to judge by; leave it out, or give a share above 0")
+        if budget is None and resume is None and not _has_begun(settings) and is_first():
+            require_feasible(settings)
     searched = search_alone(
         None if config is None else settings, resume=resume, quiet=quiet, allow_topology_change=allow_topology_change
     )
@@ -100,6 +102,11 @@ def search(
     table = load_table(settings)
     truth = None if table is None else table.truth(result.architecture, metric=settings.truth.metric)
     return replace(searched, architecture=result.architecture, truth=truth, race=result)
+
+
+def _has_begun(config: Config) -> bool:
+    """Whether a run of that name stands there, which is gone on with."""
+    return config.run.name is not None and (config.run.root / config.run.name).exists()
 
 
 def _settings(
