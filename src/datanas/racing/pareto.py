@@ -191,7 +191,8 @@ class _Front:
         timed = [each.candidate for each in entries if each.cost is not None]
         pace = measure_pace(timed, training_of(config, 1), task, device, self._workers, load)
         seconds = -(-len(entries) // self._workers) * pace.training_seconds(epochs * pace.steps)
-        text = f"{len(bounds)} bounds, {len(entries)} trainings of {epochs} epoch{'' if epochs == 1 else 's'}; about {show_seconds(seconds)}"
+        length = "1 epoch" if epochs == 1 else f"{epochs} epochs"
+        text = f"{len(bounds)} bounds, {len(entries)} trainings of {length}; about {show_seconds(seconds)}"
         return {
             "bounds": list(bounds),
             "epochs": epochs,
