@@ -67,6 +67,16 @@ def test_a_noted_folder_counts_more_than_the_current_one(home: Path, tmp_path: P
     assert find_function("own_home:double", [other])(4) == -4
 
 
+def test_a_module_is_not_taken_for_another_one_of_its_name(home: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "own_home.py").write_text("def double(x):\n    return -x\n")
+    assert find_function("own_home:double")(4) == 8
+    assert find_function("own_home:double", [home])(4) == 8
+    with pytest.raises(ConfigError, match=r"other/own_home\.py is meant, and .*own_home\.py is imported already"):
+        find_function("own_home:double", [other])
+
+
 def test_a_folder_that_is_gone_is_passed_over(home: Path) -> None:
     assert find_function("own_home:double", [home / "gone"])(4) == 8
 

@@ -141,6 +141,11 @@ def test_costs_and_time_stand_by_part_and_operation() -> None:
     assert json.loads(found.to_json())["costs"][1]["rows"] == [list(row) for row in by_operation.rows]
 
 
+def test_a_language_network_is_profiled_to_its_end() -> None:
+    found = profile(datanas.architecture("darts_v2_rnn"), 4, batch=1, device="cpu", threads=1, memory=False)
+    assert sum(int(row[1] or 0) for row in found.costs[0].rows) == found.macs
+
+
 def test_what_a_task_computes_from_the_output_is_timed_too() -> None:
     recipe = small("darts_v2_rnn")
     assert recipe.infer(recipe.build().eval(), recipe.example(3, CPU)).shape == (1, 3, 11)

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from datanas.budgets.latency import LatencyTable
+from datanas.core.processes import Processes
 from datanas.core.settings import merge
 from datanas.engine import timed_latency
 from datanas.engine.budget import Budget, around
@@ -108,13 +110,24 @@ def test_the_clock_times_the_network_that_training_would_build(
 
     def once(calls: Any, rounds: int, **options: Any) -> Any:
         seen.extend(call().shape for call in calls)
-        return torch.tensor([[7.0]] * rounds).numpy()
+        return np.array([[7.0]] * (rounds - 1) + [[1.0]])  # one that is lucky does not count
 
     monkeypatch.setattr(timed_latency, "interleaved_ms", once)
     clock = latency_clock(budget, lambda: CPU)
     assert clock is not None
     assert clock(job.sampler.derive().architecture) == 7.0
     assert seen == [torch.Size((1, job.task.num_classes))]
+
+
+def test_one_process_times_for_all(config: Make, table: Path) -> None:
+    class Second(Processes):
+        def first(self, work: Callable[[], bytes]) -> bytes:
+            return b"7.5"
+
+    job, budget = job_of(config, bounded(table))
+    clock = latency_clock(budget, lambda: CPU, Second())
+    assert clock is not None
+    assert clock(job.sampler.derive().architecture) == 7.5
 
 
 def test_an_example_is_made_up_in_its_shape_and_kind() -> None:

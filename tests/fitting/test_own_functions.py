@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from torch.nn import functional as F
 from datanas import ImageClassifier
 from datanas.comparison import pool
 from datanas.core.errors import ConfigError, Interrupted
+from datanas.engine.evaluation import evaluate
+from datanas.engine.train import train
 from datanas.fitting import fit as fitting
 from datanas.fitting import stages
 from datanas.fitting.fit import fit
@@ -112,3 +115,12 @@ def test_an_estimator_hands_them_on(monkeypatch: pytest.MonkeyPatch, tiny_images
     with pytest.raises(Interrupted):
         ImageClassifier(time="30s", loss=focal, transform=f"{HERE}:noisy").fit(tiny_images)
     assert (given["loss"], given["transform"]) == (focal, f"{HERE}:noisy")
+
+
+def test_a_network_is_measured_though_its_loss_is_gone(done: FitResult, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(done.path / "train", tmp_path / "train"))
+    file = run / "config.yaml"
+    file.write_text(file.read_text().replace(f"{HERE}:", "own_gone:"))
+    assert evaluate(run).score == evaluate(done.path / "train").score
+    with pytest.raises(ConfigError, match="no module 'own_gone' is in"):
+        train(resume=run, quiet=True)

@@ -98,6 +98,15 @@ def test_a_run_that_goes_on_says_its_settings_no_second_time(tmp_path: Path) -> 
     assert [b"session_start_info" in file.read_bytes() for file in files] == [True, False]
 
 
+def test_a_run_that_was_stopped_before_its_first_figures_says_its_settings_when_it_goes_on(tmp_path: Path) -> None:
+    with Metrics(tmp_path, 0, lambda: {"seed": 3}):
+        pass
+    with Metrics(tmp_path, 7, lambda: {"seed": 3}) as metrics:
+        metrics.log(10, {"loss": 1.0})
+    (file,) = tmp_path.glob("events.out.tfevents.*")
+    assert b"session_start_info" in file.read_bytes()
+
+
 def test_an_end_that_cannot_be_written_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

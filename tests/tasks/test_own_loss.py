@@ -68,6 +68,12 @@ def steep(scores: Tensor, targets: Tensor) -> Tensor:
     return (scores * 0).abs().sqrt().mean()
 
 
+def late(scores: Tensor, targets: Tensor) -> Tensor:
+    if len(scores) == 6:
+        raise RuntimeError("boom")
+    return scores.mean()
+
+
 def of_one_argument(scores: Tensor) -> Tensor:
     return scores.mean()
 
@@ -96,6 +102,12 @@ def test_a_module_of_torch_will_do() -> None:
     scores = scores_of(6, 3)
     expected = cross_entropy(scores, torch.arange(6) % 3)
     torch.testing.assert_close(task("cross_entropy").loss(lambda _: scores, batch()), expected)
+
+
+def test_one_that_fails_later_on_is_named() -> None:
+    learner = task("late")
+    with pytest.raises(ConfigError, match=r"late, called with scores \(6, 3\) .* fails: RuntimeError: boom"):
+        learner.loss(lambda _: scores_of(6, 3), batch())
 
 
 def test_an_auxiliary_tower_learns_by_it_too() -> None:

@@ -40,7 +40,7 @@ def run(
         print(evaluation_table([Measured(**row) for row in rows], score))
         return
     measured = evaluate_parts(path, settings, checkpoint=checkpoint)
-    print(figures(tasks[load_run_config(path).task.name], *measured))
+    print(figures(tasks[load_run_config(path, learns=False).task.name], *measured))
 
 
 def figures(task: type[Task[Any]], evaluation: Evaluation, validation: Evaluation | None = None) -> str:

@@ -59,9 +59,11 @@ def find_function(name: str, folders: Sequence[Path] = ()) -> Function:
     A module that is not imported yet is looked for in `folders`, where Python looks, and in the current folder.
 
     Raises:
-        ConfigError: there is no such module or attribute, importing it fails, or it is nothing to call.
+        ConfigError: there is no such module or attribute, importing it fails, it is nothing to call, or another module
+            of that name than that in `folders` is imported.
     """
     home, _, attribute = name.partition(":")
+    _require_no_other(home, folders)
     module = sys.modules.get(home) or _import(home, folders)
     found: Any = module
     for part in attribute.split("."):
@@ -78,6 +80,19 @@ def find_function(name: str, folders: Sequence[Path] = ()) -> Function:
     return function
 
 
+def _require_no_other(home: str, folders: Sequence[Path]) -> None:
+    """Refuse to take a module that is imported for another one of its name."""
+    imported = getattr(sys.modules.get(home), "__file__", None)
+    relative = Path(*home.split("."))
+    files = (folder / each for folder in folders for each in (relative.with_suffix(".py"), relative / "__init__.py"))
+    noted = next((file for file in files if file.is_file()), None)
+    if imported is not None and noted is not None and noted.resolve() != Path(imported).resolve():
+        raise ConfigError(
+            f"module {home!r}: {shown(noted)} is meant, and {shown(imported)} is imported already in this process; "
+            "call one of them differently, or start another process"
+        )
+
+
 def _import(home: str, folders: Sequence[Path]) -> ModuleType:
     before, here = list(sys.path), str(Path.cwd())
     sys.path[:] = [*(str(folder) for folder in folders if folder.is_dir()), *before, here]
@@ -86,10 +101,10 @@ def _import(home: str, folders: Sequence[Path]) -> ModuleType:
         module = importlib.import_module(home)
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{home}.".startswith(f"{error.name}."):
-            noted = "".join(f", {shown(folder)}" for folder in folders)
+            looked = ", ".join(dict.fromkeys(shown(folder) for folder in (here, *folders)))
             raise ConfigError(
-                f"no module {error.name!r} is in the current folder {shown(here)}{noted} or where Python looks; give "
-                "the name of a .py file without its ending, and start from its folder"
+                f"no module {error.name!r} is in {looked} or where Python looks; give the name of a .py file without "
+                "its ending, and start from its folder or name it in code_folders"
             ) from None
         raise ConfigError(f"module {home!r} cannot be imported: {type(error).__name__}: {error}") from error
     finally:

@@ -31,7 +31,7 @@ def transformed(images: Float[Tensor, "b c h w"], name: str, numbers: Sequence[i
         numbers: one an image.
 
     Raises:
-        ConfigError: it gives something else than an image of the same shape, type and device.
+        ConfigError: it fails, or gives something else than an image of the same shape, type and device.
     """
     function = find_function(name)
     generators = [process_generator(device) for device in {torch.device("cpu"), images.device}]
@@ -40,7 +40,13 @@ def transformed(images: Float[Tensor, "b c h w"], name: str, numbers: Sequence[i
         for image, number in zip(images, numbers, strict=True):
             for generator in generators:
                 generator.manual_seed(number)
-            given: Any = function(image.clone())
+            try:
+                given: Any = function(image.clone())
+            except Exception as error:
+                shape = tuple(image.shape)
+                raise ConfigError(
+                    f"transform {name}: fails on a float image {shape} in 0..1: {type(error).__name__}: {error}"
+                ) from error
             if fault := _fault(given, image):
                 raise ConfigError(f"transform {name}: {fault}")
             found.append(given.as_subclass(Tensor))
@@ -62,10 +68,6 @@ def require_transform(name: str, shape: tuple[int, ...], setting: str) -> None:
         found = transformed(images, name, range(_TRIED))
     except ConfigError as error:
         raise ConfigError(f"{setting}: {error}") from error
-    except Exception as error:
-        raise ConfigError(
-            f"{setting}: {name} fails on a float image {tuple(shape)} in 0..1: {type(error).__name__}: {error}"
-        ) from error
     if not found.isfinite().all():
         raise ConfigError(f"{setting}: {name} gives pixels that are not finite for a float image in 0..1")
 

@@ -134,7 +134,7 @@ def _as_timm_says(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_run(path: Path) -> Trained:
     weights, _ = trained_weights(path, None)
-    config = load_run_config(path)
+    config = load_run_config(path, learns=False)
     task = tasks[config.task.name]
     record = read_data_record(path)
     use = _use(record, path, is_of_words=task.default_size is None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from datanas.budgets.calibrated import CalibratedLatency
@@ -12,7 +13,7 @@ from datanas.budgets.latency_rows import LatencyRows
 from datanas.budgets.models import models_of
 from datanas.budgets.units import show
 from datanas.engine.calibrate import machine
-from datanas.engine.timing import interleaved_ms, typical_ms
+from datanas.engine.timing import interleaved_ms
 
 if TYPE_CHECKING:
     from datanas.engine.train import TrainJob
@@ -42,7 +43,7 @@ def within_text(job: TrainJob, costs: Mapping[str, float]) -> str:
         return f"{text}; the latency is that of the table of {table.device}, and was not timed here"
     network, example, threads = job.evaluated.eval(), job.task.example(), torch.get_num_threads()
     times = interleaved_ms([lambda: network(example)], _ROUNDS, threads=threads, device=job.device)
-    taken = float(typical_ms(times)[0])  # by the clock of calibrated tables
+    taken = float(np.median(times))
     timed = f"{show(taken, 'ms')} timed here on {job.device} with {threads} thread{'s' if threads > 1 else ''}"
     if taken <= settings.latency:
         return f"{text}; {timed}"

@@ -55,7 +55,7 @@ def derive(
     >>> [round(log_prob, 1) <= 0 for _, log_prob in derive(run, n=3).ranking]
     [True, True, True]
     """
-    config = load_run_config(run)
+    config = load_run_config(run, learns=False)
     given = {
         "samples": samples,
         "derivation.rule": rule,

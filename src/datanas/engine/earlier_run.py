@@ -17,12 +17,27 @@ from datanas.lookup import run_folder
 from datanas.runs.checkpoint import load_checkpoint
 
 
-def load_run_config(run: str | Path) -> Config:
-    """The resolved configuration of a run folder."""
+def load_run_config(run: str | Path, *, learns: bool = True) -> Config:
+    """The resolved configuration of a run folder.
+
+    Args:
+        learns: whether its loss and its transforms are wanted; a network is measured without functions of one's own,
+            which may be gone by then.
+    """
     path = Path(run) / "config.yaml"
     if not is_file(path, CheckpointError):
         raise CheckpointError(f"not a run folder: no config.yaml in {shown(run)}")
-    return resolve(with_unsaid(read_yaml(path), Path(run)))
+    raw = with_unsaid(read_yaml(path), Path(run))
+    return resolve(raw if learns else {**raw, "task": _without_functions(raw.get("task") or {})})
+
+
+def _without_functions(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The same without the settings that name functions of one's own."""
+    return {
+        name: _without_functions(value) if isinstance(value, Mapping) else value
+        for name, value in section.items()
+        if name not in ("loss", "transform")
+    }
 
 
 _OF_THE_PLACE = ("run", "truth", "devices", "num_nodes", "strategy", "process_timeout")

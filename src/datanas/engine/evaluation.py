@@ -150,7 +150,7 @@ def restore(
 
     Args, raises: as for `evaluate`.
     """
-    settings = resolve(load_run_config(run), overrides or [])
+    settings = resolve(load_run_config(run, learns=False), overrides or [])
     device = select_device(settings)
     weights, source = trained_weights(Path(run), checkpoint)
     task = load_task(resolve(settings, _range_of(Path(run), settings)), device)

@@ -113,7 +113,7 @@ def timed_cost_tables(network: nn.Module, example: Any) -> Sequence[FigureTable]
             continue
         table = counted[column]
         known = {str(row[0]): row for row in table.rows}
-        names = [*known, *(name for name in spent if name not in known)]
+        names = dict.fromkeys([*spent, *known])
         rows = [[*known.get(name, (name, 0, 0)), spent.get(name)] for name in names]
         tables.append(FigureTable(table.title, (*table.columns, "milliseconds"), rows, note=times.note(spent)))
     return tables

@@ -67,7 +67,7 @@ class Findings:
         """What the sampler's rule keeps, and the `n` best or likeliest; `best_sample` asks the supernet."""
         sampler = self._sampler
         if sampler.rule != "best_sample":
-            clock = latency_clock(self._budget, lambda: device)
+            clock = latency_clock(self._budget, lambda: device, task.processes)
             return derive_within(sampler, self._space, self._budget, n, clock=clock)
         count, seed = sampler.derivation.candidates, self._config.seed
         candidates = sampler.candidates(count, seeding.generator(seed, "candidates"))

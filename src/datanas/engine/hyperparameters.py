@@ -13,7 +13,7 @@ from datanas.engine.config import Config, resolved_yaml
 
 _OF_OTHERS = {"search": ("train.",), "train": ("search.", "sampler.")}
 """By the kind of a run, what counts for runs of the other kind only."""
-_NOT_SHOWN = ("run.", "plugins", "data.root", "process_timeout", "truth.")
+_NOT_SHOWN = ("run.", "plugins", "code_folders", "data.root", "process_timeout", "truth.")
 """Where a run and its data lie."""
 
 

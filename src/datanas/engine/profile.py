@@ -130,7 +130,7 @@ def profile_run(
         ArchitectureError: the architecture cannot be rebuilt.
     """
     architecture = find_architecture(run)
-    config = with_network_of(load_run_config(run), architecture)
+    config = with_network_of(load_run_config(run, learns=False), architecture)
     trained = (run / NETWORK_FILE).is_file()
     bound = max_macs
     if bound is None and channels is None and not trained:
@@ -242,6 +242,7 @@ def profile_recipe(
             call = partial(recipe.infer, network, recipe.example(count, where))
             seconds = call_seconds(call, where, warm_up=WARM_UP, repeats=REPEATS)
             median_ms[count], least_ms[count] = 1000 * statistics.median(seconds), 1000 * min(seconds)
+    with memory_errors(), torch.no_grad():  # counting hooks into autograd, which inference mode has none of
         costs = timed_cost_tables(network, recipe.example(1, where))
     used, missing = inference_memory(recipe, batches, where, torch.get_num_threads()) if memory else ({}, "")
     size = "" if recipe.size is None else f" at {recipe.size[0]}x{recipe.size[1]}"

@@ -81,8 +81,9 @@ def write_result(job: TrainJob, run: Run, costs: Mapping[str, float]) -> TrainRe
     if make is not None and run.is_first:
         with evaluating(network):
             run.write_text(EXHIBITS_FILE, exhibits_text(network, task, part, make))
+    is_first_time = not run.has("evaluation.json")
     run.write_json("evaluation.json", written)
-    if run.is_first:
+    if run.is_first and is_first_time:
         costs_and_loss = {"loss": evaluation.loss, "parameters": evaluation.parameters, "macs": evaluation.macs}
         add_result(run.path, job.length, {evaluation.score_name: evaluation.score, **costs_and_loss})
     assert run.architecture is not None

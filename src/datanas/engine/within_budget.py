@@ -49,7 +49,8 @@ def derive_within(
         return derivation
     count, counted = n, 0
     least: dict[str, float] = {}
-    missed: list[tuple[Derivation, int, dict[str, float], float]] = []
+    missed: tuple[Derivation, int, dict[str, float], float] | None = None  # the best of those that miss by the clock
+    times = 0
     while True:
         for index in range(counted, len(derivation.ranking)):
             architecture = derivation.ranking[index][0] if index else derivation.architecture
@@ -58,14 +59,14 @@ def derive_within(
                 timed = None if clock is None else clock(architecture)
                 if timed is None or not budget.exceeded({**costs, "latency": timed}):
                     return _choose(derivation, index, costs, n, timed)
-                missed.append((derivation, index, costs, timed))
-                if len(missed) == TIMED:
-                    return _choose_by_table(*missed[0], n)
+                missed, times = missed or (derivation, index, costs, timed), times + 1
+                if times == TIMED:
+                    return _choose_by_table(*missed, n)
             least = {name: min(value, least.get(name, value)) for name, value in costs.items()}
         counted, is_all = len(derivation.ranking), len(derivation.ranking) < count
         if derivation.measure != LOG_P or is_all or count >= COUNTED:
-            if missed:
-                return _choose_by_table(*missed[0], n)
+            if missed is not None:
+                return _choose_by_table(*missed, n)
             if not is_final:
                 return derivation
             raise ConfigError(

@@ -17,7 +17,6 @@ from datanas.kernels.hardware import median_seconds
 from datanas.racing.race import CANDIDATES_FILE, RACE_FILE
 from datanas.runs.metrics import decode
 from datanas.tasks.base import Task
-from datanas.tasks.metric import Metric
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ def measure_outcome(run: Path, race: Path | None) -> Outcome:
         str(task.device),
         origin,
         compared,
-        _sentence(compared, origin, task.metric),
+        _sentence(compared, origin, type(task)),
         # Those of single classes, such as "iou/cat", are in the evaluation of the training.
         {name: task.figure(name).show(decode(value)) for name, value in found["figures"].items() if "/" not in name},
     )
@@ -173,10 +172,11 @@ def _compared(race: Path, task: type[Task[Any]]) -> tuple[Compared, ...]:
     return tuple(found)
 
 
-def _sentence(compared: tuple[Compared, ...], origin: str, metric: Metric) -> str:
+def _sentence(compared: tuple[Compared, ...], origin: str, task: type[Task[Any]]) -> str:
     if not compared:
         return "nothing was compared: there was no time for a race, so whether another network is better is not known"
-    if all(each.ahead is None for each in compared[1:]):
+    metric = task.metric
+    if all(each.ahead is None for each in compared[1:]) and not task.tells_chance():
         return (
             f"take this one ({origin}): it has the best {metric.name} of the race; {metric.name} has no interval "
             "here, so whether the others are worse by more than chance is not known"

@@ -47,7 +47,7 @@ class Size:
         step: seconds of one step.
         measure: seconds of measuring at the end.
         steps: of an epoch.
-        examples: of an epoch; 0 where fewer cannot be taken, or their number is given.
+        examples: of an epoch, and those held out of them; 0 where fewer cannot be taken, or their number is given.
     """
 
     macs: int | None
@@ -97,7 +97,10 @@ def measured(architecture: Architecture, config: Config, task: Task[Any], device
         measure *= 1 + _MEASURED_AGAIN
     settings = config.train
     can_limit = type(task).limit is not Task.limit and settings.parts != "search" and settings.examples is None
-    examples = len(task.chosen().get("train", ())) if can_limit else 0
+    examples = 0
+    if can_limit:
+        chosen = task.chosen()  # what is held out of the training examples grows and shrinks with them
+        examples = len(chosen.get("train", ())) + (len(chosen["validation"]) if settings.validation > 0 else 0)
     return Size(settings.max_macs, step, measure, job.steps_per_epoch, examples)
 
 

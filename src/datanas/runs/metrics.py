@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Value: TypeAlias = "float | str | Sequence[Value] | None"
 Settings: TypeAlias = "Mapping[str, bool | float | str]"
 _NAME = "metrics.jsonl"
+_EVENT_FILES = "events.out.tfevents.*"
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -46,7 +47,7 @@ class Metrics:
         self._folder = folder
         self._path = folder / _NAME
         self._purge_step = None if resume_step is None else resume_step + 1
-        self._settings = None if resume_step else settings
+        self._settings = None if any(folder.glob(_EVENT_FILES)) else settings
         self._events: EventFile | None = None
         self._is_silent = False
         if self._path.exists():

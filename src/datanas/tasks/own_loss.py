@@ -40,9 +40,13 @@ class OwnLoss:
         """The mean loss, a scalar.
 
         Raises:
-            ConfigError: it is none.
+            ConfigError: it is none, or the function fails.
         """
-        found: Any = self._function(scores, targets)
+        try:
+            found: Any = self._function(scores, targets)
+        except Exception as error:
+            call = self._call(scores, targets)
+            raise ConfigError(f"task.loss: {call} fails: {type(error).__name__}: {error}") from error
         if not isinstance(found, Tensor):
             raise ConfigError(f"task.loss: {self._name} must give a scalar tensor, gave {type(found).__name__}")
         if found.ndim > 0:
@@ -52,10 +56,7 @@ class OwnLoss:
         return found
 
     def _require_usable(self, scores: Tensor, targets: Tensor) -> None:
-        on = (
-            f"{self._name}, called with scores {tuple(scores.shape)} and "
-            f"{str(targets.dtype).removeprefix('torch.')} targets {tuple(targets.shape)},"
-        )
+        on = self._call(scores, targets)
         with torch.inference_mode(False), torch.enable_grad(), seeding.keyed(0, "own loss"):
             tried = scores.clone().requires_grad_()
             try:
@@ -73,3 +74,8 @@ class OwnLoss:
             )
         if not gradient.isfinite().all():
             raise ConfigError(f"task.loss: {on} has a gradient that is not finite")
+
+    def _call(self, scores: Tensor, targets: Tensor) -> str:
+        """What it was called with, to begin a message."""
+        kind = str(targets.dtype).removeprefix("torch.")
+        return f"{self._name}, called with scores {tuple(scores.shape)} and {kind} targets {tuple(targets.shape)},"

@@ -79,6 +79,10 @@ COMPARED = [
         "parameters": 12,
     },
 ]
+IN_OTHER_UNITS = [
+    COMPARED[0],
+    {**COMPARED[1], "ahead": [0.35, 0.1, 0.6], "ahead_shown": "+0.3500 [+0.1000, +0.6000]"},
+]
 FIT = {
     "score_name": "accuracy",
     "shown": "81.0%",
@@ -176,6 +180,7 @@ def test_numbers_with_units_are_sorted_by_what_they_mean(make: Callable[..., Pat
         ("race", {"race": RACE, "candidates": CANDIDATES}, ["The winner is random.", "longer. They are judged"]),
         ("compare", {"comparison": COMPARISON}, ["Verdict: no difference shown between egs and &lt;gdas&gt;"]),
         ("fit", {"fit": FIT}, ["Take this one (random).", "+10.0 [+2.0, +18.0] points"]),
+        ("fit", {"fit": {**FIT, "compared": IN_OTHER_UNITS}}, ["+0.3500 [+0.1000, +0.6000]"]),
         ("fit", {"fit": {**FIT, "compared": []}}, ["Nothing was compared"]),
         ("race", {}, ["The race is not over"]),
         ("compare", {}, ["The comparison is not over"]),

@@ -94,7 +94,9 @@ def fit_sections(folder: Folder, terms: Terms) -> Iterator[Section]:
     rows = []
     for each in compared:
         ahead = each.get("ahead")
-        text = "" if not ahead else "{:+.1f} [{:+.1f}, {:+.1f}] points".format(*(100 * x for x in ahead))
+        text = str(each.get("ahead_shown") or "")
+        if ahead and not text:  # written before scores other than shares had intervals
+            text = "{:+.1f} [{:+.1f}, {:+.1f}] points".format(*(100 * x for x in ahead))
         cells = [Value(each["origin"]), Value(each["shown"], as_number(each["score"]))]
         cells += [Value(text, ahead[0] if ahead else None), Value(f"{each['parameters']:,}", each["parameters"])]
         rows.append([*cells, Value(f"{each['macs'] / 1e6:,.1f} M", each["macs"])])
