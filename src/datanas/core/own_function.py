@@ -101,10 +101,10 @@ def _import(home: str, folders: Sequence[Path]) -> ModuleType:
         module = importlib.import_module(home)
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{home}.".startswith(f"{error.name}."):
-            looked = ", ".join(dict.fromkeys(shown(folder) for folder in (here, *folders)))
+            noted = "".join(f", {shown(folder)}" for folder in dict.fromkeys(folders) if str(folder) != here)
             raise ConfigError(
-                f"no module {error.name!r} is in {looked} or where Python looks; give the name of a .py file without "
-                "its ending, and start from its folder or name it in code_folders"
+                f"no module {error.name!r} is in the current folder {shown(here)}{noted} or where Python looks; give "
+                "the name of a .py file without its ending, and start from its folder or name it in code_folders"
             ) from None
         raise ConfigError(f"module {home!r} cannot be imported: {type(error).__name__}: {error}") from error
     finally:

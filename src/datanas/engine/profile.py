@@ -234,15 +234,15 @@ def profile_recipe(
     macs = recipe.macs()
     where = select_device(resolve({"device": device, "threads": threads}))
     median_ms, least_ms = {}, {}
-    with memory_errors(), torch.inference_mode():
+    with memory_errors(), torch.no_grad():  # not inference mode throughout: what counts hooks into autograd
         network = move_to(recipe.build(), where).eval()
         if weights is not None:
             _require_trained(network, weights)
         for count in batches:
-            call = partial(recipe.infer, network, recipe.example(count, where))
-            seconds = call_seconds(call, where, warm_up=WARM_UP, repeats=REPEATS)
+            with torch.inference_mode():
+                call = partial(recipe.infer, network, recipe.example(count, where))
+                seconds = call_seconds(call, where, warm_up=WARM_UP, repeats=REPEATS)
             median_ms[count], least_ms[count] = 1000 * statistics.median(seconds), 1000 * min(seconds)
-    with memory_errors(), torch.no_grad():  # counting hooks into autograd, which inference mode has none of
         costs = timed_cost_tables(network, recipe.example(1, where))
     used, missing = inference_memory(recipe, batches, where, torch.get_num_threads()) if memory else ({}, "")
     size = "" if recipe.size is None else f" at {recipe.size[0]}x{recipe.size[1]}"
