@@ -364,7 +364,7 @@ class TestProfile:
         for given in (chain.search, chain.search / "architecture.json"):
             outcome = cli("profile", given, *self.SMALL)
             assert outcome.code == 0
-            lines = dict(line.split(maxsplit=1) for line in outcome.out.splitlines())
+            lines = dict(line.split(maxsplit=1) for line in outcome.out.partition("\n\n")[0].splitlines())
             assert lines["parameters"] == f"{evaluation['parameters']:,}"
             assert lines["multiply-adds"] == f"{evaluation['macs'] / 1e6:,.1f} M an image at 8x8"
             assert " ms for a batch of 1 on cpu, 1 thread, float32, median of 10 after 3; " in lines["latency"]

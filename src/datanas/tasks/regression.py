@@ -80,7 +80,7 @@ class Regression(TargetTask):
 
     @classmethod
     def resampled_scores(cls, answers: Answers, counts: Float64[Tensor, "b n"]) -> Float64[Tensor, " b"]:
-        error = (answers["outputs"] - answers["targets"]).double()
+        error = (answers["outputs"] - answers["targets"]).cpu().double()
         return (counts @ error.square() / counts.sum(dim=1, keepdim=True)).sqrt().mean(dim=1)
 
     def figures(self, outputs: Outputs, targets: Outputs) -> dict[str, float]:
