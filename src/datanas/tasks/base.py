@@ -157,20 +157,20 @@ class Task(TaskKind, Generic[BatchT]):
 
     def fingerprint(self) -> str:
         """A sum of the examples and of their split: a run goes on with no others."""
-        found = sha256(json.dumps(self.describe(), sort_keys=True).encode())
+        digest = sha256(json.dumps(self.describe(), sort_keys=True).encode())
         for part, examples in sorted(self.chosen().items()):
-            found.update(part.encode())
-            found.update(examples.cpu().numpy().tobytes())
+            digest.update(part.encode())
+            digest.update(examples.cpu().numpy().tobytes())
         for piece in self.contents():
-            found.update(piece)
-        return found.hexdigest()
+            digest.update(piece)
+        return digest.hexdigest()
 
     def sum_of_examples(self) -> str:
         """A sum of the examples alone, whatever has been split."""
-        found = sha256()
+        digest = sha256()
         for piece in self.contents():
-            found.update(piece)
-        return found.hexdigest()
+            digest.update(piece)
+        return digest.hexdigest()
 
     def chosen(self) -> Mapping[str, Tensor]:
         """Which examples each part holds, of the parts that have been made so far; none by default."""

@@ -94,9 +94,9 @@ class Classification(PooledTask[ImageBatch]):
 
     def suited_settings(self) -> Mapping[str, Any]:
         """With balanced weights of classes that are uneven, where the loss is the task's."""
-        found = super().suited_settings()
+        settings = super().suited_settings()
         weighs = are_uneven(self._counts) and self.config.loss is None
-        return merge(found, {"task": {"class_weights": "balanced"}}) if weighs else found
+        return merge(settings, {"task": {"class_weights": "balanced"}}) if weighs else settings
 
     def notes(self) -> Sequence[str]:
         if not are_uneven(self._counts):
@@ -154,24 +154,24 @@ class Classification(PooledTask[ImageBatch]):
         indices = self._to_measure(part, limit)
         counted = (1, TOP) if self.num_classes > TOP else (1,)
         classes = self.num_classes if are_uneven(self._counts) else 0
-        found = torch.zeros(1 + len(counted) + 2 * classes, device=self.device, dtype=widest_float(self.device))
-        for place, images, labels in self._measured(part, indices):
+        sums = torch.zeros(1 + len(counted) + 2 * classes, device=self.device, dtype=widest_float(self.device))
+        for first, images, labels in self._measured(part, indices):
             logits: Tensor = model(normalise(images, self.data.mean, self.data.std))
             if self._answers is not None:
                 sure, answers = logits.float().softmax(dim=1).max(dim=1)
-                self._answers[:, place : place + len(logits)] = torch.stack((answers.to(found), sure.to(found)))
+                self._answers[:, first : first + len(logits)] = torch.stack((answers.to(sums), sure.to(sums)))
             lost = F.cross_entropy(logits.float(), labels, reduction="sum")
-            whole = torch.stack((lost.to(found), *(_hits(logits, labels, top).to(found) for top in counted)))
+            whole = torch.stack((lost.to(sums), *(_hits(logits, labels, top).to(sums) for top in counted)))
             by_class: list[Tensor] = []
             if classes:
                 right = labels[logits.argmax(dim=1) == labels]
-                by_class = [torch.bincount(of, minlength=classes).to(found) for of in (right, labels)]
-            found += torch.cat([whole, *by_class])
-        found = self.processes.total(found)
-        loss, *shares = (found[: 1 + len(counted)] / len(indices)).tolist()
+                by_class = [torch.bincount(of, minlength=classes).to(sums) for of in (right, labels)]
+            sums += torch.cat([whole, *by_class])
+        sums = self.processes.total(sums)
+        loss, *shares = (sums[: 1 + len(counted)] / len(indices)).tolist()
         figures = dict(zip(("accuracy", f"top{TOP}"), shares, strict=False))
         if classes:
-            figures["balanced_accuracy"] = balanced_accuracy(*found[1 + len(counted) :].view(2, classes))
+            figures["balanced_accuracy"] = balanced_accuracy(*sums[1 + len(counted) :].view(2, classes))
         return {**figures, "loss": loss}
 
     def evaluate_with_exhibits(self, model: Model, part: Part) -> tuple[dict[str, float], ExhibitMaker]:
@@ -180,15 +180,15 @@ class Classification(PooledTask[ImageBatch]):
         self._answers = torch.zeros(2, len(self._chosen[part]), device=self.device, dtype=dtype)
         try:
             figures = self.evaluate(model, part)
-            found = self.processes.total(self._answers).cpu()
+            predictions = self.processes.total(self._answers).cpu()
         finally:
             self._answers = None
-        return figures, lambda: self._shown(part, found)
+        return figures, lambda: self._shown(part, predictions)
 
-    def _shown(self, part: Part, found: Float[Tensor, "2 n"]) -> Sequence[Exhibit]:
+    def _shown(self, part: Part, predictions: Float[Tensor, "2 n"]) -> Sequence[Exhibit]:
         indices, order = self._shuffled(self._chosen[part]).sort()
         source = self._images(part)
-        labels, answers, sure = source.labels.cpu()[indices], found[0, order].long(), found[1, order]
+        labels, answers, sure = source.labels.cpu()[indices], predictions[0, order].long(), predictions[1, order]
         if not sure.all():  # a class built on this one measures otherwise
             return ()
         counts = confusion_counts(labels, answers, self.num_classes)

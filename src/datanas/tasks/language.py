@@ -212,10 +212,10 @@ class Language(Task[TokenBatch]):
     def lighter_settings(self) -> Sequence[Mapping[str, Any]]:
         """Fewer columns in a step of the search, fewer words to measure the gap on, at last fewer to search with."""
         gap, usual = {"examples": 2_000}, self._columns()
-        found = [{"batch_size": count, "gap": gap} for count in LIGHTER_COLUMNS if count < min(32, usual)]
-        if found and len(self.data.train) > FEWER_WORDS:
-            found.append({**found[-1], "examples": FEWER_WORDS})
-        return [{"search": each} for each in found]
+        lighter = [{"batch_size": count, "gap": gap} for count in LIGHTER_COLUMNS if count < min(32, usual)]
+        if lighter and len(self.data.train) > FEWER_WORDS:
+            lighter.append({**lighter[-1], "examples": FEWER_WORDS})
+        return [{"search": each} for each in lighter]
 
     def _columns(self) -> int:
         """Of a training: few words make few steps of many columns."""
@@ -278,37 +278,37 @@ class Language(Task[TokenBatch]):
         """
         carried = {} if batch.begins else self._carried.get(batch.part, {})
         state = carried.get(batch.step)
-        found: Predictions = model((batch.tokens, state))
-        after = {batch.step + 1: found.state.detach()}
+        predictions: Predictions = model((batch.tokens, state))
+        after = {batch.step + 1: predictions.state.detach()}
         # That before stays too: a batch may be asked for again, with other weights.
         self._carried[batch.part] = after if state is None else {batch.step: state, **after}
-        loss = self._cross_entropy(found, batch)
+        loss = self._cross_entropy(predictions, batch)
         if batch.part == "alpha":
             return loss
         if self.config.activation > 0:
-            loss = loss + self.config.activation * found.features.square().mean()
-        if self.config.temporal_activation > 0 and len(found.outputs) > 1:
-            loss = loss + self.config.temporal_activation * found.outputs.diff(dim=0).square().mean()
+            loss = loss + self.config.activation * predictions.features.square().mean()
+        if self.config.temporal_activation > 0 and len(predictions.outputs) > 1:
+            loss = loss + self.config.temporal_activation * predictions.outputs.diff(dim=0).square().mean()
         return loss
 
-    def _cross_entropy(self, found: Predictions, batch: TokenBatch) -> Tensor:
+    def _cross_entropy(self, predictions: Predictions, batch: TokenBatch) -> Tensor:
         if self._sampler is None:
-            return found.cross_entropy(batch.targets)
-        return found.sampled_cross_entropy(batch.targets, self._sampler.draw(batch.part, batch.step))
+            return predictions.cross_entropy(batch.targets)
+        return predictions.sampled_cross_entropy(batch.targets, self._sampler.draw(batch.part, batch.step))
 
     def state_dict(self) -> dict[str, Any]:
         """The states that are carried into the next batch of each part, of all processes' columns."""
-        found = {}
+        carried = {}
         for part in sorted(self._carried):
             step = max(self._carried[part])
-            found[part] = {"step": step, "state": self.processes.gather(self._carried[part][step]).flatten(0, 1)}
-        return {"carried": found}
+            carried[part] = {"step": step, "state": self.processes.gather(self._carried[part][step]).flatten(0, 1)}
+        return {"carried": carried}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._carried = {}
-        for part, found in state["carried"].items():
-            whole: Tensor = found["state"].to(self.device)
-            self._carried[part] = {int(found["step"]): whole[self.processes.share(len(whole))].clone()}
+        for part, entry in state["carried"].items():
+            whole: Tensor = entry["state"].to(self.device)
+            self._carried[part] = {int(entry["step"]): whole[self.processes.share(len(whole))].clone()}
 
     @torch.inference_mode()
     def evaluate(self, model: Model, part: Part, limit: int | None = None) -> dict[str, float]:
@@ -333,10 +333,10 @@ class Language(Task[TokenBatch]):
         """How the network goes on with sentences of the part, each word drawn by its probability."""
         text, words = self._texts[part].cpu(), self.data.vocabulary
         ends = (text[:-1] == self.data.eos).nonzero()[:, 0] + 1
-        places = {round(i * (len(ends) - 1) / (PASSAGES - 1)) for i in range(PASSAGES)} if len(ends) else set()
+        indices = {round(i * (len(ends) - 1) / (PASSAGES - 1)) for i in range(PASSAGES)} if len(ends) else set()
         unknown = words.index(UNKNOWN) if UNKNOWN in words else None
         passages = []
-        for start in (int(ends[place]) for place in sorted(places)):
+        for start in (int(ends[index]) for index in sorted(indices)):
             given = text[start : start + GIVEN].tolist()
             generator = seeding.generator(self._seed, "exhibits", start)
             made = continuation(

@@ -31,8 +31,8 @@ class OwnLoss:
     """
 
     def __init__(self, name: str, scores: Tensor, targets: Tensor, device: torch.device) -> None:
-        found = find_function(name)
-        self._function = deepcopy(found).to(device) if isinstance(found, nn.Module) else found
+        function = find_function(name)
+        self._function = deepcopy(function).to(device) if isinstance(function, nn.Module) else function
         self._name = name
         self._require_usable(scores.to(device), targets.to(device))
 
@@ -43,17 +43,17 @@ class OwnLoss:
             ConfigError: it is none, or the function fails.
         """
         try:
-            found: Any = self._function(scores, targets)
+            loss: Any = self._function(scores, targets)
         except Exception as error:
             call = self._call(scores, targets)
             raise ConfigError(f"task.loss: {call} fails: {type(error).__name__}: {error}") from error
-        if not isinstance(found, Tensor):
-            raise ConfigError(f"task.loss: {self._name} must give a scalar tensor, gave {type(found).__name__}")
-        if found.ndim > 0:
+        if not isinstance(loss, Tensor):
+            raise ConfigError(f"task.loss: {self._name} must give a scalar tensor, gave {type(loss).__name__}")
+        if loss.ndim > 0:
             raise ConfigError(
-                f"task.loss: {self._name} must give a scalar, the mean over the batch, gave {tuple(found.shape)}"
+                f"task.loss: {self._name} must give a scalar, the mean over the batch, gave {tuple(loss.shape)}"
             )
-        return found
+        return loss
 
     def _require_usable(self, scores: Tensor, targets: Tensor) -> None:
         on = self._call(scores, targets)

@@ -34,10 +34,10 @@ class NumberHead(ClassifierHead):
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, Tensor]:
         """(batch, outputs), with an auxiliary tower in training mode (outputs, auxiliary outputs)."""
-        found = super().forward(features)
-        if isinstance(found, tuple):
-            return found[0] * self.scale + self.offset, found[1] * self.scale + self.offset
-        return found * self.scale + self.offset
+        outputs = super().forward(features)
+        if isinstance(outputs, tuple):
+            return outputs[0] * self.scale + self.offset, outputs[1] * self.scale + self.offset
+        return outputs * self.scale + self.offset
 
 
 @register_task("regression")

@@ -83,8 +83,8 @@ class TargetTask(PooledTask[TargetBatch]):
         return known[indices.to(known.device)]
 
     def batch(self, part: Part, step: int) -> TargetBatch:
-        _, views, places = self._drawn(part, step)
-        return TargetBatch(views, self._targets["train"][places])
+        _, views, indices = self._drawn(part, step)
+        return TargetBatch(views, self._targets["train"][indices])
 
     def loss(self, model: Model, batch: TargetBatch) -> Tensor:
         return self._with_auxiliary(model(batch.images), lambda outputs: self._learned(outputs, batch.targets))
@@ -127,8 +127,8 @@ class TargetTask(PooledTask[TargetBatch]):
         """The examples that are measured, in the order of measuring, what the network says of each, and the truth."""
         indices = self._to_measure(part, limit)
         outputs = torch.zeros(len(indices), self.num_classes, device=self.device)
-        for place, images, _ in self._measured(part, indices):
-            found: Tensor = model(normalise(images, self.data.mean, self.data.std))
-            outputs[place : place + len(found)] = found.float()
+        for first, images, _ in self._measured(part, indices):
+            predicted: Tensor = model(normalise(images, self.data.mean, self.data.std))
+            outputs[first : first + len(predicted)] = predicted.float()
         outputs = self.processes.total(outputs)
         return indices, outputs, self._targets_of(part, indices)
