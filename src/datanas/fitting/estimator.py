@@ -82,7 +82,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         Raises:
             ConfigError, DataError: as `datanas.fit`.
         """
-        with tempfile.TemporaryDirectory() as place:
+        with tempfile.TemporaryDirectory() as folder:
             self.__dict__.pop("_loaded", None)
             if isinstance(X, str | Path):
                 if y is not None:
@@ -90,13 +90,13 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
                 source, labels = Path(X), None
             else:
                 given = X if y is None and isinstance(X, Dataset | tuple) else (X, y)
-                source, labels = write_in_memory(given, Path(self.root or place), only_classes=True)
-            settings = merge({"seed": self.seed, "run": {"root": self.root or place}}, self.config or {})
+                source, labels = write_in_memory(given, Path(self.root or folder), only_classes=True)
+            settings = merge({"seed": self.seed, "run": {"root": self.root or folder}}, self.config or {})
             own = settings.get("data")
             recognised = recognise(source, "classification", own if isinstance(own, Mapping) else None)["data"]
             if "test_share" in datasets[recognised["name"]].Config.model_fields:
                 settings = merge({"data": {"test_share": self.validation}}, settings)
-            found = fit(
+            result = fit(
                 source,
                 self.time,
                 task="classification",
@@ -108,8 +108,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
                 quiet=self.quiet,
             )
             # The network as bytes: an estimator can be pickled, and outlives the folder.
-            self.files_ = {file.name: file.read_bytes() for file in found.export.iterdir()}
-            self.report_ = found.outcome.text()
+            self.files_ = {file.name: file.read_bytes() for file in result.export.iterdir()}
+            self.report_ = result.outcome.text()
         names = self._predictor().output_names
         assert names is not None
         self.classes_: NDArray[Any] = np.asarray(names) if labels is None else labels
@@ -118,13 +118,13 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
     def predict(self, X: Any) -> NDArray[Any]:
         """(n,), the likeliest label of each image; X as for `fit`, or whatever `datanas.load(...).predict` takes."""
         likeliest = self.predict_proba(X).argmax(axis=1)
-        found: NDArray[Any] = self.classes_[likeliest]
-        return found
+        labels: NDArray[Any] = self.classes_[likeliest]
+        return labels
 
     def predict_proba(self, X: Any) -> NDArray[np.float32]:
         """(n, classes), the probability of each label."""
-        found: NDArray[np.float32] = self._predictor().predict_proba(X)
-        return found
+        probabilities: NDArray[np.float32] = self._predictor().predict_proba(X)
+        return probabilities
 
     def _predictor(self) -> Any:
         from datanas.deploy.predict import load
@@ -132,10 +132,10 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         if not hasattr(self, "files_"):
             raise NotFittedError("this ImageClassifier is not fitted yet; call fit")
         if "_loaded" not in vars(self):
-            with tempfile.TemporaryDirectory() as place:
+            with tempfile.TemporaryDirectory() as folder:
                 for name, content in self.files_.items():
-                    (Path(place) / name).write_bytes(content)
-                self._loaded = load(place)
+                    (Path(folder) / name).write_bytes(content)
+                self._loaded = load(folder)
         return self._loaded
 
     def __getstate__(self) -> dict[str, Any]:

@@ -178,8 +178,8 @@ def settings_of(
     """
     given = with_overrides(config or {}, overrides)  # plugins among them are known from here on
     section = given.get("data")
-    found = lay_over(config or {}, recognise(data, task, section if isinstance(section, Mapping) else {}))
-    return with_overrides(merge(found, settings_of_own(own or {}, found["task"]["name"])), overrides)
+    settings = lay_over(config or {}, recognise(data, task, section if isinstance(section, Mapping) else {}))
+    return with_overrides(merge(settings, settings_of_own(own or {}, settings["task"]["name"])), overrides)
 
 
 def read_time(given: object) -> float:
@@ -204,8 +204,8 @@ def plan_of(run: Path, given: Mapping[str, Any]) -> Plan:
     plan = Plan.from_json(read_json(run / PLAN_FILE))
     before = resolve(plan.config)
     now = resolve(merge(plan.config, {name: value for name, value in given.items() if name != "run"}))
-    place = {"seed", "threads", "device", "run", "code_folders"}
-    for section in set(Config.model_fields) - place:
+    exempt = {"seed", "threads", "device", "run", "code_folders"}
+    for section in set(Config.model_fields) - exempt:
         old, new = (getattr(each, section) for each in (before, now))
         if section == "data":
             old, new = (each.model_copy(update={"root": None}) for each in (old, new))

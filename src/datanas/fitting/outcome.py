@@ -119,8 +119,8 @@ def _with_lead_shown(row: Mapping[str, Any]) -> Mapping[str, Any]:
 def measure_outcome(run: Path, race: Path | None) -> Outcome:
     """The figures of a finished training, and those of the race before it."""
     network, task, config = restore(run)
-    found = json.loads((run / "evaluation.json").read_bytes())
-    score = float(decode(found["score"]))
+    evaluation = json.loads((run / "evaluation.json").read_bytes())
+    score = float(decode(evaluation["score"]))
     network.eval()
     example = task.example()
     with torch.inference_mode():
@@ -133,19 +133,23 @@ def measure_outcome(run: Path, race: Path | None) -> Outcome:
     return Outcome(
         config.task.name,
         score,
-        found["score_name"],
+        evaluation["score_name"],
         task.metric.show(score),
         interval,
         counts,
-        found["macs"],
-        found["parameters"],
+        evaluation["macs"],
+        evaluation["parameters"],
         latency,
         str(task.device),
         origin,
         compared,
         _sentence(compared, origin, type(task)),
         # Those of single classes, such as "iou/cat", are in the evaluation of the training.
-        {name: task.figure(name).show(decode(value)) for name, value in found["figures"].items() if "/" not in name},
+        {
+            name: task.figure(name).show(decode(value))
+            for name, value in evaluation["figures"].items()
+            if "/" not in name
+        },
     )
 
 
@@ -153,12 +157,12 @@ def _compared(race: Path, task: type[Task[Any]]) -> tuple[Compared, ...]:
     outcome: Mapping[str, Any] = json.loads((race / RACE_FILE).read_bytes())
     pool = json.loads((race / CANDIDATES_FILE).read_bytes())["candidates"]
     last = {number: {key: decode(value) for key, value in row.items()} for number, row in outcome["rungs"][-1].items()}
-    kept, leads = str(outcome["winner"]), outcome.get("ahead", {})
-    order = sorted(last, key=lambda number: (number != kept, -last[number]["selection_score"]))
-    found = []
+    winner, leads = str(outcome["winner"]), outcome.get("ahead", {})
+    order = sorted(last, key=lambda number: (number != winner, -last[number]["selection_score"]))
+    compared = []
     for number in order:
         row, lead = last[number], leads.get(number)
-        found.append(
+        compared.append(
             Compared(
                 pool[int(number)]["origin"],
                 row["score"],
@@ -169,7 +173,7 @@ def _compared(race: Path, task: type[Task[Any]]) -> tuple[Compared, ...]:
                 "" if lead is None else task.metric.show_interval(*lead),
             )
         )
-    return tuple(found)
+    return tuple(compared)
 
 
 def _sentence(compared: tuple[Compared, ...], origin: str, task: type[Task[Any]]) -> str:

@@ -17,15 +17,15 @@ def names_of(**given: Function | str | None) -> dict[str, str]:
     Raises:
         ConfigError: one has none, or there is nothing to call under it.
     """
-    found = {}
+    names = {}
     for what, each in given.items():
         if each is not None:
-            found[what] = function_name(each, what)
+            names[what] = function_name(each, what)
             try:
-                find_function(found[what])
+                find_function(names[what])
             except ConfigError as error:
                 raise ConfigError(f"{what}: {error}") from None
-    return found
+    return names
 
 
 def settings_of_own(names: dict[str, str], task: str) -> dict[str, Any]:

@@ -188,13 +188,13 @@ def make_plan(
         race = None
         if races and (task.tells_chance() or _may_race(size, for_race)):
             usual = compared_in({config.task.name, task.compared_as})
-            asked = [name for name in dict.fromkeys(others) if name not in usual]
-            turns = sum(_slowness(name, planner, size, max_macs) for name in asked)
+            requested = [name for name in dict.fromkeys(others) if name not in usual]
+            turns = sum(_slowness(name, planner, size, max_macs) for name in requested)
             pace = planner.training_pace(task, costs.load)
-            race = _race(pace, planner.config, task, for_race, (*usual, *asked), len(usual) + turns)
-            if race is None and asked:
+            race = _race(pace, planner.config, task, for_race, (*usual, *requested), len(usual) + turns)
+            if race is None and requested:
                 race = _race(pace, planner.config, task, for_race, usual, len(usual))
-                notes.append(f"too short to train {', '.join(asked)}, which nothing is therefore compared with")
+                notes.append(f"too short to train {', '.join(requested)}, which nothing is therefore compared with")
         elif others:
             notes.append(f"too short to train {', '.join(others)}, which nothing is therefore compared with")
         if races and race is None:
@@ -242,20 +242,20 @@ def _with_space(given: Mapping[str, Any]) -> dict[str, Any]:
 
     Bounds are filled: networks become as wide as they allow, and as there is time to train.
     """
-    found = merge({"search": {"choice": "race"}}, given)
-    race = found["search"].get("race")
+    settings = merge({"search": {"choice": "race"}}, given)
+    race = settings["search"].get("race")
     if isinstance(race, Mapping) and race.keys() - {"processes"}:
         raise ConfigError(
             f"search.race.{min(race.keys() - {'processes'})}: a fit plans its race; leave it out, or take datanas "
             "search and datanas race"
         )
-    budget = found.get("budget")
+    budget = settings.get("budget")
     if isinstance(budget, Mapping) and budget.keys() & set(_COUNTED) and "latency" not in budget:
-        found["budget"] = {"fill": True, **budget}
-    space = found.get("space") or {}
-    if issubclass(tasks[found["task"]["name"]], ImageTask) and isinstance(space, Mapping) and "name" not in space:
-        found["space"] = {"name": _SPACE, **space}
-    return found
+        settings["budget"] = {"fill": True, **budget}
+    space = settings.get("space") or {}
+    if issubclass(tasks[settings["task"]["name"]], ImageTask) and isinstance(space, Mapping) and "name" not in space:
+        settings["space"] = {"name": _SPACE, **space}
+    return settings
 
 
 def _search(given: Mapping[str, Any], seconds: float) -> tuple[Planner, Task[Any], Costs, list[str]]:
@@ -309,18 +309,18 @@ def _slowness(name: str, planner: Planner, usual: Size, most: int | None) -> int
     Raises:
         ConfigError: it is not known, cannot be built for these examples, or is beyond a bound.
     """
-    found, config = architecture(name), planner.config
-    own = with_network_of(config, found)
+    reference, config = architecture(name), planner.config
+    own = with_network_of(config, reference)
     task = load_task(own, planner.device)  # its stem is another
-    own = with_width(found, own, task)
-    require_within(found, own, task)
+    own = with_width(reference, own, task)
+    require_within(reference, own, task)
     bound = most if most is not None else config.train.max_macs if planner.is_given("train", "max_macs") else None
-    if bound is not None and (macs := count_macs(network_for(found, own, task), task.example())) > bound:
+    if bound is not None and (macs := count_macs(network_for(reference, own, task), task.example())) > bound:
         raise ConfigError(
             f"reference: {name} has {macs / 1e6:.1f} M multiply-adds, more than {bound / 1e6:.1f} M; leave it out, or "
             "take smaller images (--data.resize)"
         )
-    return max(1, math.ceil(measured(found, own, task, planner.device).step / usual.step))
+    return max(1, math.ceil(measured(reference, own, task, planner.device).step / usual.step))
 
 
 def _race(

@@ -164,20 +164,20 @@ def settled_size(
     most = round(MOST_MACS * math.prod(task.example_shape[1:]) / 32**2)
     ceiling = with_width(architecture, at_macs(network, most), task).train.network_config.width
     best: tuple[int, Size] | None = None
-    place = bisect_right(WIDTHS, planned) - 1
-    place, direction = max(0, place), 1
-    while 0 <= place < len(WIDTHS) and WIDTHS[place] <= ceiling:
+    index = bisect_right(WIDTHS, planned) - 1
+    index, direction = max(0, index), 1
+    while 0 <= index < len(WIDTHS) and WIDTHS[index] <= ceiling:
         is_enough = False
         with suppress(OutOfMemoryError), memory_errors():
-            size = measured(architecture, at_width(network, WIDTHS[place]), task, device)
+            size = measured(architecture, at_width(network, WIDTHS[index]), task, device)
             is_enough = size.epochs_in(seconds) >= wanted_epochs(seconds, size.steps)
         if is_enough:
-            best = WIDTHS[place], size
+            best = WIDTHS[index], size
         if is_enough != (direction > 0):
             if best is not None:
                 break
             direction = -1
-        place += direction
+        index += direction
     if best is None:
         return planned, measured(architecture, at_width(network, planned), task, device)
     return best

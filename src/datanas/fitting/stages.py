@@ -94,9 +94,9 @@ class Stages:
 
     def _search(self) -> Architecture:
         self._say("search", self._plan.search_seconds)
-        found = search(self._settings(SEARCH), quiet=self._quiet).architecture
+        architecture = search(self._settings(SEARCH), quiet=self._quiet).architecture
         self._note_time()
-        return found
+        return architecture
 
     def _race(self, searched: Architecture) -> Architecture:
         """What wins the race, or what was searched where there is none."""
@@ -104,9 +104,9 @@ class Stages:
         if planned is None:
             return searched
         self._say("race", planned.seconds)
-        asked = {name: value for name, value in asdict(planned).items() if name != "seconds"}
+        race_settings = {name: value for name, value in asdict(planned).items() if name != "seconds"}
         settings = {
-            "search": {"race": {**asked, "time": None}},
+            "search": {"race": {**race_settings, "time": None}},
             "run": {"root": str(self._path), "name": RACE, "keep": 1},
         }
         winner = race(self._path / SEARCH, settings=settings, quiet=self._quiet).architecture
@@ -182,11 +182,11 @@ class Stages:
         self._folder.write_json(RESULT_FILE, {**outcome.to_json(), "seconds": self._spent})
         return self._result(read_json(self._path / RESULT_FILE))
 
-    def _result(self, found: Mapping[str, Any]) -> FitResult:
+    def _result(self, document: Mapping[str, Any]) -> FitResult:
         """What a complete fit has written."""
         architecture = Architecture.load(self._path / "architecture.json")
-        outcome = Outcome.from_json(found)
-        return FitResult(self._path, architecture, self._path / EXPORT, outcome, float(found["seconds"]))
+        outcome = Outcome.from_json(document)
+        return FitResult(self._path, architecture, self._path / EXPORT, outcome, float(document["seconds"]))
 
     def _settings(self, stage: str) -> Config:
         run = {"root": str(self._path), "name": stage, "keep": 1}
