@@ -94,8 +94,8 @@ def _with_one_that_stays(candidates: list[Candidate], names: Sequence[str]) -> l
     """The same; beside references the first random cell stays to the end."""
     if not names:
         return candidates
-    random = next(place for place, each in enumerate(candidates) if each.origin == "random")
-    return [replace(each, stays=place == random) for place, each in enumerate(candidates)]
+    random = next(index for index, each in enumerate(candidates) if each.origin == "random")
+    return [replace(each, stays=index == random) for index, each in enumerate(candidates)]
 
 
 def _reference(name: str) -> Candidate:
@@ -113,12 +113,12 @@ def searched(run: Path, *, is_named: bool) -> Iterator[Candidate]:
     """
     of = f" of {run.name}" if is_named else ""
     modes = _modes(run)
-    likeliest = [found for found, _ in derive(run, n=_NEXT).ranking]
+    likeliest = [cell for cell, _ in derive(run, n=_NEXT).ranking]
     yield Candidate(likeliest[0], f"searched{of}: likeliest", is_searched=True)
     for share, mode in reversed(modes):
         yield Candidate(mode, f"searched{of}: likeliest at {share:.0%}", is_searched=True)
-    for place, found in enumerate(likeliest[1:], start=2):
-        yield Candidate(found, f"searched{of}: number {place}", is_searched=True)
+    for rank, cell in enumerate(likeliest[1:], start=2):
+        yield Candidate(cell, f"searched{of}: number {rank}", is_searched=True)
 
 
 def _modes(run: Path) -> list[tuple[float, Architecture]]:
@@ -136,7 +136,7 @@ def _modes(run: Path) -> list[tuple[float, Architecture]]:
             f"{run}: has neither {MODES_FILE} nor genotypes, so there is nothing from the way of the search to choose "
             "from; search again, or leave its cells out with --no-searched"
         )
-    return [((place + 1) / len(files), Architecture.load(file)) for place, file in enumerate(files)]
+    return [((index + 1) / len(files), Architecture.load(file)) for index, file in enumerate(files)]
 
 
 class _Chosen:
@@ -169,9 +169,9 @@ class _Chosen:
         return not budget.exceeded(budget.costs(architecture))
 
 
-def network_key(found: Architecture) -> tuple[Any, ...]:
+def network_key(architecture: Architecture) -> tuple[Any, ...]:
     """What two architectures share that make the same network."""
-    return found.space, *builder_of(found).network_key(found)
+    return architecture.space, *builder_of(architecture).network_key(architecture)
 
 
 def random_candidates(config: Config, stream: str = "race/random", origin: str = "random") -> Iterator[Candidate]:
@@ -185,14 +185,14 @@ def random_candidates(config: Config, stream: str = "race/random", origin: str =
 
 def _published(config: Config, task: Task[Any]) -> Iterator[Candidate]:
     for name in architectures():
-        found = architecture(name)
-        if found.space != config.space.name:
+        published = architecture(name)
+        if published.space != config.space.name:
             continue
         try:
-            network_for(found, config, task)
+            network_for(published, config, task)
         except (ArchitectureError, ConfigError):
             continue
-        yield Candidate(found, f"published: {name}")
+        yield Candidate(published, f"published: {name}")
 
 
 def _best_scored(config: Config, task: Task[Any], count: int, space: Space) -> list[Candidate]:
@@ -202,4 +202,4 @@ def _best_scored(config: Config, task: Task[Any], count: int, space: Space) -> l
     offered = random_candidates(config, "race/scored", "random, prefiltered")
     cells = list(islice((each for each in offered if not is_collapsed(each.architecture, space)), count))
     scores = untrained_scores([each.architecture for each in cells], config, task)
-    return [cells[place] for place in sorted(range(len(cells)), key=lambda place: -scores[place])]
+    return [cells[index] for index in sorted(range(len(cells)), key=lambda index: -scores[index])]

@@ -101,7 +101,7 @@ class OfResamples:
         """The score of each network in each resample."""
         size = self.examples
         step = max(1, _TOGETHER // size)
-        found: dict[int, list[Tensor]] = {number: [] for number in self.answers}
+        scores: dict[int, list[Tensor]] = {number: [] for number in self.answers}
         for start in range(0, RESAMPLES, step):
             count = min(step, RESAMPLES - start)
             drawn = torch.randint(size, (count, size), generator=seeding.generator(0, "resamples", start))
@@ -109,8 +109,8 @@ class OfResamples:
                 1, drawn, torch.ones(1, 1, dtype=torch.float64).expand(count, size)
             )
             for number, answers in self.answers.items():
-                found[number].append(self.task.resampled_scores(answers, counts))
-        return {number: torch.cat(parts) for number, parts in found.items()}
+                scores[number].append(self.task.resampled_scores(answers, counts))
+        return {number: torch.cat(parts) for number, parts in scores.items()}
 
 
 def certainty_of(

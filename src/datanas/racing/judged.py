@@ -34,25 +34,25 @@ def recipe_of(runs: Sequence[Path], settings: Settings) -> Config:
     Raises:
         ConfigError: they do not fit each other, are not finished, or have left nothing to a judge.
     """
-    found = [_finished(run) for run in runs]
-    for run, other in zip(runs[1:], found[1:], strict=True):
+    recipes = [_finished(run) for run in runs]
+    for run, other in zip(runs[1:], recipes[1:], strict=True):
         for section in ("space", "task", "data"):
-            if getattr(other, section) != getattr(found[0], section):
+            if getattr(other, section) != getattr(recipes[0], section):
                 raise ConfigError(
                     f"{run}: another {section} than {runs[0]} has; a race compares candidates that can be trained alike"
                 )
-    raw = found[0].model_dump(mode="json")
+    raw = recipes[0].model_dump(mode="json")
     raw["run"] |= {"name": None}
     raw["truth"] = {}
     if isinstance(settings, Mapping):
         raw, settings = merge(raw, settings), ()
     config = resolve(raw, list(settings))
-    _require_alike(config, found[0])
+    _require_alike(config, recipes[0])
     known = tasks[config.task.name]
-    for run, each in zip(runs, found, strict=True):
+    for run, each in zip(runs, recipes, strict=True):
         if not (each.search.leaves_aside or known.has_validation or known.validation_is_up_to_data):
             raise ConfigError(_NOTHING_LEFT.format(run=run))
-        if each.search.judge != found[0].search.judge:
+        if each.search.judge != recipes[0].search.judge:
             raise ConfigError(f"{run}: search.judge is not that of {runs[0]}; what one left the other has used")
     if config.devices * config.num_nodes > 1:
         raise ConfigError("devices: a race runs its trainings side by side; say how many with search.race.processes")

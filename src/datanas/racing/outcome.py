@@ -128,10 +128,10 @@ def searched_against_random(
 
 def table(candidates: Sequence[Candidate], results: Results, task: type[Task[Any]]) -> list[list[str]]:
     """A header, and a row for each candidate, the winner first, then by the last rung that it was in."""
-    last = {number: max(place for place, rung in enumerate(results) if number in rung) for number in results[0]}
-    places = {number: place for rung in results for place, number in enumerate(order(rung))}
-    numbers = sorted(last, key=lambda number: (-last[number], places[number]))
-    rungs = [f"{task.metric.name}, rung {place}" for place in range(1, len(results) + 1)]
+    last = {number: max(index for index, rung in enumerate(results) if number in rung) for number in results[0]}
+    ranks = {number: index for rung in results for index, number in enumerate(order(rung))}
+    numbers = sorted(last, key=lambda number: (-last[number], ranks[number]))
+    rungs = [f"{task.metric.name}, rung {index}" for index in range(1, len(results) + 1)]
     rows = [["", "origin", "channels", "parameters", "multiply-adds", *rungs]]
     for number in numbers:
         first = results[0][number]

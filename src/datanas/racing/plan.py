@@ -169,15 +169,15 @@ def measure_pace(
         load: seconds that reading the data took.
     """
     every = max(1, len(candidates) // MEASURED)
-    found = []
+    seconds = []
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads or threads)
     for candidate in candidates[::every][:MEASURED]:
         sized = with_width(candidate.architecture, config, task)
         job = TrainJob(sized, candidate.architecture, task, device)
-        found.append(measure_job(job, device))
+        seconds.append(measure_job(job, device))
     torch.set_num_threads(threads)
-    step, rest = (sum(part) / len(found) for part in zip(*found, strict=True))
+    step, rest = (sum(part) / len(seconds) for part in zip(*seconds, strict=True))
     return Pace(job.steps_per_epoch, step, _start_seconds() + load + rest, workers)
 
 

@@ -117,8 +117,8 @@ def _without_search(settings: Settings) -> Config:
             "a race needs the run folder of a search: datanas race RUN; one of random cells alone is "
             "datanas race -c RECIPE --no-searched --time 20m"
         )
-    asked = config.search.race
-    if asked.time is None and None in (asked.candidates, asked.epochs):
+    given = config.search.race
+    if given.time is None and None in (given.candidates, given.epochs):
         raise ConfigError("search.race.time: is required, since no search says how long; such as --time 20m")
     if config.search.judge == 0:
         raise ConfigError("search.judge: a race needs examples to judge by; leave it out, or give a share above 0")
@@ -144,12 +144,12 @@ class _Race:
         resumed_by = f"datanas race --resume {path}"
         results: list[dict[int, Trained]] = []
         left = list(range(len(candidates)))
-        for place, rung in enumerate(plan.rungs):
+        for index, rung in enumerate(plan.rungs):
             left = [*left[: rung.candidates], *(each for each in left[rung.candidates :] if candidates[each].stays)]
             training = training_of(self._config, rung.epochs)
             wanted = {number: (candidates[number], training) for number in left}
             results.append(
-                train_all(path, f"rung-{place + 1}", wanted, self._workers, self._threads, self._say, resumed_by)
+                train_all(path, f"rung-{index + 1}", wanted, self._workers, self._threads, self._say, resumed_by)
             )
             left = order(results[-1])
         return self._end(candidates, results, prepared["examples"])

@@ -78,11 +78,11 @@ def train_all(
         failed = run_all(commands, workers, threads, say)
     except Interrupted as error:
         raise Interrupted(f"{error}; go on with: {resumed_by}", error.exit_code - 128) from None
-    found = {number: trained for number, run in folders.items() if (trained := _trained(run)) is not None}
-    if len(found) < min(2, len(wanted)):
+    results = {number: trained for number, run in folders.items() if (trained := _trained(run)) is not None}
+    if len(results) < min(2, len(wanted)):
         words = next(iter(failed.values()), "nothing was measured")
         raise CheckpointError(f"{path}: fewer than two candidates could be trained: {words}")
-    return found
+    return results
 
 
 def candidate_folder(path: Path, stage: str, number: int) -> Path:
@@ -93,7 +93,13 @@ def candidate_folder(path: Path, stage: str, number: int) -> Path:
 def _trained(run: Path) -> Trained | None:
     """What a training has measured; None of one that failed."""
     try:
-        found = decode(json.loads((run / "evaluation.json").read_bytes()))
+        evaluation = decode(json.loads((run / "evaluation.json").read_bytes()))
     except FileNotFoundError:
         return None
-    return Trained(found["score"], found["preference"], found["parameters"], found["macs"], found["channels"])
+    return Trained(
+        evaluation["score"],
+        evaluation["preference"],
+        evaluation["parameters"],
+        evaluation["macs"],
+        evaluation["channels"],
+    )
