@@ -63,14 +63,14 @@ def line_chart(
     known = [point for point in points if point[1] is not None]
     rows = [{"x": at, "y": value, "line": name} for at, value, name in known]
     names = list(dict.fromkeys(name for _, _, name in known))
-    places = {at for at, _, _ in known}
+    positions = {at for at, _, _ in known}
     y_axis = {"format": ".0%"} if share else {}
-    x_axis: dict[str, Any] = {"tickMinStep": 1, "format": "d", "grid": False, "tickCount": min(10, len(places))}
+    x_axis: dict[str, Any] = {"tickMinStep": 1, "format": "d", "grid": False, "tickCount": min(10, len(positions))}
     vertical = {"field": "y", "type": "quantitative", "title": y, "scale": {"zero": zero}, "axis": y_axis}
     name_scale = {"domain": names, "range": [PALETTE[i % len(PALETTE)] for i in range(len(names))]}
     dash_scale = {"domain": names, "range": [_DASHES[i % len(_DASHES)] for i in range(len(names))]}
     legend = {"title": None} if len(names) > 1 else None
-    few = len(places) <= 40
+    few = len(positions) <= 40
     layer = {
         "mark": {"type": "line", "point": {"size": 28, "filled": True} if few else False},
         "encoding": {
@@ -95,7 +95,7 @@ def interval_chart(rows: Sequence[Mapping[str, Any]], axis: str, *, share: bool 
         rows: `name`, `value`, `group` (by which they are coloured); `low`, `high`, `seeds` where there are any.
     """
     order = [row["name"] for row in rows]
-    place = {"field": "name", "type": "nominal", "sort": order, "title": None, "axis": {"grid": False, "ticks": False}}
+    y = {"field": "name", "type": "nominal", "sort": order, "title": None, "axis": {"grid": False, "ticks": False}}
     drawn = [{key: row[key] for key in ("name", "group", "low", "high")} for row in rows if row.get("low") is not None]
     seeds = [{"name": row["name"], "seed": seed} for row in rows for seed in row.get("seeds", ())]
     groups = list(dict.fromkeys(row["group"] for row in rows))
@@ -106,14 +106,14 @@ def interval_chart(rows: Sequence[Mapping[str, Any]], axis: str, *, share: bool 
         {
             "data": {"values": drawn},
             "mark": {"type": "rule", "strokeWidth": 2},
-            "encoding": {"x": {**along, "field": "low"}, "x2": {"field": "high"}, "y": place, "color": colour},
+            "encoding": {"x": {**along, "field": "low"}, "x2": {"field": "high"}, "y": y, "color": colour},
         },
         {
             "data": {"values": [{key: row[key] for key in ("name", "value", "group")} for row in rows]},
             "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},
             "encoding": {
                 "x": {**along, "field": "value"},
-                "y": place,
+                "y": y,
                 "color": colour,
                 "shape": {**colour, "scale": {"domain": groups}},
                 "tooltip": [{"field": "name"}, {"field": "value", "format": ".2%" if share else ".4g"}],
@@ -125,7 +125,7 @@ def interval_chart(rows: Sequence[Mapping[str, Any]], axis: str, *, share: bool 
             {
                 "data": {"values": seeds},
                 "mark": {"type": "tick", "opacity": 0.5, "thickness": 1.5, "color": _INK, "size": 9, "yOffset": 9},
-                "encoding": {"x": {**along, "field": "seed"}, "y": place},
+                "encoding": {"x": {**along, "field": "seed"}, "y": y},
             }
         )
     return _spec({"height": 30 * max(len(rows), 1), "layer": layers})
@@ -179,13 +179,13 @@ def share_chart(names: Sequence[str], quantities: Mapping[str, Sequence[float]])
         quantities: by their names as many values as there are names.
     """
     values = []
-    for quantity, found in quantities.items():
-        total = sum(found) or 1.0
-        for name, value in zip(names, found, strict=True):
+    for quantity, amounts in quantities.items():
+        total = sum(amounts) or 1.0
+        for name, value in zip(names, amounts, strict=True):
             share = value / total
             values.append({"name": name, "quantity": quantity, "value": value, "share": share, "text": f"{share:.0%}"})
     several = list(quantities)
-    place = {"field": "name", "type": "nominal", "sort": None, "title": None, "axis": {"grid": False, "ticks": False}}
+    y = {"field": "name", "type": "nominal", "sort": None, "title": None, "axis": {"grid": False, "ticks": False}}
     along = {"field": "share", "type": "quantitative", "title": "share", "axis": {"format": ".0%", "tickCount": 4}}
     beside = {"field": "quantity", "type": "nominal", "sort": several}
     tooltip = [{"field": "name"}, {"field": "quantity"}, {"field": "value", "format": ","}, {"field": "text"}]
@@ -201,7 +201,7 @@ def share_chart(names: Sequence[str], quantities: Mapping[str, Sequence[float]])
         {
             "data": {"values": values},
             "height": (10 + 11 * len(several)) * max(len(names), 1),
-            "encoding": {"y": place, "x": along, "yOffset": beside},
+            "encoding": {"y": y, "x": along, "yOffset": beside},
             "layer": [bars, labels],
         }
     )
@@ -219,7 +219,7 @@ def heat_map(
         for row, line in zip(rows, values, strict=True)
         for column, value in zip(columns, line, strict=True)
     ]
-    place = {
+    position = {
         "x": {
             "field": "column",
             "type": "nominal",
@@ -246,7 +246,7 @@ def heat_map(
         {
             "data": {"name": "cells", "values": cells},
             "height": 19 * max(len(rows), 1),
-            "encoding": place,
+            "encoding": position,
             "layer": [
                 {"mark": {"type": "rect", "stroke": None}, "encoding": {"color": colour, "tooltip": tooltip}},
                 {
@@ -270,7 +270,7 @@ def confusion_chart(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> 
     labels = {"grid": False, "ticks": False, "domain": False, "labelLimit": 110}
     if len(classes) > 40:
         labels["labels"] = False
-    place = {
+    position = {
         "x": {
             "field": "column",
             "type": "nominal",
@@ -305,7 +305,7 @@ def confusion_chart(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> 
             {"mark": {"type": "text", "fontSize": 10}, "encoding": {"text": {"field": "count"}, "color": ink}}
         )
     step = 24 if len(classes) <= 20 else max(4, 480 // len(classes))
-    return _spec({"data": {"values": cells}, "height": step * len(classes), "encoding": place, "layer": layers})
+    return _spec({"data": {"values": cells}, "height": step * len(classes), "encoding": position, "layer": layers})
 
 
 def _coloured(field: str, names: Sequence[str]) -> dict[str, Any]:

@@ -17,27 +17,27 @@ from datanas.report.page.terms import Terms
 
 def race_sections(folder: Folder, terms: Terms) -> Iterator[Section]:
     """Candidates, rung by rung."""
-    found, pool = folder.json("race.json"), folder.json("candidates.json").get("candidates")
-    rungs = found.get("rungs")
+    outcome, pool = folder.json("race.json"), folder.json("candidates.json").get("candidates")
+    rungs = outcome.get("rungs")
     if not isinstance(rungs, list) or not isinstance(pool, list):
         yield Section("The race", [Lacking("The race is not over, so nothing can be said of its candidates yet.")])
         return
-    metric = found.get("metric") or {}
-    is_counted = metric.get("counts_examples", found.get("within") is not None)  # an older race has no metric
+    metric = outcome.get("metric") or {}
+    is_counted = metric.get("counts_examples", outcome.get("within") is not None)  # an older race has no metric
     is_share = metric.get("is_share", is_counted)
-    examples = found.get("examples") if is_counted else None
+    examples = outcome.get("examples") if is_counted else None
 
     text = partial(score_text, is_share=is_share)
     last = len(rungs)
     blocks: list[Block] = []
     rows = [
-        {"number": int(number), "origin": pool[int(number)]["origin"], "rung": place, **row}
-        for place, rung in enumerate(rungs, start=1)
+        {"number": int(number), "origin": pool[int(number)]["origin"], "rung": index, **row}
+        for index, rung in enumerate(rungs, start=1)
         for number, row in rung.items()
     ]
     rows.sort(key=lambda row: (-row["rung"], not math.isfinite(row["selection_score"]), -row["selection_score"]))
     final = [(row["number"], _measured(row, text(row["score"]), examples)) for row in rows if row["rung"] == last]
-    winner = found.get("winner")
+    winner = outcome.get("winner")
     marked = [drawn(each, "winner" if number == winner else "others") for number, each in final]
     spec = interval_chart(marked, "score", share=is_share)
     best = final[0][1]
@@ -73,23 +73,23 @@ def _measured(row: Mapping[str, Any], text: str, examples: int | None) -> Measur
 
 def drawn(row: Measured, group: str) -> dict[str, Any]:
     """A row of `interval_chart`."""
-    found: dict[str, Any] = {"name": row.name, "value": row.value, "group": group}
+    entry: dict[str, Any] = {"name": row.name, "value": row.value, "group": group}
     if row.interval is not None:
-        found["low"], found["high"] = row.interval
-    return found
+        entry["low"], entry["high"] = row.interval
+    return entry
 
 
 def fit_sections(folder: Folder, terms: Terms) -> Iterator[Section]:
     """What the fit was compared with."""
-    found = folder.json("fit.json")
-    compared = found.get("compared")
-    if not found:
+    outcome = folder.json("fit.json")
+    compared = outcome.get("compared")
+    if not outcome:
         yield Section("The fit", [Lacking("The fit is not over; its runs so far follow.")])
         return
     if not isinstance(compared, list) or not compared:
         yield Section("Compared with", [Lacking("Nothing was compared: the time was too short for a race.")])
         return
-    head = ["trained alike, judged before the final training", str(found.get("score_name", "score"))]
+    head = ["trained alike, judged before the final training", str(outcome.get("score_name", "score"))]
     head += ["kept one ahead by", "parameters", "multiply-adds"]
     rows = []
     for each in compared:
@@ -135,9 +135,9 @@ def comparison_sections(folder: Folder, terms: Terms) -> Iterator[Section]:
                 "Dots are means, lines their intervals, ticks below single seeds.",
             )
         )
-    filled = [place for place in range(len(head)) if any(line[place] != NONE for line in lines)]
-    rows = [[Value(line[0]), *(Value(line[place], _leading(line[place])) for place in filled[1:])] for line in lines]
-    blocks.append(Table("All figures; differences are paired by seed", [head[place] for place in filled], rows))
+    filled = [column for column in range(len(head)) if any(line[column] != NONE for line in lines)]
+    rows = [[Value(line[0]), *(Value(line[column], _leading(line[column])) for column in filled[1:])] for line in lines]
+    blocks.append(Table("All figures; differences are paired by seed", [head[column] for column in filled], rows))
     blocks.append(Prose(notes=terms.tell("paired")))
     controls = [
         f"{row['name']}: {row['note']}." for row in data["rows"] if row["kind"] == "control" and row.get("note")

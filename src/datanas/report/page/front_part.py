@@ -16,18 +16,18 @@ _UNITS = {"ms": "latency in ms", "B": "bytes"}
 
 def front_sections(folder: Folder, terms: Terms) -> Iterator[Section]:
     """The picture and table of a front, and its gains with their intervals."""
-    found = folder.json("pareto.json")
-    if not found:
+    document = folder.json("pareto.json")
+    if not document:
         text = f"The front is not complete: datanas pareto --resume {folder.path}"
         yield Section("The front", [Lacking(text)])
         return
-    points = sorted(found["points"], key=lambda each: (each["bound"], each["cost"], each["number"]))
-    metric, name = found.get("metric") or {}, str(found["score_name"])
+    points = sorted(document["points"], key=lambda each: (each["bound"], each["cost"], each["number"]))
+    metric, name = document.get("metric") or {}, str(document["score_name"])
     has_intervals = any(each["interval"] is not None for each in points)
     is_share = metric.get("is_share", has_intervals)  # an older front has no metric
-    on_front, cost = set(found["front"]), _UNITS.get(found["unit"], str(found["unit"]))
+    on_front, cost = set(document["front"]), _UNITS.get(document["unit"], str(document["unit"]))
     yield Section("The front", [*_front(points, on_front, cost, name, terms, is_share=is_share)])
-    gains = found.get("gains") or {}
+    gains = document.get("gains") or {}
     if gains:
         yield Section("What searching has gained at equal bounds", [*_gains(gains, name, terms, is_share=is_share)])
 
@@ -61,18 +61,18 @@ def _front(
                 Value("*" if each["number"] in on_front else ""),
             ]
         )
-    shown = [place for place in range(len(head)) if place != head.index("95 %") or has_intervals]
+    shown = [column for column in range(len(head)) if column != head.index("95 %") or has_intervals]
     yield Table("All networks, by bound", [head[i] for i in shown], [[row[i] for i in shown] for row in rows])
 
 
 def _gains(gains: Mapping[str, Any], name: str, terms: Terms, *, is_share: bool) -> Iterator[Block]:
     unit, form, scale = ("points", "+.1f", 100.0) if is_share else (name, "+.4g", 1.0)
     rows = []
-    for origin, found in gains.items():
-        if found is None:
+    for origin, gain in gains.items():
+        if gain is None:
             rows.append([Value(origin), Value("–"), Value("–"), Value("–"), Value("fewer than two bounds have both")])
             continue
-        mean, low, high = (as_number(found.get(key)) for key in ("mean", "low", "high"))
+        mean, low, high = (as_number(gain.get(key)) for key in ("mean", "low", "high"))
         interval = "–" if low is None or high is None else f"{scale * low:{form}} to {scale * high:{form}}"
         shown = Value("–") if mean is None else Value(f"{scale * mean:{form}}", mean)
         rows.append(
@@ -80,8 +80,8 @@ def _gains(gains: Mapping[str, Any], name: str, terms: Terms, *, is_share: bool)
                 Value(origin),
                 shown,
                 Value(interval),
-                Value(str(found.get("pairs", found.get("bounds")))),
-                Value(str(found["verdict"])),
+                Value(str(gain.get("pairs", gain.get("bounds")))),
+                Value(str(gain["verdict"])),
             ]
         )
     yield Table(

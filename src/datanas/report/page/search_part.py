@@ -37,12 +37,12 @@ def _stepper(folder: Folder, terms: Terms, limit: int) -> Iterator[Block]:
         yield Lacking("This method has no P: it does not learn which operations are likely.")
         return
     groups = [name.removeprefix(_PROBS) for name in lines[-1] if name.startswith(_PROBS)][:_MOST_GROUPS]
-    kept = thinned(lines, limit)
+    shown = thinned(lines, limit)
     final = folder.architecture
     if final is None and folder.genotypes:  # of a search under way
         final = folder.architecture_of(f"genotypes/{folder.genotypes[max(folder.genotypes)].name}")
     labels = {group: _labels(group, lines[-1][_PROBS + group], final) for group in groups}
-    charts, cells = [], dict.fromkeys(line["epoch"] for line in kept)
+    charts, cells = [], dict.fromkeys(line["epoch"] for line in shown)
     for group in groups:
         tables = [line[_PROBS + group] for line in lines]
         largest = max(max(max(row) for row in table) for table in tables)
@@ -57,14 +57,14 @@ def _stepper(folder: Folder, terms: Terms, limit: int) -> Iterator[Block]:
     before: Architecture | None = None
     for epoch in cells:
         path = folder.genotypes.get(epoch)
-        found = None if path is None else folder.architecture_of(f"genotypes/{path.name}")
-        line = next(line for line in kept if line["epoch"] == epoch)
+        architecture = None if path is None else folder.architecture_of(f"genotypes/{path.name}")
+        line = next(line for line in shown if line["epoch"] == epoch)
         tables = [[[round(p, 4) for p in row] for row in line[_PROBS + group]] for group in groups]
-        is_same = found is not None and found == before
-        svgs = cell_svgs(found, f"after epoch {epoch}") if found is not None and not is_same else ()
-        made.append(Frame(tables, svgs, _said(epoch, found, is_same=is_same)))
-        marks.append([_open(found, group, tables[i]) for i, group in enumerate(groups)])
-        before = found
+        is_same = architecture is not None and architecture == before
+        svgs = cell_svgs(architecture, f"after epoch {epoch}") if architecture is not None and not is_same else ()
+        made.append(Frame(tables, svgs, _said(epoch, architecture, is_same=is_same)))
+        marks.append([_open(architecture, group, tables[i]) for i, group in enumerate(groups)])
+        before = architecture
     yield Prose(
         ["Move the slider, or press Play, to follow P and the cell that would have been kept through the search."],
         terms.tell("P"),
@@ -98,9 +98,9 @@ def _decided(folder: Folder, terms: Terms) -> Iterator[Block]:
         yield Prose(notes=terms.tell("flatness"))
     numbers = []
     for epoch, path in folder.genotypes.items():
-        found = folder.architecture_of(f"genotypes/{path.name}")
-        if found is not None:
-            numbers += [(epoch, float(cell.code.sum()), name) for name, cell in found.cells.items()]
+        architecture = folder.architecture_of(f"genotypes/{path.name}")
+        if architecture is not None:
+            numbers += [(epoch, float(cell.code.sum()), name) for name, cell in architecture.cells.items()]
     if len({epoch for epoch, _, _ in numbers}) > 1 and len(folder.genotypes) <= 400:
         first, last_numbers = numbers[0], numbers[-1]
         yield Chart(
@@ -174,8 +174,8 @@ def thinned(lines: Sequence[Any], limit: int) -> list[Any]:
     """At most so many, evenly spaced, the first and the last among them."""
     if len(lines) <= limit:
         return list(lines)
-    places = {round(i * (len(lines) - 1) / (limit - 1)) for i in range(limit)}
-    return [line for i, line in enumerate(lines) if i in places]
+    indices = {round(i * (len(lines) - 1) / (limit - 1)) for i in range(limit)}
+    return [line for i, line in enumerate(lines) if i in indices]
 
 
 def duration(seconds: float) -> str:
@@ -196,28 +196,28 @@ def _labels(group: str, table: Sequence[Sequence[float]], final: Architecture | 
     return rows, list(cell.primitives)
 
 
-def _fitting(found: Architecture | None, group: str, table: Sequence[Sequence[float]]) -> Cell | None:
+def _fitting(architecture: Architecture | None, group: str, table: Sequence[Sequence[float]]) -> Cell | None:
     """The cell of a group, where the table is one of its edges and operations."""
-    cell = None if found is None else found.cells.get(group)
+    cell = None if architecture is None else architecture.cells.get(group)
     if cell is None or cell.code.shape != (len(table), len(table[0])):
         return None
     return cell
 
 
-def _open(found: Architecture | None, group: str, table: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
-    cell = _fitting(found, group, table)
+def _open(architecture: Architecture | None, group: str, table: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
+    cell = _fitting(architecture, group, table)
     return [] if cell is None else [(int(i), int(j)) for i, j in zip(*cell.code.nonzero(), strict=True)]
 
 
 def _likeliest(rows: Sequence[str], columns: Sequence[str], table: Sequence[Sequence[float]]) -> str:
-    places = [(p, rows[i], columns[j]) for i, row in enumerate(table) for j, p in enumerate(row)]
-    return ", ".join(f"{column} on {row} ({p:.2f})" for p, row, column in sorted(places, reverse=True)[:3])
+    entries = [(p, rows[i], columns[j]) for i, row in enumerate(table) for j, p in enumerate(row)]
+    return ", ".join(f"{column} on {row} ({p:.2f})" for p, row, column in sorted(entries, reverse=True)[:3])
 
 
-def _said(epoch: int, found: Architecture | None, *, is_same: bool) -> str:
-    if found is None:
+def _said(epoch: int, architecture: Architecture | None, *, is_same: bool) -> str:
+    if architecture is None:
         return f"epoch {epoch}"
-    counts = ", ".join(f"{name} {int(cell.code.sum())} operations" for name, cell in found.cells.items())
+    counts = ", ".join(f"{name} {int(cell.code.sum())} operations" for name, cell in architecture.cells.items())
     return f"epoch {epoch}: {counts}{', as before' if is_same else ''}"
 
 

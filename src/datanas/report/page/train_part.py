@@ -41,28 +41,28 @@ def train_sections(folder: Folder, terms: Terms, pictures: int) -> Iterator[Sect
 
 def measured(folder: Folder) -> Measured | None:
     """The figures of a finished training, with its interval where its score counts examples."""
-    found = folder.json("evaluation.json")
-    value, parameters, macs = (as_number(found.get(key)) for key in ("score", "parameters", "macs"))
+    evaluation = folder.json("evaluation.json")
+    value, parameters, macs = (as_number(evaluation.get(key)) for key in ("score", "parameters", "macs"))
     if value is None or parameters is None or macs is None:
         return None
-    shown = score_text(value, is_share=found.get("error") is not None)
-    counted = folder.examples if found.get("part", "test") == folder.part and 0 <= value <= 1 else None
+    shown = score_text(value, is_share=evaluation.get("error") is not None)
+    counted = folder.examples if evaluation.get("part", "test") == folder.part and 0 <= value <= 1 else None
     return Measured(folder.path.name, shown, value, int(parameters), int(macs), counted)
 
 
 def score_lines(folder: Folder, terms: Terms) -> Prose | None:
     """What it reaches, in words."""
-    row, found = measured(folder), folder.json("evaluation.json")
+    row, evaluation = measured(folder), folder.json("evaluation.json")
     if row is None:
         return None
-    name, part = found.get("score_name", "score"), found.get("part", "test")
+    name, part = evaluation.get("score_name", "score"), evaluation.get("part", "test")
     line = f"{name} {row.score} on the {part} part"
     notes: tuple[str, ...] = ()
     if row.interval is not None:
         low, high = row.interval
         line += f", 95 % interval {low:.1%} to {high:.1%} ({row.examples:,} examples)"
         notes = terms.tell("interval")
-    figures = found.get("figures")
+    figures = evaluation.get("figures")
     others = [f"{key} {number:.4g}" for key, value in _items(figures) if (number := as_number(value)) is not None]
     further = f"Besides: {', '.join(others[:12])}." if others and len(others) <= 12 else ""
     costs = f"{row.parameters:,} parameters, {row.macs / 1e6:,.1f} M multiply-adds for one example."
@@ -162,10 +162,10 @@ def _curves(folder: Folder) -> Iterator[Block]:
 
 def metric_of(folder: Folder) -> tuple[str, bool]:
     """The figure by which the run's networks are compared, and whether it is a share."""
-    metric, found = folder.json("data.json").get("metric"), folder.json("evaluation.json")
+    metric, evaluation = folder.json("data.json").get("metric"), folder.json("evaluation.json")
     if isinstance(metric, Mapping):
         return str(metric.get("name", "score")), metric.get("is_share") is True
-    return str(found.get("score_name", "accuracy")), found.get("error") is not None
+    return str(evaluation.get("score_name", "accuracy")), evaluation.get("error") is not None
 
 
 def _costs(tables: Sequence[FigureTable], terms: Terms) -> Iterator[Block]:
@@ -175,8 +175,8 @@ def _costs(tables: Sequence[FigureTable], terms: Terms) -> Iterator[Block]:
     for table in tables:
         names = [str(row[0]) for row in table.rows]
         quantities = {
-            column: [as_number(row[place]) or 0.0 for row in table.rows]
-            for place, column in enumerate(table.columns[1:], start=1)
+            column: [as_number(row[index]) or 0.0 for row in table.rows]
+            for index, column in enumerate(table.columns[1:], start=1)
         }
         largest = [_largest(names, column, values) for column, values in quantities.items()]
         if len(names) <= _MOST_BARS and quantities:
@@ -190,6 +190,6 @@ def _largest(names: Sequence[str], column: str, values: Sequence[float]) -> str:
     return f"most {column}: {', '.join(f'{name} {value / total:.0%}' for name, value in first)}"
 
 
-def _items(found: object) -> Iterator[tuple[str, object]]:
-    if isinstance(found, Mapping):
-        yield from ((str(key), value) for key, value in found.items())
+def _items(figures: object) -> Iterator[tuple[str, object]]:
+    if isinstance(figures, Mapping):
+        yield from ((str(key), value) for key, value in figures.items())
