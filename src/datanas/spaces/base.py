@@ -133,8 +133,8 @@ class NetworkBuilder(ABC):
     @classmethod
     def smallest(cls, settings: NetworkConfig, width: int) -> NetworkConfig:
         """The network with as few cells as can be trained, no tower, and at most so wide."""
-        found = settings.untowered().at_width(min(width, settings.width))
-        return found.model_copy(update={"cells": cls.fewest_cells}) if hasattr(found, "cells") else found
+        narrowed = settings.untowered().at_width(min(width, settings.width))
+        return narrowed.model_copy(update={"cells": cls.fewest_cells}) if hasattr(narrowed, "cells") else narrowed
 
     @classmethod
     def foreign_settings(cls) -> frozenset[str]:

@@ -86,8 +86,8 @@ class LayeredBody(Body):
     ) -> None:
         super().__init__()
         by_edge: dict[tuple[str, int], list[Choice[str]]] = defaultdict(list)
-        for group, found in choices.items():
-            for choice in found:
+        for group, group_choices in choices.items():
+            for choice in group_choices:
                 by_edge[group, choice.edge].append(choice)
         self._groups = [layer.group for layer in layers]
         self.layers = nn.ModuleList(
@@ -105,12 +105,12 @@ class LayeredBody(Body):
 
 
 def _node(layer: Layer, choices: Sequence[Choice[str]], settings: OpSettings) -> MixedNode:
-    found: dict[str, Choice[nn.Module]] = {}
+    by_name: dict[str, Choice[nn.Module]] = {}
     for choice in choices:
-        found[free_name(choice.operation, found)] = replace(choice, source=0, target=1).built(
+        by_name[free_name(choice.operation, by_name)] = replace(choice, source=0, target=1).built(
             operations[choice.operation](settings)
         )
-    return MixedNode(found, Zero(layer.stride, layer.out_channels))
+    return MixedNode(by_name, Zero(layer.stride, layer.out_channels))
 
 
 class LayeredSpace(Space):
@@ -178,10 +178,10 @@ class LayeredSpace(Space):
         wanted: dict[str, int] = defaultdict(int)
         for layer in layers:
             wanted[layer.group] += 1
-        found = {name: len(cell.edges) for name, cell in architecture.cells.items()}
-        if found != wanted:
+        given = {name: len(cell.edges) for name, cell in architecture.cells.items()}
+        if given != wanted:
             raise ArchitectureError(
-                f"cells: a network of space {cls.name} has {_counted(wanted)}; the architecture has {_counted(found)}"
+                f"cells: a network of space {cls.name} has {_counted(wanted)}; the architecture has {_counted(given)}"
             )
         for name, cell in architecture.cells.items():
             if cell.inputs != 1 or any(target != source + 1 for source, target in cell.edges):
@@ -215,29 +215,29 @@ class LayeredSpace(Space):
 
     def costs(self, stem: nn.Module, example: Tensor) -> dict[str, Costs]:
         groups = self.groups()
-        found = {name: Costs(np.zeros(group.shape), np.zeros(group.shape)) for name, group in groups.items()}
+        costs = {name: Costs(np.zeros(group.shape), np.zeros(group.shape)) for name, group in groups.items()}
         for layer, size in self._sized(stem, example):
             for op, primitive in enumerate(groups[layer.group].primitives):
                 parameters, macs = _cost(primitive, layer, size)
-                found[layer.group].parameters[layer.edge, op] = parameters
-                found[layer.group].macs[layer.edge, op] = macs
-        return found
+                costs[layer.group].parameters[layer.edge, op] = parameters
+                costs[layer.group].macs[layer.edge, op] = macs
+        return costs
 
     def _sized(self, stem: nn.Module, example: Tensor) -> list[tuple[Layer, tuple[int, int]]]:
         """Each layer with height and width of what it reads."""
         height, width = feature_size(stem, example)
-        found = []
+        sized = []
         for layer in self.layers():
-            found.append((layer, (height, width)))
+            sized.append((layer, (height, width)))
             height, width = -(-height // layer.stride), -(-width // layer.stride)
-        return found
+        return sized
 
     def at_size(self, channels: int, cells: int) -> LayeredSpace:
         if cells != 1:
             raise ConfigError(f"train.cells: a {self.name} network has none; leave it out, got {cells}")
         make: Any = type(self)
-        found: LayeredSpace = make(self.config.model_copy(update={"channels": channels}))
-        return found
+        space: LayeredSpace = make(self.config.model_copy(update={"channels": channels}))
+        return space
 
     def work(self, stem: nn.Module, example: Tensor) -> list[CellWork]:
         """A row for each layer, in the order of the groups."""
