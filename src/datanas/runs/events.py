@@ -57,9 +57,9 @@ class EventFile:
         files = sorted(folder.glob(f"{_PREFIX}*"))
         if not files:
             return None
-        found = cls.__new__(cls)
-        found._records = RecordWriter(open(files[-1], "ab", buffering=0))  # noqa: SIM115
-        return found
+        file = cls.__new__(cls)
+        file._records = RecordWriter(open(files[-1], "ab", buffering=0))  # noqa: SIM115
+        return file
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Write one event with a scalar for each name.

@@ -55,8 +55,8 @@ class HeatMap:
             size = (_WIDE * len(self.columns), _HIGH * len(self.rows))
             picture.paste(Image.fromarray(colours).resize(size, Image.Resampling.NEAREST), (left, top))
         for index, name in enumerate(self.rows):
-            place = (left - _GAP - _length(font, name), top + index * _HIGH)
-            draw.text(place, name, "black", font)
+            position = (left - _GAP - _length(font, name), top + index * _HIGH)
+            draw.text(position, name, "black", font)
         for index, name in enumerate(self.columns):
             label = Image.new("RGB", (top - _GAP, _HIGH), "white")
             ImageDraw.Draw(label).text((0, 0), name, "black", font)
@@ -69,8 +69,8 @@ class HeatMap:
 
 def _colours(shares: np.ndarray) -> np.ndarray:
     """Of numbers in 0..1 their colours, as bytes along a further axis."""
-    places = np.linspace(0.0, 1.0, len(_VIRIDIS))
-    channels = [np.interp(shares, places, channel) for channel in _VIRIDIS.T]
+    positions = np.linspace(0.0, 1.0, len(_VIRIDIS))
+    channels = [np.interp(shares, positions, channel) for channel in _VIRIDIS.T]
     return np.stack(channels, axis=-1).round().astype(np.uint8)
 
 
