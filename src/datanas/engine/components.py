@@ -73,8 +73,8 @@ def choose(raw: Mapping[str, Any], names: Mapping[str, str | None]) -> dict[str,
     for section in COMPONENTS:
         settings = data.get(section)
         if before[section] != after[section] and isinstance(settings, Mapping):
-            kept = _shared_settings(section, before[section], after[section], settings)
-            data[section] = {**kept, "name": after[section]} if section in named else kept
+            shared = _shared_settings(section, before[section], after[section], settings)
+            data[section] = {**shared, "name": after[section]} if section in named else shared
     if isinstance(train := data.get("train"), Mapping):
         old, new = (network_kind({**each, "train": train}).Network.model_fields for each in (before, after))
         data["train"] = {key: value for key, value in train.items() if key in new or key not in old}

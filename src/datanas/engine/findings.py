@@ -92,11 +92,11 @@ class Findings:
 
     def heat_maps(self) -> dict[str, HeatMap]:
         """P as it stands, a picture a choice group: a row for each edge, a column for each primitive."""
-        groups, found = self._space.groups(), {}
+        groups, maps = self._space.groups(), {}
         for name, share in self._sampler.probabilities().items():
             rows = [f"{source} to {target}" for source, target in groups[name].edges]
-            found[f"P/{name}"] = HeatMap(rows, groups[name].primitives, share.tolist())
-        return found
+            maps[f"P/{name}"] = HeatMap(rows, groups[name].primitives, share.tolist())
+        return maps
 
     def expected_costs(self) -> dict[str, float]:
         """What the operations of a sampled child cost on average: the sum of cost times inclusion probability."""

@@ -34,20 +34,20 @@ class PartTimes:
             (`SUMS`), and what is in no cell (`REST`); empty of a network without operations.
         whole_ms: of passes in which no part is timed.
         rounds: passes of each kind.
-        place: device, threads and machine.
+        hardware: device, threads and machine.
     """
 
     by_part: Mapping[str, float]
     by_operation: Mapping[str, float]
     whole_ms: float
     rounds: int
-    place: str
+    hardware: str
 
     def note(self, times: Mapping[str, float]) -> str:
         """What the times are of, and how their sum stands to a whole pass."""
         total = sum(times.values())
         return (
-            f"Milliseconds of a batch of one on {self.place}, warm, the median of {self.rounds} passes. Together "
+            f"Milliseconds of a batch of one on {self.hardware}, warm, the median of {self.rounds} passes. Together "
             f"{total:.3g} ms, {total / self.whole_ms:.0%} of the {self.whole_ms:.3g} ms of a pass in which nothing "
             "else is timed."
         )
@@ -101,17 +101,19 @@ def measure_parts(
 
 
 def _by_part(seconds: Mapping[str, float], cells: set[str]) -> dict[str, float]:
-    found = dict(seconds)
+    by_part = dict(seconds)
     inside = sum(spent for name, spent in seconds.items() if name in cells)
-    if inside and "body" in found:
-        found["body"] = max(found["body"] - inside, 0.0)
-    return found
+    if inside and "body" in by_part:
+        by_part["body"] = max(by_part["body"] - inside, 0.0)
+    return by_part
 
 
 def _by_operation(seconds: Mapping[str, float]) -> dict[str, float]:
-    found = dict(seconds)
-    outside, inside = (sum(found.pop(name, 0.0) for name in names) for names in (("stem", "body", "head"), ("cells",)))
-    return {**found, SUMS: max(inside - sum(found.values()), 0.0), REST: max(outside - inside, 0.0)}
+    by_operation = dict(seconds)
+    outside, inside = (
+        sum(by_operation.pop(name, 0.0) for name in names) for names in (("stem", "body", "head"), ("cells",))
+    )
+    return {**by_operation, SUMS: max(inside - sum(by_operation.values()), 0.0), REST: max(outside - inside, 0.0)}
 
 
 def _medians(passes: list[dict[str, float]]) -> dict[str, float]:
@@ -127,25 +129,25 @@ def _timed(
     seconds: dict[str, float] = defaultdict(float)
     began: dict[str, float] = {}
 
-    def begin(place: str) -> Callable[..., None]:
+    def begin(path: str) -> Callable[..., None]:
         def note(*_: object) -> None:
             synchronize(device)
-            began[place] = time.perf_counter()
+            began[path] = time.perf_counter()
 
         return note
 
-    def end(place: str, name: str) -> Callable[..., None]:
+    def end(path: str, name: str) -> Callable[..., None]:
         def note(*_: object) -> None:
             synchronize(device)
-            seconds[name] += time.perf_counter() - began[place]
+            seconds[name] += time.perf_counter() - began[path]
 
         return note
 
     hooks = []
     try:
-        for place, name in named.items():
-            hooks.append(modules[place].register_forward_pre_hook(begin(place)))
-            hooks.append(modules[place].register_forward_hook(end(place, name)))
+        for path, name in named.items():
+            hooks.append(modules[path].register_forward_pre_hook(begin(path)))
+            hooks.append(modules[path].register_forward_hook(end(path, name)))
         yield seconds
     finally:
         for hook in hooks:
@@ -155,13 +157,13 @@ def _timed(
 def _inputs(modules: Mapping[str, nn.Module], cells: Mapping[str, str], operations: Mapping[str, str]) -> Iterator[str]:
     """The outermost modules of cells that hold no node and are in none."""
     nodes = [name for name, module in modules.items() if isinstance(module, MixedNode)]
-    found: list[str] = []
+    inputs: list[str] = []
     for name in modules:
         is_in_cell = any(name.startswith(f"{cell}.") for cell in cells)
         holds_node = any(f"{node}.".startswith(f"{name}.") for node in nodes)
-        is_inside = any(name.startswith(f"{place}.") for place in (*nodes, *operations, *found))
+        is_inside = any(name.startswith(f"{other}.") for other in (*nodes, *operations, *inputs))
         if is_in_cell and not holds_node and not is_inside:
-            found.append(name)
+            inputs.append(name)
             yield name
 
 
