@@ -65,18 +65,18 @@ def find_function(name: str, folders: Sequence[Path] = ()) -> Function:
     home, _, attribute = name.partition(":")
     _require_no_other(home, folders)
     module = sys.modules.get(home) or _import(home, folders)
-    found: Any = module
+    value: Any = module
     for part in attribute.split("."):
-        if not hasattr(found, part):
-            known = [each for each in vars(found) if not each.startswith("_") and callable(getattr(found, each))]
+        if not hasattr(value, part):
+            known = [each for each in vars(value) if not each.startswith("_") and callable(getattr(value, each))]
             where = shown(getattr(module, "__file__", None) or home)
             raise ConfigError(f"{name!r}: {where} has no {attribute!r}; {nearest(part, known)}")
-        found = getattr(found, part)
-    if isinstance(found, type):
+        value = getattr(value, part)
+    if isinstance(value, type):
         raise ConfigError(f"{name!r}: is a class; give an instance of it a name in the module, and say that")
-    if not callable(found):
-        raise ConfigError(f"{name!r}: is {type(found).__name__}, and a function is needed")
-    function: Function = found
+    if not callable(value):
+        raise ConfigError(f"{name!r}: is {type(value).__name__}, and a function is needed")
+    function: Function = value
     return function
 
 

@@ -176,8 +176,8 @@ def normalisation(mean: Float[Tensor, " c"], std: Float[Tensor, " c"]) -> dict[s
     As few digits as give the same 32-bit numbers again.
     """
     return {
-        name: [float(str(np.float32(each))) for each in found.tolist()]
-        for name, found in (("mean", mean), ("std", std))
+        name: [float(str(np.float32(each))) for each in values.tolist()]
+        for name, values in (("mean", mean), ("std", std))
     }
 
 
@@ -206,5 +206,5 @@ def _crop(images: Batch, moves: Moves, padding: int) -> Batch:
 
 def _hole(centre: Int64[Tensor, " b"], length: int, side: int) -> Bool[Tensor, "b l"]:
     """Which of `length` places lie in the `side` ones around each centre."""
-    place = torch.arange(length, device=centre.device) - (centre[:, None] - side // 2)
-    return (place >= 0) & (place < side)
+    offset = torch.arange(length, device=centre.device) - (centre[:, None] - side // 2)
+    return (offset >= 0) & (offset < side)

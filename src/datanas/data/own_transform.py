@@ -35,7 +35,7 @@ def transformed(images: Float[Tensor, "b c h w"], name: str, numbers: Sequence[i
     """
     function = find_function(name)
     generators = [process_generator(device) for device in {torch.device("cpu"), images.device}]
-    found = []
+    results = []
     with seeding.keyed(0, "transform", reach="process"):
         for image, number in zip(images, numbers, strict=True):
             for generator in generators:
@@ -49,8 +49,8 @@ def transformed(images: Float[Tensor, "b c h w"], name: str, numbers: Sequence[i
                 ) from error
             if fault := _fault(given, image):
                 raise ConfigError(f"transform {name}: {fault}")
-            found.append(given.as_subclass(Tensor))
-    return torch.stack(found)
+            results.append(given.as_subclass(Tensor))
+    return torch.stack(results)
 
 
 def require_transform(name: str, shape: tuple[int, ...], setting: str) -> None:
@@ -65,10 +65,10 @@ def require_transform(name: str, shape: tuple[int, ...], setting: str) -> None:
     """
     images = torch.rand(_TRIED, *shape, generator=seeding.generator(0, "transform"))
     try:
-        found = transformed(images, name, range(_TRIED))
+        results = transformed(images, name, range(_TRIED))
     except ConfigError as error:
         raise ConfigError(f"{setting}: {error}") from error
-    if not found.isfinite().all():
+    if not results.isfinite().all():
         raise ConfigError(f"{setting}: {name} gives pixels that are not finite for a float image in 0..1")
 
 

@@ -91,20 +91,20 @@ def encode(sources: Mapping[Split, Source], *, max_vocabulary: int | None = None
     test = _ids(sources["test"], ids_by_word)
 
     words = list(ids_by_word)
-    kept = np.zeros(len(words), np.bool_)
-    kept[:known] = _keep(words, np.bincount(train, minlength=known), len(words) > known, max_vocabulary, min_count)
-    vocabulary = [word for word, stays in zip(words, kept, strict=True) if stays]
-    if UNKNOWN not in vocabulary and not kept.all():
+    included = np.zeros(len(words), np.bool_)
+    included[:known] = _keep(words, np.bincount(train, minlength=known), len(words) > known, max_vocabulary, min_count)
+    vocabulary = [word for word, stays in zip(words, included, strict=True) if stays]
+    if UNKNOWN not in vocabulary and not included.all():
         vocabulary.append(UNKNOWN)
     renamed = np.full(len(words), vocabulary.index(UNKNOWN) if UNKNOWN in vocabulary else -1, np.int64)
-    renamed[kept] = np.arange(kept.sum())
+    renamed[included] = np.arange(included.sum())
 
     parts = dict(zip(SPLITS, (train, valid, test), strict=True))
     limited = max_vocabulary is not None or min_count > 1
     return TextData(
         **{split: torch.from_numpy(renamed[ids]) for split, ids in parts.items()},
         vocabulary=tuple(vocabulary),
-        unknown={split: int((~kept[ids]).sum()) for split, ids in parts.items() if split != "train" or limited},
+        unknown={split: int((~included[ids]).sum()) for split, ids in parts.items() if split != "train" or limited},
         where=sources["train"].where,
     )
 
@@ -190,10 +190,10 @@ def _keep(
 ) -> NDArray[np.bool_]:
     """Which words of the training text stay; `others` says whether the remaining texts hold words beyond them."""
     special = np.array([word in (EOS, UNKNOWN) for word in words[: len(counts)]])
-    kept = special | (counts >= min_count)
-    unknown_needed = UNKNOWN not in words[: len(counts)] and (others or not kept.all())
-    if max_vocabulary is not None and kept.sum() + unknown_needed > max_vocabulary:
-        ranked = np.argsort(-np.where(kept & ~special, counts, 0), kind="stable")
-        kept = special.copy()
-        kept[ranked[: max_vocabulary - 2]] = True
-    return kept
+    included = special | (counts >= min_count)
+    unknown_needed = UNKNOWN not in words[: len(counts)] and (others or not included.all())
+    if max_vocabulary is not None and included.sum() + unknown_needed > max_vocabulary:
+        ranked = np.argsort(-np.where(included & ~special, counts, 0), kind="stable")
+        included = special.copy()
+        included[ranked[: max_vocabulary - 2]] = True
+    return included
