@@ -130,7 +130,7 @@ def paths_and_overrides(tokens: tuple[str, ...]) -> tuple[list[Path], list[tuple
     return [Path(token) for token in tokens[:count]], parse_overrides(tokens[count:])
 
 
-def place_options(
+def hardware_options(
     overrides: tuple[str, ...],
     section: str,
     devices: int | None,

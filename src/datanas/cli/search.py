@@ -22,7 +22,7 @@ from datanas.cli.parameters import (
     Strategy,
     TopologyChange,
     given_options,
-    place_options,
+    hardware_options,
     print_options,
 )
 from datanas.core.errors import ConfigError
@@ -57,7 +57,7 @@ def run(
 
     Any setting of a recipe can follow as --SECTION.KEY VALUE, such as --data.name cifar10 --sampler.samples 7.
     """
-    overrides = place_options(overrides, "search", devices, num_nodes, strategy, precision)
+    overrides = hardware_options(overrides, "search", devices, num_nodes, strategy, precision)
     if print_config and budget is None:
         print_options(config, overrides, seed, plugin, resume)
         return

@@ -22,7 +22,7 @@ from datanas.cli.parameters import (
     Seed,
     Strategy,
     TopologyChange,
-    place_options,
+    hardware_options,
     print_options,
     resolve_options,
 )
@@ -57,7 +57,7 @@ def run(
     """
     if overrides and not overrides[0].startswith("-") and architecture is None:
         architecture, overrides = overrides[0], overrides[1:]
-    overrides = place_options(overrides, "train", devices, num_nodes, strategy, precision)
+    overrides = hardware_options(overrides, "train", devices, num_nodes, strategy, precision)
     if max_macs is not None:
         overrides = (*overrides, f"--train.max_macs={max_macs}")
     if print_config:
