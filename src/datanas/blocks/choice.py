@@ -110,8 +110,8 @@ class Choice(Block):
         if not gates.learns:
             return fixed_sum([leaves.apart_from(call.inputs.tensors) for _, leaves in ran], weights)
         mask = None if gates.grad_mask is None else gates.grad_mask[0]
-        asked = [candidate for candidate in closed if mask is None or mask[candidate.index] != 0.0]
-        return learning_sum(ran, weights, self._values(gates, device), ClosedCandidates.of(call, asked), mask)
+        wanted = [candidate for candidate in closed if mask is None or mask[candidate.index] != 0.0]
+        return learning_sum(ran, weights, self._values(gates, device), ClosedCandidates.of(call, wanted), mask)
 
     def every(self) -> list[Candidate]:
         """All candidates, in the order of the gates."""

@@ -65,11 +65,11 @@ class Outcomes:
 
     def _budget(self) -> dict[str, Any]:
         """What every search had: the steps that whole epochs came to, with what was asked for where that differs."""
-        asked = self._recipe.budget
-        if asked.steps is None:
-            return {"kind": "seconds", "value": asked.seconds}
+        budget = self._recipe.budget
+        if budget.steps is None:
+            return {"kind": "seconds", "value": budget.seconds}
         made = next(iter(self._plan.methods.values())).steps  # of all, as they share data and batches
-        return {"kind": "steps", "value": made, **({} if made == asked.steps else {"asked": asked.steps})}
+        return {"kind": "steps", "value": made, **({} if made == budget.steps else {"asked": budget.steps})}
 
     def _measured(self) -> dict[tuple[str, int], list[float]]:
         """Scores, shares in per cent, by row and seed, in the order of their numbers."""
