@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,14 +77,21 @@ def settings(root: Path, name: str = "fit") -> dict[str, Any]:
     }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick() -> Iterator[None]:
+@contextmanager
+def quick_stages() -> Iterator[None]:
+    """Fits are planned, settled and raced in no time, in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting, "make_plan", plan_for)
         patch.setattr(stages, "measured", lambda *_: Settled(None, 0.1, 0.1, 3))
         patch.setattr(stages, "Deadline", Unmoved)
         patch.setattr(pool, "_start", Inside().start)
         patch.setattr(pool, "_POLL", 0.0)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick() -> Iterator[None]:
+    with quick_stages():
         yield
 
 

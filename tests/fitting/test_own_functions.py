@@ -10,17 +10,14 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from tests.fitting.test_fit import Settled, Unmoved, network, plan_for, settings
-from tests.inside import Inside
+from tests.fitting.test_fit import network, quick_stages, settings
 from torch import Tensor
 from torch.nn import functional as F
 
 from datanas import ImageClassifier
-from datanas.comparison import pool
 from datanas.core.errors import ConfigError, Interrupted
 from datanas.engine.evaluation import evaluate
 from datanas.engine.train import train
-from datanas.fitting import fit as fitting
 from datanas.fitting import stages
 from datanas.fitting.fit import fit
 from datanas.fitting.own_functions import settings_of_own
@@ -40,12 +37,7 @@ def noisy(image: Tensor) -> Tensor:
 
 @pytest.fixture(autouse=True, scope="module")
 def quick() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting, "make_plan", plan_for)
-        patch.setattr(stages, "measured", lambda *_: Settled(None, 0.1, 0.1, 3))
-        patch.setattr(stages, "Deadline", Unmoved)
-        patch.setattr(pool, "_start", Inside().start)
-        patch.setattr(pool, "_POLL", 0.0)
+    with quick_stages():
         yield
 
 

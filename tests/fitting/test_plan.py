@@ -14,9 +14,9 @@ import torch
 from datanas.core.errors import ConfigError
 from datanas.engine.config import resolve
 from datanas.engine.setup import load_task
-from datanas.fitting import plan as planning
-from datanas.fitting import sizing
-from datanas.fitting.plan import Plan, Race, make_plan
+from datanas.fitting import planning, sizing
+from datanas.fitting.plan import Plan, Race
+from datanas.fitting.planning import make_plan
 from datanas.fitting.sizing import Size, wanted_epochs
 from datanas.racing import planning as racing
 from datanas.racing.candidates import random_candidates

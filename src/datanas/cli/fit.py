@@ -58,7 +58,7 @@ def run(
     bound = None if max_macs is None else _macs(max_macs)
     references = _names(reference or [], weights)
     if plan:
-        from datanas.fitting.plan import make_plan
+        from datanas.fitting.planning import make_plan
 
         if data is None:
             raise ConfigError("--plan: plans a new fit; give its data")

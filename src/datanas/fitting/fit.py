@@ -21,7 +21,8 @@ from datanas.engine.process import process_kept
 from datanas.engine.sections import RunConfig
 from datanas.fitting.in_memory import is_in_memory, write_in_memory
 from datanas.fitting.own_functions import names_of, settings_of_own
-from datanas.fitting.plan import Plan, make_plan
+from datanas.fitting.plan import Plan
+from datanas.fitting.planning import make_plan
 from datanas.fitting.recognise import recognise, tell
 from datanas.fitting.stages import CLOCK_FILE, PLAN_FILE, REQUEST_FILE, TRAIN, FitResult, Stages
 from datanas.lookup import variant_name

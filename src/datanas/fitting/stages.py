@@ -26,7 +26,8 @@ from datanas.engine.setup import load_task, memory_errors, select_device
 from datanas.engine.train import train
 from datanas.fitting.deadline import Deadline
 from datanas.fitting.outcome import Outcome, measure_outcome
-from datanas.fitting.plan import FEW_EPOCHS, FOR_REST, Plan, epochs_text
+from datanas.fitting.plan import Plan, epochs_text
+from datanas.fitting.planning import FEW_EPOCHS, FOR_REST
 from datanas.fitting.sizing import MOST_EPOCHS, at_width, measured, settled_size
 from datanas.racing.race import race
 from datanas.runs.folder import RunFolder, read_json
