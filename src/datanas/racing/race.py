@@ -20,6 +20,7 @@ from datanas.engine.data_record import DATA_FILE
 from datanas.engine.earlier_run import load_run_config
 from datanas.engine.process import process_kept
 from datanas.engine.search_result import RESULT_FILE
+from datanas.engine.sections import RaceConfig
 from datanas.engine.setup import memory_errors
 from datanas.racing.candidates import Candidate, gather, random_candidates
 from datanas.racing.certainty import certainty_of
@@ -104,8 +105,25 @@ def require_feasible(config: Config) -> None:
             return
         some = list(islice(random_candidates(config), MEASURED))
         pace = measure_pace(some, training_of(config, 1), task, device, workers, load)
-        spent, others = time.monotonic() - began, len(given.references)
-        make_plan(pace, given.time - spent, given.candidates, given.epochs, spent=spent, references=others)
+        _plan_of(pace, given, given.time, began)
+
+
+def _plan_of(pace: Pace, given: RaceConfig, seconds: float, began: float) -> Plan:
+    """The largest race of so many seconds, those since `began` among them.
+
+    Raises:
+        ConfigError: the time was asked for, and is too short.
+    """
+    spent = time.monotonic() - began
+    return make_plan(
+        pace,
+        seconds - spent,
+        given.candidates,
+        given.epochs,
+        spent=spent,
+        references=len(given.references),
+        is_bound=given.time is not None,
+    )
 
 
 def _without_search(settings: Settings) -> Config:
@@ -181,19 +199,7 @@ class _Race:
             return Plan(rungs_of(given.candidates, given.epochs), None), None
         timed = gather(self._runs, config, task, SIZES[-1], scored=False)
         pace = measure_pace(timed, training_of(config, 1), task, device, self._workers, load)
-        seconds = given.time or self._search_seconds()
-        spent = time.monotonic() - began
-        others = len(given.references)
-        plan = make_plan(
-            pace,
-            seconds - spent,
-            given.candidates,
-            given.epochs,
-            spent=spent,
-            references=others,
-            is_bound=given.time is not None,
-        )
-        return plan, pace
+        return _plan_of(pace, config.search.race, given.time or self._search_seconds(), began), pace
 
     def _search_seconds(self) -> float:
         return sum(float(read_json(run / RESULT_FILE)["seconds"]) for run in self._runs)
