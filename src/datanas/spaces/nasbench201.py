@@ -15,6 +15,7 @@ from datanas.codes.architecture import Architecture
 from datanas.codes.benchmark_text import BENCHMARK_PRIMITIVES
 from datanas.codes.choice_group import ChoiceGroup
 from datanas.codes.liveness import LiveCell, LiveCount, live_cell, live_stack
+from datanas.codes.wiring import wiring_key
 from datanas.core.errors import ArchitectureError, ConfigError
 from datanas.core.settings import ComponentConfig
 from datanas.kernels.gates import Gates
@@ -37,6 +38,7 @@ from datanas.spaces.plans import (
 from datanas.spaces.workload import CellWork, Workload
 
 STAGES = 3
+IDENTITIES = frozenset({"skip_connect"})
 
 
 class BenchmarkCell(nn.Module):
@@ -193,8 +195,13 @@ class NASBench201Space(Space):
     def count_live(cls, architecture: Architecture, settings: Network) -> LiveCount:
         return live_stack([architecture.cells["cell"]] * settings.cells).count
 
+    @classmethod
+    def network_key(cls, architecture: Architecture) -> tuple[Any, ...]:
+        """As in `NetworkBuilder`, whatever its nodes are called: all cells keep size and width, so a skip is nothing."""
+        return wiring_key(architecture.cells["cell"], architecture.weights("cell"), IDENTITIES)
+
     def identities(self, group: str) -> frozenset[str]:
-        return frozenset({"skip_connect"})
+        return IDENTITIES
 
     def parameter_free(self, group: str) -> frozenset[str]:
         return frozenset(name for name in BENCHMARK_PRIMITIVES if operation_cost(name, 2, 1, (4, 4))[0] == 0)
