@@ -1,8 +1,8 @@
 """What a cell computes, whatever its nodes are called. Plain data, no torch.
 
-A node that one identity enters is the node before it under another name, and nodes may stand in any order, so many codes
-make the same network. NAS-Bench-201's authors count 6,466 cells among its 15,625 in this manner; here two operations of one
-kind on the same values stay two where each has weights of its own, so that cells of different sizes are never taken for one.
+A node that one identity enters is the node before it under another name, and nodes may stand in any order, so many
+codes make the same network. Two operations of one kind on the same values stay two, where NAS-Bench-201's text for such
+cells takes them for one: each has weights of its own. Of that benchmark's 15,625 codes 5,425 networks are different.
 """
 
 from __future__ import annotations

@@ -197,7 +197,7 @@ class NASBench201Space(Space):
 
     @classmethod
     def network_key(cls, architecture: Architecture) -> tuple[Any, ...]:
-        """As in `NetworkBuilder`, whatever its nodes are called: all cells keep size and width, so a skip is nothing."""
+        """As in `NetworkBuilder`, whatever its nodes are called: a skip connection changes nothing here."""
         return wiring_key(architecture.cells["cell"], architecture.weights("cell"), IDENTITIES)
 
     def identities(self, group: str) -> frozenset[str]:
