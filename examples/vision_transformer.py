@@ -142,7 +142,9 @@ def main() -> None:
     search = searched(VisionTransformer(), train, options.search_steps, options.warm_up, options.seed)
     kept = {"searched": search.derive()}
     for number in range(options.random):  # alphas that are drawn, not learned, have a likeliest architecture too
-        drawn = datanas.Search(search.module, seed=number, sampler={"name": "egs", "init_std": 1.0})
+        drawn = datanas.Search(
+            search.module, seed=1000 * options.seed + number, sampler={"name": "egs", "init_std": 1.0}
+        )
         kept[f"random {number}"] = drawn.derive()
     for name, architecture in kept.items():
         torch.manual_seed(options.seed)

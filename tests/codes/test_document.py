@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datanas.codes.architecture import Architecture
-from datanas.codes.genotype import CONV_PRIMITIVES
+from datanas.codes.darts_text import CONV_PRIMITIVES
 from datanas.core.errors import ArchitectureError
 
 DARTS = (

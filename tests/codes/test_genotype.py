@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from datanas.codes.architecture import Architecture
 from datanas.codes.cell import Cell
-from datanas.codes.genotype import CONV_PRIMITIVES, RECURRENT_PRIMITIVES
+from datanas.codes.darts_text import CONV_PRIMITIVES, RECURRENT_PRIMITIVES
 from datanas.core.errors import ArchitectureError
 
 DARTS = (

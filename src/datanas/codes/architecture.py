@@ -21,10 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datanas.codes.cell import Cell as Cell
+from datanas.codes.darts_text import CONV_PRIMITIVES as CONV_PRIMITIVES
+from datanas.codes.darts_text import RECURRENT_PRIMITIVES as RECURRENT_PRIMITIVES
+from datanas.codes.darts_text import is_mapping
 from datanas.codes.document import plain_document, plain_notes, print_document, read_document
-from datanas.codes.genotype import CONV_PRIMITIVES as CONV_PRIMITIVES
-from datanas.codes.genotype import RECURRENT_PRIMITIVES as RECURRENT_PRIMITIVES
-from datanas.codes.genotype import holds_genotype, is_mapping, print_genotype, read_genotype
+from datanas.codes.genotype import holds_genotype, print_genotype, read_genotype
 from datanas.core.atomic import write_atomic
 from datanas.core.checks import read_name, read_object
 from datanas.core.errors import ArchitectureError

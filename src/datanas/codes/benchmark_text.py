@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from reprlib import repr as shortened
 
 import numpy as np
 
 from datanas.codes.cell import Cell
+from datanas.codes.text_form import Form, tell_last
 from datanas.core.errors import ArchitectureError, nearest
 
 BENCHMARK_PRIMITIVES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -133,3 +134,21 @@ def print_cell(cell: Cell) -> str:
         ArchitectureError: as for `cell_operations`.
     """
     return print_operations(cell_operations(cell))
+
+
+class BenchmarkForm(Form):
+    """A single cell, also amid other text, such as a log."""
+
+    def holds(self, text: str) -> bool:
+        return text.lstrip().startswith("|") or bool(find_cells(text))
+
+    def fits(self, groups: frozenset[str]) -> bool:
+        return groups == {"cell"}
+
+    def parse(self, text: str, primitives: Sequence[str] | None) -> tuple[str, dict[str, Cell]]:
+        strings = [text] if text.lstrip().startswith("|") else find_cells(text)
+        tell_last(strings)
+        return "nasbench201", {"cell": read_cell(strings[-1], primitives)}
+
+    def print(self, cells: Mapping[str, Cell]) -> str:
+        return print_cell(cells["cell"])

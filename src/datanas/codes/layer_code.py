@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from reprlib import repr as shortened
 
 import numpy as np
 
 from datanas.codes.cell import Cell
+from datanas.codes.text_form import Form
 from datanas.core.errors import ArchitectureError
 
 IDENTITY = "identity"
@@ -62,3 +64,19 @@ def print_layer_code(cell: Cell) -> str:
         if sum(row) != 1:
             raise ArchitectureError(f"NAS-Bench-Macro's code has one operation a layer; layer {layer} has {sum(row)}")
     return "".join(str(digit) for digit in cell.code.argmax(axis=1))
+
+
+class LayerForm(Form):
+    """All layers of a network of the space `macro`."""
+
+    def holds(self, text: str) -> bool:
+        return is_layer_code(text)
+
+    def fits(self, groups: frozenset[str]) -> bool:
+        return groups == {MACRO_GROUP}
+
+    def parse(self, text: str, primitives: Sequence[str] | None) -> tuple[str, dict[str, Cell]]:
+        return "macro", {MACRO_GROUP: read_layer_code(text)}
+
+    def print(self, cells: Mapping[str, Cell]) -> str:
+        return print_layer_code(cells[MACRO_GROUP])

@@ -21,6 +21,7 @@ import numpy as np
 
 from datanas.codes.cell import Cell
 from datanas.codes.layer_code import IDENTITY, chain_edges
+from datanas.codes.text_form import Form
 from datanas.core.errors import ArchitectureError, nearest
 
 MOBILE = "mobile: "
@@ -75,11 +76,6 @@ def groups_of(stages: Sequence[Stage]) -> list[StageGroup]:
             rest = stage.layers - is_entry
             groups.append(StageGroup(f"stage{number}_layers_w{stage.width}", stage.width, 1, rest, is_entry=False))
     return groups
-
-
-def has_stages(names: Sequence[str]) -> bool:
-    """Whether these are names of groups of stages."""
-    return bool(names) and all(_GROUP.fullmatch(name) for name in names)
 
 
 def stages_of(cells: Mapping[str, Cell]) -> list[Stage]:
@@ -170,3 +166,19 @@ def print_stages(cells: Mapping[str, Cell]) -> str:
         names = [next(rest) for _ in range(stage.layers)]
         parts.append(" ".join([f"w{stage.width}" + ("/2" if stage.stride == 2 else ""), *names]))
     return MOBILE + " | ".join(parts)
+
+
+class StageForm(Form):
+    """All stages of a network of the space `mobile`."""
+
+    def holds(self, text: str) -> bool:
+        return text.lstrip().startswith(MOBILE)
+
+    def fits(self, groups: frozenset[str]) -> bool:
+        return bool(groups) and all(_GROUP.fullmatch(name) for name in groups)
+
+    def parse(self, text: str, primitives: Sequence[str] | None) -> tuple[str, dict[str, Cell]]:
+        return "mobile", read_stages(text, primitives)
+
+    def print(self, cells: Mapping[str, Cell]) -> str:
+        return print_stages(cells)

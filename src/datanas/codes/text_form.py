@@ -1,17 +1,58 @@
-"""Text forms that plugins give to the cells of their spaces."""
+"""The interface of text forms, and those that plugins give to the cells of their spaces."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from datanas.codes.cell import Cell
 from datanas.core.errors import ConfigError
 
 
+class Form(ABC):
+    """How architectures of one kind are written."""
+
+    @abstractmethod
+    def holds(self, text: str) -> bool:
+        """Whether a text has such an architecture in it, be it a whole one or the beginning of one."""
+
+    @abstractmethod
+    def fits(self, groups: frozenset[str]) -> bool:
+        """Whether cells of these names are written so."""
+
+    @abstractmethod
+    def parse(self, text: str, primitives: Sequence[str] | None) -> tuple[str, dict[str, Cell]]:
+        """The space and the cells of a text that `holds` one.
+
+        Args:
+            text: of several architectures the last whole one counts, and a warning says so.
+            primitives: the candidate operations. Default: those of the space, and behind them in sorted order the
+                further names of the text.
+
+        Raises:
+            ArchitectureError: it is none; the message names the place.
+        """
+
+    @abstractmethod
+    def print(self, cells: Mapping[str, Cell]) -> str:
+        """The text of cells whose names `fit`.
+
+        Raises:
+            ArchitectureError: this form cannot say them.
+        """
+
+
+def tell_last(found: Sequence[object]) -> None:
+    """Warn where a text has several architectures in it."""
+    if len(found) > 1:
+        warnings.warn(f"the text holds {len(found)} genotypes; the last whole one is taken", stacklevel=5)
+
+
 @dataclass(frozen=True)
-class TextForm:
-    """How the cells of a space are written in a line.
+class TextForm(Form):
+    """How a plugin writes the cells of its space in a line.
 
     Attributes:
         space: its name.
@@ -26,6 +67,18 @@ class TextForm:
     read: Callable[[str], Mapping[str, Cell]]
     write: Callable[[Mapping[str, Cell]], str]
     groups: frozenset[str]
+
+    def holds(self, text: str) -> bool:
+        return text.lstrip().startswith(self.beginning)
+
+    def fits(self, groups: frozenset[str]) -> bool:
+        return groups == self.groups
+
+    def parse(self, text: str, primitives: Sequence[str] | None) -> tuple[str, dict[str, Cell]]:
+        return self.space, dict(self.read(text.strip()))
+
+    def print(self, cells: Mapping[str, Cell]) -> str:
+        return self.write(cells)
 
 
 _forms: dict[str, TextForm] = {}
@@ -49,11 +102,6 @@ def register_text_form(form: TextForm) -> None:
     _forms[form.space] = form
 
 
-def form_of_text(text: str) -> TextForm | None:
-    """The registered form that a text begins as."""
-    return next((form for form in _forms.values() if text.lstrip().startswith(form.beginning)), None)
-
-
-def form_of_cells(names: frozenset[str]) -> TextForm | None:
-    """The registered form of cells of these names."""
-    return next((form for form in _forms.values() if form.groups == names), None)
+def registered_forms() -> tuple[TextForm, ...]:
+    """Those of plugins."""
+    return tuple(_forms.values())
