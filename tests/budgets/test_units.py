@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from datanas.budgets.config import BudgetConfig
-from datanas.budgets.units import read_bytes, read_count, read_milliseconds, show
+from datanas.budgets.units import parse_bytes, parse_count, parse_milliseconds, show
 from datanas.core.errors import ConfigError
 from datanas.core.settings import validate
 
@@ -14,37 +14,37 @@ from datanas.core.settings import validate
     ("text", "count"), [("2M", 2_000_000), ("500k", 500_000), ("1.2G", 1_200_000_000), (7, 7), ("1e6", 1_000_000)]
 )
 def test_counts(text: object, count: int) -> None:
-    assert read_count(text) == count
+    assert parse_count(text) == count
 
 
 @pytest.mark.parametrize(
     ("text", "size"), [("500kB", 500_000), ("64MB", 64_000_000), ("2MiB", 2**21), (12, 12), ("9 B", 9)]
 )
 def test_bytes(text: object, size: int) -> None:
-    assert read_bytes(text) == size
+    assert parse_bytes(text) == size
 
 
 @pytest.mark.parametrize(("text", "time"), [("5ms", 5.0), ("800us", 0.8), ("0.1s", 100.0), (5.5, 5.5), (3, 3.0)])
 def test_times(text: object, time: float) -> None:
-    assert read_milliseconds(text) == pytest.approx(time)
+    assert parse_milliseconds(text) == pytest.approx(time)
 
 
 @pytest.mark.parametrize("text", ["2MB", "5ms", "", "-2M", "0", "nan", "inf", "1e400", "two", True, "2 M M"])
 def test_what_is_no_count_is_told(text: object) -> None:
     with pytest.raises(ValueError, match="must be a count, such as 500k"):
-        read_count(text)
+        parse_count(text)
 
 
 @pytest.mark.parametrize("text", ["64M", "5ms", "64Mb", "0B", "-1kB"])
 def test_what_is_no_size_is_told(text: object) -> None:
     with pytest.raises(ValueError, match="must be a size in bytes, such as 500kB, 64MB or 2MiB, got"):
-        read_bytes(text)
+        parse_bytes(text)
 
 
 @pytest.mark.parametrize("text", ["5", "5M", "0ms", "-1ms", "fast"])
 def test_what_is_no_time_is_told(text: object) -> None:
     with pytest.raises(ValueError, match="must be a time with its unit"):
-        read_milliseconds(text)
+        parse_milliseconds(text)
 
 
 def test_costs_for_people() -> None:
@@ -78,4 +78,4 @@ def test_a_section_reads_back_what_it_writes() -> None:
 
 @pytest.mark.parametrize(("text", "count"), [("2.05M", 2_050_000), ("8.2M", 8_200_000), ("4.02k", 4_020)])
 def test_no_count_is_cut_off_by_one(text: str, count: int) -> None:
-    assert read_count(text) == count
+    assert parse_count(text) == count

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from datanas.budgets.units import read_bytes, read_count, read_milliseconds
+from datanas.budgets.units import parse_bytes, parse_count, parse_milliseconds
 from datanas.core.settings import Section
 
 COSTS = ("macs", "parameters", "size", "memory", "latency")
@@ -48,17 +48,17 @@ class BudgetConfig(Section):
     @field_validator("macs", "parameters", mode="before")
     @classmethod
     def count(cls, value: object) -> int | None:
-        return None if value is None else read_count(value)
+        return None if value is None else parse_count(value)
 
     @field_validator("size", "memory", mode="before")
     @classmethod
     def in_bytes(cls, value: object) -> int | None:
-        return None if value is None else read_bytes(value)
+        return None if value is None else parse_bytes(value)
 
     @field_validator("latency", mode="before")
     @classmethod
     def milliseconds(cls, value: object) -> float | None:
-        return None if value is None else read_milliseconds(value)
+        return None if value is None else parse_milliseconds(value)
 
     @field_validator("weight")
     @classmethod

@@ -18,7 +18,7 @@ TIMES = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
 _LARGEST = 1e18
 
 
-def read_count(value: object) -> int:
+def parse_count(value: object) -> int:
     """A count from 2000000, "2M", "600k" or "1.2G".
 
     Raises:
@@ -27,7 +27,7 @@ def read_count(value: object) -> int:
     return int(_read(value, COUNTS, "a count, such as 500k, 2M or 1.2G", least=1))
 
 
-def read_bytes(value: object) -> int:
+def parse_bytes(value: object) -> int:
     """A number of bytes from "500kB", "64MB" or "1.5MiB"; a number alone is bytes.
 
     Raises:
@@ -36,7 +36,7 @@ def read_bytes(value: object) -> int:
     return int(_read(value, {**BYTES, "": 1.0}, "a size in bytes, such as 500kB, 64MB or 2MiB", least=1))
 
 
-def read_milliseconds(value: object) -> float:
+def parse_milliseconds(value: object) -> float:
     """Milliseconds from "5ms", "800us" or "0.1s"; a number that is no text is milliseconds already.
 
     Raises:

@@ -56,7 +56,7 @@ def geometry(conv: nn.Module) -> Geometry:
     return type(conv), own["_parameters"].get("bias") is None, *map(own.get, GEOMETRY)
 
 
-def weights_of(modules: Iterable[nn.Module]) -> list[Weight]:
+def operation_weights(modules: Iterable[nn.Module]) -> list[Weight]:
     """The weights that modules hold now, those of their parts too."""
     weights: list[Weight] = []
     for module in modules:

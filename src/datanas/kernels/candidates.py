@@ -18,7 +18,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from datanas.core import seeding
 from datanas.core.torch_draws import draws_unasked
-from datanas.kernels.bare import Weight, weights_of
+from datanas.kernels.bare import Weight, operation_weights
 from datanas.kernels.node_sum import Output
 from datanas.kernels.norm import EndsInNorm, statistics_kept
 
@@ -219,7 +219,7 @@ class ClosedCandidates:
     def of(cls, call: Call, candidates: Sequence[Candidate]) -> ClosedCandidates:
         inputs = [tensor.detach() for tensor in call.inputs.tensors] if candidates else []
         bare = replace(call, inputs=replace(call.inputs, tensors=()))
-        return cls(bare, candidates, inputs, weights_of(candidate.module for candidate in candidates))
+        return cls(bare, candidates, inputs, operation_weights(candidate.module for candidate in candidates))
 
     def outputs(self) -> Iterator[tuple[Candidate, Leaves | Output]]:
         """What each of them would have given, one at a time; an `Output` where they are called with one tensor.

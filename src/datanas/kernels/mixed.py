@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from datanas.core import seeding
-from datanas.kernels.bare import weights_of
+from datanas.kernels.bare import operation_weights
 from datanas.kernels.choice import Choice, GateIndex
 from datanas.kernels.gates import Gates
 from datanas.kernels.layout import layout_of
@@ -88,7 +88,7 @@ class MixedNode(nn.Module):
         device = states[0].device.type
         dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
         autocast = torch.autocast(device, dtype=dtype, enabled=enabled)
-        weights = weights_of(item.operation for item in items)
+        weights = operation_weights(item.operation for item in items)
         return ClosedGates(items, self._alike, inputs, shared, weights, self._foreign, autocast)
 
     def _plain(self, states: Sequence[Tensor], gates: Gates | None, *, everything: bool) -> Tensor:

@@ -10,7 +10,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from datanas.budgets.units import read_bytes, read_count, read_milliseconds, show
+from datanas.budgets.units import parse_bytes, parse_count, parse_milliseconds, show
 from datanas.core.errors import ConfigError
 from datanas.engine.budget import UNITS, Budget, around
 from datanas.engine.collapse import is_collapsed
@@ -242,8 +242,8 @@ def read_bounds(cost: str, text: str) -> tuple[float, ...]:
     Raises:
         ConfigError: one of them is none; which.
     """
-    readers = {"size": read_bytes, "memory": read_bytes, "latency": read_milliseconds}
-    read = readers.get(cost, read_count)
+    readers = {"size": parse_bytes, "memory": parse_bytes, "latency": parse_milliseconds}
+    read = readers.get(cost, parse_count)
     try:
         return tuple(float(read(part.strip())) for part in text.split(","))
     except ValueError as error:

@@ -57,7 +57,7 @@ def balanced(counts: Int64[Tensor, " classes"]) -> Float32[Tensor, " classes"]:
     return (counts.sum() / (len(counts) * counts.clamp_min(1))).float()
 
 
-def weights_of(
+def class_weights(
     setting: ClassWeights, counts: Int64[Tensor, " classes"], classes: Sequence[str]
 ) -> Float32[Tensor, " classes"] | None:
     """The weight of each class; None where all are 1.

@@ -28,8 +28,8 @@ from datanas.tasks.class_balance import (
     are_uneven,
     balanced_accuracy,
     class_counts,
+    class_weights,
     range_text,
-    weights_of,
 )
 from datanas.tasks.class_exhibits import WORST, class_exhibits, confusion_counts, mistakes
 from datanas.tasks.metric import Metric
@@ -83,7 +83,7 @@ class Classification(PooledTask[ImageBatch]):
     def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None:
         super().__init__(config, data, device, seed)
         self._counts = class_counts(self.data.train.labels, self.num_classes)
-        weights = weights_of(self.config.class_weights, self._counts, self.data.classes)
+        weights = class_weights(self.config.class_weights, self._counts, self.data.classes)
         self._class_weights = None if weights is None else weights.to(device)
         self._own_loss: OwnLoss | None = None
         if self.config.loss is not None:
