@@ -40,7 +40,8 @@ def run(
         print(evaluation_table([Measured(**row) for row in rows], score))
         return
     measured = evaluate_parts(path, settings, checkpoint=checkpoint)
-    print(figures(tasks[load_run_config(path, learns=False).task.name], *measured))
+    settings = load_run_config(path, learns=False).task
+    print(figures(tasks[settings.name].measured_by(settings), *measured))
 
 
 def figures(task: type[Task[Any]], evaluation: Evaluation, validation: Evaluation | None = None) -> str:

@@ -103,7 +103,8 @@ def run(
             print(costs_text(result.architecture))
         if result.gap is not None:
             gap = result.gap
-            task = tasks[settings.task.name].measuring(json.loads((result.path / DATA_FILE).read_bytes()))
+            task = tasks[settings.task.name].measured_by(settings.task)
+            task = task.measuring(json.loads((result.path / DATA_FILE).read_bytes()))
             supernet, children, child = (
                 task.metric.show(value, 2) for value in (gap.supernet, gap.children_mean, gap.child)
             )

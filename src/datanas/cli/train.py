@@ -85,7 +85,7 @@ def run(
     if not is_first():
         return
     with telling(f"the training is complete in {result.path}"):
-        print(figures(tasks[settings.task.name], result.evaluation, result.validation))
+        print(figures(tasks[settings.task.name].measured_by(settings.task), result.evaluation, result.validation))
         if result.dead_parts:
             print(f"note: {result.dead_parts}")
         if settings.train.max_macs is not None:

@@ -143,7 +143,8 @@ class Stages:
 
     def task(self) -> type[Task[Any]]:
         """The task, as it measures the data that the runs have been made on."""
-        task = tasks[training(self.recipe, self.recipe.seeds[0]).task.name]
+        settings = training(self.recipe, self.recipe.seeds[0]).task
+        task = tasks[settings.name].measured_by(settings)
         records = sorted(self.folder.rglob(DATA_FILE))
         return task.measuring(read_json(records[0])) if records else task
 

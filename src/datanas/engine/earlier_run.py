@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from datanas.codes.architecture import Architecture
-from datanas.core.errors import CheckpointError
+from datanas.core.errors import CheckpointError, ConfigError
+from datanas.core.own_function import find_function
 from datanas.core.paths import is_file, shown
 from datanas.core.settings import read_yaml
 from datanas.engine.components import lay_over
@@ -16,19 +18,34 @@ from datanas.engine.earlier import with_unsaid
 from datanas.lookup import run_folder
 from datanas.runs.checkpoint import load_checkpoint
 
+_log = logging.getLogger(__name__)
+
 
 def load_run_config(run: str | Path, *, learns: bool = True) -> Config:
     """The resolved configuration of a run folder.
 
     Args:
         learns: whether its loss and its transforms are wanted; a network is measured without functions of one's own,
-            which may be gone by then.
+            which may be gone by then. Where its metric is gone, too, a warning says that the task's is taken.
     """
     path = Path(run) / "config.yaml"
     if not is_file(path, CheckpointError):
         raise CheckpointError(f"not a run folder: no config.yaml in {shown(run)}")
     raw = with_unsaid(read_yaml(path), Path(run))
-    return resolve(raw if learns else {**raw, "task": _without_functions(raw.get("task") or {})})
+    return resolve(raw if learns else {**raw, "task": _to_measure(raw, Path(run))})
+
+
+def _to_measure(raw: Mapping[str, Any], run: Path) -> dict[str, Any]:
+    """The section `task` as a network is measured by it."""
+    section = _without_functions(raw.get("task") or {})
+    if (name := section.get("metric")) is not None:
+        try:
+            find_function(name, [Path(folder) for folder in raw.get("code_folders") or ()])
+        except ConfigError as gone:
+            _log.warning("%s was measured by task.metric, which is not there (%s); the task's own is taken", run, gone)
+            del section["metric"]
+            section.pop("lower_is_better", None)
+    return section
 
 
 def _without_functions(section: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         validation: share of the images that is kept from training, for the figures of `report_`.
         root: the folder that the runs are written in, one a fit; None keeps none.
         config: settings that hold whatever is planned, nested as in a recipe.
-        loss, transform: of one's own, as for `datanas.fit`; one that is no function by its name, which cloning keeps.
+        loss, metric, transform: of one's own, as for `datanas.fit`; one that is no function by its name, which cloning
+            keeps.
         quiet: no progress on stderr.
 
     Attributes:
@@ -56,6 +57,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         root: str | None = None,
         config: Mapping[str, Any] | None = None,
         loss: Function | str | None = None,
+        metric: Function | str | None = None,
         transform: Function | str | None = None,
         quiet: bool = True,
     ) -> None:
@@ -67,6 +69,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         self.root = root
         self.config = config
         self.loss = loss
+        self.metric = metric
         self.transform = transform
         self.quiet = quiet
 
@@ -104,6 +107,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
                 max_macs=None if self.macs is None else read_macs(self.macs),
                 races=self.races,
                 loss=self.loss,
+                metric=self.metric,
                 transform=self.transform,
                 quiet=self.quiet,
             )

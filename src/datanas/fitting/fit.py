@@ -42,6 +42,7 @@ def fit(
     races: bool = True,
     references: Sequence[str] = (),
     loss: Function | str | None = None,
+    metric: Function | str | None = None,
     transform: Function | str | None = None,
     same_plan_as: str | Path | None = None,
     resume: str | Path | None = None,
@@ -62,6 +63,8 @@ def fit(
             are at hand that its training starts from, "timm:efficientnet_b0@model.safetensors".
         loss: of one's own, in the place of the task's: (scores, targets) -> the mean, a scalar; a function that a
             module holds, or its name "my_functions:focal" (`task.loss`).
+        metric: of one's own, likewise: (scores, targets) of a whole part -> the number by which networks are compared,
+            the higher the better unless `task.lower_is_better` (`task.metric`).
         transform: of one's own, of each training image (channels, h, w) in 0..1, likewise
             (`task.train_augment.transform`, `task.search_augment.transform`).
         same_plan_as: the folder of another fit whose plan is repeated, epochs and all, however long it takes.
@@ -75,7 +78,7 @@ def fit(
     >>> result = fit("pictures", "10m")  # doctest: +SKIP
     """
     if resume is not None:
-        settled = (data, task, loss, transform, same_plan_as)
+        settled = (data, task, loss, metric, transform, same_plan_as)
         if any(each is not None for each in settled) or config or overrides or references:
             raise ConfigError("a fit that is resumed is settled; give nothing but its folder")
         folder = RunFolder.open(Path(resume))
@@ -83,7 +86,7 @@ def fit(
     else:
         if data is None:
             raise ConfigError("fit needs data: a folder, a file, or the name of a data set")
-        own, new_file = names_of(loss=loss, transform=transform), None
+        own, new_file = names_of(loss=loss, metric=metric, transform=transform), None
         if is_in_memory(data):
             read_time(time)
             data, is_new = _file_of(data, task, config, overrides)

@@ -1,4 +1,4 @@
-"""A loss and a transform of one's own as settings of a fit, which keeps them by their importable names."""
+"""A loss, a metric and a transform of one's own as settings of a fit, which keeps them by their importable names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _AUGMENTATIONS = ("search_augment", "train_augment")
 
 
 def names_of(**given: Function | str | None) -> dict[str, str]:
-    """The importable names of what is given, by what it is for ("loss", "transform").
+    """The importable names of what is given, by what it is for ("loss", "metric", "transform").
 
     Raises:
         ConfigError: one has none, or there is nothing to call under it.
@@ -36,10 +36,11 @@ def settings_of_own(names: dict[str, str], task: str) -> dict[str, Any]:
     """
     known = tasks[task].Config.model_fields
     section: dict[str, Any] = {}
-    if "loss" in names:
-        if "loss" not in known:
-            raise ConfigError(f"loss: task {task} has no other loss than its own; leave it out")
-        section["loss"] = names["loss"]
+    for what in ("loss", "metric"):
+        if what in names:
+            if what not in known:
+                raise ConfigError(f"{what}: task {task} has no other {what} than its own; leave it out")
+            section[what] = names[what]
     if "transform" in names:
         augmentations = [name for name in _AUGMENTATIONS if name in known]
         if not augmentations:

@@ -204,7 +204,7 @@ class _Front:
     def _end(self, plan: Mapping[str, Any], points: Sequence[Point], failed: Sequence[str]) -> ParetoResult:
         path, cost = self._folder.path, self._request.cost
         record = read_json(min((path / STAGE).glob(f"*/{DATA_FILE}")))
-        task = tasks[self._config.task.name].measuring(record)
+        task = tasks[self._config.task.name].measured_by(self._config.task).measuring(record)
         rows = table(points, UNITS[cost], plan["examples"], task)
         origins = [each for each in dict.fromkeys(point.origin for point in points) if each != SEARCHED]
         gains = {origin: gain(points, origin, task) for origin in origins}

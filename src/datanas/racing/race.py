@@ -207,7 +207,7 @@ class _Race:
     def _end(self, candidates: Sequence[Candidate], results: Results, examples: int) -> RaceResult:
         path = self._folder.path
         record = read_json(min((path / "rung-1").glob(f"*/{DATA_FILE}")))
-        task = tasks[self._config.task.name].measuring(record)
+        task = tasks[self._config.task.name].measured_by(self._config.task).measuring(record)
         number = order(results[-1])[0]
         last = results[-1]
         folders = {each: candidate_folder(path, f"rung-{len(results)}", each) for each in last}

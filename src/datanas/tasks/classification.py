@@ -155,8 +155,12 @@ class Classification(PooledTask[ImageBatch]):
         counted = (1, TOP) if self.num_classes > TOP else (1,)
         classes = self.num_classes if are_uneven(self._counts) else 0
         sums = torch.zeros(1 + len(counted) + 2 * classes, device=self.device, dtype=widest_float(self.device))
+        own = self._own_metric
+        scores = None if own is None else torch.zeros(len(indices), self.num_classes, device=self.device)
         for first, images, labels in self._measured(part, indices):
             logits: Tensor = model(normalise(images, self.data.mean, self.data.std))
+            if scores is not None:
+                scores[first : first + len(logits)] = logits.float()
             if self._answers is not None:
                 sure, answers = logits.float().softmax(dim=1).max(dim=1)
                 self._answers[:, first : first + len(logits)] = torch.stack((answers.to(sums), sure.to(sums)))
@@ -172,7 +176,11 @@ class Classification(PooledTask[ImageBatch]):
         figures = dict(zip(("accuracy", f"top{TOP}"), shares, strict=False))
         if classes:
             figures["balanced_accuracy"] = balanced_accuracy(*sums[1 + len(counted) :].view(2, classes))
-        return {**figures, "loss": loss}
+        figures["loss"] = loss
+        if own is None or scores is None:
+            return figures
+        labels = self._images(part).labels
+        return own.among(figures, self.processes.total(scores).cpu(), labels[indices.to(labels.device)].cpu())
 
     def evaluate_with_exhibits(self, model: Model, part: Part) -> tuple[dict[str, float], ExhibitMaker]:
         """With the confusion matrix, figures of each class, and the mistakes of which the network is surest."""

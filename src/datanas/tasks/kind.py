@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float64
@@ -54,6 +54,11 @@ class TaskKind(ABC):
     defaults: ClassVar[Mapping[str, Any]] = {}
     """Settings of other sections that suit the task, nested (`{"train": {"epochs": 1600}}`): what a run is configured
     with where its recipe says nothing. Settings of a component hold for the component that they name."""
+
+    @classmethod
+    def measured_by(cls, config: ComponentConfig) -> type[Self]:
+        """The task as it measures networks with these settings; itself, by default."""
+        return cls
 
     @classmethod
     def tells_chance(cls) -> bool:

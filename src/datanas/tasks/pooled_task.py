@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from datanas.core import seeding
+from datanas.core.own_function import OwnFunction
 from datanas.core.settings import ComponentConfig
 from datanas.data.base import Labels
 from datanas.data.batches import stratified
 from datanas.tasks.base import BatchT, Part
 from datanas.tasks.classifier_head import ClassifierHead
 from datanas.tasks.image_task import ImageTask, Indices
+from datanas.tasks.own_metric import LOWER_IS_BETTER, OWN_METRIC, OwnMetric, measured_by_own
 
 
 class PooledTask(ImageTask[BatchT]):
@@ -27,9 +29,34 @@ class PooledTask(ImageTask[BatchT]):
         auxiliary_norms: Literal[1, 2] | None = Field(
             None, description="batch norms of that tower; null: 2, but 1 behind the stem imagenet, as DARTS and DATA"
         )
+        metric: OwnFunction = Field(None, description=OWN_METRIC)
+        lower_is_better: bool = Field(False, description=LOWER_IS_BETTER)
+
+        @model_validator(mode="after")
+        def lower_of_own_metric(self) -> Self:
+            if self.lower_is_better and self.metric is None:
+                raise ValueError("lower_is_better: belongs to metric, which names no function")
+            return self
 
     head_type: ClassVar[type[ClassifierHead]] = ClassifierHead
+    measures_by: ClassVar[str | None] = None
+    """The function of somebody's own that gives its score (`task.metric`)."""
     config: Config
+
+    def __new__(cls, config: ComponentConfig, *_: Any, **__: Any) -> Self:
+        return super().__new__(cls.measured_by(config))
+
+    def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None:
+        super().__init__(config, data, device, seed)
+        name = self.config.metric
+        self._own_metric = None if name is None else OwnMetric(name, self.metric.name)
+
+    @classmethod
+    def measured_by(cls, config: ComponentConfig) -> type[Self]:
+        assert isinstance(config, PooledTask.Config)
+        if config.metric is None or cls.measures_by == config.metric:
+            return cls
+        return measured_by_own(cls, config.metric, config.lower_is_better)
 
     @classmethod
     def head(cls, config: ComponentConfig, widths: tuple[int, ...], num_classes: int) -> nn.Module:

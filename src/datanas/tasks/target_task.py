@@ -120,7 +120,9 @@ class TargetTask(PooledTask[TargetBatch]):
         return self._measures(outputs, targets), answers
 
     def _measures(self, outputs: Outputs, targets: Outputs) -> dict[str, float]:
-        return {**self.figures(outputs.cpu(), targets.cpu()), "loss": float(self.distance(outputs, targets))}
+        outputs_here, targets_here = outputs.cpu(), targets.cpu()
+        figures = {**self.figures(outputs_here, targets_here), "loss": float(self.distance(outputs, targets))}
+        return figures if self._own_metric is None else self._own_metric.among(figures, outputs_here, targets_here)
 
     @torch.inference_mode()
     def _answered(self, model: Model, part: Part, limit: int | None) -> tuple[Indices, Outputs, Outputs]:
