@@ -40,8 +40,8 @@ def run(
         print(evaluation_table([Measured(**row) for row in rows], score))
         return
     measured = evaluate_parts(path, settings, checkpoint=checkpoint)
-    settings = load_run_config(path, learns=False).task
-    print(figures(tasks[settings.name].measured_by(settings), *measured))
+    task = load_run_config(path, learns=False).task
+    print(figures(tasks[task.name].measured_by(task), *measured))
 
 
 def figures(task: type[Task[Any]], evaluation: Evaluation, validation: Evaluation | None = None) -> str:
