@@ -28,8 +28,8 @@ class ChoiceGroup:
             accuracies. While searching it may hold several.
         fan_in: how many edges into each node DARTS' rule keeps.
         samples: M for the methods that draw several times, how often its vectors are drawn from; None for the method's.
-        depth: where its operations stand in the network, from 0 at the stem to 1 at the head; None where they stand in
-            several places, or the space does not say.
+        depth: where its operations stand in the network, in the mean, from 0 at the stem to 1 at the head; None where
+            they stand everywhere, or the space does not say.
     """
 
     name: str

@@ -227,5 +227,7 @@ def dense_reductions(cells: int, count: int) -> tuple[int, ...]:
     """The places of the last `count` reduction cells, which keep the resolution, in order."""
     indices = sorted(reductions(cells))
     if not 0 <= count <= len(indices):
-        raise ConfigError(X)
+        raise ConfigError(
+            f"space.name: a stack of cells can keep the resolution in 0..{len(indices)} reductions, not {count}"
+        )
     return tuple(indices[len(indices) - count :])
