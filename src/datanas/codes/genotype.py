@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from reprlib import repr as shortened
 from typing import Any, NamedTuple
 
@@ -64,6 +64,17 @@ _FORMS = (
 )
 
 
+_STACKED = re.compile(r"(?:normal|reduce)_([0-9]{1,4})")
+"""The names of cells that are searched each for itself, by kind and place."""
+
+
+def _stack_form(names: Iterable[str]) -> _Form | None:
+    """The form of cells of which each has a place of its own, in the order of the places; None where none has."""
+    places = {name: int(match[1]) for name in names if (match := _STACKED.fullmatch(name))}
+    groups = {name: f"{name}_concat" for name in sorted(places, key=places.__getitem__)}
+    return _Form("conv_stack", 2, 2, CONV_PRIMITIVES, groups) if groups else None
+
+
 class _Entry(NamedTuple):
     name: str
     source: int
@@ -109,7 +120,8 @@ def read_genotype(text: str, primitives: Sequence[str] | None = None) -> tuple[s
         raise ArchitectureError("genotype: a bracket or quote is not closed")
     _tell_last(starts)
     fields = _read_fields(whole)
-    form = next((form for form in _FORMS if not form.groups.keys().isdisjoint(fields)), _FORMS[0])
+    known = next((form for form in _FORMS if not form.groups.keys().isdisjoint(fields)), None)
+    form = known or _stack_form(fields) or _FORMS[0]
     check_keys(fields, [field for pair in form.groups.items() for field in pair])
     nodes = {group: _read_nodes(fields[group], group, form.entries) for group in form.groups}
     if primitives is None:
@@ -136,7 +148,8 @@ def print_genotype(cells: Mapping[str, Cell]) -> str:
         return print_layer_code(cells[MACRO_GROUP])
     if has_stages(list(cells)):
         return print_stages(cells)
-    form = next((form for form in _FORMS if form.groups.keys() == cells.keys()), None)
+    forms = [*_FORMS, *filter(None, [_stack_form(cells)])]
+    form = next((form for form in forms if form.groups.keys() == cells.keys()), None)
     if form is None or any(cell.inputs != form.inputs for cell in cells.values()):
         raise ArchitectureError(
             "DARTS' text form knows a normal and a reduction cell of two inputs, or a recurrent cell of one; "
