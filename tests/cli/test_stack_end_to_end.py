@@ -13,6 +13,9 @@ from PIL import Image
 from tests.cli.conftest import flatten
 
 from datanas import Architecture
+from datanas.engine.earlier_run import load_run_config
+from datanas.engine.setup import load_task, select_device
+from datanas.racing.candidates import gather
 
 SEARCH = {
     "epochs": 1,
@@ -57,7 +60,7 @@ def test_a_network_is_derived_trained_deeper_measured_exported_and_used(
     kept = Architecture.load(run / "architecture.json")
     assert list(kept.cells) == ["normal_0", "normal_2", "normal_4", "reduce_1", "reduce_3"]
     assert (run / "cells.svg").is_file()
-    written = json.loads(json.dumps(cli("derive", run, "--genotype").out.strip()))
+    written = cli("derive", run, "--genotype").out.strip()
     assert Architecture.from_genotype(written).code.keys() == kept.code.keys()
     assert cli("derive", run, "--top", 3, "-o", tmp_path / "derived.json").code == 0
     given = settings(tmp_path, shared("cifar10_mini.npz"))
@@ -115,3 +118,10 @@ def test_a_file_that_lacks_a_place_is_refused(run: Path, refused: Callable[..., 
         "profile",
         tmp_path / "less.json",
     )
+
+
+def test_random_and_searched_networks_meet_in_a_race(run: Path) -> None:
+    config = load_run_config(run)
+    found = gather([run], config, load_task(config, select_device(config)), 4)
+    assert len({candidate.architecture for candidate in found}) == 4
+    assert {candidate.is_searched for candidate in found} == {True, False}
