@@ -41,8 +41,8 @@ def stack(config: Make) -> Make:
 
 @pytest.mark.parametrize("name", sorted(samplers))
 def test_a_method_keeps_a_cell_for_each_place(name: str, stack: Make) -> None:
-    small = {"derivation": {"candidates": 2}} if "derivation" in samplers[name].Config.model_fields else {}
-    small |= {"parts": 2} if name == "pc_darts" else {}
+    small: dict[str, Any] = {"parts": 2} if name == "pc_darts" else {}
+    small |= {"derivation": {"candidates": 2}} if "derivation" in samplers[name].Config.model_fields else {}
     found = search(stack(sampler={"name": name, **small}), quiet=True)
     kept = found.architecture
     assert (kept.space, set(kept.cells)) == ("conv_stack", set(stack_groups(5)))

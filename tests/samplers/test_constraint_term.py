@@ -93,7 +93,7 @@ def test_the_weight_reaches_the_gradient_of_each_group() -> None:
     gradients = []
     for power in (0.0, 1.0):
         made, _, loss = added(kind="entropy", depth_power=power)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         gradients.append({name: alpha.grad for name, alpha in made.alpha.items()})
     for name, weight in depth_weights(GROUPS, 1.0, "conv_stack").items():
         torch.testing.assert_close(gradients[1][name], weight * gradients[0][name])
