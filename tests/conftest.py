@@ -31,6 +31,8 @@ import torch
 from datanas.core.registry import load_plugin
 from datanas.engine import untrained
 
+SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+
 torch.set_num_threads(1)
 untrained.PRIOR_CHILDREN = 2  # what a search begins with is tested by itself
 
@@ -48,6 +50,18 @@ def unchecked() -> Iterator[None]:
     typechecking.update("jaxtyping_disable", True)
     yield
     typechecking.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Callable[[str], Path]:
+    """The path of a pack of real data; the test is skipped where the pack is absent."""
+
+    def find(name: str) -> Path:
+        if not (SHARED / name).is_file():
+            pytest.skip(f"{name} is not in shared/data beside the checkout")
+        return SHARED / name
+
+    return find
 
 
 @pytest.fixture(scope="session")

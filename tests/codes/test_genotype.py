@@ -68,6 +68,19 @@ def test_reads_the_recurrent_form() -> None:
     assert cell.operations() == [("relu", 0, 1), ("relu", 1, 2), ("tanh", 2, 3), ("identity", 1, 4)]
 
 
+def test_cells_of_each_place_have_the_same_form() -> None:
+    """In the order of the places, of which the tenth comes behind the second."""
+    one = DARTS.removeprefix("Genotype(").partition(", reduce=")[0].replace("normal", "{0}")
+    names = ["normal_0", "normal_2", "reduce_10"]
+    text = f"Genotype({', '.join(one.format(name) for name in names)})"
+    architecture = Architecture.from_genotype(text)
+    assert (architecture.space, list(architecture.cells)) == ("conv_stack", names)
+    assert architecture.cells["reduce_10"] == Architecture.from_genotype(DARTS).cells["normal"]
+    assert architecture.to_genotype() == text
+    with pytest.raises(ArchitectureError, match="normal_2_concat"):
+        Architecture.from_genotype(text.replace(", normal_2_concat=range(2, 6)", ""))
+
+
 def test_counts_an_operation_that_an_edge_has_twice() -> None:
     text = DARTS.replace("('sep_conv_3x3', 1), ('sep_conv_3x3', 0)", "('sep_conv_3x3', 0), ('sep_conv_3x3', 0)")
     cell = Architecture.from_genotype(text).cells["normal"]

@@ -1,4 +1,4 @@
-"""Tiny image folders and archives, and the packs of real data where they lie beside the checkout."""
+"""Tiny image folders and archives."""
 
 from __future__ import annotations
 
@@ -9,20 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-
-
-@pytest.fixture
-def shared() -> Callable[[str], Path]:
-    """The path of a pack of real data; the test is skipped where the pack is absent."""
-
-    def find(name: str) -> Path:
-        if not (SHARED / name).is_file():
-            pytest.skip(f"{name} is not in shared/data beside the checkout")
-        return SHARED / name
-
-    return find
 
 
 @pytest.fixture

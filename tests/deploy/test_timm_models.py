@@ -50,6 +50,18 @@ def test_any_cell_is_given_to_the_model_of_any_cell() -> None:
     assert built.state_dict().keys() == named.state_dict().keys()
 
 
+def test_a_cell_for_each_place_is_a_cell_too() -> None:
+    cells = [datanas.architecture(name).cells for name in ("gdas", "darts_v2")]
+    names = ("normal_0", "reduce_1", "normal_2", "reduce_3", "normal_4")
+    chosen = {name: cells[place % 2][name.split("_")[0]] for place, name in enumerate(names)}
+    stack = datanas.Architecture(chosen, space="conv_stack")
+    settings: dict[str, Any] = {"num_classes": 7, "channels": 4, "cells": 8}
+    model = create("datanas_cell", architecture=stack, **settings).eval()
+    built = datanas.build_network(stack, stem="imagenet", **settings).eval()
+    built.load_state_dict(model.state_dict())
+    assert torch.equal(model(image()), built(image()))
+
+
 def test_the_default_is_the_size_of_section_5_3() -> None:
     with torch.device("meta"):
         model = timm.create_model("datanas_darts_v2")

@@ -44,6 +44,11 @@ def test_the_identity_is_offered_where_the_shape_stays() -> None:
     }
 
 
+def test_a_group_stands_at_the_mean_place_of_its_layers() -> None:
+    depths = {name: group.depth for name, group in space().groups().items()}
+    assert depths == {"stage1_layers_w100": 0.125, "stage2_entry_w150_s2": 0.5, "stage2_layers_w150": 0.875}
+
+
 def test_the_default_stages_are_those_of_proxylessnas() -> None:
     layers = MobileSpace(MobileSpace.Config()).layers()
     assert len(layers) == 21

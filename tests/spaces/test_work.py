@@ -95,6 +95,14 @@ def test_work_is_what_a_network_runs(
     assert run(network, x) == expected(space, chosen, network.stem.eval(), x)
 
 
+def test_work_of_other_depths_is_what_a_network_runs() -> None:
+    space: Any = make_space("conv_stack", 2, 10)
+    cell = architecture("data_m4").cells
+    chosen = Architecture({name: cell[name.split("_")[0]] for name in space.groups()}, space="conv_stack")
+    network, x = build_network(chosen, channels=2, cells=10), torch.randn(1, 3, 12, 12)
+    assert run(network, x) == expected(space, chosen, network.stem.eval(), x)
+
+
 def test_work_counts_the_maps_of_dense_cells() -> None:
     chosen = architecture("darts_v2")
     network = build_network(chosen, "segmentation", 3, channels=2, cells=6, output_stride=4)
@@ -104,7 +112,9 @@ def test_work_counts_the_maps_of_dense_cells() -> None:
     assert run(network, x) == found
 
 
-@pytest.mark.parametrize(("name", "cells"), [("conv_cell", 5), ("nasbench201", 6), ("recurrent_cell", 1)])
+@pytest.mark.parametrize(
+    ("name", "cells"), [("conv_cell", 5), ("conv_stack", 6), ("nasbench201", 6), ("recurrent_cell", 1)]
+)
 def test_every_operation_runs_alone(name: str, cells: int) -> None:
     space = make_space(name, 4, cells)
     network = build_network(architecture("darts_v2_rnn" if cells == 1 else "darts_v2"), channels=4, cells=cells)

@@ -217,9 +217,10 @@ class Architecture:
         """Read the text of DARTS, or that of NAS-Bench-201, which begins with `|` (`datanas.codes.benchmark_text`).
 
         `Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=range(2, 6), reduce=[...], reduce_concat=[...])`, or
-        `Genotype(recurrent=[('relu', 0), ...], concat=range(1, 9))`. The entries (operation, input) stand in one list,
-        two a node (recurrent: one), or in a list per node, any number of them. Names may lack their quotes, and a
-        weight may follow the input, as AutoDL-Projects prints it; it does not count. The edges are those of the
+        `Genotype(recurrent=[('relu', 0), ...], concat=range(1, 9))`; with a cell for each place
+        `Genotype(normal_0=[...], normal_0_concat=..., reduce_1=[...], ...)`. The entries (operation, input) stand in
+        one list, two a node (recurrent: one), or in a list per node, any number of them. Names may lack their quotes,
+        and a weight may follow the input, as AutoDL-Projects prints it; it does not count. The edges are those of the
         complete graph, node by node. An entry `none` stands for nothing.
 
         Args:
@@ -249,8 +250,8 @@ class Architecture:
         are those of the complete graph, or of the benchmark's layers; the text holds none of these.
 
         Raises:
-            ArchitectureError: the cells are not a normal and a reduction cell, one recurrent cell, a "cell" of one
-                input with at most one operation on an edge, or "layers" with one on each.
+            ArchitectureError: the cells are not a normal and a reduction cell, or one for each place, one recurrent
+                cell, a "cell" of one input with at most one operation on an edge, or "layers" with one on each.
         """
         return print_genotype(self.cells)
 

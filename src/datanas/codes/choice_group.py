@@ -28,6 +28,8 @@ class ChoiceGroup:
             accuracies. While searching it may hold several.
         fan_in: how many edges into each node DARTS' rule keeps.
         samples: M for the methods that draw several times, how often its vectors are drawn from; None for the method's.
+        depth: where its operations stand in the network, in the mean, from 0 at the stem to 1 at the head; None where
+            they stand everywhere, or the space does not say.
     """
 
     name: str
@@ -38,6 +40,7 @@ class ChoiceGroup:
     single: bool = False
     fan_in: int = 2
     samples: int | None = None
+    depth: float | None = None
 
     @property
     def shape(self) -> tuple[int, int]:

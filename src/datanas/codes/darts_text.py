@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from reprlib import repr as shortened
 from typing import Any, NamedTuple
 
@@ -59,6 +59,24 @@ _SHAPES = (
 )
 
 
+_STACKED = re.compile(r"(?:normal|reduce)_([0-9]{1,4})")
+"""The names of cells that are searched each for itself, by kind and place."""
+
+
+def _stack_shape(names: Iterable[str]) -> _Shape | None:
+    """The shape of cells of which each has a place of its own, in the order of the places; None where none has."""
+    places = {name: int(match[1]) for name in names if (match := _STACKED.fullmatch(name))}
+    groups = {name: f"{name}_concat" for name in sorted(places, key=places.__getitem__)}
+    return _Shape("conv_stack", 2, 2, CONV_PRIMITIVES, groups) if groups else None
+
+
+def _shape_of(groups: Iterable[str]) -> _Shape | None:
+    """The shape of just these cells."""
+    names = frozenset(groups)
+    shapes = [*_SHAPES, *filter(None, [_stack_shape(names)])]
+    return next((shape for shape in shapes if shape.groups.keys() == names), None)
+
+
 class _Entry(NamedTuple):
     name: str
     source: int
@@ -71,13 +89,13 @@ def is_mapping(text: str) -> bool:
 
 
 class DartsForm(Form):
-    """A normal and a reduction cell, or a recurrent one; also amid other text, such as a log."""
+    """A normal and a reduction cell, one for each place, or a recurrent one; also amid other text, such as a log."""
 
     def holds(self, text: str) -> bool:
         return bool(_BEGINNING.search(text))
 
     def fits(self, groups: frozenset[str]) -> bool:
-        return any(shape.groups.keys() == groups for shape in _SHAPES)
+        return _shape_of(groups) is not None
 
     def parse(self, text: str, primitives: Sequence[str] | None) -> tuple[str, dict[str, Cell]]:
         starts = [match.start() for match in _BEGINNING.finditer(text)]
@@ -86,7 +104,8 @@ class DartsForm(Form):
             raise ArchitectureError("genotype: a bracket or quote is not closed")
         tell_last(starts)
         fields = _read_fields(whole)
-        shape = next((shape for shape in _SHAPES if not shape.groups.keys().isdisjoint(fields)), _SHAPES[0])
+        known = next((shape for shape in _SHAPES if not shape.groups.keys().isdisjoint(fields)), None)
+        shape = known or _stack_shape(fields) or _SHAPES[0]
         check_keys(fields, [field for pair in shape.groups.items() for field in pair])
         nodes = {group: _read_nodes(fields[group], group, shape.entries) for group in shape.groups}
         if primitives is None:
@@ -99,7 +118,7 @@ class DartsForm(Form):
         return shape.space, cells
 
     def print(self, cells: Mapping[str, Cell]) -> str:
-        shape = next((shape for shape in _SHAPES if shape.groups.keys() == cells.keys()), None)
+        shape = _shape_of(cells)
         if shape is None or any(cell.inputs != shape.inputs for cell in cells.values()):
             raise ArchitectureError(
                 "DARTS' text form knows a normal and a reduction cell of two inputs, or a recurrent cell of one; "

@@ -16,6 +16,7 @@ from datanas.kernels.mixed import set_drop_path
 from datanas.kernels.shifts import interleaved
 from datanas.network import builder_of, network_config, rebuild_network, task_settings
 from datanas.spaces.base import StemShape
+from datanas.spaces.conv_space import ConvSpace
 from datanas.tasks.classifier_head import ClassifierHead
 from datanas.tasks.mask_task import output_strides
 from datanas.tasks.stems import StemKind, image_stem, stem_stride
@@ -250,11 +251,20 @@ def _feature_info(stem: nn.Module, stride: int, stages: Sequence[tuple[int, int]
     return info
 
 
+def has_conv_cells(architecture: Architecture) -> bool:
+    """Whether its networks are stacks of convolutional cells.
+
+    Raises:
+        ArchitectureError: its space is not known here.
+    """
+    return issubclass(builder_of(architecture), ConvSpace)
+
+
 def require_conv_cell(architecture: Architecture) -> None:
     """Refuse what is no convolutional cell.
 
     Raises:
         ConfigError: it is none.
     """
-    if architecture.space != "conv_cell":
+    if not has_conv_cells(architecture):
         raise ConfigError(f"architecture: timm's models are of convolutional cells, not of space {architecture.space}")

@@ -127,7 +127,9 @@ def _weights(network: torch.nn.Module) -> dict[str, Tensor]:
 
 def _fits_timm(architecture: Architecture, description: Description) -> bool:
     """Whether timm has a place for such a network."""
-    return architecture.space == "conv_cell" and description.task["name"] == "classification"
+    from datanas.deploy.cell_model import has_conv_cells
+
+    return has_conv_cells(architecture) and description.task["name"] == "classification"
 
 
 def _for_timm(task: Task[Any], description: Description, preprocessing: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from datanas.codes.choice_group import ChoiceGroup
-from datanas.constraint import constraint
-from datanas.core.settings import Section, merge
+from datanas.core.settings import merge
 from datanas.egs import Estimator, ensemble_gumbel_softmax
 from datanas.samplers import register_sampler
 from datanas.samplers.base import Draw, Merge, Sampler, SamplerConfig, Scope, Tau
+from datanas.samplers.constraint_term import ConstraintConfig, constraint_terms, depth_weights
 from datanas.samplers.prior import PriorConfig
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -58,24 +58,6 @@ probability, which has no favourite.
 """
 
 
-class ConstraintConfig(Section):
-    """The architecture distribution constraint (Eq. 12, 16-19), and how it enters the alpha loss (Eq. 13)."""
-
-    kind: Literal["none", "l1", "l2", "kl", "entropy", "power"] = "entropy"
-    gamma: float = Field(1e-2, ge=0, description="weight in the alpha loss")
-    power: float = Field(1.0, gt=0, description="t of Eq. 12, for kind `power`")
-    warm_up: float = Field(0.0, ge=0, le=1, description="share of the search over which gamma rises from 0")
-    reduction: Literal["sum", "mean"] = "sum"
-    target: Literal["code", "normalised"] = "code"
-    through_gates: bool = Field(False, description="let the gradient also flow through f(P)")
-
-    @model_validator(mode="after")
-    def power_fits_kind(self) -> ConstraintConfig:
-        if self.power != 1.0 and self.kind not in ("l1", "power"):
-            raise ValueError(f"power belongs to kind `power`, not to `{self.kind}`")
-        return self
-
-
 @register_sampler("egs")
 class EGS(Sampler):
     """Draws M operations per probability vector with replacement, and keeps the most probable code."""
@@ -108,6 +90,7 @@ class EGS(Sampler):
     def __init__(self, config: Config, groups: Mapping[str, ChoiceGroup], space: str) -> None:
         super().__init__(config, groups, space, scope=config.scope, merge=config.merged_none)
         self.samples, self.normalise = config.samples, config.normalise
+        self._depth_weights = depth_weights(groups, config.constraint.depth_power, space)
         self.init_normal(config.init_std, 1.0 if config.probs == "relu" else 0.0)
 
     def logits(self, name: str) -> Tensor:
@@ -131,16 +114,6 @@ class EGS(Sampler):
         if settings.kind == "none" or gamma == 0:
             return task_loss
         total = task_loss.new_zeros((), device="cpu")
-        for name, layout in self.vectors.items():
-            code = draw.codes[name]
-            target = code if settings.target == "code" else code / code.sum(dim=1, keepdim=True)
-            total = total + constraint(
-                draw.probs[name],
-                target,
-                settings.kind,
-                settings.power,
-                through_gates=settings.through_gates,
-                reduction=settings.reduction,
-                mask=layout.mask,
-            )
+        for term in constraint_terms(settings, draw.probs, draw.codes, self.vectors, self._depth_weights):
+            total = total + term
         return task_loss + gamma * total.to(task_loss.device)

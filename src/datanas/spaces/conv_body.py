@@ -98,6 +98,7 @@ class ConvBody(Body):
         settings: the first cell's width, and how its operations are built.
         tap: also return what an auxiliary head reads: the output of the second reduction cell, or of the first one
             behind it where that is left out.
+        groups: the choice group of each cell, whose gates it is given; by default its kind.
 
     Attributes:
         cells: the cells; None in place of one that is left out.
@@ -105,12 +106,19 @@ class ConvBody(Body):
     """
 
     def __init__(
-        self, plans: Sequence[CellPlan | None], stem: StemShape, settings: OpSettings, *, tap: bool = False
+        self,
+        plans: Sequence[CellPlan | None],
+        stem: StemShape,
+        settings: OpSettings,
+        *,
+        tap: bool = False,
+        groups: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self.cells = nn.ModuleList()
         count = len(plans)
         self._kinds = cell_kinds(count)
+        self._groups = self._kinds if groups is None else tuple(groups)
         self._dense = dense_reductions(count, stem.dense)
         built = [index for index, plan in enumerate(plans) if plan is not None]
         tapped = next((index for index in built if index >= 2 * count // 3), count - 1)
@@ -152,10 +160,10 @@ class ConvBody(Body):
         s1: Tensor | None
         s0, s1 = stem
         needed = self._needed(gates)
-        for index, (cell, kind) in enumerate(zip(self.cells, self._kinds, strict=True)):
+        for index, (cell, group) in enumerate(zip(self.cells, self._groups, strict=True)):
             output = None
             if cell is not None and needed[index]:
-                output = cell(s0, s1, gates[kind] if gates is not None else None)
+                output = cell(s0, s1, gates[group] if gates is not None else None)
                 yield index, output
             s0, s1 = s1, output
 
@@ -164,10 +172,10 @@ class ConvBody(Body):
         if gates is None:
             return [True] * len(self.cells)
         reads: dict[str, tuple[bool, ...]] = {}
-        for cell, kind in zip(self.cells, self._kinds, strict=True):
-            if isinstance(cell, ConvCell) and kind not in reads:
-                reads[kind] = cell.reads(gates[kind])
-        return cells_read([reads[kind] for kind in self._kinds], self._taps)
+        for cell, group in zip(self.cells, self._groups, strict=True):
+            if isinstance(cell, ConvCell) and group not in reads:
+                reads[group] = cell.reads(gates[group])
+        return cells_read([reads[group] for group in self._groups], self._taps)
 
     def forward(self, stem: tuple[Tensor, Tensor], gates: Mapping[str, Gates] | None = None) -> tuple[Tensor, ...]:
         """(batch, channels, height, width) feature maps, one an entry of `out_channels`."""
@@ -211,7 +219,7 @@ def reductions(cells: int) -> set[int]:
 
 
 def cell_kinds(cells: int) -> tuple[str, ...]:
-    """The group of each cell in a stack: "normal" or "reduce"."""
+    """The kind of each cell in a stack: "normal" or "reduce"."""
     return tuple("reduce" if index in reductions(cells) else "normal" for index in range(cells))
 
 
@@ -219,5 +227,7 @@ def dense_reductions(cells: int, count: int) -> tuple[int, ...]:
     """The places of the last `count` reduction cells, which keep the resolution, in order."""
     indices = sorted(reductions(cells))
     if not 0 <= count <= len(indices):
-        raise ConfigError(f"space.name: conv_cell can keep the resolution in 0..{len(indices)} reductions, not {count}")
+        raise ConfigError(
+            f"space.name: a stack of cells can keep the resolution in 0..{len(indices)} reductions, not {count}"
+        )
     return tuple(indices[len(indices) - count :])

@@ -84,7 +84,9 @@ class MobileSpace(LayeredSpace):
 
     def groups(self) -> dict[str, ChoiceGroup]:
         choice_groups = {}
+        count, begun = sum(self.config.layers), 0
         for group in groups_of(self.stages):
+            middle, begun = begun + (group.layers - 1) / 2, begun + group.layers
             names = tuple(name for name in self.config.primitives if not (group.is_entry and name == IDENTITY))
             choice_groups[group.name] = ChoiceGroup(
                 group.name,
@@ -93,6 +95,7 @@ class MobileSpace(LayeredSpace):
                 outputs=(group.layers,),
                 inputs=1,
                 single=not self.config.several,
+                depth=middle / max(count - 1, 1),
             )
         return choice_groups
 

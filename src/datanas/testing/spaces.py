@@ -57,7 +57,8 @@ def features_of(body: Body, features: tuple[Tensor, ...]) -> Tensor:
 def settings_of(space: Space, **changes: Any) -> NetworkConfig:
     """The smallest network of a space that has several cells, where it can have."""
     settings = space.smallest(space.Network(), WIDTH)
-    changes |= {"cells": CELLS} if hasattr(settings, "cells") else {}
+    depth = getattr(getattr(space, "config", None), "cells", CELLS)
+    changes |= {"cells": depth} if hasattr(settings, "cells") else {}
     return settings.model_copy(update=changes)
 
 
@@ -138,7 +139,7 @@ class SpaceContract(ComponentContract):
     def space(self, name: str) -> Space:
         entry: Any = spaces[name]
         small = {key: value for key, value in SMALL.items() if key in entry.Config.model_fields}
-        made: Space = entry(self.configure(name, **{**small, **self.settings}))
+        made: Space = entry(self.configure(name, **{**small, **entry.shallow, **self.settings}))
         return made
 
     def test_it_is_known_by_its_name(self, name: str, space: Space) -> None:
