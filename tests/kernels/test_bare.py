@@ -13,7 +13,7 @@ from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 from torch.nn.utils.parametrize import register_parametrization
 
 from datanas.kernels.bare import is_bare
-from datanas.kernels.choice import Choice
+from datanas.kernels.cell_operation import CellOperation
 from datanas.kernels.gates import Gates
 from datanas.kernels.mixed import MixedNode
 from datanas.kernels.switch import plain_kernels
@@ -108,7 +108,7 @@ def test_a_node_runs_operations_with_hooks_as_they_are(name: str, part: str) -> 
         op = make(name, 2)
         if hooked:
             op.get_submodule(part).register_forward_hook(lambda module, inputs, output: output.sin() + 0.25)
-        return MixedNode({"0": Choice(0, 0, 0, 1, op), "1": Choice(0, 1, 0, 1, make(name, 2))}, Zero(2))
+        return MixedNode({"0": CellOperation(0, 0, 0, 1, op), "1": CellOperation(0, 1, 0, 1, make(name, 2))}, Zero(2))
 
     def gradients(*, hooked: bool, opened: float, plain: bool) -> list[Tensor]:
         """The node's value and the gradient of its gates, the hooked one open or closed."""

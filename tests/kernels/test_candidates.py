@@ -11,7 +11,7 @@ from torch import nn
 from datanas.blocks.naming import Function
 from datanas.core.torch_draws import draws_unasked
 from datanas.kernels.candidates import may_draw
-from datanas.kernels.choice import Choice
+from datanas.kernels.cell_operation import CellOperation
 from datanas.kernels.mixed import MixedNode
 from datanas.nn import EnsembleGumbelSoftmax, EnsemblePooling
 from datanas.ops import OpSettings, operations
@@ -30,7 +30,7 @@ CODES: Any = EnsembleGumbelSoftmax(2)
         (CODES, True, False),
         (nn.Sequential(nn.Linear(2, 2), CODES), True, False),
         (EnsemblePooling(4, 2, samples=1), True, False),
-        (MixedNode({"a": Choice(0, 0, 0, 1, nn.Conv2d(4, 4, 1))}, Zero(1)), True, False),
+        (MixedNode({"a": CellOperation(0, 0, 0, 1, nn.Conv2d(4, 4, 1))}, Zero(1)), True, False),
     ],
 )
 def test_who_may_draw_and_who_does_so_unasked(module: nn.Module, draws: bool, unasked: bool) -> None:

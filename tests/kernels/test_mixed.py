@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from datanas.kernels.choice import Choice
+from datanas.kernels.cell_operation import CellOperation
 from datanas.kernels.gates import Gates, Table
 from datanas.kernels.mixed import MixedNode, set_drop_path
 from datanas.kernels.node_sum import Shared
@@ -25,7 +25,7 @@ NAMES = ("max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_5x5")
 def make_node(stride: int = 1, *, affine: bool = False) -> MixedNode:
     torch.manual_seed(1)
     candidates = {
-        f"{edge}_{name}": Choice(
+        f"{edge}_{name}": CellOperation(
             edge, op, edge, 2, operations[name](OpSettings(4, stride, affine=affine, pooling_norm=True))
         )
         for edge in range(2)
@@ -267,7 +267,9 @@ class NormInside(nn.Module):
 @pytest.mark.parametrize("opened", [False, True])
 def test_a_foreign_norm_tracks_what_runs_and_not_what_is_closed(opened: bool, layout: torch.memory_format) -> None:
     inside = NormInside()
-    node = MixedNode({"a": Choice(0, 0, 0, 1, inside), "b": Choice(0, 1, 0, 1, nn.Identity())}, Zero(1)).double()
+    node = MixedNode(
+        {"a": CellOperation(0, 0, 0, 1, inside), "b": CellOperation(0, 1, 0, 1, nn.Identity())}, Zero(1)
+    ).double()
     values = torch.tensor([[float(opened), 1.0]], dtype=torch.double, requires_grad=True)
     node(states(layout=layout), Gates.of(values)).square().sum().backward()
     assert inside.norm.num_batches_tracked == int(opened)
@@ -290,8 +292,8 @@ def test_gates_stay_float32_under_autocast() -> None:
 
 
 def test_drop_path_spares_identities() -> None:
-    identity = MixedNode({"a": Choice(0, 0, 0, 1, nn.Identity())}, Zero(1))
-    conv = MixedNode({"a": Choice(0, 0, 0, 1, nn.Conv2d(4, 4, 1))}, Zero(1))
+    identity = MixedNode({"a": CellOperation(0, 0, 0, 1, nn.Identity())}, Zero(1))
+    conv = MixedNode({"a": CellOperation(0, 0, 0, 1, nn.Conv2d(4, 4, 1))}, Zero(1))
     x = torch.randn(64, 4, 2, 2)
     for node in (identity, conv):
         set_drop_path(node, 0.5)
@@ -305,7 +307,7 @@ def test_drop_path_drops_whole_examples_and_keeps_the_expectation() -> None:
     """An example is scaled by 1 / (1 - p) with probability 1 - p, and zero otherwise."""
     torch.manual_seed(0)
     op = operations["conv_1x1"](OpSettings(4))
-    node = MixedNode({"a": Choice(0, 0, 0, 1, op, factor=0.5)}, Zero(1)).double()
+    node = MixedNode({"a": CellOperation(0, 0, 0, 1, op, factor=0.5)}, Zero(1)).double()
     set_drop_path(node, 0.2)
     x = torch.randn(2000, 4, 2, 2).double().contiguous(memory_format=torch.channels_last)
     found, full = node([x]), op(x) * 0.5
@@ -316,7 +318,7 @@ def test_drop_path_drops_whole_examples_and_keeps_the_expectation() -> None:
 
 def test_operations_are_dropped_each_for_itself() -> None:
     torch.manual_seed(0)
-    ops = {name: Choice(0, op, 0, 1, nn.Conv2d(4, 4, 1)) for op, name in enumerate("ab")}
+    ops = {name: CellOperation(0, op, 0, 1, nn.Conv2d(4, 4, 1)) for op, name in enumerate("ab")}
     node = MixedNode(ops, Zero(1)).double()
     set_drop_path(node, 0.5)
     x = torch.randn(200, 4, 2, 2).double()
@@ -329,7 +331,7 @@ def test_operations_are_dropped_each_for_itself() -> None:
 
 def test_drop_path_can_be_switched_off() -> None:
     conv = nn.Conv2d(4, 4, 1)
-    node = MixedNode({"a": Choice(0, 0, 0, 1, conv)}, Zero(1))
+    node = MixedNode({"a": CellOperation(0, 0, 0, 1, conv)}, Zero(1))
     set_drop_path(node, 0.5)
     set_drop_path(node, 0.0)
     x = torch.randn(8, 4, 2, 2)

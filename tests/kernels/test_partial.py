@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datanas.kernels.choice import Choice
+from datanas.kernels.cell_operation import CellOperation
 from datanas.kernels.gates import Gates, Table
 from datanas.kernels.mixed import MixedNode
 from datanas.kernels.norm import statistics_kept
@@ -36,7 +36,7 @@ def make_node(parts: int, stride: int = 1, channels: int = 12) -> PartialNode:
     torch.manual_seed(1)
     settings = OpSettings(channels // parts, stride, affine=False, pooling_norm=True)
     candidates = {
-        f"{edge}_{name}": Choice(edge, op, edge, 1, operations[name](settings))
+        f"{edge}_{name}": CellOperation(edge, op, edge, 1, operations[name](settings))
         for edge in range(2)
         for op, name in enumerate(NAMES)
         if name != "none"
@@ -158,7 +158,7 @@ def test_forward_mode_sees_the_bypass_of_dense_gates() -> None:
 
 
 def test_channels_stand_one_part_after_the_other_in_turn() -> None:
-    node = PartialNode(MixedNode({"a": Choice(0, 0, 0, 1, nn.Identity())}, Zero(1)), {0: 0}, 3)
+    node = PartialNode(MixedNode({"a": CellOperation(0, 0, 0, 1, nn.Identity())}, Zero(1)), {0: 0}, 3)
     x = torch.arange(6.0).view(1, 6, 1, 1)
     output = run(node, [x], Gates.of(torch.tensor([[2.0]])))
     assert output.flatten().tolist() == [0, 4, 8, 2, 6, 10]

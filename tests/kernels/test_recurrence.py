@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.nn.utils.parametrize import register_parametrization
 
-from datanas.kernels.choice import Choice
+from datanas.kernels.cell_operation import CellOperation
 from datanas.kernels.gates import Gates
 from datanas.kernels.norm import statistics_kept
 from datanas.kernels.program import program
@@ -24,7 +24,7 @@ from datanas.ops.activations import Activation, activations, register_activation
 PRIMITIVES = ("none", "tanh", "relu", "sigmoid", "identity")
 EDGES = [(source, target) for target in range(1, 5) for source in range(target)]
 CHOICES = [
-    Choice(edge, op, source, target, activations[name])
+    CellOperation(edge, op, source, target, activations[name])
     for edge, (source, target) in enumerate(EDGES)
     for op, name in enumerate(PRIMITIVES)
     if name != "none"
@@ -72,7 +72,7 @@ def close(first: list[Tensor], second: list[Tensor]) -> bool:
 
 def test_a_chain_follows_the_formulas_of_darts() -> None:
     names = ("tanh", "relu")
-    choices = [Choice(0, 0, 0, 1, activations["tanh"]), Choice(1, 0, 1, 2, activations["relu"])]
+    choices = [CellOperation(0, 0, 0, 1, activations["tanh"]), CellOperation(1, 0, 1, 2, activations["relu"])]
     torch.manual_seed(0)
     cell = RecurrentSteps(choices, 3, (1, 2), width=WIDTH, hidden=HIDDEN, norm=False, deviation=0.6).double()
     x, hidden = inputs()
@@ -197,7 +197,7 @@ def test_every_activation_has_the_slope_that_torch_finds(name: str) -> None:
 def test_an_activation_without_a_slope_is_differentiated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(activations, "_entries", dict(activations._entries))
     register_activation("softsign")(torch.nn.functional.softsign)
-    choices = [Choice(0, 0, 0, 1, activations["softsign"])]
+    choices = [CellOperation(0, 0, 0, 1, activations["softsign"])]
     torch.manual_seed(0)
     cell = RecurrentSteps(choices, 2, (1,), width=WIDTH, hidden=HIDDEN, norm=False, deviation=0.6).double()
     (own,) = torch.autograd.grad(cell(*inputs()).sum(), cell.nodes["1"])

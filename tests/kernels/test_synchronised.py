@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from datanas.core.errors import ConfigError
 from datanas.core.processes import Processes
-from datanas.kernels.choice import Choice
+from datanas.kernels.cell_operation import CellOperation
 from datanas.kernels.gates import Gates
 from datanas.kernels.mixed import MixedNode
 from datanas.kernels.norm import BatchNorm2d, each_alone, statistics_kept, synchronise
@@ -209,7 +209,7 @@ def test_every_gate_of_a_node_has_the_gradient_of_the_whole_batch(layout: torch.
     code = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 0.5, 1.0, 0.0]], dtype=torch.float64)
     torch.manual_seed(0)
     candidates = {
-        f"{edge}_{name}": Choice(edge, op, edge, 1, operations[name](SETTINGS))
+        f"{edge}_{name}": CellOperation(edge, op, edge, 1, operations[name](SETTINGS))
         for edge in range(2)
         for op, name in enumerate(names)
     }

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from datanas.core import seeding
 from datanas.kernels.bare import operation_weights
-from datanas.kernels.choice import Choice, GateIndex
+from datanas.kernels.cell_operation import CellOperation, GateIndex
 from datanas.kernels.gates import Gates
 from datanas.kernels.layout import layout_of
 from datanas.kernels.node_sum import ClosedGates, Opened, Output, Shared, node_sum
@@ -27,7 +27,7 @@ class MixedNode(nn.Module):
 
     draws_asking = True  # once `set_drop_path` has switched that on
 
-    def __init__(self, candidates: Mapping[str, Choice[nn.Module]], blank: nn.Module) -> None:
+    def __init__(self, candidates: Mapping[str, CellOperation[nn.Module]], blank: nn.Module) -> None:
         super().__init__()
         self.ops = nn.ModuleDict({name: candidate.operation for name, candidate in candidates.items()})
         self.drops = False
@@ -58,13 +58,13 @@ class MixedNode(nn.Module):
         closed = self._closed(states, gates, {part.index for part in opened}, Shared() if shared is None else shared)
         return node_sum(opened, blank, gates.values, closed, gates.grad_mask)
 
-    def _chosen(self, gates: Gates | None, *, everything: bool) -> list[tuple[Choice[nn.Module], float]]:
+    def _chosen(self, gates: Gates | None, *, everything: bool) -> list[tuple[CellOperation[nn.Module], float]]:
         if gates is None:
             return [(each, each.factor) for each in self._candidates]
         pairs = [(each, gates.host[each.edge][each.op]) for each in self._candidates]
         return [(each, factor) for each, factor in pairs if everything or factor != 0.0]
 
-    def _output(self, candidate: Choice[nn.Module], x: Tensor) -> Output:
+    def _output(self, candidate: CellOperation[nn.Module], x: Tensor) -> Output:
         if self._drops(candidate.operation):
             return Output(_dropped(candidate.operation(x), self._kept))
         return Output.of(candidate.operation, x)

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from datanas.kernels import norm_rows as bn
 from datanas.kernels.bare import Weight, is_bare, weights_held
-from datanas.kernels.choice import Choice, GateIndex
+from datanas.kernels.cell_operation import CellOperation, GateIndex
 from datanas.kernels.gates import Table
 from datanas.kernels.norm import EndsInNorm, before_norm, statistics_kept
 from datanas.kernels.norm_rows import Statistics
@@ -76,7 +76,7 @@ class ClosedGates:
         autocast: as it was in the forward pass.
     """
 
-    items: Sequence[Choice[nn.Module]]
+    items: Sequence[CellOperation[nn.Module]]
     alike: frozenset[GateIndex]
     states: Sequence[Tensor]
     shared: Shared

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from datanas.kernels.choice import Choice
+from datanas.kernels.cell_operation import CellOperation
 from datanas.kernels.gates import Gates
 
 
@@ -74,7 +74,7 @@ class Program:
 
 
 def program(
-    choices: Sequence[Choice[Elementwise]],
+    choices: Sequence[CellOperation[Elementwise]],
     nodes: int,
     outputs: tuple[int, ...],
     gates: Gates | None = None,
@@ -86,7 +86,7 @@ def program(
     Args:
         learns: whether the gates are asked for gradients.
     """
-    by_edge: dict[tuple[int, int, int], list[Choice[Elementwise]]] = {}
+    by_edge: dict[tuple[int, int, int], list[CellOperation[Elementwise]]] = {}
     for choice in choices:
         by_edge.setdefault((choice.target, choice.source, choice.edge), []).append(choice)
     edges = []

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from datanas.kernels.bare import is_bare
-from datanas.kernels.choice import Choice
+from datanas.kernels.cell_operation import CellOperation
 from datanas.kernels.fx_leaf import fx_leaf
 from datanas.kernels.gates import Gates
 from datanas.kernels.hidden_states import Call, HiddenStates
@@ -60,7 +60,7 @@ class RecurrentSteps(nn.Module):
 
     def __init__(
         self,
-        choices: Sequence[Choice[Elementwise]],
+        choices: Sequence[CellOperation[Elementwise]],
         nodes: int,
         outputs: tuple[int, ...],
         *,

@@ -17,7 +17,7 @@ from datanas.codes.architecture import Architecture
 from datanas.codes.layer_code import IDENTITY
 from datanas.codes.liveness import LiveCell, LiveCount, live_cell
 from datanas.core.errors import ArchitectureError, ConfigError
-from datanas.kernels.choice import Choice
+from datanas.kernels.cell_operation import CellOperation
 from datanas.kernels.gates import Gates
 from datanas.kernels.hardware import move_to
 from datanas.kernels.mixed import MixedNode
@@ -82,10 +82,15 @@ class LayeredBody(Body):
     reads = (False, True)
 
     def __init__(
-        self, layers: Sequence[Layer], choices: Mapping[str, Iterable[Choice[str]]], features: int, *, affine: bool
+        self,
+        layers: Sequence[Layer],
+        choices: Mapping[str, Iterable[CellOperation[str]]],
+        features: int,
+        *,
+        affine: bool,
     ) -> None:
         super().__init__()
-        by_edge: dict[tuple[str, int], list[Choice[str]]] = defaultdict(list)
+        by_edge: dict[tuple[str, int], list[CellOperation[str]]] = defaultdict(list)
         for group, group_choices in choices.items():
             for choice in group_choices:
                 by_edge[group, choice.edge].append(choice)
@@ -104,8 +109,8 @@ class LayeredBody(Body):
         return (self.last(x),)
 
 
-def _node(layer: Layer, choices: Sequence[Choice[str]], settings: OpSettings) -> MixedNode:
-    by_name: dict[str, Choice[nn.Module]] = {}
+def _node(layer: Layer, choices: Sequence[CellOperation[str]], settings: OpSettings) -> MixedNode:
+    by_name: dict[str, CellOperation[nn.Module]] = {}
     for choice in choices:
         by_name[free_name(choice.operation, by_name)] = replace(choice, source=0, target=1).built(
             operations[choice.operation](settings)
@@ -260,7 +265,7 @@ class LayeredSpace(Space):
         self, workload: Workload, batch: int, device: torch.device, *, pooling_norm: bool = False
     ) -> Callable[[], object]:
         layer = Layer("", 0, workload.channels, workload.out_channels or workload.channels, workload.stride)
-        node = _node(layer, [Choice(0, 0, 0, 1, workload.primitive)], layer.settings())
+        node = _node(layer, [CellOperation(0, 0, 0, 1, workload.primitive)], layer.settings())
         node = move_to(node, device).eval()
         x = torch.randn(batch, workload.channels, *workload.size, device=device)
         x = x.contiguous(memory_format=torch.channels_last)

@@ -17,7 +17,7 @@ from datanas.codes.choice_group import ChoiceGroup
 from datanas.codes.liveness import LiveCell
 from datanas.core.errors import ArchitectureError, ConfigError, nearest
 from datanas.core.registry import Registry
-from datanas.kernels.choice import Choice
+from datanas.kernels.cell_operation import CellOperation
 from datanas.kernels.gates import Gates
 from datanas.kernels.hardware import count_macs, count_parameters, move_to
 from datanas.kernels.mixed import MixedNode
@@ -40,19 +40,19 @@ class CellPlan:
         parts: of the channels, the first of which the operations read; 1 for all channels.
     """
 
-    choices: tuple[Choice[str], ...]
+    choices: tuple[CellOperation[str], ...]
     targets: tuple[int, ...]
     outputs: tuple[int, ...]
     reads: tuple[bool, ...]
     parts: int = 1
 
 
-def every_choice(group: ChoiceGroup) -> Iterator[Choice[str]]:
+def every_choice(group: ChoiceGroup) -> Iterator[CellOperation[str]]:
     """Every candidate of a group; `none` needs no module."""
     for edge, (source, target) in enumerate(group.edges):
         for op, primitive in enumerate(group.primitives):
             if primitive != NONE:
-                yield Choice(edge, op, source, target, primitive)
+                yield CellOperation(edge, op, source, target, primitive)
 
 
 def supernet_plan(group: ChoiceGroup, parts: int = 1) -> CellPlan:
@@ -84,7 +84,7 @@ def network_plan(architecture: Architecture, group: str, live: LiveCell | None =
     cell, factors = architecture.cells[group], architecture.weights(group)
     code = cell.code if live is None else live.code
     choices = tuple(
-        Choice(edge, op, source, target, cell.primitives[op], float(factors[edge, op]) / int(code[edge, op]))
+        CellOperation(edge, op, source, target, cell.primitives[op], float(factors[edge, op]) / int(code[edge, op]))
         for edge, (source, target) in enumerate(cell.edges)
         for op in np.flatnonzero(code[edge]).tolist()
         for _ in range(int(code[edge, op]))
@@ -135,7 +135,7 @@ class CellNodes(nn.ModuleDict):
         super().__init__()
         self._parts, self._halved = plan.parts, halved
         settings = replace(settings, channels=settings.channels // plan.parts)
-        by_target: dict[int, dict[str, Choice[nn.Module]]] = defaultdict(dict)
+        by_target: dict[int, dict[str, CellOperation[nn.Module]]] = defaultdict(dict)
         for choice in plan.choices:
             module = operations[choice.operation](replace(settings, stride=2 if choice.source < halved else 1))
             siblings = by_target[choice.target]
@@ -201,7 +201,7 @@ def conv_probe(
     workload: Workload, batch: int, device: torch.device, *, pooling_norm: bool = False
 ) -> Callable[[], object]:
     """A call that runs one operation on feature maps as the only one into a node."""
-    plan = CellPlan((Choice(0, 0, 0, 1, workload.primitive),), (1,), (1,), (True,))
+    plan = CellPlan((CellOperation(0, 0, 0, 1, workload.primitive),), (1,), (1,), (True,))
     settings = OpSettings(workload.channels, pooling_norm=pooling_norm)
     nodes = move_to(CellNodes(plan, settings, halved=1 if workload.stride == 2 else 0), device).eval()
     x = torch.randn(batch * workload.maps, workload.channels, *workload.size, device=device)

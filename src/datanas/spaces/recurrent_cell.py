@@ -15,7 +15,7 @@ from datanas.codes.choice_group import ChoiceGroup
 from datanas.codes.liveness import LiveCell, LiveCount, live_cell, live_stack
 from datanas.core.errors import ArchitectureError, ConfigError
 from datanas.core.settings import ComponentConfig
-from datanas.kernels.choice import Choice
+from datanas.kernels.cell_operation import CellOperation
 from datanas.kernels.gates import Gates
 from datanas.kernels.recurrence import RecurrentSteps
 from datanas.ops import NONE
@@ -110,7 +110,7 @@ class RecurrentCellSpace(Space):
         require_known(architecture, GROUP, activations)
         code = live_cell(cell).code if settings.prune else cell.code
         choices = [
-            Choice(edge, op, source, target, activations[cell.primitives[op]], float(factors[edge, op]))
+            CellOperation(edge, op, source, target, activations[cell.primitives[op]], float(factors[edge, op]))
             for edge, (source, target) in enumerate(cell.edges)
             for op in np.flatnonzero(code[edge]).tolist()
         ]
@@ -159,7 +159,9 @@ class RecurrentCellSpace(Space):
     ) -> Callable[[], object]:
         """One step of a cell whose nodes read each other in a row; what its first node takes is spread over them."""
         units, nodes = workload.channels, 1 + self.runs_of_probe
-        choices = [Choice(node - 1, 0, node - 1, node, activations[workload.primitive]) for node in range(1, nodes)]
+        choices = [
+            CellOperation(node - 1, 0, node - 1, node, activations[workload.primitive]) for node in range(1, nodes)
+        ]
         steps = RecurrentSteps(choices, nodes, (nodes - 1,), width=units, hidden=units, norm=False)
         steps = steps.to(device).eval()
         x, state = torch.randn(1, batch, units, device=device), torch.randn(batch, units, device=device)

@@ -12,7 +12,7 @@ OtherT = TypeVar("OtherT")
 
 
 @dataclass(frozen=True)
-class Choice(Generic[OperationT_co]):
+class CellOperation(Generic[OperationT_co]):
     """One operation that a cell may run.
 
     Attributes:
@@ -33,6 +33,6 @@ class Choice(Generic[OperationT_co]):
     def index(self) -> GateIndex:
         return self.edge, self.op
 
-    def built(self, operation: OtherT) -> Choice[OtherT]:
+    def built(self, operation: OtherT) -> CellOperation[OtherT]:
         """The same choice of what was built from its operation."""
-        return cast("Choice[OtherT]", replace(self, operation=operation))  # type: ignore[arg-type]
+        return cast("CellOperation[OtherT]", replace(self, operation=operation))  # type: ignore[arg-type]
