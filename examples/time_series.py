@@ -4,12 +4,14 @@
 
 The series are scikit-learn's handwritten digits read pixel by pixel, row after row, as one reads sequential MNIST (Le
 et al., 2015): 1,797 series of 64 steps and one number a step, in ten classes. The first 1,200 are for training. What
-is kept is trained from scratch beside random architectures, in the same steps.
+is kept is trained from scratch beside random architectures of its size, in the same steps.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from itertools import count, islice
 
 import torch
 from sklearn.datasets import load_digits
@@ -129,12 +131,25 @@ def accuracy(network: nn.Module, test: Examples) -> float:
     return float((network(test[0]).argmax(1) == test[1]).float().mean())
 
 
+def parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def of_its_size(search: datanas.Search, kept: datanas.Architecture, seed: int) -> Iterator[datanas.Architecture]:
+    """Random architectures whose networks have as many parameters, give or take a tenth."""
+    size = parameters(search.network(kept))
+    for number in count(1000 * seed):  # alphas that are drawn, not learned, have a likeliest architecture too
+        drawn = datanas.Search(search.module, seed=number, sampler={"name": "egs", "init_std": 1.0}).derive()
+        if drawn != kept and abs(parameters(search.network(drawn)) - size) <= size / 10:
+            yield drawn
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--warm-up", type=int, default=300, help="steps of weights before the search")
     parser.add_argument("--search-steps", type=int, default=300, help="of alphas and weights in turn")
     parser.add_argument("--steps", type=int, default=600, help="of each training")
-    parser.add_argument("--random", type=int, default=3, help="random architectures to compare with")
+    parser.add_argument("--random", type=int, default=3, help="random architectures of its size to compare with")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.manual_seed(options.seed)
@@ -142,17 +157,15 @@ def main() -> None:
     series, labels = torch.from_numpy(digits.data).float() / 8 - 1, torch.from_numpy(digits.target).long()
     train, test = ((series[part], labels[part]) for part in (slice(TRAIN), slice(TRAIN, None)))
     search = searched(SeriesNetwork(), train, options.search_steps, options.warm_up, options.seed)
-    kept = {"searched": search.derive()}
-    for number in range(options.random):  # alphas that are drawn, not learned, have a likeliest architecture too
-        drawn = datanas.Search(
-            search.module, seed=1000 * options.seed + number, sampler={"name": "egs", "init_std": 1.0}
-        )
-        kept[f"random {number}"] = drawn.derive()
+    searched_one = search.derive()
+    kept = {"searched": searched_one}
+    for number, architecture in enumerate(islice(of_its_size(search, searched_one, options.seed), options.random)):
+        kept[f"random {number}"] = architecture
     for name, architecture in kept.items():
         torch.manual_seed(options.seed)
         network = trained(search.network(architecture), train, options.steps)
-        parameters = sum(parameter.numel() for parameter in network.parameters())
-        print(f"{name:9s} {accuracy(network, test):6.1%}  {parameters:7,} parameters  {text(architecture)}", flush=True)
+        found = f"{accuracy(network, test):6.1%}  {parameters(network):7,} parameters"
+        print(f"{name:9s} {found}  {text(architecture)}", flush=True)
 
 
 def text(architecture: datanas.Architecture) -> str:
