@@ -56,6 +56,28 @@ class TestRace:
         assert f"the kept cell has {statistics.fmean(self.values('kept')):.1f} % true accuracy" in text("README.md")
 
 
+class TestRaceWithoutSearch:
+    table = table(RACE, "kept without")
+    seeds = ("0", "1", "2", "3", "4")
+
+    def values(self, head: str) -> list[float]:
+        return self.table.column(head, self.seeds)
+
+    def test_what_was_kept_after_a_search_is_that_of_the_other_table(self) -> None:
+        assert self.values("kept after a search") == TestRace.table.column("kept", self.seeds)
+
+    @pytest.mark.parametrize("head", table.heads[1:])
+    def test_the_last_row_is_the_mean_of_those_above(self, head: str) -> None:
+        assert self.table.entry("mean", head)[0].is_rounded(statistics.fmean(self.values(head)), given=2)
+
+    @pytest.mark.parametrize("page", [RACE, "README.md", "docs/which.md"])
+    def test_the_lead_is_paired_by_seed(self, page: str) -> None:
+        pairs = zip(self.values("kept after a search"), self.values("kept without"), strict=True)
+        ahead = [one - other for one, other in pairs]
+        assert ahead == pytest.approx(self.values("ahead"))
+        assert is_said(page, ahead)
+
+
 class TestRaceOnPhotographs:
     table = table(RACE, "ResNet-18")
 
