@@ -28,6 +28,7 @@ from scipy.stats import t as student
 
 from benchmarks.latency_truth import BASE, Truth
 from datanas.codes.architecture import Architecture
+from datanas.codes.benchmark_text import print_operations
 from datanas.core.settings import merge
 from datanas.engine.budget import Budget, recorded
 from datanas.engine.config import resolve
@@ -43,7 +44,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """What differs from the recipe. `start` ends with P as it began, so few images do."""
 CONVOLUTIONS = (1, 2, 3, 4, 5)
-EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 
 
 def run_search(options: argparse.Namespace, variant: str, seed: int) -> Path:
@@ -59,14 +59,13 @@ def run_search(options: argparse.Namespace, variant: str, seed: int) -> Path:
     return folder
 
 
-def bounds(truth: Truth, run: Path) -> dict[int, float]:
+def bounds(run: Path) -> dict[int, float]:
     """Multiply-adds of networks whose cells have one to five 3x3 convolutions, and skip connections beside."""
     config = resolve(merge(BASE, {"budget": {"macs": 1e12}, "data": {"root": str(run)}}))
     budget = Budget(config, recorded(config, run))
     counted = {}
     for count in CONVOLUTIONS:
-        names = [f"{'nor_conv_3x3' if k < count else 'skip_connect'}~{source}" for k, (source, _) in enumerate(EDGES)]
-        text = f"|{names[0]}|+|{'|'.join(names[1:3])}|+|{'|'.join(names[3:])}|"
+        text = print_operations(["nor_conv_3x3"] * count + ["skip_connect"] * (6 - count))
         counted[count] = budget.costs(Architecture.from_genotype(text))["macs"]
     return counted
 
@@ -99,7 +98,7 @@ def measure(options: argparse.Namespace, truth: Truth) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for variant in options.variants:
         runs = {seed: run_search(options, variant, seed) for seed in options.seeds}
-        limits = bounds(truth, runs[options.seeds[0]])
+        limits = bounds(runs[options.seeds[0]])
         found[variant] = {
             str(count): {str(seed): keep(truth, run, bound) for seed, run in runs.items()}
             for count, bound in limits.items()

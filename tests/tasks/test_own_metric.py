@@ -44,6 +44,10 @@ def fails(scores: Tensor, targets: Tensor) -> float:
     raise RuntimeError("boom")
 
 
+def draws(scores: Tensor, targets: Tensor) -> Tensor:
+    return torch.rand(())
+
+
 def changes(scores: Tensor, targets: Tensor) -> float:
     scores.zero_()
     targets.zero_()
@@ -110,6 +114,16 @@ def test_numbers_are_told_in_their_units() -> None:
 def test_answers_are_not_kept() -> None:
     task = make("multilabel", "count")
     assert task.evaluate_with_answers(network(task), "validation")[1] == {}
+
+
+def test_what_it_draws_changes_no_other_draws() -> None:
+    task = make("classification", "draws")
+    torch.manual_seed(0)
+    first = task.evaluate(network(task), "validation")["draws"]
+    after = torch.rand(())
+    torch.manual_seed(0)
+    assert torch.rand(()) == after
+    assert task.evaluate(network(task), "validation")["draws"] == first
 
 
 def test_it_changes_nothing_of_the_tasks_own_figures() -> None:

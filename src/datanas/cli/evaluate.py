@@ -29,7 +29,7 @@ def run(
     """
     from datanas.engine.earlier_run import load_run_config
     from datanas.engine.evaluation import evaluate_parts
-    from datanas.tasks import tasks
+    from datanas.tasks import task_measuring
 
     others, settings = paths_and_overrides(overrides)
     if others:
@@ -40,8 +40,7 @@ def run(
         print(evaluation_table([Measured(**row) for row in rows], score))
         return
     measured = evaluate_parts(path, settings, checkpoint=checkpoint)
-    task = load_run_config(path, learns=False).task
-    print(figures(tasks[task.name].measured_by(task), *measured))
+    print(figures(task_measuring(load_run_config(path, learns=False).task), *measured))
 
 
 def figures(task: type[Task[Any]], evaluation: Evaluation, validation: Evaluation | None = None) -> str:

@@ -83,7 +83,7 @@ def run(
     from datanas.racing.search import search
     from datanas.report.cells import cell_text, draw_cells
     from datanas.runs.metrics import add_pictures
-    from datanas.tasks import tasks
+    from datanas.tasks import task_measuring
 
     result = search(settings, resume=resume, quiet=quiet, allow_topology_change=allow_topology_change)
     if not is_first():
@@ -103,8 +103,7 @@ def run(
             print(costs_text(result.architecture))
         if result.gap is not None:
             gap = result.gap
-            task = tasks[settings.task.name].measured_by(settings.task)
-            task = task.measuring(json.loads((result.path / DATA_FILE).read_bytes()))
+            task = task_measuring(settings.task, json.loads((result.path / DATA_FILE).read_bytes()))
             supernet, children, child = (
                 task.metric.show(value, 2) for value in (gap.supernet, gap.children_mean, gap.child)
             )

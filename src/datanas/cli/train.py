@@ -79,13 +79,13 @@ def run(
     from datanas.core.console import telling
     from datanas.core.joining import is_first
     from datanas.engine.train import train
-    from datanas.tasks import tasks
+    from datanas.tasks import task_measuring
 
     result = train(chosen, settings, resume=resume, quiet=quiet, allow_topology_change=allow_topology_change)
     if not is_first():
         return
     with telling(f"the training is complete in {result.path}"):
-        print(figures(tasks[settings.task.name].measured_by(settings.task), result.evaluation, result.validation))
+        print(figures(task_measuring(settings.task), result.evaluation, result.validation))
         if result.dead_parts:
             print(f"note: {result.dead_parts}")
         if settings.train.max_macs is not None:

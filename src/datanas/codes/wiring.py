@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from datanas.codes.cell import Cell
 from datanas.codes.liveness import live_cell
 
-Sum = dict[int, float]
+_Sum = dict[int, float]
 """A value as a sum: of each operation, by its number, with the factor that it enters with. Below 0 stand the inputs."""
 
 
@@ -32,8 +32,8 @@ def wiring_key(cell: Cell, factors: NDArray[np.floating[Any]], identities: Colle
         What each output is a sum of, operations written out down to the inputs, and the same of every operation.
     """
     live = live_cell(cell)
-    values: dict[int, Sum] = {node: {-1 - node: 1.0} for node in range(cell.inputs)}
-    operations: list[tuple[str, Sum]] = []
+    values: dict[int, _Sum] = {node: {-1 - node: 1.0} for node in range(cell.inputs)}
+    operations: list[tuple[str, _Sum]] = []
     for edge in sorted(range(len(cell.edges)), key=lambda edge: cell.edges[edge][::-1]):
         source, target = cell.edges[edge]
         total = values.setdefault(target, {})
@@ -50,7 +50,7 @@ def wiring_key(cell: Cell, factors: NDArray[np.floating[Any]], identities: Colle
     return tuple(_written(values[node], written) for node in live.outputs), tuple(sorted(written, key=repr))
 
 
-def _written(value: Sum, operations: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
+def _written(value: _Sum, operations: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
     """A sum with its operations written out, in an order that does not depend on their numbers."""
     terms = ((operations[term] if term >= 0 else ("input", -1 - term), factor) for term, factor in value.items())
     return tuple(sorted(terms, key=repr))

@@ -24,7 +24,7 @@ from datanas.engine.random_cells import all_cells, random_cells
 from datanas.engine.search_result import RESULT_FILE
 from datanas.engine.sections import RunConfig
 from datanas.runs.folder import read_json
-from datanas.tasks import tasks
+from datanas.tasks import task_measuring
 from datanas.tasks.base import Task
 
 POOL = 20_000
@@ -144,9 +144,8 @@ class Stages:
     def task(self) -> type[Task[Any]]:
         """The task, as it measures the data that the runs have been made on."""
         settings = training(self.recipe, self.recipe.seeds[0]).task
-        task = tasks[settings.name].measured_by(settings)
         records = sorted(self.folder.rglob(DATA_FILE))
-        return task.measuring(read_json(records[0])) if records else task
+        return task_measuring(settings, read_json(records[0]) if records else None)
 
     def parameters(self, cell: Architecture) -> float:
         """Parameters of a cell's live operations in the supernet."""

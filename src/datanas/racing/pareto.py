@@ -28,7 +28,7 @@ from datanas.racing.plan import measure_pace, trainings_at_a_time
 from datanas.racing.trainings import train_all, training_of
 from datanas.racing.within_bounds import Chooser, Cost, Entry, FrontRequest
 from datanas.runs.folder import RunFolder, read_json
-from datanas.tasks import tasks
+from datanas.tasks import task_measuring
 from datanas.tasks.base import Task
 
 PLAN_FILE, FRONT_FILE, CSV_FILE = "plan.json", "pareto.json", "front.csv"
@@ -204,7 +204,7 @@ class _Front:
     def _end(self, plan: Mapping[str, Any], points: Sequence[Point], failed: Sequence[str]) -> ParetoResult:
         path, cost = self._folder.path, self._request.cost
         record = read_json(min((path / STAGE).glob(f"*/{DATA_FILE}")))
-        task = tasks[self._config.task.name].measured_by(self._config.task).measuring(record)
+        task = task_measuring(self._config.task, record)
         rows = table(points, UNITS[cost], plan["examples"], task)
         origins = [each for each in dict.fromkeys(point.origin for point in points) if each != SEARCHED]
         gains = {origin: gain(points, origin, task) for origin in origins}

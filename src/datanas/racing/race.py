@@ -29,7 +29,7 @@ from datanas.racing.outcome import Results, Trained, guarantee, leads, order, se
 from datanas.racing.plan import MEASURED, SIZES, Pace, Plan, make_plan, measure_pace, rungs_of, trainings_at_a_time
 from datanas.racing.trainings import candidate_folder, train_all, training_of
 from datanas.runs.folder import RunFolder, read_json
-from datanas.tasks import tasks
+from datanas.tasks import task_measuring
 from datanas.tasks.base import Task
 
 CANDIDATES_FILE, PLAN_FILE, RACE_FILE = "candidates.json", "plan.json", "race.json"
@@ -207,7 +207,7 @@ class _Race:
     def _end(self, candidates: Sequence[Candidate], results: Results, examples: int) -> RaceResult:
         path = self._folder.path
         record = read_json(min((path / "rung-1").glob(f"*/{DATA_FILE}")))
-        task = tasks[self._config.task.name].measured_by(self._config.task).measuring(record)
+        task = task_measuring(self._config.task, record)
         number = order(results[-1])[0]
         last = results[-1]
         folders = {each: candidate_folder(path, f"rung-{len(results)}", each) for each in last}

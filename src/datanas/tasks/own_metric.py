@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from datanas.core import seeding
 from datanas.core.errors import ConfigError
 from datanas.core.own_function import find_function
 from datanas.tasks.kind import TaskKind
@@ -46,7 +47,7 @@ class OwnMetric:
         call = (
             f"task.metric: {self._name}, called with scores {tuple(scores.shape)} and targets {tuple(targets.shape)},"
         )
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), seeding.keyed(0, "own metric"):
             try:
                 value = float(self._function(scores.clone(), targets.clone()))
             except Exception as error:

@@ -44,6 +44,7 @@ class PooledTask(ImageTask[BatchT]):
     config: Config
 
     def __new__(cls, config: ComponentConfig, *_: Any, **__: Any) -> Self:
+        """Of the class that measures so: what people ask of a task's class holds for the task itself."""
         return super().__new__(cls.measured_by(config))
 
     def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None:
