@@ -230,7 +230,17 @@ def test_where_there_is_no_time_for_a_race_a_few_are_compared_where_that_can_tel
         given |= {"data": {"name": "npz", "root": str(tmp_path / "numbers.npz")}, "task": {"name": task}}
     race = make_plan(given, 100.0).race
     assert race is not None
-    assert race.candidates == 2
+    assert 2 <= race.candidates < 6
+
+
+@pytest.mark.parametrize(
+    ("workers", "references", "candidates"), [(1, 1, 2), (2, 1, 3), (2, 2, 2), (4, 1, 3), (8, 1, 5)]
+)
+def test_in_a_heat_no_worker_is_idle(given: dict[str, Any], workers: int, references: int, candidates: int) -> None:
+    pace, config = Pace(1000, 0.1, 1.0, workers), resolve({**given, "train": {"batch_size": 6}})
+    race = planning._heat(pace, config, ("resnet18",), references, 100.0)
+    assert race is not None
+    assert race.candidates == candidates
 
 
 def test_a_plan_is_read_back_as_it_was_written() -> None:

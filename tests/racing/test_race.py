@@ -14,16 +14,18 @@ import pytest
 import yaml
 from tests.inside import Inside
 
-from datanas import Architecture, RaceResult, race
+from datanas import Architecture, RaceResult, derive, race
 from datanas.cli import main
 from datanas.comparison import pool
 from datanas.core.errors import ConfigError
+from datanas.engine.budget import Budget, recorded
 from datanas.engine.collapse import is_collapsed
 from datanas.engine.config import resolve
 from datanas.engine.search import search as search_alone
 from datanas.engine.setup import build_space, load_task, select_device
+from datanas.racing import candidates
 from datanas.racing import race as race_module
-from datanas.racing.candidates import Candidate, _Chosen, gather, network_key
+from datanas.racing.candidates import Candidate, _Chosen, gather, most_promising, network_key
 from datanas.racing.plan import Pace
 from datanas.racing.search import search
 from datanas.spaces.macro import MacroSpace
@@ -98,6 +100,47 @@ def test_the_pool_is_half_searched_half_random_live_and_without_twins(searched: 
     assert {candidate.origin for candidate in found[6:]} == {"random", "random, prefiltered"}
     assert len({network_key(candidate.architecture) for candidate in found}) == 12
     assert not any(is_collapsed(candidate.architecture, build_space(config)) for candidate in found)
+
+
+def test_where_networks_become_wider_the_likeliest_of_less_come_first(searched: Path) -> None:
+    config = resolve(_config(searched), [("train.max_macs", 300_000)])
+    found = gather([searched], config, load_task(config, select_device(config)), 6)
+    origins = [candidate.origin for candidate in found if candidate.is_searched]
+    smaller = [f"searched: likeliest within {share}% of its multiply-adds" for share in (60, 20)]
+    assert origins == [*smaller, "searched: likeliest"]
+    bounded = resolve(_config(searched), [("budget.macs", 1e15)])
+    budget = Budget(bounded, recorded(bounded, searched))
+    ops = [budget.costs(each.architecture)["macs"] - budget.tables["macs"].constant for each in found[:3]]
+    assert 0 < ops[1] <= 0.2 * ops[2]
+    assert ops[1] < ops[0] <= 0.6 * ops[2]
+    bound = 0.6 * ops[2] + budget.tables["macs"].constant
+    within = derive(searched, settings=[("budget.macs", bound)]).architecture
+    first = most_promising(searched, config)
+    assert first is not None
+    assert within.digest == first.digest == found[0].architecture.digest
+    plain = most_promising(searched, resolve(_config(searched)))
+    assert plain is not None
+    assert plain.digest == found[2].architecture.digest
+
+
+def test_a_method_that_cannot_choose_within_bounds_has_none_of_less(
+    searched: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(run: Path, **given: Any) -> Any:
+        if given.get("settings"):
+            raise ConfigError("budget: sampler other cannot choose within bounds")
+        return derive(run, **given)
+
+    monkeypatch.setattr(candidates, "derive", refuses)
+    config = resolve(_config(searched), [("train.max_macs", 300_000)])
+    found = gather([searched], config, load_task(config, select_device(config)), 6)
+    assert found[0].origin == "searched: likeliest"
+    assert sum(candidate.is_searched for candidate in found) == 3
+
+
+def test_nothing_is_promising_where_all_have_collapsed(searched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(candidates, "is_collapsed", lambda *_: True)
+    assert most_promising(searched, resolve(_config(searched))) is None
 
 
 def test_codes_of_the_same_whole_network_are_one_candidate() -> None:

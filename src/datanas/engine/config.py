@@ -61,6 +61,11 @@ class Config(Section):
         """`0` as `cuda:0`, as torch has it."""
         return f"cuda:{int(device)}" if device.isascii() and device.isdigit() else device
 
+    @property
+    def widens(self) -> bool:
+        """Whether networks become as wide as a bound allows, so that a cell of fewer operations is a wider one."""
+        return self.budget.fill or self.train.max_macs is not None or self.search.race.max_macs is not None
+
     def to_yaml(self) -> str:
         """The resolved configuration; reading it back gives an equal one."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

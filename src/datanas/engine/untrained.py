@@ -69,8 +69,7 @@ def prior_children(config: Config) -> int:
         return 0
     if prior.children is not None:
         return prior.children
-    is_bounded = config.train.max_macs is not None or config.search.race.max_macs is not None or config.budget.fill
-    return PRIOR_CHILDREN if spaces[config.space.name].scores_help and not is_bounded else 0
+    return PRIOR_CHILDREN if spaces[config.space.name].scores_help and not config.widens else 0
 
 
 def start_alpha(sampler: BaseSampler, config: Config, task: Task[Any]) -> None:

@@ -254,10 +254,11 @@ def _heat(pace: Pace, config: Config, others: tuple[str, ...], count: int, secon
         count: usual trainings that those of the others take as long as.
     """
     turns = -(-(_LEAST_CANDIDATES + count) // pace.workers)
+    candidates = min(SIZES[-1] - 1, turns * pace.workers - count)  # no worker is idle
     steps = pace.steps_in(seconds / turns)
     if steps < _HEAT_STEPS:
         return None
     epochs = max(_HEAT_EPOCHS, math.ceil(_HEAT_STEPS / pace.steps))
     in_epoch = min(pace.steps, steps // epochs)
     examples = None if in_epoch == pace.steps else in_epoch * config.train.batch_size
-    return Race(_LEAST_CANDIDATES, epochs, examples, others, turns * pace.training_seconds(epochs * in_epoch))
+    return Race(candidates, epochs, examples, others, turns * pace.training_seconds(epochs * in_epoch))

@@ -29,6 +29,7 @@ from datanas.fitting.outcome import Outcome, measure_outcome
 from datanas.fitting.plan import Plan, epochs_text
 from datanas.fitting.planning import FEW_EPOCHS, FOR_REST
 from datanas.fitting.sizing import MOST_EPOCHS, at_width, measured, settled_size
+from datanas.racing.candidates import most_promising
 from datanas.racing.race import race
 from datanas.runs.folder import RunFolder, read_json
 
@@ -100,10 +101,10 @@ class Stages:
         return architecture
 
     def _race(self, searched: Architecture) -> Architecture:
-        """What wins the race, or what was searched where there is none."""
+        """What wins the race, or where there is none what would be tried first in it."""
         planned = self._plan.race
         if planned is None:
-            return searched
+            return most_promising(self._path / SEARCH, self._config) or searched
         self._say("race", planned.seconds)
         race_settings = {name: value for name, value in asdict(planned).items() if name != "seconds"}
         settings = {

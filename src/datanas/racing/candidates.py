@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain, islice, zip_longest
 from pathlib import Path
@@ -13,10 +14,11 @@ from datanas.codes.architecture import Architecture
 from datanas.codes.liveness import lets_through
 from datanas.core import seeding
 from datanas.core.errors import ArchitectureError, CheckpointError, ConfigError
-from datanas.engine.budget import Budget, around, budget_of
+from datanas.engine.budget import Budget, around, budget_of, recorded
 from datanas.engine.collapse import is_collapsed
-from datanas.engine.config import Config
+from datanas.engine.config import Config, resolve
 from datanas.engine.derive import derive
+from datanas.engine.earlier_run import load_run_config
 from datanas.engine.findings import MODES_FILE
 from datanas.engine.random_cells import random_cells
 from datanas.engine.rebuild import network_for
@@ -30,6 +32,9 @@ from datanas.tasks.base import Task
 
 SCORED = 10
 """Random cells that are scored before training for each one that takes part."""
+SHARES = (0.6, 0.2)
+"""Of the multiply-adds of the likeliest cell: within these, others are the likeliest (docs/race.md has the figures)."""
+_NO_BOUND = 1e18  # multiply-adds
 _NEXT = 24  # of the likeliest architectures at the end, as many are looked at
 
 
@@ -79,7 +84,7 @@ def gather(
     settings, space = config.search.race, build_space(config)
     chosen = _Chosen(space, budget_of(config, around(task)))
     if settings.searched:
-        sources = [searched(run, is_named=len(runs) > 1) for run in runs]
+        sources = [searched(run, is_named=len(runs) > 1, smaller=config.widens) for run in runs]
         chosen.add(chain.from_iterable(zip_longest(*sources)), count - count // 2)
     if settings.published:
         chosen.add(_published(config, task), count // 4)
@@ -102,23 +107,57 @@ def _reference(name: str) -> Candidate:
     return Candidate(architecture(name), f"reference: {name}", stays=True)
 
 
-def searched(run: Path, *, is_named: bool) -> Iterator[Candidate]:
+def most_promising(run: Path, config: Config) -> Architecture | None:
+    """What would be the first candidate of a search; None where all that it would have kept has collapsed.
+
+    Args:
+        config: of the training that follows.
+    """
+    chosen = _Chosen(build_space(config))
+    chosen.add(searched(run, is_named=False, smaller=config.widens), 1)
+    return chosen.candidates[0].architecture if chosen.candidates else None
+
+
+def searched(run: Path, *, is_named: bool, smaller: bool = False) -> Iterator[Candidate]:
     """What a search would have kept: at the end, on the way from late to early, and the next likeliest at the end.
 
     Args:
         is_named: whether to say of which run each is.
+        smaller: whether to begin with the likeliest of fewer multiply-adds, as is best where these become wider.
 
     Raises:
         ConfigError: it has noted nothing on the way.
     """
     of = f" of {run.name}" if is_named else ""
     modes = _modes(run)
+    for share, cell in _smaller(run) if smaller else ():
+        yield Candidate(cell, f"searched{of}: likeliest within {share:.0%} of its multiply-adds", is_searched=True)
     likeliest = [cell for cell, _ in derive(run, n=_NEXT).ranking]
     yield Candidate(likeliest[0], f"searched{of}: likeliest", is_searched=True)
     for share, mode in reversed(modes):
         yield Candidate(mode, f"searched{of}: likeliest at {share:.0%}", is_searched=True)
     for rank, cell in enumerate(likeliest[1:], start=2):
         yield Candidate(cell, f"searched{of}: number {rank}", is_searched=True)
+
+
+def _smaller(run: Path) -> Iterator[tuple[float, Architecture]]:
+    """The likeliest within shares of the multiply-adds of the likeliest of all, at the width of the recipe.
+
+    What all networks have alike, such as stem and head, is left out of account. None of a method that cannot choose
+    within bounds, and of a share that no network is within.
+    """
+
+    def within(bound: float) -> Architecture:
+        return derive(run, settings=[*at_one_width, ("budget.macs", bound)]).ranking[0][0]
+
+    at_one_width: list[tuple[str, object]] = [("train.max_macs", None), ("budget.fill", False)]
+    with suppress(ConfigError):
+        whole = within(_NO_BOUND)
+        config = resolve(load_run_config(run, learns=False), [*at_one_width, ("budget.macs", _NO_BOUND)])
+        alike = Budget(config, recorded(config, run)).tables["macs"].constant
+        own = (whole.posterior or {})["costs"]["macs"] - alike
+        for share in SHARES:
+            yield share, within(alike + share * own)
 
 
 def _modes(run: Path) -> list[tuple[float, Architecture]]:

@@ -11,29 +11,22 @@ from jaxtyping import Int64
 from pydantic import Field
 from torch import Tensor, nn
 
-from datanas.core import seeding
 from datanas.core.errors import ConfigError, DataError
-from datanas.core.exhibits import Exhibit, Passage, Passages
+from datanas.core.exhibits import Exhibit
 from datanas.core.settings import ComponentConfig
 from datanas.data.batches import parse_ratio
 from datanas.data.token_batches import TokenBatch, TokenStream
-from datanas.data.types.corpus import UNKNOWN, TextData
-from datanas.tasks import register_task
+from datanas.data.types.corpus import TextData
+from datanas.tasks import register_task, text_settings
 from datanas.tasks.base import Model, Part, Task
-from datanas.tasks.continuation import continuation
 from datanas.tasks.metric import Metric
 from datanas.tasks.perplexity import STRETCH, mean_loss, perplexity
 from datanas.tasks.sampled_words import word_sampler
+from datanas.tasks.text_exhibits import continued_sentences
 from datanas.tasks.word_model import Dropout, Predictions, WordHead, WordStem, log_frequencies
 
 COLUMNS = 64
 """Of a text that is only followed, not measured."""
-PASSAGES, GIVEN, MADE = 6, 8, 20
-"""Texts that are shown, words of each that are given, and words that follow."""
-LARGE_VOCABULARY, SAMPLED_WORDS = 8_000, 1024
-"""From so many words on a fit draws so many of them for each step's loss (docs/language.md has the figures)."""
-LIGHTER_COLUMNS, FEWER_WORDS = (16, 8), 120_000
-"""Of a search for which time is short; so many words make some 200 steps of the fewest columns."""
 LOOKS = 8
 """Batches, at least, in which a text is followed: where each has a child of its own, one child says little."""
 
@@ -184,43 +177,10 @@ class Language(Task[TokenBatch]):
         }
 
     def suited_settings(self) -> Mapping[str, Any]:
-        """A cell of 128 units that some minutes suffice for (`recipes/small/ptb.yaml`)."""
-        count, columns = len(self.data.train), self._columns()
-        few = min(1.0, LARGE_VOCABULARY / self.num_classes)  # of the words that are measured: each costs as much
-        return {
-            "task": {
-                "bias": "frequencies",
-                "dropout": {"embedding": 0.1, "input": 0.1, "hidden": 0.1, "output": 0.3},
-                "sampled_words": SAMPLED_WORDS if self.num_classes >= LARGE_VOCABULARY else None,
-            },
-            "space": {"hidden": 128},
-            "search": {
-                "examples": min(200_000, count),
-                "batch_size": min(32, columns),
-                "alpha_start": 0.1,
-                "weights": {"lr": 2.0, "lr_min": 0.2, "schedule": "cosine"},
-                "gap": {"examples": round(20_000 * few)},
-            },
-            "train": {
-                "channels": 128,
-                "batch_size": columns,
-                "average_after": None,
-                "weights": {"lr": 20.0, "schedule": "cosine", "lr_min": 0.0},
-            },
-        }
+        return text_settings.suited(len(self.data.train), self.num_classes)
 
     def lighter_settings(self) -> Sequence[Mapping[str, Any]]:
-        """Fewer columns in a step of the search, fewer words to measure the gap on, at last fewer to search with."""
-        gap, usual = {"examples": 2_000}, self._columns()
-        lighter = [{"batch_size": count, "gap": gap} for count in LIGHTER_COLUMNS if count < min(32, usual)]
-        if lighter and len(self.data.train) > FEWER_WORDS:
-            lighter.append({**lighter[-1], "examples": FEWER_WORDS})
-        return [{"search": each} for each in lighter]
-
-    def _columns(self) -> int:
-        """Of a training: few words make few steps of many columns."""
-        count = len(self.data.train)
-        return next(size for least, size in ((500_000, 64), (50_000, 32), (5_000, 16), (0, 4)) if count >= least)
+        return text_settings.lighter(len(self.data.train))
 
     def chosen(self) -> Mapping[str, Tensor]:
         """The words of each part that is learned from."""
@@ -331,20 +291,7 @@ class Language(Task[TokenBatch]):
     @torch.inference_mode()
     def exhibits(self, model: Model, part: Part) -> Sequence[Exhibit]:
         """How the network goes on with sentences of the part, each word drawn by its probability."""
-        text, words = self._texts[part].cpu(), self.data.vocabulary
-        ends = (text[:-1] == self.data.eos).nonzero()[:, 0] + 1
-        indices = {round(i * (len(ends) - 1) / (PASSAGES - 1)) for i in range(PASSAGES)} if len(ends) else set()
-        unknown = words.index(UNKNOWN) if UNKNOWN in words else None
-        passages = []
-        for start in (int(ends[index]) for index in sorted(indices)):
-            given = text[start : start + GIVEN].tolist()
-            generator = seeding.generator(self._seed, "exhibits", start)
-            made = continuation(
-                model, [self.data.eos, *given], MADE, self.device, never=unknown, generator=generator, temperature=0.8
-            )
-            passages.append(Passage(*(" ".join(words[each] for each in part) for part in (given, made))))
-        note = "Beginnings of sentences, and in colour how the network goes on, each word drawn at temperature 0.8."
-        return [Passages("Texts that it goes on with", passages, note)] if passages else []
+        return continued_sentences(model, self._texts[part].cpu(), self.data, self.device, self._seed)
 
     def _follow(self, model: Model, text: Int64[Tensor, " n"]) -> dict[str, float]:
         count = min(COLUMNS, max(2, len(text) // self.config.sequence))
