@@ -118,6 +118,7 @@ def test_where_networks_become_wider_the_likeliest_of_less_come_first(searched: 
     first = most_promising(searched, config)
     assert first is not None
     assert within.digest == first.digest == found[0].architecture.digest
+    assert (first.source or {})["origin"] == found[0].origin
     plain = most_promising(searched, resolve(_config(searched)))
     assert plain is not None
     assert plain.digest == found[2].architecture.digest

@@ -108,14 +108,17 @@ def _reference(name: str) -> Candidate:
 
 
 def most_promising(run: Path, config: Config) -> Architecture | None:
-    """What would be the first candidate of a search; None where all that it would have kept has collapsed.
+    """What would be the first candidate of a search, named by its source; None where all of them have collapsed.
 
     Args:
         config: of the training that follows.
     """
     chosen = _Chosen(build_space(config))
     chosen.add(searched(run, is_named=False, smaller=config.widens), 1)
-    return chosen.candidates[0].architecture if chosen.candidates else None
+    if not chosen.candidates:
+        return None
+    first = chosen.candidates[0]
+    return replace(first.architecture, source={**(first.architecture.source or {}), "origin": first.origin})
 
 
 def searched(run: Path, *, is_named: bool, smaller: bool = False) -> Iterator[Candidate]:
