@@ -1,0 +1,60 @@
+"""What is said of cells of equal multiply-adds is what the trainings in docs/results have reached."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from tests.docs.intervals import is_said
+from tests.pages import ROOT, table, text
+
+PAGE = "docs/race.md"
+KEPT: Any = json.loads((ROOT / "docs/results/equal_macs.json").read_text())
+SHARES = ("within 20 %", "within 60 %")
+RANDOM = [statistics.fmean(pair) for pair in KEPT["random"]]
+BETTER = [max(pair) for pair in KEPT["random"]]
+
+
+def ahead(of: str, others: Sequence[float]) -> list[float]:
+    return [one - other for one, other in zip(KEPT["kept"][of], others, strict=True)]
+
+
+def test_rows_are_what_was_reached() -> None:
+    found = table(PAGE, *SHARES)
+    for index, seed in enumerate(KEPT["seeds"]):
+        reached = [KEPT["kept"][name][index] for name in ("within 60 %", "within 20 %", "likeliest")]
+        assert [float(entry) for entry in found.rows[str(seed)][1:]] == [*reached, *KEPT["random"][index]]
+    for head in found.heads[1:]:
+        values = found.column(head, [str(seed) for seed in KEPT["seeds"]])
+        assert found.entry("mean", head)[0].is_rounded(statistics.fmean(values), given=2)
+
+
+@pytest.mark.parametrize("name", [*SHARES, "likeliest"])
+def test_leads_over_random_cells_are_paired_by_seed(name: str) -> None:
+    assert is_said(PAGE, ahead(name, RANDOM))
+    assert f"the mean of a seed's two, {statistics.fmean(RANDOM):.2f} on average" in text(PAGE)
+
+
+@pytest.mark.parametrize("name", SHARES)
+def test_leads_of_smaller_cells(name: str) -> None:
+    assert is_said(PAGE, ahead(name, KEPT["kept"]["likeliest"]))
+    assert is_said(PAGE, ahead(name, BETTER))
+
+
+def test_multiply_adds_differ_within_the_bound() -> None:
+    counts = [statistics.fmean(KEPT["macs"][name]) for name in ("within 60 %", "within 20 %", "likeliest")]
+    random = statistics.fmean(count for pair in KEPT["macs"]["random"] for count in pair)
+    said = "on average {:.2f} M, {:.2f} M, {:.2f} M and, the random ones, {:.2f} M multiply-adds"
+    assert said.format(*(count / 1e6 for count in (*counts, random))) in text(PAGE)
+    assert max(count for name in SHARES for count in KEPT["macs"][name]) <= 3_000_000
+
+
+def test_other_pages_say_the_same() -> None:
+    assert is_said("docs/which.md", ahead("within 20 %", RANDOM))
+    readme = text("README.md")
+    assert all(is_said("README.md", ahead(name, RANDOM)) for name in SHARES)
+    small, middle = (statistics.fmean(KEPT["kept"][name]) for name in SHARES)
+    assert f"have {small:.2f} and {middle:.2f} % test accuracy, random ones {statistics.fmean(RANDOM):.2f}:" in readme
