@@ -44,7 +44,7 @@ def test_a_fit_is_said_alike_everywhere() -> None:
     fits = table(FIT, "test images")
     ten, other, third, long = (fits.rows[f"CIFAR-10, {fit}"][2] for fit in ("10m, 0", "10m, 1", "10m, 2", "30m, 0"))
     assert f"seed 0, two quiet cores: {ten} % test accuracy" in text("README.md")
-    assert f"(seeds 1 and 2: {other} and {third})" in text("README.md")
+    assert f"(seeds 1 and 2: {other} and {third};" in text("README.md")
     assert f"--time 30m`, likewise: {long} %" in text("README.md")
     sizes = table(FIT, "`--train.channels`")
     said = [row[3].removesuffix(" %") for row in sizes.rows.values()]
