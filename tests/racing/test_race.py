@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from datanas.racing import race as race_module
 from datanas.racing.candidates import Candidate, _Chosen, gather, most_promising, network_key
 from datanas.racing.plan import Pace
 from datanas.racing.search import search
+from datanas.samplers.derivation import Derivation
 from datanas.spaces.macro import MacroSpace
 
 SHORT = {"search.race.time": 3600.0, "search.race.candidates": 6, "search.race.processes": 2}
@@ -124,15 +126,21 @@ def test_where_networks_become_wider_the_likeliest_of_less_come_first(searched: 
     assert plain.digest == found[2].architecture.digest
 
 
-def test_a_method_that_cannot_choose_within_bounds_has_none_of_less(
-    searched: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuses(run: Path, **given: Any) -> Any:
-        if given.get("settings"):
-            raise ConfigError("budget: sampler other cannot choose within bounds")
-        return derive(run, **given)
+def refuses_bounds(run: Path, **given: Any) -> Derivation:
+    if given.get("settings"):
+        raise ConfigError("budget: sampler other cannot choose within bounds")
+    return derive(run, **given)
 
-    monkeypatch.setattr(candidates, "derive", refuses)
+
+def ranks_by_accuracy(run: Path, **given: Any) -> Derivation:
+    return replace(derive(run, **given), measure="accuracy")
+
+
+@pytest.mark.parametrize("method", [refuses_bounds, ranks_by_accuracy])
+def test_a_method_that_cannot_choose_within_bounds_has_none_of_less(
+    searched: Path, method: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidates, "derive", method)
     config = resolve(_config(searched), [("train.max_macs", 300_000)])
     found = gather([searched], config, load_task(config, select_device(config)), 6)
     assert found[0].origin == "searched: likeliest"

@@ -27,6 +27,7 @@ from datanas.engine.untrained import scores_apply, untrained_scores
 from datanas.lookup import architecture, architectures
 from datanas.network import builder_of
 from datanas.references import references
+from datanas.samplers.derivation import LOG_P
 from datanas.spaces.base import Space
 from datanas.tasks.base import Task
 
@@ -133,9 +134,10 @@ def searched(run: Path, *, is_named: bool, smaller: bool = False) -> Iterator[Ca
     """
     of = f" of {run.name}" if is_named else ""
     modes = _modes(run)
-    for share, cell in _smaller(run) if smaller else ():
+    derivation = derive(run, n=_NEXT)
+    likeliest = [cell for cell, _ in derivation.ranking]
+    for share, cell in _smaller(run, likeliest[0]) if smaller and derivation.measure == LOG_P else ():
         yield Candidate(cell, f"searched{of}: likeliest within {share:.0%} of its multiply-adds", is_searched=True)
-    likeliest = [cell for cell, _ in derive(run, n=_NEXT).ranking]
     yield Candidate(likeliest[0], f"searched{of}: likeliest", is_searched=True)
     for share, mode in reversed(modes):
         yield Candidate(mode, f"searched{of}: likeliest at {share:.0%}", is_searched=True)
@@ -143,24 +145,21 @@ def searched(run: Path, *, is_named: bool, smaller: bool = False) -> Iterator[Ca
         yield Candidate(cell, f"searched{of}: number {rank}", is_searched=True)
 
 
-def _smaller(run: Path) -> Iterator[tuple[float, Architecture]]:
-    """The likeliest within shares of the multiply-adds of the likeliest of all, at the width of the recipe.
+def _smaller(run: Path, likeliest: Architecture) -> Iterator[tuple[float, Architecture]]:
+    """The likeliest within shares of the multiply-adds that the likeliest of all has, at the width of the recipe.
 
     What all networks have alike, such as stem and head, is left out of account. None of a method that cannot choose
     within bounds, and of a share that no network is within.
     """
-
-    def within(bound: float) -> Architecture:
-        return derive(run, settings=[*at_one_width, ("budget.macs", bound)]).ranking[0][0]
-
     at_one_width: list[tuple[str, object]] = [("train.max_macs", None), ("budget.fill", False)]
     with suppress(ConfigError):
-        whole = within(_NO_BOUND)
         config = resolve(load_run_config(run, learns=False), [*at_one_width, ("budget.macs", _NO_BOUND)])
-        alike = Budget(config, recorded(config, run)).tables["macs"].constant
-        own = (whole.posterior or {})["costs"]["macs"] - alike
+        budget = Budget(config, recorded(config, run))
+        alike = budget.tables["macs"].constant
+        own = budget.costs(likeliest)["macs"] - alike
         for share in SHARES:
-            yield share, within(alike + share * own)
+            within = derive(run, settings=[*at_one_width, ("budget.macs", alike + share * own)])
+            yield share, within.ranking[0][0]
 
 
 def _modes(run: Path) -> list[tuple[float, Architecture]]:
