@@ -19,6 +19,7 @@ from datanas.cli import main
 from datanas.comparison import pool
 from datanas.core.errors import ConfigError, Interrupted
 from datanas.engine.config import resolve
+from datanas.engine.earlier_run import load_run_config
 from datanas.fitting import fit as fitting
 from datanas.fitting import stages
 from datanas.fitting.fit import fit
@@ -27,6 +28,7 @@ from datanas.fitting.plan import Plan, Race
 from datanas.fitting.sizing import Size
 from datanas.fitting.stages import FitResult
 from datanas.racing import race
+from datanas.racing.candidates import most_promising
 
 
 def plan_for(given: Any, seconds: float, **_: Any) -> Plan:
@@ -173,6 +175,19 @@ def test_a_lead_is_shown_as_an_earlier_version_kept_it(done: FitResult) -> None:
     for each in found["compared"]:
         del each["ahead_shown"]
     assert Outcome.from_json(found).compared == done.outcome.compared
+
+
+def test_without_a_race_what_would_be_first_in_it_is_trained_and_named(
+    tiny_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "make_plan", lambda *given, **_: replace(plan_for(*given), race=None))
+    alone = fit(tiny_images, 30.0, config=settings(tmp_path), quiet=True)
+    first = most_promising(alone.path / "search", load_run_config(alone.path / "search"))
+    assert first is not None
+    assert alone.architecture.digest == first.digest
+    assert alone.outcome.origin == (first.source or {})["origin"]
+    assert alone.outcome.origin.startswith("searched: likeliest within 60%")
+    assert "nothing was compared" in alone.outcome.text()
 
 
 def test_the_references_of_the_race_stand_beside_it(done: FitResult) -> None:
