@@ -101,10 +101,11 @@ class Stages:
         return architecture
 
     def _race(self, searched: Architecture) -> Architecture:
-        """What wins the race, or where there is none what would be tried first in it."""
+        """What wins the race; where there is none, what was searched, or would be first in a race at equal costs."""
         planned = self._plan.race
         if planned is None:
-            return most_promising(self._path / SEARCH, self._config) or searched
+            promising = most_promising(self._path / SEARCH, self._config) if self._config.widens else None
+            return promising or searched
         self._say("race", planned.seconds)
         race_settings = {name: value for name, value in asdict(planned).items() if name != "seconds"}
         settings = {
