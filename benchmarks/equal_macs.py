@@ -49,7 +49,7 @@ def settings(options: argparse.Namespace, seed: int, name: str) -> dict[str, Any
 
 
 def cells(options: argparse.Namespace, seed: int) -> dict[str, Architecture]:
-    """The cells of a seed, no two the same."""
+    """The cells that the search of a seed names, collapsed or not, and random ones that are none of these."""
     here = settings(options, seed, f"search-{seed}")
     run = search(here, quiet=True).path
     kept = {}

@@ -20,6 +20,7 @@ from datanas.comparison import pool
 from datanas.core.errors import ConfigError, Interrupted
 from datanas.engine.config import resolve
 from datanas.engine.earlier_run import load_run_config
+from datanas.engine.setup import build_space
 from datanas.fitting import fit as fitting
 from datanas.fitting import stages
 from datanas.fitting.fit import fit
@@ -182,7 +183,7 @@ def test_without_a_race_what_would_be_first_in_it_is_trained_and_named(
 ) -> None:
     monkeypatch.setattr(fitting, "make_plan", lambda *given, **_: replace(plan_for(*given), race=None))
     alone = fit(tiny_images, 30.0, config=settings(tmp_path), quiet=True)
-    first = most_promising(alone.path / "search", load_run_config(alone.path / "search"))
+    first = most_promising(alone.path / "search", build_space(load_run_config(alone.path / "search")))
     assert first is not None
     assert alone.architecture.digest == first.digest
     assert alone.outcome.origin == (first.source or {})["origin"]

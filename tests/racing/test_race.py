@@ -117,13 +117,10 @@ def test_where_networks_become_wider_the_likeliest_of_less_come_first(searched: 
     assert ops[1] < ops[0] <= 0.6 * ops[2]
     bound = 0.6 * ops[2] + budget.tables["macs"].constant
     within = derive(searched, settings=[("budget.macs", bound)]).architecture
-    first = most_promising(searched, config)
+    first = most_promising(searched, build_space(config))
     assert first is not None
     assert within.digest == first.digest == found[0].architecture.digest
     assert (first.source or {})["origin"] == found[0].origin
-    plain = most_promising(searched, resolve(_config(searched)))
-    assert plain is not None
-    assert plain.digest == found[2].architecture.digest
 
 
 def refuses_bounds(run: Path, **given: Any) -> Derivation:
@@ -149,7 +146,18 @@ def test_a_method_that_cannot_choose_within_bounds_has_none_of_less(
 
 def test_nothing_is_promising_where_all_have_collapsed(searched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "is_collapsed", lambda *_: True)
-    assert most_promising(searched, resolve(_config(searched))) is None
+    assert most_promising(searched, build_space(resolve(_config(searched)))) is None
+
+
+def test_none_is_smaller_than_a_cell_that_costs_less_than_what_all_have_alike(
+    searched: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Budget, "costs", lambda *_: {"macs": 1.0})
+    likeliest = derive(searched).architecture
+    assert list(candidates._smaller(searched, likeliest)) == []
+    first = most_promising(searched, build_space(resolve(_config(searched))))
+    assert first is not None
+    assert first.digest == likeliest.digest
 
 
 def test_codes_of_the_same_whole_network_are_one_candidate() -> None:

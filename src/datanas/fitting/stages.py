@@ -22,7 +22,7 @@ from datanas.engine.config import Config, resolve
 from datanas.engine.earlier_run import load_run_config
 from datanas.engine.rebuild import with_network_of
 from datanas.engine.search import search
-from datanas.engine.setup import load_task, memory_errors, select_device
+from datanas.engine.setup import build_space, load_task, memory_errors, select_device
 from datanas.engine.train import train
 from datanas.fitting.deadline import Deadline
 from datanas.fitting.outcome import Outcome, measure_outcome
@@ -104,8 +104,8 @@ class Stages:
         """What wins the race; where there is none, what was searched, or would be first in a race at equal costs."""
         planned = self._plan.race
         if planned is None:
-            promising = most_promising(self._path / SEARCH, self._config) if self._config.widens else None
-            return promising or searched
+            space = build_space(self._config)
+            return (most_promising(self._path / SEARCH, space) if self._config.widens else None) or searched
         self._say("race", planned.seconds)
         race_settings = {name: value for name, value in asdict(planned).items() if name != "seconds"}
         settings = {

@@ -108,14 +108,13 @@ def _reference(name: str) -> Candidate:
     return Candidate(architecture(name), f"reference: {name}", stays=True)
 
 
-def most_promising(run: Path, config: Config) -> Architecture | None:
-    """What would be the first candidate of a search, named by its source; None where all of them have collapsed.
+def most_promising(run: Path, space: Space) -> Architecture | None:
+    """What of a search would be the first candidate where networks become wider, named by its source.
 
-    Args:
-        config: of the training that follows.
+    None where all that it would have kept has collapsed.
     """
-    chosen = _Chosen(build_space(config))
-    chosen.add(searched(run, is_named=False, smaller=config.widens), 1)
+    chosen = _Chosen(space)
+    chosen.add(searched(run, is_named=False, smaller=True), 1)
     if not chosen.candidates:
         return None
     first = chosen.candidates[0]
@@ -149,7 +148,8 @@ def _smaller(run: Path, likeliest: Architecture) -> Iterator[tuple[float, Archit
     """The likeliest within shares of the multiply-adds that the likeliest of all has, at the width of the recipe.
 
     What all networks have alike, such as stem and head, is left out of account. None of a method that cannot choose
-    within bounds, and of a share that no network is within.
+    within bounds, of a share that no network is within, and where the likeliest, without what is dead in it, costs less
+    than what all have alike: a cell of DARTS' space that reads few of the features in front of it.
     """
     at_one_width: list[tuple[str, object]] = [("train.max_macs", None), ("budget.fill", False)]
     with suppress(ConfigError):
@@ -157,7 +157,7 @@ def _smaller(run: Path, likeliest: Architecture) -> Iterator[tuple[float, Archit
         budget = Budget(config, recorded(config, run))
         alike = budget.tables["macs"].constant
         own = budget.costs(likeliest)["macs"] - alike
-        for share in SHARES:
+        for share in SHARES if own > 0 else ():
             within = derive(run, settings=[*at_one_width, ("budget.macs", alike + share * own)])
             yield share, within.ranking[0][0]
 
