@@ -8,7 +8,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-PHOTOS := recipes/small/photos.yaml
+RECIPE := recipes/small/demo.yaml
 SEED := 0
 
 .PHONY: demo test coverage faults docs mutants lint clean
@@ -25,11 +25,11 @@ SEED := 0
 
 demo: .venv/demo
 	rm -rf demo
-	$(BIN)/datanas search -c $(PHOTOS) --seed $(SEED) --run.root demo --run.name search
-	$(BIN)/datanas sample -c $(PHOTOS) --seed $(SEED) -o demo/random.json
-	$(BIN)/datanas train demo/search -c $(PHOTOS) --seed $(SEED) --run.root demo --run.name kept
-	$(BIN)/datanas train demo/random.json -c $(PHOTOS) --seed $(SEED) --run.root demo --run.name random
-	$(BIN)/datanas train resnet18 -c $(PHOTOS) --seed $(SEED) --run.root demo --run.name resnet18
+	$(BIN)/datanas search -c $(RECIPE) --seed $(SEED) --run.root demo --run.name search
+	$(BIN)/datanas sample -c $(RECIPE) --seed $(SEED) -o demo/random.json
+	$(BIN)/datanas train demo/search -c $(RECIPE) --seed $(SEED) --run.root demo --run.name kept
+	$(BIN)/datanas train demo/random.json -c $(RECIPE) --seed $(SEED) --run.root demo --run.name random
+	$(BIN)/datanas train resnet18 -c $(RECIPE) --seed $(SEED) --run.root demo --run.name resnet18
 	$(BIN)/datanas evaluate demo/kept demo/random demo/resnet18
 	@echo "The cells as pictures: demo/search/cells.svg and demo/search/cells.png"
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from benchmarks.equal_size import interval
 from benchmarks.latency_truth import BASE
@@ -31,21 +32,35 @@ from datanas.engine.search import search
 from datanas.engine.train import train
 from datanas.racing.candidates import random_candidates, searched
 
-TRAINING = {"channels": 8, "cells": 3, "batch_size": 96, "weights": {"lr": 0.1, "lr_min": 0.0, "warm_up_epochs": 1.0}}
+TRAINING = {
+    "channels": 8,
+    "cells": 3,
+    "batch_size": 96,
+    "epochs": 3,
+    "validate_every": 3,
+    "weights": {"lr": 0.1, "lr_min": 0.0, "warm_up_epochs": 1.0},
+}
+IN_NASBENCH201 = merge(
+    BASE, {"data": {"test_images": None}, "train": TRAINING, "task": {"train_augment": {"cutout": 0}}}
+)
 FREE, RANDOM = "searched: likeliest", "random"
 
 
 def settings(options: argparse.Namespace, seed: int, name: str) -> dict[str, Any]:
     """Of a search and of a training."""
-    length = {"epochs": options.epochs, "validate_every": options.epochs}
+    base = IN_NASBENCH201 if options.recipe is None else yaml.safe_load(options.recipe.read_text())
+    train: dict[str, Any] = {"max_macs": options.macs}
+    if options.epochs is not None:
+        train |= {"epochs": options.epochs, "validate_every": options.epochs}
     own = {
         "seed": seed,
-        "data": {"root": str(options.root), "test_images": None},
+        "threads": 1,
+        "data": {} if options.root is None else {"root": str(options.root)},
+        "search": {"choice": "derive"},
         "run": {"root": str(options.out), "name": name},
-        "train": {**TRAINING, **length, "max_macs": options.macs},
-        "task": {"train_augment": {"cutout": 0}},
+        "train": train,
     }
-    return merge(BASE, own)
+    return merge(base, own)
 
 
 def cells(options: argparse.Namespace, seed: int) -> dict[str, Architecture]:
@@ -90,12 +105,13 @@ def ahead(seeds: Sequence[Mapping[str, Any]], kept: str) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, required=True, help="CIFAR-10")
+    parser.add_argument("--root", type=Path, help="CIFAR-10, or the data of the recipe")
+    parser.add_argument("--recipe", type=Path, help="of search and training; NAS-Bench-201's space without")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(50, 58)))
     parser.add_argument("--random", type=int, default=2, help="random cells of a seed")
     parser.add_argument("--macs", type=int, default=3_000_000)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, help="of a training; 3, or those of the recipe")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)

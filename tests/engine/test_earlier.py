@@ -48,6 +48,21 @@ def test_a_node_s_none_is_merged_as_it_was(tmp_path: Path, given: dict[str, str]
     assert found == {"name": "egs", "preset": "official", "merged_none": "mean", **given}
 
 
+@pytest.mark.parametrize("given", [{}, {"group_by_place": True}])
+@pytest.mark.parametrize("kind", ["search", "train"])
+def test_patches_of_photographs_are_parted_as_they_were(tmp_path: Path, kind: str, given: dict[str, bool]) -> None:
+    raw = {"data": {"name": "photos", "per_class": 9, **given}}
+    found = with_unsaid(raw, written(tmp_path, kind))["data"]
+    assert found == {"name": "photos", "per_class": 9, "group_by_place": False, **given}
+    kept: Any = keep_unsaid(resolve({"data": found}), resolve({"data": {"name": "photos", "per_class": 9}})).data
+    assert kept.group_by_place is bool(given)
+
+
+def test_other_data_are_parted_as_today(tmp_path: Path) -> None:
+    raw = {"data": {"name": "folder", "root": "pictures"}}
+    assert with_unsaid(raw, written(tmp_path, "search")) == raw
+
+
 def test_a_damaged_env_is_as_good_as_none(tmp_path: Path) -> None:
     (tmp_path / "env.json").write_text("[1")
     raw = {"train": {}, "task": {"name": "classification"}}

@@ -18,6 +18,7 @@ import datanas
 from datanas import ImageClassifier
 from datanas.core.errors import ConfigError, DataError
 from datanas.core.settings import merge
+from datanas.data.sets.npz import Npz
 from datanas.fitting import fit as fitting
 from datanas.fitting.in_memory import write_in_memory
 
@@ -258,3 +259,42 @@ def test_what_is_no_data_is_refused_before_anything_is_written(pair: Pair, name:
     with pytest.raises(error, match=message):
         datanas.fit(data, "30s", config={"run": {"root": str(tmp_path / "runs")}}, quiet=True)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "groups", [[index // 3 for index in range(30)], np.array([f"p{index // 3}" for index in range(30)])]
+)
+def test_groups_are_written_with_the_images(tmp_path: Path, groups: Any) -> None:
+    images, labels = np.zeros((30, 8, 8, 3), np.uint8), np.arange(30) % 3
+    for data, name in (((images, labels), "groups"), (((images, labels), (images[:9], labels[:9])), "train_groups")):
+        file, _ = write_in_memory(data, tmp_path, groups=groups)
+        with np.load(file) as arrays:
+            assert arrays[name].tolist() == list(groups)
+
+
+@pytest.mark.parametrize("groups", [range(29), [[0]] * 30, [0.5] * 30])
+def test_groups_must_be_one_an_image(tmp_path: Path, groups: Any) -> None:
+    data = np.zeros((30, 8, 8, 3), np.uint8), np.arange(30) % 3
+    with pytest.raises(DataError, match="groups: must be 30 whole numbers or words, one an image for training"):
+        ImageClassifier(root=str(tmp_path)).fit(*data, groups=groups)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_fit_never_splits_a_group(tmp_path: Path) -> None:
+    """All the images of two groups of six are tested on."""
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
+    run = {"run": {"root": str(tmp_path), "name": "mine"}}
+    datanas.fit((images, np.arange(60) % 3), "30s", config=merge(config(), run), groups=np.arange(60) // 10, quiet=True)
+    found = datanas.load(tmp_path / "mine")
+    assert found.output_names == ("0", "1", "2")
+    (file,) = tmp_path.glob("*.npz")
+    data = Npz(Npz.Config(root=file)).load()
+    assert data.train_groups is not None
+    assert torch.bincount(data.train_groups).tolist().count(10) == len(data.train) / 10
+
+
+def test_a_path_with_groups_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="groups: a path holds its groups"):
+        datanas.fit(tmp_path, "30s", groups=[0], quiet=True)
+    with pytest.raises(ConfigError, match="groups: a path holds its groups"):
+        ImageClassifier().fit(tmp_path, groups=[0])

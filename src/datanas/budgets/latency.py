@@ -128,13 +128,13 @@ class LatencyTable:
         """What it is of and how well it predicts, for people."""
         machine, network, fit, checked = self.machine or {}, self.network or {}, self.fit, self.held_out
         times = self.times.values()
+        of_cells = f"{fit.per_cell_ms:.3f} ms a cell + " if fit.per_cell_ms else ""
         lines = [
             f"table          {self.source}",
             f"machine        {', '.join(f'{name} {value}' for name, value in machine.items()) or 'not said'}",
             f"network        {', '.join(f'{name} {value}' for name, value in network.items()) or 'not said'}",
             f"operations     {len(times)} timed, {min(times):.3f} to {max(times):.3f} ms",
-            f"fit            {fit.constant_ms:.3f} ms + {fit.per_cell_ms:.3f} ms a cell + {fit.overlap:.3f} times the "
-            "sum of its operations",
+            f"fit            {fit.constant_ms:.3f} ms + {of_cells}{fit.overlap:.3f} times the sum of its operations",
         ]
         if checked is not None:
             lines.append(

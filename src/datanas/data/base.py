@@ -162,6 +162,8 @@ class ImageSets:
         bears_mirroring: whether a mirrored image is known to be as good an image.
         pixels: how image files or arrays became these pixels, where they were not such pixels already.
         is_scaled: whether images were scaled to their size.
+        train_groups: (n,), int64, the group of each training image: those of one group, such as pictures of the same
+            patient, are on one side of every split. None where each stands for itself.
     """
 
     train: ImageSet
@@ -170,6 +172,7 @@ class ImageSets:
     bears_mirroring: bool = False
     pixels: PixelForm | None = None
     is_scaled: bool = False
+    train_groups: Int64[Tensor, " n"] | None = None
     centre_share: ClassVar[float] = 1.0
     """How much of an image's shorter side is measured."""
 

@@ -14,9 +14,11 @@ from torch import Tensor
 from datanas.core.errors import DataError
 from datanas.core.seeding import generator
 from datanas.data.base import Images, Labels
+from datanas.data.groups import split_whole_groups
 from datanas.data.types.source import ImageSource, Take
 
 Indices = Int64[Tensor, " m"]
+Groups = Int64[Tensor, " m"] | None
 Parts = tuple[Int64[Tensor, " first"], Int64[Tensor, " second"]]
 
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
@@ -35,11 +37,12 @@ def parse_ratio(text: str) -> tuple[int | float, int | float]:
     raise ValueError(f"a ratio must be two positive numbers m:n, such as 1:1, got {text!r}")
 
 
-def split(labels: Labels, ratio: str, seed: int) -> Parts:
+def split(labels: Labels, ratio: str, seed: int, groups: Groups = None) -> Parts:
     """Split images m:n into two disjoint parts that cover all of them, class by class.
 
     Args:
         ratio: "m:n", the sizes of the parts to each other.
+        groups: as for `stratified`.
 
     Returns:
         The indices of both parts, ascending.
@@ -49,13 +52,13 @@ def split(labels: Labels, ratio: str, seed: int) -> Parts:
         DataError: a part would be empty.
     """
     first, second = (Fraction(str(number)) for number in parse_ratio(ratio))
-    parts = stratified(labels, first / (first + second), seed, "split")
+    parts = stratified(labels, first / (first + second), seed, "split", groups)
     if not (len(parts[0]) and len(parts[1])):
         raise DataError(f"{len(labels)} images cannot be split {ratio}: a part would be empty")
     return parts
 
 
-def stratified(labels: Labels, share: Fraction, seed: int, stream: str) -> Parts:
+def stratified(labels: Labels, share: Fraction, seed: int, stream: str, groups: Groups = None) -> Parts:
     """Split images at random so that the first part holds `share` of them and of each class.
 
     A class of two or more images is in both parts. Rounding is carried from class to class, so the total is right too.
@@ -63,12 +66,16 @@ def stratified(labels: Labels, share: Fraction, seed: int, stream: str) -> Parts
     Args:
         share: between 0 and 1, exclusive.
         stream: what the random numbers are for; with `seed` it keys them.
+        groups: the group of each image; images of one group stay together, so that `share` holds about.
 
     Raises:
         ValueError: `share` is out of its range.
+        DataError: all images are of one group.
     """
     if not 0 < share < 1:
         raise ValueError(f"share must lie between 0 and 1, got {share}")
+    if groups is not None:
+        return split_whole_groups(labels, groups, share, seed, stream)
     labels = labels.cpu()
     order = torch.randperm(len(labels), generator=generator(seed, stream))
     order = order[labels[order].argsort(stable=True)]
@@ -84,22 +91,24 @@ def stratified(labels: Labels, share: Fraction, seed: int, stream: str) -> Parts
     return torch.cat(first).sort().values, torch.cat(second).sort().values
 
 
-def held_out(labels: Labels, share: float, seed: int) -> Parts:
+def held_out(labels: Labels, share: float, seed: int, groups: Groups = None) -> Parts:
     """Hold out a share of the training examples for validation, at random and of each class.
 
     Args:
         share: 0 holds out none; below 1.
+        groups: as for `stratified`.
 
     Returns:
         The indices of those held out and of those trained on, ascending.
 
     Raises:
         ValueError: `share` is out of its range.
+        DataError: all images are of one group.
     """
     if share == 0:
         everything = torch.arange(len(labels))
         return everything[:0], everything
-    return stratified(labels, Fraction(str(share)), seed, "validation")
+    return stratified(labels, Fraction(str(share)), seed, "validation", groups)
 
 
 JUDGE_SEED = 0
@@ -111,13 +120,14 @@ def judge_share(examples: int) -> float:
     return max(0.1, min(1000 / max(examples, 1), 0.2))
 
 
-def left_to_judge(labels: Labels, share: float | None) -> Parts:
+def left_to_judge(labels: Labels, share: float | None, groups: Groups = None) -> Parts:
     """What is left to the judge of a race, the same for all seeds, and the rest; as `held_out`.
 
     Args:
         share: None for `judge_share`.
+        groups: as for `stratified`.
     """
-    return held_out(labels, judge_share(len(labels)) if share is None else share, JUDGE_SEED)
+    return held_out(labels, judge_share(len(labels)) if share is None else share, JUDGE_SEED, groups)
 
 
 def unlabelled(count: int) -> Labels:

@@ -194,15 +194,16 @@ class Budget:
         least: dict[str, float] = {}
         if limits is None:
             return least
-        size = self._run.train.network_config.text()
+        network = self._run.train.network_config
+        fewer = f"train.{network.width_setting}" + " or cells" * hasattr(network, "cells")
         samples = {name: sampler.samples_of(name) for name in sampler.groups}
         for index, name in enumerate(limits.names):
             least[name] = self.tables[name].constant + least_cost(sampler.vectors, limits, index, samples)
             unit = self.models[name].unit
             if least[name] > self.bounds[name] * (1 + 1e-9):
                 raise ConfigError(
-                    f"budget.{name}: no network of {size} has less than {show(least[name], unit)}, more than the "
-                    f"{show(self.bounds[name], unit)} allowed; allow as much, or take fewer train.channels or cells"
+                    f"budget.{name}: no network of {network.text()} has less than {show(least[name], unit)}, more than "
+                    f"the {show(self.bounds[name], unit)} allowed; allow as much, or take fewer {fewer}"
                 )
         return least
 

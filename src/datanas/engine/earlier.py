@@ -18,16 +18,20 @@ _CHANGED = (
     ("task", "search_augment", "flip"),
     ("task", "train_augment", "flip"),
     ("sampler", "merged_none"),
+    ("data", "group_by_place"),
 )
 """Settings whose default is another than it was, or that there were none of."""
 
 
 def with_unsaid(raw: Mapping[str, Any], run: Path) -> dict[str, Any]:
-    """The plain data of a run's config.yaml, so that it goes on with the P and the network that it began with.
+    """The plain data of a run's config.yaml, so that it goes on with the P, the network and the parts that it began
+    with.
 
     A search builds no network, and what is trained of it later has today's defaults.
     """
-    sampler = raw.get("sampler")
+    data, sampler = raw.get("data"), raw.get("sampler")
+    if isinstance(data, Mapping) and data.get("name") == "photos":
+        raw = merge({"data": {"group_by_place": False}}, raw)
     if isinstance(sampler, Mapping) and sampler.get("name") == "egs":
         raw = merge({"sampler": {"merged_none": "mean"}}, raw)
     if json_object(run / "env.json").get("kind") != "train":

@@ -73,7 +73,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         self.transform = transform
         self.quiet = quiet
 
-    def fit(self, X: Any, y: ArrayLike | None = None) -> Self:
+    def fit(self, X: Any, y: ArrayLike | None = None, groups: ArrayLike | None = None) -> Self:
         """Fit images and their labels.
 
         Args:
@@ -81,6 +81,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
                 one size; or what holds its labels: the path of a folder of class folders, an .npz or a .csv, a torch
                 Dataset of (image, label), or a pair (training, testing) of Datasets or of (X, y).
             y: (n,), of whole numbers or words; left out where X holds the labels.
+            groups: (n,), whole numbers or words: images of one group, such as those of one patient, are on one side of
+                every split that is made here.
 
         Raises:
             ConfigError, DataError: as `datanas.fit`.
@@ -88,12 +90,13 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         with tempfile.TemporaryDirectory() as folder:
             self.__dict__.pop("_loaded", None)
             if isinstance(X, str | Path):
-                if y is not None:
-                    raise ConfigError("y: a path holds its labels; leave it out")
+                if y is not None or groups is not None:
+                    name, held = ("y", "labels") if y is not None else ("groups", "groups")
+                    raise ConfigError(f"{name}: a path holds its {held}; leave it out")
                 source, labels = Path(X), None
             else:
                 given = X if y is None and isinstance(X, Dataset | tuple) else (X, y)
-                source, labels = write_in_memory(given, Path(self.root or folder), only_classes=True)
+                source, labels = write_in_memory(given, Path(self.root or folder), only_classes=True, groups=groups)
             settings = merge({"seed": self.seed, "run": {"root": self.root or folder}}, self.config or {})
             own = settings.get("data")
             recognised = recognise(source, "classification", own if isinstance(own, Mapping) else None)["data"]

@@ -44,6 +44,7 @@ def fit(
     loss: Function | str | None = None,
     metric: Function | str | None = None,
     transform: Function | str | None = None,
+    groups: Any = None,
     same_plan_as: str | Path | None = None,
     resume: str | Path | None = None,
     quiet: bool = False,
@@ -67,6 +68,8 @@ def fit(
             the higher the better unless `task.lower_is_better` (`task.metric`).
         transform: of one's own, of each training image (channels, h, w) in 0..1, likewise
             (`task.train_augment.transform`, `task.search_augment.transform`).
+        groups: of images in memory, (n,), whole numbers or words: those for training of one group, such as of one
+            patient, are on one side of every split. Files have theirs in them (docs/data.md).
         same_plan_as: the folder of another fit whose plan is repeated, epochs and all, however long it takes.
         resume: the folder of a fit to go on with.
         quiet: no progress on stderr.
@@ -78,7 +81,7 @@ def fit(
     >>> result = fit("pictures", "10m")  # doctest: +SKIP
     """
     if resume is not None:
-        settled = (data, task, loss, metric, transform, same_plan_as)
+        settled = (data, task, loss, metric, transform, groups, same_plan_as)
         if any(each is not None for each in settled) or config or overrides or references:
             raise ConfigError("a fit that is resumed is settled; give nothing but its folder")
         folder = RunFolder.open(Path(resume))
@@ -89,8 +92,10 @@ def fit(
         own, new_file = names_of(loss=loss, metric=metric, transform=transform), None
         if is_in_memory(data):
             read_time(time)
-            data, is_new = _file_of(data, task, config, overrides)
+            data, is_new = _file_of(data, task, config, overrides, groups)
             new_file = data if is_new else None
+        elif groups is not None:
+            raise ConfigError("groups: a path holds its groups, as docs/data.md says; leave them out")
         try:
             folder = _begin(
                 data, time, task, config, overrides, max_macs, races, references, own, same_plan_as, quiet=quiet
@@ -104,14 +109,14 @@ def fit(
 
 
 def _file_of(
-    data: Any, task: str | None, config: Mapping[str, Any] | None, overrides: Sequence[tuple[str, object]]
+    data: Any, task: str | None, config: Mapping[str, Any] | None, overrides: Sequence[tuple[str, object]], groups: Any
 ) -> tuple[Path, bool]:
     """The .npz of data in memory, beside the run, and whether it was written only now."""
     own = with_overrides(lay_over(config or {}, {"data": {"name": "npz"}}), overrides)
     targets: Any = own["data"].get("targets", "auto") if task is None else tasks[task].target_kind or "classes"
     root = validate(RunConfig, own.get("run") or {}, "run").root
     before = {*root.glob("*.npz")}
-    file, _ = write_in_memory(data, root, targets=targets)
+    file, _ = write_in_memory(data, root, targets=targets, groups=groups)
     return file, file not in before
 
 

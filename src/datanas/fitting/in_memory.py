@@ -48,7 +48,7 @@ class Labelled:
 
 
 def write_in_memory(
-    data: Any, folder: Path, *, targets: TargetKind = "auto", only_classes: bool = False
+    data: Any, folder: Path, *, targets: TargetKind = "auto", only_classes: bool = False, groups: Any = None
 ) -> tuple[Path, NDArray[Any]]:
     """Write images and labels as an .npz called by its content, so that the same data are the same file.
 
@@ -57,6 +57,7 @@ def write_in_memory(
         folder: where to; it is made.
         targets: what the labels are; auto: by their form. Those that are no classes are written as they are.
         only_classes: whether several labels an image, and numbers, are refused.
+        groups: (n,), numbers or words: training images of one group are on one side of every split.
 
     Returns:
         The file, and the labels in the order of their numbers in it.
@@ -67,9 +68,10 @@ def write_in_memory(
     """
     parts = _parts(data)
     names = next((each.names for each in parts.values()), None)
+    given = {**_images(parts), **_groups(parts, groups)}
     rows = _rows(parts, targets)
     if rows is not None and not only_classes:
-        return write_arrays({**_images(parts), **rows}, folder), np.array([])
+        return write_arrays({**given, **rows}, folder), np.array([])
     if rows is not None:
         raise DataError("y: labels must be whole numbers or words; for others take datanas.fit")
     try:
@@ -78,7 +80,7 @@ def write_in_memory(
         raise DataError("y: labels must be all numbers or all words, and none may be missing") from None
     if len(values) > max(2, len(numbers) // 2):
         raise DataError(f"y: {len(numbers)} images have {len(values)} different labels; a class needs several images")
-    arrays = {**_images(parts), "classes": np.array([_name(value, names) for value in values.tolist()])}
+    arrays = {**given, "classes": np.array([_name(value, names) for value in values.tolist()])}
     start = 0
     for part, each in parts.items():
         arrays[f"{part}_y".removeprefix("whole_")] = numbers[start : start + len(each.labels)].reshape(-1)
@@ -88,6 +90,20 @@ def write_in_memory(
 
 def _images(parts: Mapping[str, Labelled]) -> dict[str, NDArray[Any]]:
     return {f"{part}_x".removeprefix("whole_"): each.images for part, each in parts.items()}
+
+
+def _groups(parts: Mapping[str, Labelled], groups: Any) -> dict[str, NDArray[Any]]:
+    """Which images for training belong together; of one set alone which of all."""
+    if groups is None:
+        return {}
+    name, learned = next(iter(parts.items()))
+    array = _array(groups, "groups")
+    if array.shape != (len(learned.labels),) or array.dtype.kind not in "iubUSO":
+        raise DataError(
+            f"groups: must be {len(learned.labels)} whole numbers or words, one an image for training, got "
+            f"{array.dtype} {array.shape}"
+        )
+    return {f"{name}_groups".removeprefix("whole_"): array.astype(str) if array.dtype == object else array}
 
 
 def _rows(parts: Mapping[str, Labelled], targets: TargetKind) -> dict[str, NDArray[Any]] | None:
@@ -236,7 +252,8 @@ def _array(x: Any, where: str = "X") -> NDArray[Any]:
         array: NDArray[Any] = np.asarray(x)
         return array
     except (ValueError, TypeError) as error:
-        raise DataError(f"{where}: is no array of {'images' if where == 'X' else 'labels'} ({error})") from None
+        kind = {"X": "images", "y": "labels"}.get(where, "numbers or words")
+        raise DataError(f"{where}: is no array of {kind} ({error})") from None
 
 
 def _alike(images: Sequence[Image.Image]) -> list[NDArray[Any]]:

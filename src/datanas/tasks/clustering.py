@@ -159,6 +159,9 @@ class Clustering(ImageTask[ViewBatch]):
         """Parts are drawn at random: classes play no part in it."""
         return unlabelled(len(self._train))
 
+    def _groups(self, indices: Int64[Tensor, " m"]) -> None:
+        """None: what is measured are the clusters of the very images that are learned from."""
+
     def _choose(self, part: Part, indices: Int64[Tensor, " m"]) -> None:
         if len(indices) < self.num_classes:
             raise DataError(

@@ -109,8 +109,13 @@ class ImageTask(StemmedTask[BatchT]):
         """The labels by which the parts of the training images are balanced."""
         return self.data.train.labels
 
+    def _groups(self, indices: Indices) -> Indices | None:
+        """Which of these training images belong together; None where each stands for itself."""
+        groups = self.data.train_groups
+        return None if groups is None else groups[indices]
+
     def _set_aside(self, share: float | None) -> None:
-        held, self._pool = left_to_judge(self._strata(), share)
+        held, self._pool = left_to_judge(self._strata(), share, self._groups(self._pool))
         self._choose("validation", held)
 
     def limit(self, examples: int) -> None:
@@ -125,12 +130,12 @@ class ImageTask(StemmedTask[BatchT]):
 
     def split_search(self, ratio: str, batch_size: int, examples: int | None) -> None:
         strata, chosen = self._strata(), self._balanced(self._pool, examples)
-        first, second = split(strata[chosen], ratio, self._seed)
+        first, second = split(strata[chosen], ratio, self._seed, self._groups(chosen))
         for part, indices in (("weights", chosen[first]), ("alpha", chosen[second])):
             self._add(cast(Part, part), indices, batch_size)
 
     def split_train(self, validation: float, batch_size: int) -> None:
-        held, kept = held_out(self._strata()[self._pool], validation, self._seed)
+        held, kept = held_out(self._strata()[self._pool], validation, self._seed, self._groups(self._pool))
         self._add("train", self._pool[kept], batch_size)
         if validation > 0:
             self._choose("validation", self._pool[held])

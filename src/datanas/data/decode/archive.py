@@ -17,9 +17,14 @@ from datanas.core.errors import DataError
 from datanas.core.paths import require_file
 from datanas.data.decode.memory import require_memory
 from datanas.data.decode.parts import Part, part_of, words_of
+from datanas.data.groups import numbered
 from datanas.data.types.targets import Kind, is_one_hot
 
-_ROLES = {"x": "x", "image": "x", "images": "x", "y": "y", "label": "y", "labels": "y", "target": "y", "targets": "y"}
+_ROLES = {
+    **dict.fromkeys(("x", "image", "images"), "x"),
+    **dict.fromkeys(("y", "label", "labels", "target", "targets"), "y"),
+    **dict.fromkeys(("group", "groups"), "groups"),
+}
 """What an array holds, by a word of its name."""
 _ENCODED = frozenset({"jpg", "jpeg", "png", "webp"})
 PartOrWhole = Part | Literal["whole"]
@@ -76,14 +81,16 @@ class Archive:
 
 @dataclass(frozen=True)
 class Arrays:
-    """What the arrays of a part are called; no labels where there are none."""
+    """What the arrays of a part are called; no labels, and no groups of images that belong together, where none are."""
 
     images: str
     labels: str | None
+    groups: str | None = None
 
 
 def find_arrays(names: Iterable[str], where: str) -> dict[PartOrWhole, Arrays]:
-    """The arrays of each part by their names, in any case: `train_x` and `train_y`, `X_train`, `test_images`, `x`, `y`.
+    """The arrays of each part by their names, in any case: `train_x` and `train_y`, `X_train`, `test_images`, `x`, `y`,
+    and of images that belong together `groups` or `train_groups`.
 
     Args:
         where: the data set and its file, to begin a message with.
@@ -104,14 +111,18 @@ def find_arrays(names: Iterable[str], where: str) -> dict[PartOrWhole, Arrays]:
             raise DataError(f"{where}: {array_names[key]} and {name} both look like the same; keep one of them")
         array_names[key] = name
     parts = dict.fromkeys(part for part, _ in array_names)
-    if lone := [array_names[part, "y"] for part in parts if (part, "x") not in array_names]:
+    if lone := [name for (part, role), name in array_names.items() if role == "y" and (part, "x") not in array_names]:
         if encoded := encoded_arrays(names):
             raise DataError(
                 f"{where}: {encoded[0]} are encoded images, which only the data set reads that packs them so: say its "
                 "name, as in datanas fit cifar10 --data.root FILE; otherwise store their pixels as plain arrays"
             )
         raise DataError(f"{where}: {lone[0]} are labels without images; the file holds {', '.join(sorted(names))}")
-    return {part: Arrays(array_names[part, "x"], array_names.get((part, "y"))) for part in parts}
+    return {
+        part: Arrays(array_names[part, "x"], array_names.get((part, "y")), array_names.get((part, "groups")))
+        for part in parts
+        if (part, "x") in array_names
+    }
 
 
 def encoded_arrays(names: Iterable[str]) -> list[str]:
@@ -132,6 +143,19 @@ def to_labels(array: NDArray[Any], where: str) -> Tensor:
     if array.ndim != 1:
         raise DataError(f"{where} must have the shape (n,), got {array.shape}")
     return torch.from_numpy(array.astype(np.int64))
+
+
+def to_groups(array: NDArray[Any], images: int, where: str) -> Tensor:
+    """Which images belong together, (n,), from an array of numbers or names.
+
+    Raises:
+        DataError: not one for each image.
+    """
+    if array.shape != (images,) or array.dtype.kind not in "iubUS":
+        raise DataError(
+            f"{where} must be {images} whole numbers or names, one an image, got {array.dtype} {array.shape}"
+        )
+    return numbered(array.tolist())
 
 
 def to_rows(array: NDArray[Any], kind: Kind, where: str) -> Tensor:

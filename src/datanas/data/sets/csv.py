@@ -23,12 +23,14 @@ from datanas.data.decode.image_sides import sizes_of
 from datanas.data.decode.images import decode
 from datanas.data.decode.parts import part_of
 from datanas.data.decode.suspect import examine_set, tell_suspects
+from datanas.data.groups import numbered
 from datanas.data.sets.folder import FolderConfig, split_by_name
 from datanas.data.types.targets import TARGETS, Kind, TargetData, TargetKind, parted, target_data
 
 _PATHS = ("path", "file", "filename", "filepath", "file_name", "image", "image_path", "img", "id")
 _LABELS = ("label", "class", "target", "category", "y", "labels", "class_name")
 _PARTS = ("split", "part", "set", "subset", "fold")
+_GROUPS = ("group", "groups", "group_id")
 _log = logging.getLogger(__name__)
 _PARTING = re.compile(r"[;|]")
 _LOOKED_AT = 50  # rows by which a column is told
@@ -40,7 +42,8 @@ class Csv(Dataset[ImageData | TargetData]):
 
     The columns are found by their names (`path` and `label`, or others as usual), or else as the one that holds image
     files and the other one. A class may be several labels, `dog;beach`, or a number (`targets`). Rows of a part for
-    validation are tested on where none are for testing.
+    validation are tested on where none are for testing. Rows of one group, such as pictures of the same patient, are on
+    one side of every split; a column named `group` says which belong together, or any that `group_column` names.
     """
 
     class Config(FolderConfig):
@@ -48,6 +51,9 @@ class Csv(Dataset[ImageData | TargetData]):
         root: Path = Field(description="the .csv or .tsv file")
         path_column: str | None = Field(default=None, description="unset: by its name, or the one that holds files")
         label_column: str | None = Field(default=None, description="unset: by its name, or the only other one")
+        group_column: str | None = Field(
+            default=None, description="what belongs together and is never split; unset: a column named group, if any"
+        )
         targets: TargetKind = Field(default="auto", description=TARGETS)
 
     config: Config
@@ -57,7 +63,8 @@ class Csv(Dataset[ImageData | TargetData]):
 
     def _table(self, where: str) -> _Table:
         rows = _read(self.config.root, where)
-        return _Table(rows, self.config.root.parent, where, self.config.path_column, self.config.label_column)
+        config = self.config
+        return _Table(rows, config.root.parent, where, config.path_column, config.label_column, config.group_column)
 
     def target_kind(self) -> Kind | None:
         return self._kind(self._table(f"csv {shown(self.config.root)}"))
@@ -77,8 +84,9 @@ class Csv(Dataset[ImageData | TargetData]):
         form = settle_white(table.files, config.form(config.channels), where)
         images, indices = decode(table.files, where, form=form, resize=config.resize, skip_broken=config.skip_broken)
         rows, files, is_test = rows[indices], [table.names[index] for index in indices], table.is_test(indices)
-        if kind is not None and is_test is None:
-            split = parted(rows, kind, config.test_share, config.split_seed)
+        groups = None if table.groups is None else table.groups[indices]
+        if is_test is None and (kind is not None or groups is not None):
+            split = parted(rows, kind, config.test_share, config.split_seed, groups)
         else:
             unused = torch.zeros(len(indices), dtype=torch.bool)
             if is_test is None:
@@ -92,8 +100,10 @@ class Csv(Dataset[ImageData | TargetData]):
             split = ((~is_test & ~unused).nonzero().flatten(), (is_test & ~unused).nonzero().flatten())
         parts = [(images[each], rows[each]) for each in split]
         is_scaled = config.resize is not None
+        together = None if groups is None else groups[split[0]]
         if kind is not None:
-            return target_data(parts[0], parts[1], names, kind, where, pixels=form, is_scaled=is_scaled)
+            known = {"pixels": form, "is_scaled": is_scaled, "train_groups": together}
+            return target_data(parts[0], parts[1], names, kind, where, **known)
         train, test = (ImageSet(*each) for each in parts)
         check_images(train, test, names, where)
         examined = {
@@ -101,7 +111,7 @@ class Csv(Dataset[ImageData | TargetData]):
             for part, examples, chosen in zip(("train", "test"), (train, test), split, strict=True)
         }
         tell_suspects(examined, where)
-        return ImageData(train, test, names, pixels=form, is_scaled=is_scaled)
+        return ImageData(train, test, names, pixels=form, is_scaled=is_scaled, train_groups=together)
 
 
 def _read(path: Path, where: str) -> list[list[str]]:
@@ -131,10 +141,17 @@ class _Table:
 
     Attributes:
         files, names, labels: of each row; names are as the table has them.
+        groups: (n,), which rows belong together; None where the table does not say.
     """
 
     def __init__(
-        self, rows: list[list[str]], folder: Path, where: str, path_column: str | None, label_column: str | None
+        self,
+        rows: list[list[str]],
+        folder: Path,
+        where: str,
+        path_column: str | None,
+        label_column: str | None,
+        group_column: str | None,
     ) -> None:
         self._where = where
         head, body = rows[0], rows[1:]
@@ -154,8 +171,11 @@ class _Table:
             )
         labels = self._column(head, label_column, "label_column")
         parts = next((named[name] for name in _PARTS if name in named), None)
+        groups = self._column(head, group_column, "group_column")
+        if groups is None:
+            groups = next((named[name] for name in _GROUPS if name in named and named[name] != labels), None)
         if labels is None:
-            others = [column for column in range(len(head)) if column not in (files, parts)]
+            others = [column for column in range(len(head)) if column not in (files, parts, groups)]
             labels = next((named[name] for name in _LABELS if name in named and named[name] != files), None)
             labels = others[0] if labels is None and len(others) == 1 else labels
         if labels is None:
@@ -164,6 +184,7 @@ class _Table:
         self.files = [folder / name for name in self.names]
         self.labels = [row[labels] for row in body]
         self._parts = None if parts is None else [row[parts] for row in body]
+        self.groups = None if groups is None else numbered([row[groups] for row in body])
         self._target_name = head[labels]
 
     def _column(self, head: Sequence[str], name: str | None, setting: str) -> int | None:

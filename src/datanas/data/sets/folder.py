@@ -23,6 +23,10 @@ from datanas.data.decode.images import PixelConfig, decode
 from datanas.data.decode.open_image import PixelForm
 from datanas.data.decode.parts import Part, find_parts
 from datanas.data.decode.suspect import examine_set, tell_suspects
+from datanas.data.groups import by_folder
+from datanas.data.types.targets import parted
+
+GROUP_BY_FOLDER = "never split the images of a folder inside a class, nor those of its name in other classes"
 
 
 class FolderConfig(PixelConfig):
@@ -51,11 +55,13 @@ class Folder(Dataset[ImageData]):
 
     A class is the name of its folder, and classes are in alphabetical order; images may lie deeper in it. Names that
     tools keep to themselves are passed over (`is_hidden`), and parts may be called otherwise (`part_of`). Images that
-    lie in no class folder are unlabelled, where there is none.
+    lie in no class folder are unlabelled, where there is none. With `group_by_folder` the images of a folder inside a
+    class, such as those of one patient, are on one side of every split.
     """
 
     class Config(FolderConfig):
         name: Literal["folder"] = "folder"
+        group_by_folder: bool = Field(default=False, description=GROUP_BY_FOLDER)
 
     config: Config
 
@@ -84,7 +90,9 @@ class Folder(Dataset[ImageData]):
             "test": examine_set(test, classes, test_names.__getitem__),
         }
         tell_suspects(examined, where)
-        return ImageData(train, test, classes, pixels=form, is_scaled=self.config.resize is not None)
+        groups = by_folder(names) if self.config.group_by_folder else None
+        is_scaled = self.config.resize is not None
+        return ImageData(train, test, classes, pixels=form, is_scaled=is_scaled, train_groups=groups)
 
     def _form(self) -> PixelForm:
         return self.config.form(self.config.channels)
@@ -102,8 +110,12 @@ class Folder(Dataset[ImageData]):
     def _split(
         self, both: ImageSet, names: list[str], classes: tuple[str, ...], where: str
     ) -> tuple[tuple[ImageSet, list[str]], tuple[ImageSet, list[str]]]:
-        is_test = split_by_name(both, names, classes, self.config.test_share, self.config.split_seed, where)
-        train, test = ((chosen).nonzero().flatten() for chosen in (~is_test, is_test))
+        share, seed = self.config.test_share, self.config.split_seed
+        if self.config.group_by_folder:
+            train, test = parted(both.labels, None, share, seed, by_folder(names))
+        else:
+            is_test = split_by_name(both, names, classes, share, seed, where)
+            train, test = ((chosen).nonzero().flatten() for chosen in (~is_test, is_test))
         return (
             (both.select(train), [names[index] for index in train.tolist()]),
             (both.select(test), [names[index] for index in test.tolist()]),

@@ -19,7 +19,8 @@ from datanas.data.decode.depth import settle_white
 from datanas.data.decode.image_list import ImageList
 from datanas.data.decode.images import PixelConfig, read_image
 from datanas.data.decode.open_image import BrokenImageError, PixelForm
-from datanas.data.sets.folder import list_parts, parts_of
+from datanas.data.groups import by_folder
+from datanas.data.sets.folder import GROUP_BY_FOLDER, list_parts, parts_of
 from datanas.data.types.file_set import FileSet, ImageFileData, Reading, tell_equal_files
 
 MEAN = {3: (0.485, 0.456, 0.406), 1: (0.449,)}
@@ -36,7 +37,8 @@ class ImageFiles(Dataset[ImageFileData]):
     """`root/train/CLASS/*` and `root/val/CLASS/*` (or `test`), of which only the list of files is kept in memory.
 
     A class is the name of its folder, and classes are in alphabetical order; images may lie deeper in it. Training
-    images are random crops, others the centre.
+    images are random crops, others the centre. With `group_by_folder` the images of a folder inside a class are on one
+    side of every split.
     """
 
     class Config(PixelConfig):
@@ -57,6 +59,7 @@ class ImageFiles(Dataset[ImageFileData]):
         skip_broken: bool = Field(
             default=False, description="read every file once at the start and leave out the broken ones, with a warning"
         )
+        group_by_folder: bool = Field(default=False, description=GROUP_BY_FOLDER)
 
         @model_validator(mode="after")
         def fits(self) -> ImageFiles.Config:
@@ -90,7 +93,8 @@ class ImageFiles(Dataset[ImageFileData]):
         )
         tell_equal_files(train, test)
         mean, std = config.mean or MEAN[config.channels], config.std or STD[config.channels]
-        return ImageFileData(train, test, classes, torch.tensor(mean), torch.tensor(std))
+        groups = by_folder(train.names) if config.group_by_folder else None
+        return ImageFileData(train, test, classes, torch.tensor(mean), torch.tensor(std), train_groups=groups)
 
     def _set(self, folder: Path, files: list[Path], labels: list[int], reading: Reading, where: str) -> FileSet:
         if self.config.skip_broken:

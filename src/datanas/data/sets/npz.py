@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -19,8 +18,7 @@ from datanas.core.paths import shown
 from datanas.core.settings import ComponentConfig
 from datanas.data import register_dataset
 from datanas.data.base import UNLABELLED, Dataset, ImageData, ImageSet, ImageSets, check_images, check_set
-from datanas.data.batches import stratified
-from datanas.data.decode.archive import Archive, Arrays, PartOrWhole, find_arrays, to_labels, to_rows
+from datanas.data.decode.archive import Archive, Arrays, PartOrWhole, find_arrays, to_groups, to_labels, to_rows
 from datanas.data.decode.arrays import Layout, ValueRange, Values, channels_first, to_pixels, values_of
 from datanas.data.decode.open_image import PixelForm
 from datanas.data.decode.parts import Part
@@ -49,7 +47,8 @@ class Npz(Dataset[ImageData | TargetData]):
 
     They may be called otherwise (`find_arrays`). Images are (n, h, w), (n, h, w, c) or (n, c, h, w), of whole or
     floating numbers (`values_of`); labels are whole numbers from 0. Where both orders are possible, the last axis is
-    taken for the channels unless `layout` says otherwise. Images without labels are unlabelled.
+    taken for the channels unless `layout` says otherwise. Images without labels are unlabelled. Images of one group
+    (`groups`, or `train_groups`: numbers or names) are on one side of every split.
     """
 
     class Config(ComponentConfig):
@@ -112,7 +111,10 @@ class Npz(Dataset[ImageData | TargetData]):
             for part, names in chosen.items()
         }
         labels = {part: _labels(stored, names, len(raw[part]), kind, where) for part, names in chosen.items()}
-        split = self._parted(labels["whole"], kind) if is_whole else None
+        learned: PartOrWhole = "whole" if is_whole else "train"
+        groups = _groups(archive, chosen[learned], len(raw[learned]), where)
+        share, seed = self.config.test_share, self.config.split_seed
+        split = parted(labels["whole"], kind, share, seed, groups) if is_whole else None
         values = self._values(raw, None if split is None else split[0], where)
         parts = [
             (to_pixels(raw.pop(part), values, f"{where}: {names.images}"), labels[part])
@@ -127,13 +129,15 @@ class Npz(Dataset[ImageData | TargetData]):
             both = ImageSet(x, y) if kind is None else with_indices(x)
             check_set(both, len(classes) if kind is None else len(x), f"{where}: {arrays['whole'].images}")
             parts = [(x[each], y[each]) for each in split]
+            groups = None if groups is None else groups[split[0]]
         form = PixelForm(white=values.white, white_of_8_bits=self.config.white_level, value_range=values.range)
         if kind is not None:
-            return _told(target_data(parts[0], parts[1], classes, kind, where, pixels=form), where)
+            known = {"pixels": form, "train_groups": groups}
+            return _told(target_data(parts[0], parts[1], classes, kind, where, **known), where)
         train, test = (ImageSet(*each) for each in parts)
         check_images(train, test, classes, where, fewest_classes=1 if classes == (UNLABELLED,) else 2)
         tell_suspects({"train": examine_set(train, classes), "test": examine_set(test, classes)}, where)
-        return _told(ImageData(train, test, classes, pixels=form), where)
+        return _told(ImageData(train, test, classes, pixels=form, train_groups=groups), where)
 
     def _values(self, raw: Mapping[PartOrWhole, NDArray[Any]], training: Tensor | None, where: str) -> Values:
         """How the numbers of all images become pixels; `training` are the places of those for it in the whole."""
@@ -149,12 +153,6 @@ class Npz(Dataset[ImageData | TargetData]):
         if training is not None:
             chosen["whole"][training.numpy()] = True
         return values_of([*raw.values()], where, [*chosen.values()])
-
-    def _parted(self, labels: Tensor, kind: Kind | None) -> tuple[Tensor, Tensor]:
-        """Which images are for training and which for testing."""
-        if kind is not None:
-            return parted(labels, kind, self.config.test_share, self.config.split_seed)
-        return stratified(labels, 1 - Fraction(str(self.config.test_share)), self.config.split_seed, "test split")
 
 
 def _told(data: ImageSetsT, where: str) -> ImageSetsT:
@@ -199,6 +197,11 @@ def _labels(stored: Mapping[str, NDArray[Any]], names: Arrays, images: int, kind
     if images != len(labels):
         raise DataError(f"{where}: {names.images} holds {images} images but {names.labels} {len(labels)} labels")
     return labels
+
+
+def _groups(archive: Archive, names: Arrays, images: int, where: str) -> Tensor | None:
+    """Which images of a part belong together; None where the file does not say."""
+    return None if names.groups is None else to_groups(archive[names.groups], images, f"{where}: {names.groups}")
 
 
 def _columns(archive: Archive, count: int, where: str) -> tuple[str, ...]:

@@ -153,6 +153,7 @@ class ImageFileData:
     Attributes:
         mean, std: of each channel, in 0..1, by which pixels are normalised.
         bears_mirroring: whether a mirrored image is known to be as good an image of its class.
+        train_groups: as of `ImageSets`.
     """
 
     train: FileSet
@@ -161,6 +162,7 @@ class ImageFileData:
     mean: Float32[Tensor, " c"]
     std: Float32[Tensor, " c"]
     bears_mirroring: bool = False
+    train_groups: Int64[Tensor, " n"] | None = None
 
     def with_train_labels(self, labels: Labels) -> ImageFileData:
         """The same images, those for training under other labels."""

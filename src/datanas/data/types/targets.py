@@ -103,9 +103,20 @@ def target_data(
     return data
 
 
-def parted(targets: Tensor, kind: Kind, test_share: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Which images are for training and which for testing, balanced by `strata_of`."""
-    return stratified(strata_of(targets, kind), 1 - Fraction(str(test_share)), seed, "test split")
+def parted(
+    targets: Tensor, kind: Kind | None, test_share: float, seed: int, groups: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Which images are for training and which for testing, balanced by class, or by `strata_of`.
+
+    Args:
+        targets: of no kind the classes (n,).
+        groups: images of one group stay together.
+
+    Raises:
+        DataError: all images are of one group.
+    """
+    strata = targets if kind is None else strata_of(targets, kind)
+    return stratified(strata, 1 - Fraction(str(test_share)), seed, "test split", groups)
 
 
 def _is_binary(targets: Tensor) -> Bool[Tensor, "n k"]:
