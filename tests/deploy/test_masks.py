@@ -15,6 +15,7 @@ from datanas.core.errors import ConfigError, DataError
 from datanas.data.types.masks import VOID
 from datanas.deploy.export import export
 from datanas.deploy.masks import MaskFolder, MaskPredictor, colour
+from datanas.deploy.onnx_file import export_onnx
 from datanas.engine.evaluation import evaluate, restore
 from datanas.tasks.base import Task
 
@@ -116,3 +117,9 @@ def test_the_colours_are_those_of_voc() -> None:
         *((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (64, 0, 0), (192, 128, 128), (0, 64, 128)),
     ]
     assert len({colour(number) for number in range(256)}) == 256
+
+
+def test_of_images_of_any_size_the_folder_is_used_and_no_file(run: Path, tmp_path: Path) -> None:
+    export_onnx(run, tmp_path / "net.onnx")
+    with pytest.raises(ConfigError, match="a file takes images of one size"):
+        datanas.load(tmp_path / "net.onnx")

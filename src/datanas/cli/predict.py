@@ -31,7 +31,7 @@ class _Options(NamedTuple):
 
 def run(
     path: Annotated[
-        Path, Parameter(name="RUN", help="Run folder of a finished training or fit, or a folder of datanas export.")
+        Path, Parameter(name="RUN", help="Run of a finished training or fit, or what datanas export wrote.")
     ],
     /,
     *inputs: Annotated[

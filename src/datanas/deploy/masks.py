@@ -35,7 +35,7 @@ class MaskPredictor(ImagePredictor[MaskPredictions]):
     @property
     def classes(self) -> tuple[str, ...]:
         """What each number in a mask stands for."""
-        return self._use.outputs or tuple(map(str, range(self._count)))
+        return self.use.outputs or tuple(map(str, range(self.num_classes)))
 
     def predict(self, inputs: Inputs, *, batch_size: int = BATCH_SIZE, skip_broken: bool = False) -> MaskPredictions:
         parts = list(self.predict_batches(inputs, batch_size=batch_size, skip_broken=skip_broken))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from datanas.core.atomic import write_atomic
 from datanas.core.errors import ConfigError
+from datanas.deploy.network_file import USE
 from datanas.deploy.pictures import Inputs
 from datanas.deploy.portable import TOGETHER, Portable, portable, relative_difference, require_free, require_same
 
@@ -24,7 +25,7 @@ def export_onnx(path: str | Path, file: str | Path, check: Inputs | None = None)
 
     Its input `images` is (n, c, h, w), floating in 0..1 (or the numbers themselves, where the training data were no
     pixels) and of the size that the network was trained on, for any n; its outputs are those of the network, `output_0`
-    first. What the outputs stand for is in its metadata, `classes`.
+    first. What the outputs stand for is in its metadata, `classes`, and what `datanas.load` takes besides.
 
     Args:
         path: as for `datanas.load`.
@@ -52,7 +53,7 @@ def onnx_content(source: Portable) -> tuple[bytes, float]:
     """The bytes of the file, and by how much its outputs differ from the network's, of the largest value."""
     onnx, onnxruntime = packages()
     model = _recorded(source.network, source.noise)
-    for name, value in {"classes": source.classes, "task": source.task}.items():
+    for name, value in {"classes": source.classes, "task": source.task, USE: source.use}.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = name, json.dumps(value)
     onnx.checker.check_model(model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ from torch.utils._pytree import tree_leaves
 from datanas.core.errors import CheckpointError, ConfigError, StorageError
 from datanas.core.paths import path_errors, shown
 from datanas.data.augment import to_unit
+from datanas.data.decode.image_form import as_given
+from datanas.deploy.network_file import FileUse
 from datanas.deploy.pictures import Inputs
 from datanas.deploy.predict import load
 from datanas.deploy.predictor import ImagePredictor
@@ -62,6 +65,7 @@ class Portable:
         images: by which it is checked; the noise where none were given.
         classes: what the outputs stand for.
         task: that it was trained for.
+        use: what prediction takes besides, as JSON.
         has_classes: whether its first output scores classes, of which one is the likeliest.
     """
 
@@ -70,6 +74,7 @@ class Portable:
     images: Tensor
     classes: Sequence[str] | None
     task: str
+    use: dict[str, Any]
     has_classes: bool
 
 
@@ -102,10 +107,11 @@ def portable(path: str | Path, check: Inputs | None, kind: str) -> Portable:
         raise ConfigError("--check: a network of images of any size is checked by noise; leave it out")
     images = noise if check is None else to_unit(predictor.read(check))
     if form.value_range is not None:
-        noise, images = (_as_given(each, *form.value_range) for each in (noise, images))
+        noise, images = (as_given(each, *form.value_range) for each in (noise, images))
     network = WholeNetwork(predictor.network, mean, std, limits).eval()
     has_classes = isinstance(predictor, ClassPredictor)
-    return Portable(network, noise, images, predictor.output_names, predictor.task, has_classes)
+    use = FileUse.of(predictor.settings, predictor.num_classes, predictor.use).model_dump(mode="json")
+    return Portable(network, noise, images, predictor.output_names, predictor.task, use, has_classes)
 
 
 def require_same(path: str | Path, error: float) -> None:
@@ -137,9 +143,3 @@ def relative_difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -
     return max(
         float((each - good).abs().max() / good.abs().max()) for each, good in zip(outputs, expected, strict=True)
     )
-
-
-def _as_given(images: Tensor, low: Sequence[float], high: Sequence[float]) -> Tensor:
-    """Numbers of a data set, from the pixels in 0..1 that became of them."""
-    least, largest = (torch.tensor(each)[:, None, None] for each in (low, high))
-    return least + images * (largest - least)

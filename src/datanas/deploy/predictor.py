@@ -30,6 +30,12 @@ class Predictor(ABC, Generic[ResultT]):
         trained: the network and what its use takes.
         device: where it lies.
         white_level: the value that is white in images of more than 8 bits; None for that of the training images.
+
+    Attributes:
+        network: in evaluation mode; of a file what the file computes.
+        task, settings: that it was trained for.
+        use: how inputs are prepared, and what outputs stand for.
+        num_classes: its outputs.
     """
 
     def __init__(self, trained: Trained, device: torch.device, white_level: float | None = None) -> None:
@@ -38,13 +44,13 @@ class Predictor(ABC, Generic[ResultT]):
         self.path = trained.path
         self.device = device
         self.settings: Any = trained.settings
-        self._use = trained.use
-        self._count = trained.num_classes
+        self.use = trained.use
+        self.num_classes = trained.num_classes
 
     @property
     def output_names(self) -> tuple[str, ...] | None:
         """What each output of the network stands for; None where that has no names."""
-        return self._use.outputs
+        return self.use.outputs
 
     @abstractmethod
     def predict(self, inputs: Any, *, batch_size: int = BATCH_SIZE, skip_broken: bool = False) -> ResultT:

@@ -26,7 +26,7 @@ class RowPredictor(ImagePredictor[ResultT]):
     @property
     def classes(self) -> tuple[str, ...]:
         """What each column is of."""
-        return self._use.outputs or tuple(map(self.unnamed.format, range(self._count)))
+        return self.use.outputs or tuple(map(self.unnamed.format, range(self.num_classes)))
 
     def predict(self, inputs: Inputs, *, batch_size: int = BATCH_SIZE, skip_broken: bool = False) -> ResultT:
         classes = self.classes
@@ -73,7 +73,7 @@ class ClusterPredictor(ClassPredictor):
     """Clusters of images: how far an image belongs to each."""
 
     def _rows(self, outputs: Any) -> Tensor:
-        return cluster_shares(outputs.labels.float())
+        return cluster_shares(outputs[0].float())
 
 
 class LabelPredictor(RowPredictor[LabelPredictions]):

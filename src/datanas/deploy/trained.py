@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from pydantic import Field
+from torch import nn
 
 from datanas.codes.architecture import Architecture
 from datanas.core.errors import CheckpointError, ConfigError, DataError
@@ -21,7 +22,6 @@ from datanas.engine.data_record import DATA_FILE, VOCABULARY_FILE, read_data_rec
 from datanas.engine.earlier_run import load_run_config
 from datanas.engine.evaluation import restore, trained_weights
 from datanas.kernels.hardware import move_to
-from datanas.network import Network
 from datanas.tasks import tasks
 from datanas.tasks.base import Task
 
@@ -51,12 +51,13 @@ class Trained:
 
     Attributes:
         path: where it was found.
+        network: that was rebuilt, or what a file computes (`datanas.deploy.network_file`).
         task, settings: that it was trained for.
         num_classes: its outputs.
     """
 
     path: Path
-    network: Network
+    network: nn.Module
     task: type[Task[Any]]
     settings: ComponentConfig
     use: Use

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Literal, cast
 
+import torch
+from torch import Tensor
+
 from datanas.core.settings import Section
 from datanas.data.decode.crops import View, centre_square
 from datanas.data.decode.open_image import MAX_PIXELS, PixelForm
@@ -62,3 +65,13 @@ class ImageForm(Section):
             return None
         ratio = self.width / self.height
         return View(self.width, partial(centre_square, share=self.centre_share, ratio=ratio), self.height)
+
+
+def as_given(images: Tensor, low: Sequence[float], high: Sequence[float]) -> Tensor:
+    """Numbers of a data set (n, c, h, w), from the pixels in 0..1 that became of them.
+
+    Args:
+        low, high: the number of each channel that became 0, and the one that became 1.
+    """
+    least, largest = (torch.tensor(each, device=images.device)[:, None, None] for each in (low, high))
+    return least + images * (largest - least)
