@@ -2,18 +2,19 @@
 
     python -m benchmarks.equal_macs --root cifar10.npz --out macs --seeds 50 51 52 53
 
-A seed is one search of NAS-Bench-201's space on all training images of CIFAR-10 (two passes), from which a race with a
-bound on multiply-adds would take the likeliest cell and the likeliest within shares of its multiply-adds; and random
-cells whose networks let something through. Each becomes as wide as the bound allows, so that a cell of few operations
-is a wide one, and is trained on the training images and measured on the 10,000 test images, which nothing else looks
-at. The random cells of a seed count as their mean, and differences are paired by seed. What has been run stays in OUT
-and is not run again.
+A seed is one search, of NAS-Bench-201's space on all training images of CIFAR-10 (two passes) or as a recipe says, from
+which a race with a bound on multiply-adds would take the likeliest cell and the likeliest within shares of its
+multiply-adds; and random cells whose networks let something through. Each becomes as wide as the bound allows, so that
+a cell of few operations is a wide one, and is trained on the training images and measured on the test images, which
+nothing else looks at. The random cells of a seed count as their mean, and differences are paired by seed. What has been
+run stays in OUT and is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -97,10 +98,33 @@ def measure(options: argparse.Namespace, seed: int) -> dict[str, Any]:
 def ahead(seeds: Sequence[Mapping[str, Any]], kept: str) -> list[float]:
     """Of each seed, how far a kept cell is ahead of the random ones."""
     return [
-        found[kept]["accuracy"]
-        - statistics.mean(each["accuracy"] for name, each in found.items() if name.startswith(RANDOM))
-        for found in seeds
+        found[kept]["accuracy"] - statistics.mean(found[name]["accuracy"] for name in _random(found)) for found in seeds
     ]
+
+
+def summary(found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """What docs/results keeps: accuracies and multiply-adds of each row by seed, those of random cells in lists."""
+    seeds = list(found.values())
+    kept = {_short(name): name for name in seeds[0] if name not in _random(seeds[0])}
+
+    def of(key: str, digits: int | None) -> dict[str, list[Any]]:
+        rows: dict[str, list[Any]] = {
+            short: [round(each[name][key], digits) for each in seeds] for short, name in kept.items()
+        }
+        return {**rows, RANDOM: [[round(each[name][key], digits) for name in _random(each)] for each in seeds]}
+
+    accuracy = of("accuracy", 2)
+    random = accuracy.pop(RANDOM)
+    return {"seeds": list(found), "kept": accuracy, "random": random, "macs": of("macs", None)}
+
+
+def _random(found: Mapping[str, Any]) -> list[str]:
+    return [name for name in found if name.startswith(RANDOM)]
+
+
+def _short(name: str) -> str:
+    share = re.search(r"within (\d+)%", name)
+    return FREE.rpartition(" ")[2] if share is None else f"within {share[1]} %"
 
 
 def main() -> None:
@@ -116,7 +140,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     found = {seed: measure(options, seed) for seed in options.seeds}
-    (options.out / "equal_macs.json").write_text(json.dumps(found, indent=1))
+    (options.out / "equal_macs.json").write_text(json.dumps(summary(found), indent=1))
     for kept in (name for name in found[options.seeds[0]] if not name.startswith(RANDOM)):
         print(f"{kept}, ahead of random cells:", interval(ahead(list(found.values()), kept)))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import textbook
+from benchmarks import equal_macs, textbook
 from benchmarks.choice_step import PRIMITIVES, ChoiceStep
 from benchmarks.search_step import SparseStep
 from benchmarks.train_step import textbook_network
@@ -54,6 +54,21 @@ def test_the_train_step_writes_its_figures(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["datanas_images_per_s"] > 0
     assert found["datanas_ratio"] == pytest.approx(found["datanas_images_per_s"] / found["plain_images_per_s"])
+
+
+def test_cells_of_equal_multiply_adds_are_kept_by_row_and_seed() -> None:
+    def of(accuracy: float) -> dict[str, float]:
+        return {"accuracy": accuracy, "macs": round(1000 * accuracy)}
+
+    names = "searched: likeliest within 60% of its multiply-adds", "searched: likeliest", "random 0", "random 1"
+    found = {seed: {name: of(10.0 * seed + place + 0.001) for place, name in enumerate(names)} for seed in (3, 4)}
+    kept = equal_macs.summary(found)
+    assert kept["seeds"] == [3, 4]
+    assert kept["kept"] == {"within 60 %": [30, 40], "likeliest": [31, 41]}
+    assert kept["random"] == [[32, 33], [42, 43]]
+    assert kept["macs"]["within 60 %"] == [30001, 40001]
+    assert kept["macs"]["random"] == [[32001, 33001], [42001, 43001]]
+    assert equal_macs.ahead([*found.values()], names[0]) == pytest.approx([-2.5, -2.5])
 
 
 @pytest.mark.parametrize("name", ["darts_v2", "darts_v1", "gdas"])

@@ -52,11 +52,17 @@ def run(train_on: Callable[..., Path], pictures: np.ndarray) -> Path:
     return train_on(arrays, train_augment={"cutout": 0})
 
 
-@pytest.fixture(scope="module", params=SUFFIXES)
-def file(request: pytest.FixtureRequest, run: Path) -> Path:
-    found = run.parent / f"net{request.param}"
-    assert main(["export", str(run), str(found)]) == 0
+@pytest.fixture(scope="module")
+def files(run: Path) -> dict[str, Path]:
+    found = {suffix: run.parent / f"net{suffix}" for suffix in SUFFIXES}
+    for each in found.values():
+        assert main(["export", str(run), str(each)]) == 0
     return found
+
+
+@pytest.fixture(params=SUFFIXES)
+def file(request: pytest.FixtureRequest, files: dict[str, Path]) -> Path:
+    return files[request.param]
 
 
 def test_it_predicts_as_its_run(file: Path, run: Path, pictures: np.ndarray) -> None:
@@ -80,14 +86,17 @@ def test_on_the_command_line(
     assert said[0] == said[1]
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+NUMBERS = {"x": RANDOM.normal(3, 40, (40, 16, 16, 5)), "y": np.arange(40) % 3}
+
+
 @pytest.mark.parametrize(
-    ("task", "arrays"),
+    ("task", "arrays", "suffix"),
     [
-        ("multilabel", {"y": RANDOM.integers(0, 2, (40, 3))}),
-        ("regression", {"y": np.arange(40) / 7}),
-        ("clustering", {"y": np.arange(40) % 3}),
-        ("classification", {"x": RANDOM.normal(3, 40, (40, 16, 16, 5)), "y": np.arange(40) % 3}),
+        ("multilabel", {"y": RANDOM.integers(0, 2, (40, 3))}, ".onnx"),
+        ("regression", {"y": np.arange(40) / 7}, ".pt2"),
+        ("clustering", {"y": np.arange(40) % 3}, ".onnx"),
+        ("classification", NUMBERS, ".onnx"),
+        ("classification", NUMBERS, ".pt2"),
     ],
 )
 def test_networks_of_other_tasks(
@@ -124,10 +133,8 @@ def test_what_is_no_network(tmp_path: Path, suffix: str, content: bytes | None, 
         datanas.load(file)
 
 
-def test_a_file_that_does_not_say_how_its_input_is_prepared(run: Path, tmp_path: Path) -> None:
-    file = tmp_path / "net.onnx"
-    assert main(["export", str(run), str(file)]) == 0
-    model = onnx.load(file)
+def test_a_file_that_does_not_say_how_its_input_is_prepared(files: dict[str, Path], tmp_path: Path) -> None:
+    model, file = onnx.load(files[".onnx"]), tmp_path / "net.onnx"
     kept = [each for each in model.metadata_props if each.key != "datanas"]
     said = json.loads(next(each.value for each in model.metadata_props if each.key == "datanas"))
     del model.metadata_props[:]
@@ -142,9 +149,7 @@ def test_a_file_that_does_not_say_how_its_input_is_prepared(run: Path, tmp_path:
         datanas.load(file)
 
 
-def test_without_onnxruntime_the_way_out_is_named(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "net.onnx"
-    assert main(["export", str(run), str(file)]) == 0
+def test_without_onnxruntime_the_way_out_is_named(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(ConfigError, match=r"needs onnxruntime: pip install 'datanas\[export\]'"):
-        datanas.load(file)
+        datanas.load(files[".onnx"])

@@ -58,3 +58,17 @@ def test_other_pages_say_the_same() -> None:
     assert all(is_said("README.md", ahead(name, RANDOM)) for name in SHARES)
     small, middle = (statistics.fmean(KEPT["kept"][name]) for name in SHARES)
     assert f"have {small:.2f} and {middle:.2f} % test accuracy, random ones {statistics.fmean(RANDOM):.2f}:" in readme
+
+
+def test_what_is_said_of_photographs() -> None:
+    kept: Any = json.loads((ROOT / "docs/results/equal_macs_photos.json").read_text())
+    random, page = [statistics.fmean(pair) for pair in kept["random"]], text(PAGE)
+    for scores in kept["kept"].values():
+        assert is_said(PAGE, [one - other for one, other in zip(scores, random, strict=True)])
+    better = [max(pair) for pair in kept["random"]]
+    assert is_said(PAGE, [one - other for one, other in zip(kept["kept"]["within 60 %"], better, strict=True)])
+    means = [statistics.fmean(kept["kept"][name]) for name in ("within 60 %", "within 20 %", "likeliest")]
+    said = "within 60 % {:.2f}, within 20 % {:.2f}, the likeliest {:.2f}, random cells {:.2f}"
+    assert said.format(*means, statistics.fmean(random)) in page
+    counts = [*(each for name in SHARES for each in kept["macs"][name]), *sum(kept["macs"]["random"], [])]
+    assert max(counts) <= 1_500_000
