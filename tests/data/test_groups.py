@@ -203,6 +203,7 @@ def test_no_part_of_a_task_shares_a_group_with_another(save_npz: Callable[..., P
     task.set_aside(0.2)
     task.split_search("1:1", 8, None)
     groups = groups_of(task)
+    assert f"the images for training are in {len(groups.unique())} groups, which no split parts" in task.notes()
     parts = [set(groups[task.chosen()[part]].tolist()) for part in ("validation", "weights", "alpha")]
     assert all(parts)
     assert sum(map(len, parts)) == len(set.union(*parts))

@@ -99,13 +99,15 @@ class Classification(PooledTask[ImageBatch]):
         return merge(settings, {"task": {"class_weights": "balanced"}}) if weighs else settings
 
     def notes(self) -> Sequence[str]:
+        notes = super().notes()
         if not are_uneven(self._counts):
-            return ()
+            return notes
         are_weighted = "does not weigh them" if self._class_weights is None else "weighs them"
         weights = f"the loss {are_weighted} (--task.class_weights)"
         if self.config.loss is not None:
             weights = f"whether the loss weighs them is up to {self.config.loss}"
         return (
+            *notes,
             f"classes are uneven ({range_text(self._counts, self.data.classes)}); {weights}, and balanced accuracy "
             "stands beside accuracy",
         )

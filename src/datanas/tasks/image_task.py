@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, ClassVar, cast
 
@@ -113,6 +113,12 @@ class ImageTask(StemmedTask[BatchT]):
         """Which of these training images belong together; None where each stands for itself."""
         groups = self.data.train_groups
         return None if groups is None else groups[indices]
+
+    def notes(self) -> Sequence[str]:
+        groups = self._groups(torch.arange(len(self.data.train)))
+        if groups is None:
+            return ()
+        return (f"the images for training are in {len(torch.unique(groups)):,} groups, which no split parts",)
 
     def _set_aside(self, share: float | None) -> None:
         held, self._pool = left_to_judge(self._strata(), share, self._groups(self._pool))
