@@ -90,6 +90,16 @@ def test_a_class_that_one_part_lacks_is_brought_there() -> None:
         assert set(groups[first].tolist()) == {1, 3}
 
 
+def test_a_class_of_one_group_is_learned_from() -> None:
+    """It is with the weights, and neither held out nor with the judge."""
+    labels = torch.tensor([0, 0, 1, 1] * 10 + [2] * 6)
+    groups = torch.cat([torch.arange(40) // 4, torch.full((6,), 10)])
+    assert 10 in groups[split(labels, "1:1", 0, groups)[0]]
+    for held, _ in (held_out(labels, 0.2, 0, groups), left_to_judge(labels, 0.2, groups)):
+        assert 10 not in groups[held]
+        assert len(held)
+
+
 def test_a_split_of_groups_depends_on_its_seed_alone() -> None:
     labels, groups = torch.arange(400) % 4, torch.arange(400) // 5
     state = torch.get_rng_state()

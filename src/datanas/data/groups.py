@@ -80,13 +80,18 @@ def _counts(labels: Tensor, group: Tensor, number: int) -> Counts:
 
 
 def _closest(counts: Counts, order: list[int], share: float) -> NDArray[np.bool_]:
-    """Which groups the first part takes, one at least and not all."""
+    """Which groups the first part takes, one at least and not all.
+
+    What lies half way is left, but for the only group of a class: the first of two equal parts is learned from.
+    """
+    is_only = ((counts > 0) & ((counts > 0).sum(0) == 1)).any(1)
     shares = counts / counts.sum(0)
     missing = np.full(counts.shape[1], share)
     taken = np.zeros(len(counts), dtype=bool)
     for index in order:
         rest = missing - shares[index]
-        if np.square(rest).sum() < np.square(missing).sum():
+        closer = np.square(missing).sum() - np.square(rest).sum()
+        if closer > 0 or (closer == 0 and is_only[index]):
             taken[index], missing = True, rest
     if taken.all() or not taken.any():
         smallest = min(order, key=lambda index: int(counts[index].sum()))
