@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from datanas.core.errors import DataError
-from datanas.data.base import ImageData, ImageSets
+from datanas.data.base import ImageData, ImageSet, ImageSets
 from datanas.data.batches import held_out, left_to_judge, split
 from datanas.data.groups import numbered, split_whole_groups
 from datanas.data.sets.csv import Csv
@@ -123,6 +123,12 @@ def test_many_groups_are_split_in_little_time() -> None:
 
 def test_names_are_numbered_in_the_order_in_which_they_come() -> None:
     assert numbered(["b", "a", "b", "c"]).tolist() == [0, 1, 0, 2]
+
+
+def test_groups_are_those_of_the_images_for_training() -> None:
+    images = ImageSet(torch.zeros(4, 1, 2, 2), torch.tensor([0, 1, 0, 1]))
+    with pytest.raises(ValueError, match=r"4 images for training but groups of shape \[3\]"):
+        ImageData(images, images, ("a", "b"), train_groups=torch.arange(3))
 
 
 class TestDataSets:

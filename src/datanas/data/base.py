@@ -176,6 +176,10 @@ class ImageSets:
     centre_share: ClassVar[float] = 1.0
     """How much of an image's shorter side is measured."""
 
+    def __post_init__(self) -> None:
+        if self.train_groups is not None and self.train_groups.shape != self.train.labels.shape:
+            raise ValueError(f"{len(self.train)} images for training but groups of shape {[*self.train_groups.shape]}")
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(c, h, w)."""
