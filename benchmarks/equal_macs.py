@@ -105,7 +105,7 @@ def ahead(seeds: Sequence[Mapping[str, Any]], kept: str) -> list[float]:
 def summary(found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     """What docs/results keeps: accuracies and multiply-adds of each row by seed, those of random cells in lists."""
     seeds = list(found.values())
-    kept = {_short(name): name for name in seeds[0] if name not in _random(seeds[0])}
+    kept = {_short(name): name for name in _kept(seeds)}
 
     def of(key: str, digits: int | None) -> dict[str, list[Any]]:
         rows: dict[str, list[Any]] = {
@@ -116,6 +116,11 @@ def summary(found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     accuracy = of("accuracy", 2)
     random = accuracy.pop(RANDOM)
     return {"seeds": list(found), "kept": accuracy, "random": random, "macs": of("macs", None)}
+
+
+def _kept(seeds: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What every seed has kept; of some searches no cell is within a share."""
+    return [name for name in seeds[0] if not name.startswith(RANDOM) and all(name in found for found in seeds)]
 
 
 def _random(found: Mapping[str, Any]) -> list[str]:
@@ -141,7 +146,7 @@ def main() -> None:
     torch.set_num_threads(1)
     found = {seed: measure(options, seed) for seed in options.seeds}
     (options.out / "equal_macs.json").write_text(json.dumps(summary(found), indent=1))
-    for kept in (name for name in found[options.seeds[0]] if not name.startswith(RANDOM)):
+    for kept in _kept(list(found.values())):
         print(f"{kept}, ahead of random cells:", interval(ahead(list(found.values()), kept)))
 
 

@@ -62,6 +62,7 @@ def test_cells_of_equal_multiply_adds_are_kept_by_row_and_seed() -> None:
 
     names = "searched: likeliest within 60% of its multiply-adds", "searched: likeliest", "random 0", "random 1"
     found = {seed: {name: of(10.0 * seed + place + 0.001) for place, name in enumerate(names)} for seed in (3, 4)}
+    found[4]["searched: likeliest within 20% of its multiply-adds"] = of(99.0)  # which not every seed has
     kept = equal_macs.summary(found)
     assert kept["seeds"] == [3, 4]
     assert kept["kept"] == {"within 60 %": [30, 40], "likeliest": [31, 41]}

@@ -35,25 +35,39 @@ def pairs(drawn: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
     return torch.tensor(labels), torch.tensor(groups)
 
 
+def split_first(labels: Tensor, groups: Tensor, share: Fraction, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """A split whose first part is learned from."""
+    return split_whole_groups(labels, groups, share, seed, "test", learns_first=True)
+
+
 def are_apart(groups: Tensor, first: Tensor, second: Tensor) -> bool:
     return not set(groups[first].tolist()) & set(groups[second].tolist())
 
 
 @settings(max_examples=150, deadline=None)
-@given(drawn=examples, tenths=st.integers(1, 9), seed=st.integers(0, 3))
-def test_groups_stay_together_and_nothing_is_lost(drawn: list[tuple[int, int]], tenths: int, seed: int) -> None:
+@given(drawn=examples, tenths=st.integers(1, 9), seed=st.integers(0, 3), learns_first=st.booleans())
+def test_groups_stay_together_and_nothing_is_lost(
+    drawn: list[tuple[int, int]], tenths: int, seed: int, learns_first: bool
+) -> None:
+    """And every class is learned from."""
     labels, groups = pairs(drawn)
-    if len(groups.unique()) < 2:
-        with pytest.raises(DataError, match=f"{len(drawn)} examples of one group cannot be split"):
-            split_whole_groups(labels, groups, Fraction(tenths, 10), seed, "test")
+    groups_of = [set(groups[labels == label].tolist()) for label in labels.unique()]
+    only = {group for each in groups_of for group in each if len(each) == 1}
+    share = Fraction(tenths, 10)
+    if set(groups.tolist()) <= only:
+        with pytest.raises(DataError, match=f"{len(drawn)} examples of .* each the only one of a class, cannot be"):
+            split_whole_groups(labels, groups, share, seed, "test", learns_first=learns_first)
         return
-    first, second = split_whole_groups(labels, groups, Fraction(tenths, 10), seed, "test")
+    first, second = split_whole_groups(labels, groups, share, seed, "test", learns_first=learns_first)
     assert sorted([*first.tolist(), *second.tolist()]) == list(range(len(labels)))
     assert first.tolist() == sorted(first.tolist())
     assert second.tolist() == sorted(second.tolist())
     assert len(first)
     assert len(second)
     assert are_apart(groups, first, second)
+    learned = first if learns_first else second
+    assert only <= set(groups[learned].tolist())
+    assert set(labels[learned].tolist()) == set(labels.tolist())
 
 
 @settings(max_examples=100, deadline=None)
@@ -73,12 +87,11 @@ def test_groups_of_one_class_each_hold_the_share(sizes: list[list[int]], tenths:
             for _ in range(size)
         ]
     )
-    first, second = split_whole_groups(labels, groups, Fraction(tenths, 10), seed, "test")
+    first, _ = split_first(labels, groups, Fraction(tenths, 10), seed)
     for label, each in enumerate(sizes):
         taken = int((labels[first] == label).sum())
         assert abs(taken - sum(each) * tenths / 10) <= max(each)
         assert 0 < taken < sum(each)
-    assert int((labels[second] >= 0).sum()) == len(second)
 
 
 def test_a_class_that_one_part_lacks_is_brought_there() -> None:
@@ -86,17 +99,19 @@ def test_a_class_that_one_part_lacks_is_brought_there() -> None:
     labels = torch.tensor([0] * 30 + [1] * 30)
     groups = torch.tensor([0] * 20 + [1] * 10 + [2] * 20 + [3] * 10)
     for seed in range(5):
-        first, _ = split_whole_groups(labels, groups, Fraction(1, 10), seed, "test")
+        first, _ = split_whole_groups(labels, groups, Fraction(1, 10), seed, "test", learns_first=False)
         assert set(groups[first].tolist()) == {1, 3}
 
 
-def test_a_class_of_one_group_is_learned_from() -> None:
-    """It is with the weights, and neither held out nor with the judge."""
-    labels = torch.tensor([0, 0, 1, 1] * 10 + [2] * 6)
-    groups = torch.cat([torch.arange(40) // 4, torch.full((6,), 10)])
-    assert 10 in groups[split(labels, "1:1", 0, groups)[0]]
+@pytest.mark.parametrize("others", [10, 2])
+@pytest.mark.parametrize("ratio", ["1:1", "1:2"])
+def test_a_class_of_one_group_is_learned_from(others: int, ratio: str) -> None:
+    """It is with the weights, and neither held out nor with the judge, be its group the smallest of few or not."""
+    labels = torch.tensor([0, 0, 1, 1] * 10 * others + [2] * 6)
+    groups = torch.cat([torch.arange(40 * others) // 40, torch.full((6,), 99)])
+    assert 99 in groups[split(labels, ratio, 0, groups)[0]]
     for held, _ in (held_out(labels, 0.2, 0, groups), left_to_judge(labels, 0.2, groups)):
-        assert 10 not in groups[held]
+        assert 99 not in groups[held]
         assert len(held)
 
 
@@ -115,10 +130,10 @@ def test_groups_of_one_example_are_split_as_evenly_as_can_be() -> None:
         assert torch.bincount(labels[held]).tolist() == [20, 20, 20]
 
 
-def test_many_groups_are_split_in_little_time() -> None:
-    """Half of forty thousand, each of which is looked at once."""
-    first, _ = split_whole_groups(torch.arange(40_000) % 10, torch.arange(40_000), Fraction(1, 2), 0, "test")
-    assert len(first) == 20_000
+def test_as_many_groups_as_examples_and_many_classes_are_split() -> None:
+    labels = torch.arange(40_000) % 1000
+    first, _ = split_first(labels, torch.arange(40_000), Fraction(1, 2))
+    assert torch.bincount(labels[first]).unique().tolist() == [20]
 
 
 def test_names_are_numbered_in_the_order_in_which_they_come() -> None:
@@ -181,6 +196,55 @@ class TestDataSets:
         with pytest.raises(DataError, match="groups must be 6 whole numbers or names, one an image, got"):
             Npz(Npz.Config(root=file)).load()
 
+    def test_groups_of_no_images_are_refused(self, save_npz: Callable[..., Path]) -> None:
+        x, y = np.zeros((6, 8, 8), np.uint8), np.array([0, 1] * 3)
+        file = save_npz(train_x=x, train_y=y, test_x=x, test_y=y, groups=np.arange(6))
+        with pytest.raises(DataError, match="groups are groups of no images; those of train_x are called train_groups"):
+            Npz(Npz.Config(root=file)).load()
+
+    def test_groups_that_are_in_both_parts_are_told(
+        self, save_npz: Callable[..., Path], make_folder: Make, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Of arrays, and of a table with a column of parts."""
+        x = np.random.default_rng(0).integers(0, 256, (6, 8, 8), dtype=np.uint8)
+        y, groups = np.array([0, 1] * 3), np.array(["a", "b", "c", "d", "e", "f"])
+        both = {"train_x": x, "train_y": y, "train_groups": groups, "test_x": 255 - x, "test_y": y}
+        Npz(Npz.Config(root=save_npz(**both, test_groups=groups[[0, 1, 1, 1, 1, 1]]))).load()
+        root = make_folder(per_class=6)
+        files = sorted(root.glob("*/*.png"))
+        parts = ["test" if index % 3 else "train" for index in range(len(files))]
+        rows = [
+            f"{each.relative_to(root)},{each.parent.name},{index // 6},{parts[index]}"
+            for index, each in enumerate(files)
+        ]
+        (root / "table.csv").write_text("\n".join(["path,label,group,split", *rows]))
+        Csv(Csv.Config(root=root / "table.csv")).load()
+        told = [each.message.partition(": ")[2] for each in caplog.records if "are groups of those" in each.message]
+        assert [each.split()[0] for each in told] == ["2", "2"]
+
+    def test_a_row_without_a_group_stands_for_itself(self, make_folder: Make) -> None:
+        root = make_folder(per_class=8)
+        table = self.table(root, "path,label,group")
+        head, *rows = table.read_text().splitlines()
+        table.write_text("\n".join([head, *(row.rpartition(",")[0] + "," for row in rows)]))
+        found = Csv(Csv.Config(root=table)).load()
+        assert found.train_groups is not None
+        assert len(found.train_groups.unique()) == len(found.train)
+
+    def test_a_class_may_be_called_a_group(self, make_folder: Make) -> None:
+        root = make_folder(per_class=5)
+        rows = [f"{each.relative_to(root)},{each.parent.name}" for each in sorted(root.glob("*/*.png"))]
+        (root / "table.csv").write_text("\n".join(["path,group", *rows]))
+        found = Csv(Csv.Config(root=root / "table.csv")).load()
+        assert (found.classes, found.train_groups) == (("ant", "bee"), None)
+
+    def test_groups_may_be_left_out_of_account(self, make_folder: Make, save_npz: Callable[..., Path]) -> None:
+        x = np.random.default_rng(0).integers(0, 256, (6, 8, 8), dtype=np.uint8)
+        file = save_npz(x=x, y=np.array([0, 1] * 3), groups=np.arange(6))
+        assert Npz(Npz.Config(root=file, use_groups=False)).load().train_groups is None
+        table = self.table(make_folder(per_class=5), "path,label,group")
+        assert Csv(Csv.Config(root=table, use_groups=False)).load().train_groups is None
+
     def test_folders_inside_a_class(self, make_folder: Make) -> None:
         root = make_folder(per_class=6)
         for number, file in enumerate(sorted(root.glob("*/*.png"))):
@@ -198,11 +262,14 @@ class TestDataSets:
         assert files.train_groups is not None
         assert torch.bincount(files.train_groups).tolist() == [2] * 6
 
-    def test_images_in_the_folder_of_their_class_stand_for_themselves(self, make_folder: Make) -> None:
+    def test_images_in_the_folder_of_their_class_stand_for_themselves(
+        self, make_folder: Make, caplog: pytest.LogCaptureFixture
+    ) -> None:
         root = make_folder(per_class=5)
         found = Folder(Folder.Config(root=root, group_by_folder=True)).load()
         assert found.train_groups is not None
         assert len(found.train_groups.unique()) == len(found.train)
+        assert "no image lies in a folder inside its class, so none belong together" in caplog.text
         assert Folder(Folder.Config(root=root)).load().train_groups is None
 
 

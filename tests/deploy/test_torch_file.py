@@ -17,8 +17,7 @@ import datanas
 from datanas.cli import main
 from datanas.core.errors import CheckpointError, ConfigError
 from datanas.deploy import torch_file
-from datanas.deploy.network_file import DETAILS
-from datanas.deploy.torch_file import export_torch
+from datanas.deploy.torch_file import DETAILS, export_torch
 
 ALONE = """
 import sys
@@ -50,8 +49,7 @@ def test_it_says_what_its_outputs_stand_for_and_takes_one_image(run: Path, tmp_p
     assert main(["export", str(run), str(tmp_path / "net.pt2"), "--to", "torch"]) == 0
     extra = {DETAILS: ""}
     module = torch.export.load(tmp_path / "net.pt2", extra_files=extra).module()
-    said = json.loads(extra[DETAILS])
-    assert (said["classes"], said["task"]) == (["0", "1", "2"], "classification")
+    assert json.loads(extra[DETAILS]) == {"classes": ["0", "1", "2"], "task": "classification"}
     (one,) = module(torch.rand(1, 3, 8, 8))
     assert one.shape == (1, 3)
 

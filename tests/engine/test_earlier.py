@@ -58,6 +58,12 @@ def test_patches_of_photographs_are_parted_as_they_were(tmp_path: Path, kind: st
     assert kept.group_by_place is bool(given)
 
 
+@pytest.mark.parametrize("name", ["csv", "npz"])
+def test_groups_in_the_data_of_earlier_runs_are_left_out_of_account(tmp_path: Path, name: str) -> None:
+    raw = {"data": {"name": name, "root": "mine"}}
+    assert with_unsaid(raw, written(tmp_path, "search"))["data"]["use_groups"] is False
+
+
 def test_other_data_are_parted_as_today(tmp_path: Path) -> None:
     raw = {"data": {"name": "folder", "root": "pictures"}}
     assert with_unsaid(raw, written(tmp_path, "search")) == raw

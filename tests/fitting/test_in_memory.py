@@ -280,21 +280,27 @@ def test_groups_must_be_one_an_image(tmp_path: Path, groups: Any) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_fit_never_splits_a_group(tmp_path: Path) -> None:
-    """All the images of two groups of six are tested on."""
+def test_a_fit_keeps_groups_with_its_data(tmp_path: Path) -> None:
+    """The file that it goes on with has them, and its test images are of other groups."""
     images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
     run = {"run": {"root": str(tmp_path), "name": "mine"}}
-    datanas.fit((images, np.arange(60) % 3), "30s", config=merge(config(), run), groups=np.arange(60) // 10, quiet=True)
-    found = datanas.load(tmp_path / "mine")
-    assert found.output_names == ("0", "1", "2")
+    datanas.fit((images, np.arange(60) % 3), "30s", config=merge(config(), run), groups=np.arange(60) // 6, quiet=True)
     (file,) = tmp_path.glob("*.npz")
     data = Npz(Npz.Config(root=file)).load()
     assert data.train_groups is not None
-    assert torch.bincount(data.train_groups).tolist().count(10) == len(data.train) / 10
+    assert torch.bincount(data.train_groups, minlength=10).unique().tolist() == [0, 6]
+    assert len(data.test) == 12
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_an_image_without_a_group_is_refused(tmp_path: Path, missing: Any) -> None:
+    groups = np.array(["a"] * 29 + [missing], dtype=object)
+    with pytest.raises(DataError, match="groups: some are missing"):
+        write_in_memory((np.zeros((30, 8, 8, 3), np.uint8), np.arange(30) % 3), tmp_path, groups=groups)
 
 
 def test_a_path_with_groups_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="groups: a path holds its groups"):
+    with pytest.raises(ConfigError, match="groups: are of images in memory"):
         datanas.fit(tmp_path, "30s", groups=[0], quiet=True)
-    with pytest.raises(ConfigError, match="groups: a path holds its groups"):
+    with pytest.raises(ConfigError, match="groups: are of images in memory"):
         ImageClassifier().fit(tmp_path, groups=[0])

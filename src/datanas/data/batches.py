@@ -58,7 +58,9 @@ def split(labels: Labels, ratio: str, seed: int, groups: Groups = None) -> Parts
     return parts
 
 
-def stratified(labels: Labels, share: Fraction, seed: int, stream: str, groups: Groups = None) -> Parts:
+def stratified(
+    labels: Labels, share: Fraction, seed: int, stream: str, groups: Groups = None, *, learns_first: bool = True
+) -> Parts:
     """Split images at random so that the first part holds `share` of them and of each class.
 
     A class of two or more images is in both parts. Rounding is carried from class to class, so the total is right too.
@@ -67,15 +69,16 @@ def stratified(labels: Labels, share: Fraction, seed: int, stream: str, groups: 
         share: between 0 and 1, exclusive.
         stream: what the random numbers are for; with `seed` it keys them.
         groups: the group of each image; images of one group stay together, so that `share` holds about.
+        learns_first: whether the first part is the one that is learned from, which then has every class.
 
     Raises:
         ValueError: `share` is out of its range.
-        DataError: all images are of one group.
+        DataError: there are too few groups.
     """
     if not 0 < share < 1:
         raise ValueError(f"share must lie between 0 and 1, got {share}")
     if groups is not None:
-        return split_whole_groups(labels, groups, share, seed, stream)
+        return split_whole_groups(labels, groups, share, seed, stream, learns_first=learns_first)
     labels = labels.cpu()
     order = torch.randperm(len(labels), generator=generator(seed, stream))
     order = order[labels[order].argsort(stable=True)]
@@ -103,12 +106,12 @@ def held_out(labels: Labels, share: float, seed: int, groups: Groups = None) -> 
 
     Raises:
         ValueError: `share` is out of its range.
-        DataError: all images are of one group.
+        DataError: there are too few groups.
     """
     if share == 0:
         everything = torch.arange(len(labels))
         return everything[:0], everything
-    return stratified(labels, Fraction(str(share)), seed, "validation", groups)
+    return stratified(labels, Fraction(str(share)), seed, "validation", groups, learns_first=False)
 
 
 JUDGE_SEED = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -15,39 +16,116 @@ from torch import Tensor
 from datanas.core.errors import DataError
 from datanas.core.seeding import generator
 
-Counts = NDArray[np.int64]
+_log = logging.getLogger(__name__)
+USE_GROUPS = "never split what the data say belongs together"
 _OF_A_CLASS = 2  # parts of the path of an image that lies in the folder of its class
 
 
 def split_whole_groups(
-    labels: Int64[Tensor, " n"], groups: Int64[Tensor, " n"], share: Fraction, seed: int, stream: str
+    labels: Int64[Tensor, " n"],
+    groups: Int64[Tensor, " n"],
+    share: Fraction,
+    seed: int,
+    stream: str,
+    *,
+    learns_first: bool,
 ) -> tuple[Int64[Tensor, " first"], Int64[Tensor, " second"]]:
     """Split examples at random so that no group is in both parts and the first holds about `share` of each class.
 
-    Groups come in a random order, and one is taken into the first part where that brings the shares of the classes
-    closer to `share`, by the sum of their squared differences. A class that is in two or more groups is in both parts
-    where one group can be moved for it.
+    The only group of a class goes to the part that is learned from. The others come in a random order, and one is taken
+    into the first part where that brings the shares of its classes closer to `share`, by the sum of their squared
+    differences. Then smallest groups move until each part has every class that it can have; the part that is learned
+    from has all of them.
 
     Args:
         labels, groups: the class and the group of each example.
         share: of the first part, between 0 and 1, exclusive.
         stream: what the random numbers are for; with `seed` it keys them.
+        learns_first: whether the first part is the one that is learned from.
 
     Returns:
         The indices of both parts, ascending.
 
     Raises:
-        DataError: all examples are of one group.
+        DataError: there is one group, or each is the only one of a class.
     """
-    names, group = torch.unique(groups.cpu(), return_inverse=True)
-    if len(names) < 2:
-        raise DataError(f"{len(group)} examples of one group cannot be split; there must be two groups at least")
-    counts = _counts(labels.cpu(), group, len(names))
-    order = torch.randperm(len(names), generator=generator(seed, stream)).tolist()
-    taken = _closest(counts, order, float(share))
-    _have_every_class(counts, taken)
-    is_first = torch.from_numpy(taken)[group]
+    split = _Split(labels.cpu(), groups.cpu(), learns_first=learns_first)
+    split.take(torch.randperm(len(split.sizes), generator=generator(seed, stream)).tolist(), float(share))
+    split.complete()
+    is_first = torch.from_numpy(split.taken)[split.group]
     return is_first.nonzero().flatten(), (~is_first).nonzero().flatten()
+
+
+class _Split:
+    """Which groups the first part takes.
+
+    Attributes:
+        group: (n,), the group of each example, counted from 0.
+        sizes: (groups,), examples of each.
+        taken: (groups,), whether the first part has it.
+    """
+
+    def __init__(self, labels: Tensor, groups: Tensor, *, learns_first: bool) -> None:
+        names, self.group = torch.unique(groups, return_inverse=True)
+        classes, label = torch.unique(labels, return_inverse=True)
+        # By group, what it has of its classes: few groups have many of them.
+        cells, counts = torch.unique(self.group * len(classes) + label, return_counts=True)
+        self.sizes: NDArray[np.int64] = torch.bincount(self.group).numpy()
+        ends = np.cumsum(torch.bincount(cells // len(classes), minlength=len(names)).numpy())[:-1]
+        held = (cells % len(classes)).numpy()
+        self._classes = np.split(held, ends)
+        self._shares = np.split((counts / torch.bincount(label)[cells % len(classes)]).numpy(), ends)
+        groups_of = np.bincount(held, minlength=len(classes))
+        self._is_only = np.array([bool((groups_of[each] == 1).any()) for each in self._classes])
+        if self._is_only.all():
+            raise DataError(
+                f"{len(labels)} examples of {len(names)} groups, each the only one of a class, cannot be split; there "
+                "must be groups to test on, to judge by, and for both parts of a search: more of them, or none at all"
+            )
+        self._learns_first = learns_first
+        self.taken: NDArray[np.bool_] = self._is_only & learns_first
+
+    def take(self, order: Sequence[int], share: float) -> None:
+        """Let the first part have about this share of each class, of one group at least and not of all."""
+        missing = np.full(int(max(map(max, self._classes))) + 1, share)
+        for index in np.flatnonzero(self.taken).tolist():
+            missing[self._classes[index]] -= self._shares[index]
+        free = [index for index in order if not self._is_only[index]]
+        for index in free:
+            before = missing[self._classes[index]]
+            rest = before - self._shares[index]
+            if np.square(rest).sum() < np.square(before).sum():
+                self.taken[index] = True
+                missing[self._classes[index]] = rest
+        if self.taken.all() or not self.taken.any():
+            smallest = min(free, key=lambda index: int(self.sizes[index]))
+            self.taken[smallest] = not self.taken[smallest]
+
+    def complete(self) -> None:
+        """Move groups so that the part that is learned from has every class, and then the other what it can have."""
+        for side in (self._learns_first, not self._learns_first):
+            held = self._held()
+            for label in np.flatnonzero((held[int(side)] == 0) & (held[int(not side)] > 0)).tolist():
+                is_learned_from = side == self._learns_first
+                for index in self._smallest_of(label, not side):
+                    left = self._held()[int(not side)]
+                    left[self._classes[index]] -= 1
+                    keeps = left.any() if is_learned_from else bool((left[self._classes[index]] > 0).all())
+                    if keeps:
+                        self.taken[index] = side
+                        break
+
+    def _held(self) -> NDArray[np.int64]:
+        """(parts, classes), groups of each class in the second and in the first part."""
+        classes = np.concatenate(self._classes)
+        parts = np.repeat(self.taken, [len(each) for each in self._classes])
+        number = int(classes.max()) + 1
+        return np.stack([np.bincount(classes[parts == side], minlength=number) for side in (False, True)])
+
+    def _smallest_of(self, label: int, side: bool) -> list[int]:
+        """The groups of a part that have this class, small ones first."""
+        found = [index for index in np.flatnonzero(self.taken == side).tolist() if label in self._classes[index]]
+        return sorted(found, key=lambda index: int(self.sizes[index]))
 
 
 def numbered(names: Sequence[Hashable]) -> Int64[Tensor, " n"]:
@@ -60,54 +138,28 @@ def numbered(names: Sequence[Hashable]) -> Int64[Tensor, " n"]:
     return torch.tensor([known.setdefault(name, len(known)) for name in names], dtype=torch.int64)
 
 
-def by_folder(names: Sequence[str]) -> Int64[Tensor, " n"]:
+def by_folder(names: Sequence[str], where: str) -> Int64[Tensor, " n"]:
     """The group of each image by its path below the folders of the classes: the folder inside its class, of whatever
-    class, that it lies in; itself where it lies in none.
+    class, that it lies in; itself where it lies in none. A warning says so where that holds of all.
 
-    >>> by_folder(["cat/ann/1.jpg", "cat/ann/2/3.jpg", "dog/ann/1.jpg", "dog/4.jpg"])
+    Args:
+        where: the data set and its source, to begin the warning with.
+
+    >>> by_folder(["cat/ann/1.jpg", "cat/ann/2/3.jpg", "dog/ann/1.jpg", "dog/4.jpg"], "pets")
     tensor([0, 0, 0, 1])
     """
     parts = [Path(name).parts for name in names]
+    if all(len(each) <= _OF_A_CLASS for each in parts):
+        _log.warning("%s: group_by_folder: no image lies in a folder inside its class, so none belong together", where)
     return numbered([each[1:2] if len(each) > _OF_A_CLASS else each for each in parts])
 
 
-def _counts(labels: Tensor, group: Tensor, number: int) -> Counts:
-    """(groups, classes), the examples of each."""
-    classes, label = torch.unique(labels, return_inverse=True)
-    cells = torch.bincount(group * len(classes) + label, minlength=number * len(classes))
-    counts: Counts = cells.view(number, len(classes)).numpy()
-    return counts
-
-
-def _closest(counts: Counts, order: list[int], share: float) -> NDArray[np.bool_]:
-    """Which groups the first part takes, one at least and not all.
-
-    What lies half way is left, but for the only group of a class: the first of two equal parts is learned from.
-    """
-    is_only = ((counts > 0) & ((counts > 0).sum(0) == 1)).any(1)
-    shares = counts / counts.sum(0)
-    missing = np.full(counts.shape[1], share)
-    taken = np.zeros(len(counts), dtype=bool)
-    for index in order:
-        rest = missing - shares[index]
-        closer = np.square(missing).sum() - np.square(rest).sum()
-        if closer > 0 or (closer == 0 and is_only[index]):
-            taken[index], missing = True, rest
-    if taken.all() or not taken.any():
-        smallest = min(order, key=lambda index: int(counts[index].sum()))
-        taken[smallest] = not taken[smallest]
-    return taken
-
-
-def _have_every_class(counts: Counts, taken: NDArray[np.bool_]) -> None:
-    """Move the smallest group that brings a class to the side that lacks it, where the other side keeps every class."""
-    for side in (True, False):
-        for label in range(counts.shape[1]):
-            has_it = counts[:, label] > 0
-            if (has_it & (taken == side)).any():
-                continue
-            for index in sorted(np.flatnonzero(has_it), key=lambda each: int(counts[each].sum())):
-                left = (taken != side) & (np.arange(len(taken)) != index)
-                if left.any() and counts[left].any(0)[counts[taken != side].any(0)].all():
-                    taken[index] = side
-                    break
+def tell_shared_groups(train: Int64[Tensor, " n"], test: Int64[Tensor, " m"], where: str) -> None:
+    """Warn of groups that are both for training and for testing, as data came that bring their own parts."""
+    shared = set(train.tolist()) & set(test.tolist())
+    if shared:
+        _log.warning(
+            "%s: %d groups of images to test on are groups of those for training too; what is measured on them may be "
+            "too good",
+            *(where, len(shared)),
+        )

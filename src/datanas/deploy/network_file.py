@@ -1,4 +1,4 @@
-"""A network in one file, .onnx or .pt2: what its use takes is in the file, so that it predicts as its run does."""
+"""A network in one ONNX file: what its use takes is in its metadata, so that it predicts as its run does."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from datanas.core.errors import CheckpointError, ConfigError, DatanasError
-from datanas.core.paths import read_bytes, shown
+from datanas.core.paths import is_folder, read_bytes, shown
 from datanas.core.settings import ComponentConfig, Section, validate
 from datanas.data.decode.image_form import ImageForm, as_given
 from datanas.deploy.trained import Trained, Use
 from datanas.tasks import tasks
 
 ONNX, TORCH = ".onnx", ".pt2"
-DETAILS = "datanas.json"
-"""The file inside one of torch.export that says what outputs stand for, and what its use takes."""
 USE = "datanas"
-"""The name of the latter, there and in the metadata of an ONNX file."""
-Run = Callable[[Tensor], list[Tensor]]
+"""Where the metadata of a file say what its use takes."""
+Compute = Callable[[Tensor], list[Tensor]]
 
 
 class FileUse(Section):
@@ -52,38 +50,41 @@ class FileNetwork(nn.Module):
     """What a file computes: of images in 0..1 its outputs, a tuple where there are several.
 
     Args:
-        run: takes what the file takes.
+        compute: takes what the file takes.
         value_range: of the numbers that it takes, where these are no pixels.
     """
 
-    def __init__(self, run: Run, value_range: Sequence[Sequence[float]] | None) -> None:
+    def __init__(self, compute: Compute, value_range: Sequence[Sequence[float]] | None) -> None:
         super().__init__()
-        self._run, self._range = run, value_range
+        self._compute, self._range = compute, value_range
 
     def forward(self, images: Tensor) -> Any:
-        outputs = self._run(images if self._range is None else as_given(images, *self._range))
+        outputs = self._compute(images if self._range is None else as_given(images, *self._range))
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
 
 def is_network_file(path: str | Path) -> bool:
-    """Whether a path is called as such files are."""
-    return Path(path).suffix.lower() in (ONNX, TORCH)
+    """Whether a path is that of a file, and no folder, that is called as `datanas export` calls them."""
+    return Path(path).suffix.lower() in (ONNX, TORCH) and not is_folder(Path(path), CheckpointError)
 
 
-def find_in_file(path: str | Path, device: torch.device) -> Trained:
-    """The network of a file of `datanas export`.
-
-    Args:
-        device: where a file of torch.export computes; an ONNX file computes on the CPU.
+def find_in_file(path: str | Path) -> Trained:
+    """The network of an ONNX file of `datanas export`; it computes on the CPU.
 
     Raises:
         CheckpointError: there is no such file, or it is damaged or of another program.
-        ConfigError: onnxruntime is not installed.
+        ConfigError: onnxruntime is not installed, the file is one of torch.export, or its network was trained for
+            images of any size.
     """
     path = Path(path)
+    if path.suffix.lower() == TORCH:
+        raise ConfigError(
+            f"{shown(path)}: a file of torch.export is read by torch alone, since reading it can run what it holds; "
+            "predict with an .onnx file, a folder of datanas export, or the run"
+        )
     content = read_bytes(path, CheckpointError)
     try:
-        run, details = _of_onnx(content) if path.suffix.lower() == ONNX else _of_torch(path, device)
+        compute, details = _of_onnx(content)
     except DatanasError:
         raise
     except Exception as error:  # of a damaged file: not limited to a few types
@@ -95,7 +96,7 @@ def find_in_file(path: str | Path, device: torch.device) -> Trained:
         )
     try:
         found = validate(FileUse, details[USE], USE)
-        task = tasks[found.task["name"]]
+        task = tasks[str(found.task.get("name"))]
         settings = validate(task.Config, found.task, "task")
         form = validate(ImageForm, found.use.input, "input")
     except ConfigError as error:
@@ -105,10 +106,10 @@ def find_in_file(path: str | Path, device: torch.device) -> Trained:
             f"{shown(path)}: a file takes images of one size, and this network was trained for those of any: predict "
             "with its run, or with a folder of datanas export"
         )
-    return Trained(path, FileNetwork(run, form.value_range), task, settings, found.use, found.num_classes)
+    return Trained(path, FileNetwork(compute, form.value_range), task, settings, found.use, found.num_classes)
 
 
-def _of_onnx(content: bytes) -> tuple[Run, Mapping[str, Any]]:
+def _of_onnx(content: bytes) -> tuple[Compute, Mapping[str, Any]]:
     try:
         onnxruntime = import_module("onnxruntime")
     except ImportError:
@@ -116,19 +117,8 @@ def _of_onnx(content: bytes) -> tuple[Run, Mapping[str, Any]]:
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     metadata = session.get_modelmeta().custom_metadata_map
 
-    def run(images: Tensor) -> list[Tensor]:
+    def compute(images: Tensor) -> list[Tensor]:
         found = session.run(None, {"images": images.cpu().numpy()})
         return [torch.from_numpy(each).to(images.device) for each in found]
 
-    return run, {name: json.loads(metadata[name]) for name in (USE,) if name in metadata}
-
-
-def _of_torch(path: Path, device: torch.device) -> tuple[Run, Mapping[str, Any]]:
-    from torch.export import load
-    from torch.export.passes import move_to_device_pass
-
-    extra = {DETAILS: ""}
-    program = load(path, extra_files=extra)
-    module = (program if device.type == "cpu" else move_to_device_pass(program, device)).module()
-    details = json.loads(extra[DETAILS] or "{}")
-    return lambda images: list(module(images)), details if isinstance(details, dict) else {}
+    return compute, {name: json.loads(metadata[name]) for name in (USE,) if name in metadata}

@@ -15,7 +15,7 @@ from datanas.core.errors import CheckpointError, ConfigError, StorageError
 from datanas.core.paths import path_errors, shown
 from datanas.data.augment import to_unit
 from datanas.data.decode.image_form import as_given
-from datanas.deploy.network_file import FileUse
+from datanas.deploy.network_file import FileUse, is_network_file
 from datanas.deploy.pictures import Inputs
 from datanas.deploy.predict import load
 from datanas.deploy.predictor import ImagePredictor
@@ -65,7 +65,7 @@ class Portable:
         images: by which it is checked; the noise where none were given.
         classes: what the outputs stand for.
         task: that it was trained for.
-        use: what prediction takes besides, as JSON.
+        use: what `datanas.load` takes besides (`FileUse`).
         has_classes: whether its first output scores classes, of which one is the likeliest.
     """
 
@@ -82,7 +82,7 @@ def portable(path: str | Path, check: Inputs | None, kind: str) -> Portable:
     """The network of a run or of an export, ready to become a file.
 
     Args:
-        path: as for `datanas.load`.
+        path: a run or a folder of `datanas export`, as for `datanas.load`.
         check: images by which the file is checked, as for `predict`; None for some of noise.
         kind: of file, for the message.
 
@@ -90,6 +90,8 @@ def portable(path: str | Path, check: Inputs | None, kind: str) -> Portable:
         ConfigError: the network takes no images, or is checked by images of any size.
         CheckpointError: there is no trained network.
     """
+    if is_network_file(path):
+        raise ConfigError(f"{shown(Path(path))}: is a file already; export the run that it was made of")
     predictor = load(path)
     if not isinstance(predictor, ImagePredictor):
         raise ConfigError(f"task {predictor.task}: only networks of images become {kind} here")

@@ -38,7 +38,7 @@ def load(path: str | Path, device: str = "cpu", *, white_level: float | None = N
     """A trained network that predicts, with the preparation of its inputs; no training data are needed.
 
     Args:
-        path: the run folder of a finished training or fit, or a folder or an .onnx or .pt2 file of `datanas export`.
+        path: the run folder of a finished training or fit, or a folder or an ONNX file of `datanas export`.
         device: where it computes; "auto" takes a GPU where there is one.
         white_level: the value that is white in images of more than 8 bits, of a network that was trained on others.
 
@@ -51,7 +51,7 @@ def load(path: str | Path, device: str = "cpu", *, white_level: float | None = N
     2
     """
     where = usable_device(device)
-    trained = find_in_file(path, where) if is_network_file(path) else find_trained(path, where)
+    trained = find_in_file(path) if is_network_file(path) else find_trained(path, where)
     for task, predictor in PREDICTORS.items():
         if issubclass(trained.task, task):
             return predictor(trained, where, white_level)

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from datanas.core.atomic import write_atomic
-from datanas.deploy.network_file import DETAILS, USE
 from datanas.deploy.pictures import Inputs
 from datanas.deploy.portable import TOGETHER, portable, relative_difference, require_free, require_same
 from datanas.kernels.switch import plain_kernels
+
+DETAILS = "datanas.json"
+"""The file inside that says what outputs stand for: `{"classes": [...], "task": ...}`."""
 
 
 def export_torch(path: str | Path, file: str | Path, check: Inputs | None = None) -> float:
@@ -45,7 +47,7 @@ def export_torch(path: str | Path, file: str | Path, check: Inputs | None = None
     with warnings.catch_warnings(), torch.no_grad(), plain_kernels():
         warnings.simplefilter("ignore")
         program = torch.export.export(source.network, (source.noise,), dynamic_shapes=({0: batch},))
-        details = json.dumps({"classes": source.classes, "task": source.task, USE: source.use})
+        details = json.dumps({"classes": source.classes, "task": source.task})
         torch.export.save(program, content, extra_files={DETAILS: details})
         content.seek(0)
         again = torch.export.load(content).module()

@@ -195,7 +195,7 @@ class Budget:
         if limits is None:
             return least
         network = self._run.train.network_config
-        fewer = f"train.{network.width_setting}" + " or cells" * hasattr(network, "cells")
+        fewer = f"train.{network.width_setting}{' or cells' if hasattr(network, 'cells') else ''}"
         samples = {name: sampler.samples_of(name) for name in sampler.groups}
         for index, name in enumerate(limits.names):
             least[name] = self.tables[name].constant + least_cost(sampler.vectors, limits, index, samples)

@@ -12,6 +12,8 @@ from datanas.engine.config import Config
 
 _UNSAID: dict[str, dict[str, Any]] = {"train": {"prune": False}, "task": {"auxiliary_norms": 2}}
 """Of trainings: settings that came later, with what networks were before."""
+_OF_GROUPS = {"photos": "group_by_place", "csv": "use_groups", "npz": "use_groups"}
+"""Of data sets whose images may now belong together the setting that says so."""
 _CHANGED = (
     ("train", "prune"),
     ("task", "auxiliary_norms"),
@@ -19,6 +21,7 @@ _CHANGED = (
     ("task", "train_augment", "flip"),
     ("sampler", "merged_none"),
     ("data", "group_by_place"),
+    ("data", "use_groups"),
 )
 """Settings whose default is another than it was, or that there were none of."""
 
@@ -30,8 +33,8 @@ def with_unsaid(raw: Mapping[str, Any], run: Path) -> dict[str, Any]:
     A search builds no network, and what is trained of it later has today's defaults.
     """
     data, sampler = raw.get("data"), raw.get("sampler")
-    if isinstance(data, Mapping) and data.get("name") == "photos":
-        raw = merge({"data": {"group_by_place": False}}, raw)
+    if isinstance(data, Mapping) and (setting := _OF_GROUPS.get(str(data.get("name")))) is not None:
+        raw = merge({"data": {setting: False}}, raw)
     if isinstance(sampler, Mapping) and sampler.get("name") == "egs":
         raw = merge({"sampler": {"merged_none": "mean"}}, raw)
     if json_object(run / "env.json").get("kind") != "train":

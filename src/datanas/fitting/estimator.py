@@ -91,8 +91,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
             self.__dict__.pop("_loaded", None)
             if isinstance(X, str | Path):
                 if y is not None or groups is not None:
-                    name, held = ("y", "labels") if y is not None else ("groups", "groups")
-                    raise ConfigError(f"{name}: a path holds its {held}; leave it out")
+                    if y is None:
+                        raise ConfigError("groups: are of images in memory; files say theirs themselves (docs/data.md)")
+                    raise ConfigError("y: a path holds its labels; leave it out")
                 source, labels = Path(X), None
             else:
                 given = X if y is None and isinstance(X, Dataset | tuple) else (X, y)

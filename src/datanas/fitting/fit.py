@@ -95,7 +95,7 @@ def fit(
             data, is_new = _file_of(data, task, config, overrides, groups)
             new_file = data if is_new else None
         elif groups is not None:
-            raise ConfigError("groups: a path holds its groups, as docs/data.md says; leave them out")
+            raise ConfigError("groups: are of images in memory; files say theirs themselves (docs/data.md)")
         try:
             folder = _begin(
                 data, time, task, config, overrides, max_macs, races, references, own, same_plan_as, quiet=quiet

@@ -98,6 +98,8 @@ def _groups(parts: Mapping[str, Labelled], groups: Any) -> dict[str, NDArray[Any
         return {}
     name, learned = next(iter(parts.items()))
     array = _array(groups, "groups")
+    if array.dtype == object and any(each is None or each != each for each in array.flat):
+        raise DataError("groups: some are missing; give each such image a group of its own")
     if array.shape != (len(learned.labels),) or array.dtype.kind not in "iubUSO":
         raise DataError(
             f"groups: must be {len(learned.labels)} whole numbers or words, one an image for training, got "

@@ -101,6 +101,8 @@ class Clustering(ImageTask[ViewBatch]):
 
     def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None:
         super().__init__(config, data, device, seed)
+        if self.data.train_groups is not None:
+            _log.warning("task clustering: groups of images that belong together are not heeded")
         self._lambda, self._finished = 0.0, 0
         self._tallies: list[tuple[Tensor, ClusterTally]] | None = None  # of a pass whose exhibits are wanted
 
@@ -160,7 +162,7 @@ class Clustering(ImageTask[ViewBatch]):
         return unlabelled(len(self._train))
 
     def _groups(self, indices: Int64[Tensor, " m"]) -> None:
-        """None: what is measured are the clusters of the very images that are learned from."""
+        """None: clusters know no groups; a warning says so where the data have some."""
 
     def _choose(self, part: Part, indices: Int64[Tensor, " m"]) -> None:
         if len(indices) < self.num_classes:

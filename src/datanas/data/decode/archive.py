@@ -118,6 +118,10 @@ def find_arrays(names: Iterable[str], where: str) -> dict[PartOrWhole, Arrays]:
                 "name, as in datanas fit cifar10 --data.root FILE; otherwise store their pixels as plain arrays"
             )
         raise DataError(f"{where}: {lone[0]} are labels without images; the file holds {', '.join(sorted(names))}")
+    if lone := [
+        name for (part, role), name in array_names.items() if role == "groups" and (part, "x") not in array_names
+    ]:
+        raise DataError(f"{where}: {lone[0]} are groups of no images; those of train_x are called train_groups")
     return {
         part: Arrays(array_names[part, "x"], array_names.get((part, "y")), array_names.get((part, "groups")))
         for part in parts

@@ -23,7 +23,7 @@ from datanas.data.decode.image_sides import sizes_of
 from datanas.data.decode.images import decode
 from datanas.data.decode.parts import part_of
 from datanas.data.decode.suspect import examine_set, tell_suspects
-from datanas.data.groups import numbered
+from datanas.data.groups import USE_GROUPS, numbered, tell_shared_groups
 from datanas.data.sets.folder import FolderConfig, split_by_name
 from datanas.data.types.targets import TARGETS, Kind, TargetData, TargetKind, parted, target_data
 
@@ -54,6 +54,7 @@ class Csv(Dataset[ImageData | TargetData]):
         group_column: str | None = Field(
             default=None, description="what belongs together and is never split; unset: a column named group, if any"
         )
+        use_groups: bool = Field(default=True, description=USE_GROUPS)
         targets: TargetKind = Field(default="auto", description=TARGETS)
 
     config: Config
@@ -84,7 +85,7 @@ class Csv(Dataset[ImageData | TargetData]):
         form = settle_white(table.files, config.form(config.channels), where)
         images, indices = decode(table.files, where, form=form, resize=config.resize, skip_broken=config.skip_broken)
         rows, files, is_test = rows[indices], [table.names[index] for index in indices], table.is_test(indices)
-        groups = None if table.groups is None else table.groups[indices]
+        groups = table.groups[indices] if config.use_groups and table.groups is not None else None
         if is_test is None and (kind is not None or groups is not None):
             split = parted(rows, kind, config.test_share, config.split_seed, groups)
         else:
@@ -100,10 +101,12 @@ class Csv(Dataset[ImageData | TargetData]):
             split = ((~is_test & ~unused).nonzero().flatten(), (is_test & ~unused).nonzero().flatten())
         parts = [(images[each], rows[each]) for each in split]
         is_scaled = config.resize is not None
-        together = None if groups is None else groups[split[0]]
+        train_groups = None if groups is None else groups[split[0]]
+        if groups is not None:
+            tell_shared_groups(groups[split[0]], groups[split[1]], where)
         if kind is not None:
-            known = {"pixels": form, "is_scaled": is_scaled, "train_groups": together}
-            return target_data(parts[0], parts[1], names, kind, where, **known)
+            more = {"pixels": form, "is_scaled": is_scaled, "train_groups": train_groups}
+            return target_data(parts[0], parts[1], names, kind, where, **more)
         train, test = (ImageSet(*each) for each in parts)
         check_images(train, test, names, where)
         examined = {
@@ -111,7 +114,7 @@ class Csv(Dataset[ImageData | TargetData]):
             for part, examples, chosen in zip(("train", "test"), (train, test), split, strict=True)
         }
         tell_suspects(examined, where)
-        return ImageData(train, test, names, pixels=form, is_scaled=is_scaled, train_groups=together)
+        return ImageData(train, test, names, pixels=form, is_scaled=is_scaled, train_groups=train_groups)
 
 
 def _read(path: Path, where: str) -> list[list[str]]:
@@ -178,13 +181,16 @@ class _Table:
             others = [column for column in range(len(head)) if column not in (files, parts, groups)]
             labels = next((named[name] for name in _LABELS if name in named and named[name] != files), None)
             labels = others[0] if labels is None and len(others) == 1 else labels
+            if labels is None and not others and group_column is None:
+                labels, groups = groups, None  # of two columns the other one is the class, whatever it is called
         if labels is None:
             raise DataError(f"{where}: which of {', '.join(head)} is the class? say it with --data.label_column NAME")
         self.names = [row[files] for row in body]
         self.files = [folder / name for name in self.names]
         self.labels = [row[labels] for row in body]
         self._parts = None if parts is None else [row[parts] for row in body]
-        self.groups = None if groups is None else numbered([row[groups] for row in body])
+        # What says no group stands for itself.
+        self.groups = None if groups is None else numbered([row[groups] or index for index, row in enumerate(body)])
         self._target_name = head[labels]
 
     def _column(self, head: Sequence[str], name: str | None, setting: str) -> int | None:

@@ -23,6 +23,7 @@ from datanas.data.decode.arrays import Layout, ValueRange, Values, channels_firs
 from datanas.data.decode.open_image import PixelForm
 from datanas.data.decode.parts import Part
 from datanas.data.decode.suspect import examine_set, tell_suspects
+from datanas.data.groups import USE_GROUPS, numbered, tell_shared_groups
 from datanas.data.types.targets import (
     TARGETS,
     Kind,
@@ -70,6 +71,7 @@ class Npz(Dataset[ImageData | TargetData]):
         test_share: float = Field(default=0.2, gt=0, lt=1, description="share of x, y that becomes the test set")
         split_seed: int = Field(default=0, description="seed of that choice")
         targets: TargetKind = Field(default="auto", description=TARGETS)
+        use_groups: bool = Field(default=True, description=USE_GROUPS)
 
         @field_validator("value_range")
         @classmethod
@@ -112,7 +114,12 @@ class Npz(Dataset[ImageData | TargetData]):
         }
         labels = {part: _labels(stored, names, len(raw[part]), kind, where) for part, names in chosen.items()}
         learned: PartOrWhole = "whole" if is_whole else "train"
-        groups = _groups(archive, chosen[learned], len(raw[learned]), where)
+        groups = self._groups(archive, chosen[learned], len(raw[learned]), where)
+        tested = next(part for part in reversed(chosen))
+        if groups is not None and not is_whole and chosen[tested].groups is not None:
+            of_both = [archive[str(each.groups)].tolist() for each in (chosen[learned], chosen[tested])]
+            together = numbered([*of_both[0], *of_both[1]])
+            tell_shared_groups(together[: len(of_both[0])], together[len(of_both[0]) :], where)
         share, seed = self.config.test_share, self.config.split_seed
         split = parted(labels["whole"], kind, share, seed, groups) if is_whole else None
         values = self._values(raw, None if split is None else split[0], where)
@@ -132,8 +139,8 @@ class Npz(Dataset[ImageData | TargetData]):
             groups = None if groups is None else groups[split[0]]
         form = PixelForm(white=values.white, white_of_8_bits=self.config.white_level, value_range=values.range)
         if kind is not None:
-            known = {"pixels": form, "train_groups": groups}
-            return _told(target_data(parts[0], parts[1], classes, kind, where, **known), where)
+            more = {"pixels": form, "train_groups": groups}
+            return _told(target_data(parts[0], parts[1], classes, kind, where, **more), where)
         train, test = (ImageSet(*each) for each in parts)
         check_images(train, test, classes, where, fewest_classes=1 if classes == (UNLABELLED,) else 2)
         tell_suspects({"train": examine_set(train, classes), "test": examine_set(test, classes)}, where)
@@ -153,6 +160,12 @@ class Npz(Dataset[ImageData | TargetData]):
         if training is not None:
             chosen["whole"][training.numpy()] = True
         return values_of([*raw.values()], where, [*chosen.values()])
+
+    def _groups(self, archive: Archive, names: Arrays, images: int, where: str) -> Tensor | None:
+        """Which images of a part belong together; None where the file does not say, or it is not heeded."""
+        if names.groups is None or not self.config.use_groups:
+            return None
+        return to_groups(archive[names.groups], images, f"{where}: {names.groups}")
 
 
 def _told(data: ImageSetsT, where: str) -> ImageSetsT:
@@ -197,11 +210,6 @@ def _labels(stored: Mapping[str, NDArray[Any]], names: Arrays, images: int, kind
     if images != len(labels):
         raise DataError(f"{where}: {names.images} holds {images} images but {names.labels} {len(labels)} labels")
     return labels
-
-
-def _groups(archive: Archive, names: Arrays, images: int, where: str) -> Tensor | None:
-    """Which images of a part belong together; None where the file does not say."""
-    return None if names.groups is None else to_groups(archive[names.groups], images, f"{where}: {names.groups}")
 
 
 def _columns(archive: Archive, count: int, where: str) -> tuple[str, ...]:

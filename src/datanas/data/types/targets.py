@@ -113,7 +113,7 @@ def parted(
         groups: images of one group stay together.
 
     Raises:
-        DataError: all images are of one group.
+        DataError: there are too few groups.
     """
     strata = targets if kind is None else strata_of(targets, kind)
     return stratified(strata, 1 - Fraction(str(test_share)), seed, "test split", groups)
