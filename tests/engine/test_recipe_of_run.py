@@ -43,7 +43,7 @@ def test_all_of_a_run_s_recipe_holds_but_where_it_is_and_who_makes_it(run: Path)
 def test_what_is_asked_for_lies_on_top(run: Path) -> None:
     config = resolve(with_recipe_of(run, {"train": {"epochs": 2}, "data": {"test_per_class": 7}}, {}))
     assert (config.train.epochs, dict(config.train)["channels"]) == (2, 4)
-    assert config.data.model_dump() == {"name": "photos", "per_class": 20, "test_per_class": 7}
+    assert config.data == resolve({"data": {"name": "photos", "per_class": 20, "test_per_class": 7}}).data
     assert resolve(with_recipe_of(run, {}, {}), [("train.epochs", 5)]).train.epochs == 5
 
 
