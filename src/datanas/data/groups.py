@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -103,29 +103,28 @@ class _Split:
 
     def complete(self) -> None:
         """Move groups so that the part that is learned from has every class, and then the other what it can have."""
-        for side in (self._learns_first, not self._learns_first):
-            held = self._held()
-            for label in np.flatnonzero((held[int(side)] == 0) & (held[int(not side)] > 0)).tolist():
-                is_learned_from = side == self._learns_first
-                for index in self._smallest_of(label, not side):
-                    left = self._held()[int(not side)]
-                    left[self._classes[index]] -= 1
-                    keeps = left.any() if is_learned_from else bool((left[self._classes[index]] > 0).all())
-                    if keeps:
-                        self.taken[index] = side
-                        break
-
-    def _held(self) -> NDArray[np.int64]:
-        """(parts, classes), groups of each class in the second and in the first part."""
-        classes = np.concatenate(self._classes)
+        labels = np.concatenate(self._classes)
+        number = int(labels.max()) + 1
         parts = np.repeat(self.taken, [len(each) for each in self._classes])
-        number = int(classes.max()) + 1
-        return np.stack([np.bincount(classes[parts == side], minlength=number) for side in (False, True)])
-
-    def _smallest_of(self, label: int, side: bool) -> list[int]:
-        """The groups of a part that have this class, small ones first."""
-        found = [index for index in np.flatnonzero(self.taken == side).tolist() if label in self._classes[index]]
-        return sorted(found, key=lambda index: int(self.sizes[index]))
+        held = np.stack([np.bincount(labels[parts == side], minlength=number) for side in (False, True)])
+        of_class: list[list[int]] = [[] for _ in range(number)]
+        for index in np.argsort(self.sizes, kind="stable").tolist():
+            for label in self._classes[index].tolist():
+                of_class[label].append(index)
+        for side in (self._learns_first, not self._learns_first):
+            lacks, gives = held[int(side)], held[int(not side)]
+            for label in range(number):
+                if lacks[label]:
+                    continue
+                for index in of_class[label]:
+                    left = gives.copy()
+                    left[self._classes[index]] -= 1
+                    is_learned_from = side == self._learns_first
+                    if left.any() if is_learned_from else (left[self._classes[index]] > 0).all():
+                        self.taken[index] = side
+                        gives[:] = left
+                        lacks[self._classes[index]] += 1
+                        break
 
 
 def numbered(names: Sequence[Hashable]) -> Int64[Tensor, " n"]:
@@ -138,25 +137,36 @@ def numbered(names: Sequence[Hashable]) -> Int64[Tensor, " n"]:
     return torch.tensor([known.setdefault(name, len(known)) for name in names], dtype=torch.int64)
 
 
-def by_folder(names: Sequence[str], where: str) -> Int64[Tensor, " n"]:
+def by_folder(names: Sequence[str]) -> Int64[Tensor, " n"]:
     """The group of each image by its path below the folders of the classes: the folder inside its class, of whatever
-    class, that it lies in; itself where it lies in none. A warning says so where that holds of all.
+    class, that it lies in; itself where it lies in none.
 
-    Args:
-        where: the data set and its source, to begin the warning with.
-
-    >>> by_folder(["cat/ann/1.jpg", "cat/ann/2/3.jpg", "dog/ann/1.jpg", "dog/4.jpg"], "pets")
+    >>> by_folder(["cat/ann/1.jpg", "cat/ann/2/3.jpg", "dog/ann/1.jpg", "dog/4.jpg"])
     tensor([0, 0, 0, 1])
     """
     parts = [Path(name).parts for name in names]
-    if all(len(each) <= _OF_A_CLASS for each in parts):
-        _log.warning("%s: group_by_folder: no image lies in a folder inside its class, so none belong together", where)
     return numbered([each[1:2] if len(each) > _OF_A_CLASS else each for each in parts])
 
 
-def tell_shared_groups(train: Int64[Tensor, " n"], test: Int64[Tensor, " m"], where: str) -> None:
+def train_groups_by_folder(train: Sequence[str], test: Sequence[str], where: str) -> Int64[Tensor, " n"]:
+    """The groups of the images for training, as `by_folder`; a warning tells of groups that test images share, and
+    where no image lies in a folder inside its class.
+
+    Args:
+        train, test: the paths of the images.
+        where: the data set and its source, to begin a warning with.
+    """
+    names = [*train, *test]
+    if all(len(Path(name).parts) <= _OF_A_CLASS for name in names):
+        _log.warning("%s: group_by_folder: no image lies in a folder inside its class, so none belong together", where)
+    groups = by_folder(names)
+    tell_shared_groups(groups[: len(train)].tolist(), groups[len(train) :].tolist(), where)
+    return groups[: len(train)]
+
+
+def tell_shared_groups(train: Iterable[Hashable], test: Iterable[Hashable], where: str) -> None:
     """Warn of groups that are both for training and for testing, as data came that bring their own parts."""
-    shared = set(train.tolist()) & set(test.tolist())
+    shared = set(train) & set(test)
     if shared:
         _log.warning(
             "%s: %d groups of images to test on are groups of those for training too; what is measured on them may be "

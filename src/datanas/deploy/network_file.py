@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -84,18 +84,19 @@ def find_in_file(path: str | Path) -> Trained:
         )
     content = read_bytes(path, CheckpointError)
     try:
-        compute, details = _of_onnx(content)
+        compute, text = _of_onnx(content)
+        details = None if text is None else json.loads(text)
     except DatanasError:
         raise
     except Exception as error:  # of a damaged file: not limited to a few types
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{shown(path)}: cannot be read as a network: {reason}") from None
-    if USE not in details:
+    if details is None:
         raise CheckpointError(
             f"{shown(path)}: does not say how its input is prepared; was it written by datanas export, of this version?"
         )
     try:
-        found = validate(FileUse, details[USE], USE)
+        found = validate(FileUse, details, USE)
         task = tasks[str(found.task.get("name"))]
         settings = validate(task.Config, found.task, "task")
         form = validate(ImageForm, found.use.input, "input")
@@ -109,16 +110,17 @@ def find_in_file(path: str | Path) -> Trained:
     return Trained(path, FileNetwork(compute, form.value_range), task, settings, found.use, found.num_classes)
 
 
-def _of_onnx(content: bytes) -> tuple[Compute, Mapping[str, Any]]:
+def _of_onnx(content: bytes) -> tuple[Compute, str | None]:
+    """What a file computes, and what it says of its use."""
     try:
         onnxruntime = import_module("onnxruntime")
     except ImportError:
         raise ConfigError("an ONNX file needs onnxruntime: pip install 'datanas[export]'") from None
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    metadata = session.get_modelmeta().custom_metadata_map
+    use: str | None = session.get_modelmeta().custom_metadata_map.get(USE)
 
     def compute(images: Tensor) -> list[Tensor]:
         found = session.run(None, {"images": images.cpu().numpy()})
         return [torch.from_numpy(each).to(images.device) for each in found]
 
-    return compute, {name: json.loads(metadata[name]) for name in (USE,) if name in metadata}
+    return compute, use

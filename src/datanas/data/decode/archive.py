@@ -17,7 +17,6 @@ from datanas.core.errors import DataError
 from datanas.core.paths import require_file
 from datanas.data.decode.memory import require_memory
 from datanas.data.decode.parts import Part, part_of, words_of
-from datanas.data.groups import numbered
 from datanas.data.types.targets import Kind, is_one_hot
 
 _ROLES = {
@@ -149,8 +148,8 @@ def to_labels(array: NDArray[Any], where: str) -> Tensor:
     return torch.from_numpy(array.astype(np.int64))
 
 
-def to_groups(array: NDArray[Any], images: int, where: str) -> Tensor:
-    """Which images belong together, (n,), from an array of numbers or names.
+def group_names(array: NDArray[Any], images: int, where: str) -> list[Any]:
+    """What the group of each image is called, from an array of numbers or names.
 
     Raises:
         DataError: not one for each image.
@@ -159,7 +158,8 @@ def to_groups(array: NDArray[Any], images: int, where: str) -> Tensor:
         raise DataError(
             f"{where} must be {images} whole numbers or names, one an image, got {array.dtype} {array.shape}"
         )
-    return numbered(array.tolist())
+    names: list[Any] = array.tolist()
+    return names
 
 
 def to_rows(array: NDArray[Any], kind: Kind, where: str) -> Tensor:

@@ -103,7 +103,7 @@ class Csv(Dataset[ImageData | TargetData]):
         is_scaled = config.resize is not None
         train_groups = None if groups is None else groups[split[0]]
         if groups is not None:
-            tell_shared_groups(groups[split[0]], groups[split[1]], where)
+            tell_shared_groups(groups[split[0]].tolist(), groups[split[1]].tolist(), where)
         if kind is not None:
             more = {"pixels": form, "is_scaled": is_scaled, "train_groups": train_groups}
             return target_data(parts[0], parts[1], names, kind, where, **more)

@@ -23,7 +23,7 @@ from datanas.data.decode.images import PixelConfig, decode
 from datanas.data.decode.open_image import PixelForm
 from datanas.data.decode.parts import Part, find_parts
 from datanas.data.decode.suspect import examine_set, tell_suspects
-from datanas.data.groups import by_folder, tell_shared_groups
+from datanas.data.groups import by_folder, train_groups_by_folder
 from datanas.data.types.targets import parted
 
 GROUP_BY_FOLDER = "never split the images of a folder inside a class, nor those of its name in other classes"
@@ -90,11 +90,7 @@ class Folder(Dataset[ImageData]):
             "test": examine_set(test, classes, test_names.__getitem__),
         }
         tell_suspects(examined, where)
-        groups = None
-        if self.config.group_by_folder:
-            both = by_folder([*names, *test_names], where)
-            groups = both[: len(names)]
-            tell_shared_groups(groups, both[len(names) :], where)
+        groups = train_groups_by_folder(names, test_names, where) if self.config.group_by_folder else None
         is_scaled = self.config.resize is not None
         return ImageData(train, test, classes, pixels=form, is_scaled=is_scaled, train_groups=groups)
 
@@ -116,7 +112,7 @@ class Folder(Dataset[ImageData]):
     ) -> tuple[tuple[ImageSet, list[str]], tuple[ImageSet, list[str]]]:
         share, seed = self.config.test_share, self.config.split_seed
         if self.config.group_by_folder:
-            train, test = parted(both.labels, None, share, seed, by_folder(names, where))
+            train, test = parted(both.labels, None, share, seed, by_folder(names))
         else:
             is_test = split_by_name(both, names, classes, share, seed, where)
             train, test = ((chosen).nonzero().flatten() for chosen in (~is_test, is_test))

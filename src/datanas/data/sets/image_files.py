@@ -19,7 +19,7 @@ from datanas.data.decode.depth import settle_white
 from datanas.data.decode.image_list import ImageList
 from datanas.data.decode.images import PixelConfig, read_image
 from datanas.data.decode.open_image import BrokenImageError, PixelForm
-from datanas.data.groups import by_folder, tell_shared_groups
+from datanas.data.groups import train_groups_by_folder
 from datanas.data.sets.folder import GROUP_BY_FOLDER, list_parts, parts_of
 from datanas.data.types.file_set import FileSet, ImageFileData, Reading, tell_equal_files
 
@@ -93,11 +93,7 @@ class ImageFiles(Dataset[ImageFileData]):
         )
         tell_equal_files(train, test)
         mean, std = config.mean or MEAN[config.channels], config.std or STD[config.channels]
-        groups = None
-        if config.group_by_folder:
-            both = by_folder([*train.names, *test.names], where)
-            groups = both[: len(train)]
-            tell_shared_groups(groups, both[len(train) :], where)
+        groups = train_groups_by_folder(train.names, test.names, where) if config.group_by_folder else None
         return ImageFileData(train, test, classes, torch.tensor(mean), torch.tensor(std), train_groups=groups)
 
     def _set(self, folder: Path, files: list[Path], labels: list[int], reading: Reading, where: str) -> FileSet:

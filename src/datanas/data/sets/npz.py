@@ -18,7 +18,7 @@ from datanas.core.paths import shown
 from datanas.core.settings import ComponentConfig
 from datanas.data import register_dataset
 from datanas.data.base import UNLABELLED, Dataset, ImageData, ImageSet, ImageSets, check_images, check_set
-from datanas.data.decode.archive import Archive, Arrays, PartOrWhole, find_arrays, to_groups, to_labels, to_rows
+from datanas.data.decode.archive import Archive, Arrays, PartOrWhole, find_arrays, group_names, to_labels, to_rows
 from datanas.data.decode.arrays import Layout, ValueRange, Values, channels_first, to_pixels, values_of
 from datanas.data.decode.open_image import PixelForm
 from datanas.data.decode.parts import Part
@@ -114,12 +114,15 @@ class Npz(Dataset[ImageData | TargetData]):
         }
         labels = {part: _labels(stored, names, len(raw[part]), kind, where) for part, names in chosen.items()}
         learned: PartOrWhole = "whole" if is_whole else "train"
-        groups = self._groups(archive, chosen[learned], len(raw[learned]), where)
-        tested = next(part for part in reversed(chosen))
-        if groups is not None and not is_whole and chosen[tested].groups is not None:
-            of_both = [archive[str(each.groups)].tolist() for each in (chosen[learned], chosen[tested])]
-            together = numbered([*of_both[0], *of_both[1]])
-            tell_shared_groups(together[: len(of_both[0])], together[len(of_both[0]) :], where)
+        called = {
+            part: group_names(archive[names.groups], len(raw[part]), f"{where}: {names.groups}")
+            for part, names in chosen.items()
+            if names.groups is not None and self.config.use_groups
+        }
+        groups = numbered(called[learned]) if learned in called else None
+        if len(called) > 1:
+            one, other = called.values()
+            tell_shared_groups(one, other, where)
         share, seed = self.config.test_share, self.config.split_seed
         split = parted(labels["whole"], kind, share, seed, groups) if is_whole else None
         values = self._values(raw, None if split is None else split[0], where)
@@ -160,12 +163,6 @@ class Npz(Dataset[ImageData | TargetData]):
         if training is not None:
             chosen["whole"][training.numpy()] = True
         return values_of([*raw.values()], where, [*chosen.values()])
-
-    def _groups(self, archive: Archive, names: Arrays, images: int, where: str) -> Tensor | None:
-        """Which images of a part belong together; None where the file does not say, or it is not heeded."""
-        if names.groups is None or not self.config.use_groups:
-            return None
-        return to_groups(archive[names.groups], images, f"{where}: {names.groups}")
 
 
 def _told(data: ImageSetsT, where: str) -> ImageSetsT:
