@@ -86,6 +86,18 @@ def test_it_is_shown_at_the_start(made: Runs, cli: Callable[..., Any]) -> None:
     assert shown[1] == "images are not mirrored (task.search_augment.flip), not mirrored (task.train_augment.flip)"
 
 
+def test_so_are_groups_and_uneven_classes(cli: Callable[..., Any], tmp_path: Path) -> None:
+    labels = np.array([0] * 6 + [1] * 42)
+    x = np.random.default_rng(0).integers(0, 256, (48, 8, 8, 3), dtype=np.uint8)
+    np.savez(
+        tmp_path / "given.npz", train_x=x, train_y=labels, test_x=x, test_y=labels, train_groups=np.arange(48) // 2
+    )
+    data = ("--data.name", "npz", "--data.root", tmp_path / "given.npz", "--run.root", tmp_path)
+    shown = cli("search", *data, *(each for each in SMALL if each != "--quiet")).err
+    assert shown.count("the images for training are in 24 groups, which no split parts\n") == 1
+    assert "classes are uneven" in shown
+
+
 @pytest.mark.parametrize("command", ["evaluate", "export"])
 @pytest.mark.parametrize("fault", [remove, change])
 def test_other_examples_are_refused_unasked(

@@ -16,16 +16,17 @@ from tests.faults.trial import Outcome, Tally, differences
 from datanas.runs.checkpoint import latest_step, load_checkpoint
 
 Command = Callable[..., Outcome]
+COMPLETE = pytest.mark.complete
 
 
 @pytest.mark.parametrize(
     ("key", "value", "was"),
     [
         ("seed", "1", "0"),
-        ("sampler.samples", "3", "4"),
-        ("search.batch_size", "10", "20"),
+        pytest.param("sampler.samples", "3", "4", marks=COMPLETE),
+        pytest.param("search.batch_size", "10", "20", marks=COMPLETE),
         ("search.weights.lr", "0.1", "0.025"),
-        ("space.channels", "3", "2"),
+        pytest.param("space.channels", "3", "2", marks=COMPLETE),
         ("sync_batch_norm", "true", "False"),
     ],
 )
@@ -86,7 +87,7 @@ def is_finite(value: object) -> bool:
     return all(map(is_finite, value)) if isinstance(value, list | tuple) else True
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("value", ["nan", *(pytest.param(each, marks=COMPLETE) for each in ("inf", "-inf"))])
 @pytest.mark.parametrize(
     ("where", "call", "named"),
     [
@@ -137,7 +138,10 @@ def change_order(data: dict[str, np.ndarray]) -> None:
         data[name] = data[name][::-1]
 
 
-@pytest.mark.parametrize("change", [change_pixel, change_label, change_test_image, change_order])
+@pytest.mark.parametrize(
+    "change",
+    [change_pixel, change_test_image, *(pytest.param(each, marks=COMPLETE) for each in (change_label, change_order))],
+)
 def test_data_that_changed(
     change: Callable[[dict[str, np.ndarray]], None],
     command: Command,

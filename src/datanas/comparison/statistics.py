@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from datanas.core.errors import nearest
 
@@ -26,6 +25,8 @@ def interval(
     Raises:
         ValueError: there is no value, one is not finite, or the confidence is not between 0 and 1.
     """
+    from scipy import stats  # here, since every command would wait for it
+
     sample = np.asarray(list(values), dtype=np.float64)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
@@ -50,6 +51,8 @@ def interval(
 
 def share_interval(share: float, count: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's interval of a share of `count` examples (Wilson, 1927)."""
+    from scipy import stats
+
     bounds = stats.binomtest(round(share * count), count).proportion_ci(confidence, method="wilson")
     return float(bounds.low), float(bounds.high)
 
@@ -98,6 +101,8 @@ def paired(
     Raises:
         ValueError: a score is not finite, or the confidence is not between 0 and 1.
     """
+    from scipy import stats
+
     seeds = sorted(values.keys() & against.keys())
     scores = np.array([[values[each], against[each]] for each in seeds], dtype=np.float64).reshape(-1, 2)
     differences = scores[:, 0] - scores[:, 1]

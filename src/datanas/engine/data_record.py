@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -54,16 +54,18 @@ def vocabulary_text(task: Task[Any]) -> str | None:
 def data_line(config: Config, task: Task[Any]) -> str:
     """What a run is made on, for people: "classification on data folder: 4 classes, train 128, shape 3x32x32".
 
-    In a second line whether images are mirrored, where the task has a setting for that.
+    Further lines say whether images are mirrored, where the task has a setting for that, and what else the task notes.
     """
     words = [text for name, value in task.describe().items() if (text := _words(name, value))]
-    return f"{config.task.name} on data {config.data.name}: {', '.join(words)}{_mirroring(task.mirrored_parts())}"
+    first = f"{config.task.name} on data {config.data.name}: {', '.join(words)}"
+    return "\n".join([first, *_mirroring(task.mirrored_parts()), *task.notes()])
 
 
-def _mirroring(parts: Mapping[str, bool]) -> str:
+def _mirroring(parts: Mapping[str, bool]) -> Iterator[str]:
     """Whether images are mirrored at random, and which settings say otherwise."""
     said = [f"{'mirrored at random' if flips else 'not mirrored'} ({name}.flip)" for name, flips in parts.items()]
-    return f"\nimages are {', '.join(said)}" if said else ""
+    if said:
+        yield f"images are {', '.join(said)}"
 
 
 def _words(name: str, value: object) -> str:

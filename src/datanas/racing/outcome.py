@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from datanas.comparison.statistics import NOT_SHOWN
 from datanas.racing.candidates import Candidate
@@ -103,6 +102,8 @@ def searched_against_random(
         Figures in the unit of the score, None where there are not two of both; and a sentence.
     """
     others = [number for number in rung if not candidates[number].is_reference and math.isfinite(rung[number].score)]
+    from scipy import stats  # here, since every command would wait for it
+
     both = [[rung[i].score for i in others if candidates[i].is_searched == wanted] for wanted in (True, False)]
     searched, random = (np.array(part) for part in both)
     if min(len(searched), len(random)) < 2:

@@ -322,7 +322,7 @@ class Planner:
         if isinstance(task, ImageTask):
             size = f" of {task.data.image_shape[2]}x{task.data.image_shape[1]}"
         race = f", then a race of {show_seconds(search['race']['time'])}" if races else ""
-        notes = "".join(f"; {note}" for note in (*self._notes, *task.notes()))
+        notes = "".join(f"; {note}" for note in self._notes)
         return (
             f"planned for {show_seconds(self._seconds)}: {count} {task.unit}s{size} to search with, batch "
             f"{config.search.batch_size}, {epochs} epochs of {costs.steps} steps in about {show_seconds(expected)}"

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.segmentation.deeplabv3 import ASPP
-from torchvision.models.segmentation.fcn import FCNHead
 
 from datanas.kernels.norm import BatchNorm2d
 
@@ -25,6 +23,8 @@ def deeplab_head(in_channels: int, classes: int, width: int, rates: Sequence[int
         width: channels of each branch and of what follows.
         rates: dilation of each atrous branch.
     """
+    from torchvision.models.segmentation.deeplabv3 import ASPP  # here, since every command would wait for it
+
     head = nn.Sequential(
         ASPP(in_channels, rates, width),
         nn.Conv2d(width, width, 3, padding=1, bias=False),
@@ -38,6 +38,8 @@ def deeplab_head(in_channels: int, classes: int, width: int, rates: Sequence[int
 
 def fcn_head(in_channels: int, classes: int) -> nn.Sequential:
     """torchvision's `FCNHead`: a 3x3 convolution to a quarter of the channels, and the classifier."""
+    from torchvision.models.segmentation.fcn import FCNHead
+
     head: nn.Sequential = FCNHead(in_channels, classes)
     _take_own_norms(head)
     return head
