@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from datanas.engine.certainty import OfShares
 from datanas.lookup import architecture
 from datanas.racing.candidates import Candidate
-from datanas.racing.certainty import OfShares
 from datanas.racing.outcome import Trained, guarantee, leads, order, searched_against_random, table
 from datanas.racing.trainings import _trained
 from datanas.tasks.classification import Classification

@@ -1,45 +1,61 @@
-"""Networks side by side: intervals against published figures, and what the table claims."""
+"""Networks side by side: intervals of differences, and what the table claims."""
 
 from __future__ import annotations
 
 import pytest
 
-from datanas.report.evaluations import Measured, difference, evaluation_table
+from datanas.core.shares import share_interval
+from datanas.report.evaluations import Measured, ahead_of, evaluation_table, evaluation_verdict
 
 
-def share(name: str, right: int, examples: int | None) -> Measured:
-    value = right / (examples or 100)
-    return Measured(name, f"{value:.1%}", value, 1234, 5_600_000, examples)
+def share(name: str, right: int, examples: int, ahead: tuple[float, float, float] | None = None) -> Measured:
+    value = right / examples
+    shown = "" if ahead is None else "{:+.2f} [{:+.2f}, {:+.2f}]".format(*ahead)
+    interval = share_interval(value, examples)
+    return Measured(name, f"{value:.1%}", value, 1234, 5_600_000, interval, ahead, "89 to 91", shown)
 
 
-def test_the_interval_is_wilson_s() -> None:
-    # Newcombe, Statistics in Medicine 17 (1998), Table I, method 3.
-    for right, examples, expected in [(81, 263, (0.2553, 0.3662)), (15, 148, (0.0624, 0.1605)), (0, 20, (0.0, 0.1611))]:
-        assert share("x", right, examples).interval == pytest.approx(expected, abs=1e-4)
+def test_without_single_examples_the_difference_is_newcombes() -> None:
+    # Statistics in Medicine 17 (1998), "Interval estimation for the difference", Table II, method 10: 56/70 less 48/80.
+    assert ahead_of(share("b", 48, 80), share("a", 56, 70)) == pytest.approx((0.0524, 0.3339), abs=1e-4)
 
 
-def test_the_difference_is_newcombe_s() -> None:
-    # The same, "Interval estimation for the difference", Table II, method 10: 56/70 less 48/80.
-    assert difference(share("b", 48, 80), share("a", 56, 70)) == pytest.approx((0.0524, 0.3339), abs=1e-4)
+def test_with_them_it_is_what_is_given() -> None:
+    assert ahead_of(share("b", 48, 80), share("a", 56, 80, (0.1, 0.02, 0.18))) == (0.02, 0.18)
+
+
+def test_a_lower_score_is_ahead_where_that_is_better() -> None:
+    low, high = (Measured(name, "", value, 1, 1, (value - 2, value + 2)) for name, value in (("a", 80), ("b", 90)))
+    found = ahead_of(high, low, higher_is_better=False)
+    assert found is not None
+    assert 0 < found[0] < 10 < found[1]
+    assert evaluation_verdict([high, low], higher_is_better=False) == "a better than b"
+    assert evaluation_verdict([high, low]) == "b better than a"
 
 
 def test_a_difference_that_is_shown_is_claimed() -> None:
-    table = evaluation_table(
-        [share("kept", 900, 1000), share("random", 800, 1000), share("other", 895, 1000)], "accuracy"
-    )
-    assert table.splitlines()[-1] == "kept better than random; no difference shown to other"
-    assert "kept" in table.splitlines()[1]
-    assert "to the first" in table
+    rows = [
+        share("kept", 900, 1000),
+        share("random", 800, 1000, (-0.1, -0.13, -0.07)),
+        share("other", 895, 1000, (-0.005, -0.02, 0.01)),
+        share("large", 950, 1000, (0.05, 0.03, 0.07)),
+    ]
+    head, first, second, *_, claim = evaluation_table(rows, "accuracy").splitlines()
+    assert claim == "large better than kept; kept better than random; no difference shown to other"
+    assert "ahead of the first by" in head
+    assert "89 to 91" in first
+    assert "[" not in first
+    assert "-0.10 [-0.13, -0.07]" in second
 
 
-def test_a_better_other_network_is_named() -> None:
-    assert "random better than kept" in evaluation_table(
-        [share("kept", 500, 1000), share("random", 700, 1000)], "accuracy"
-    )
-
-
-def test_scores_that_count_nothing_have_no_interval() -> None:
-    table = evaluation_table([share("kept", 50, None), share("random", 60, None)], "perplexity")
+def test_scores_that_do_not_say_how_uncertain_they_are_have_no_interval() -> None:
+    table = evaluation_table([Measured(name, "50", 50.0, 1, 1) for name in ("kept", "random")], "perplexity")
     assert "95 %" not in table
     assert "shown" not in table
     assert len(table.splitlines()) == 3
+
+
+def test_one_network_alone_is_compared_with_none() -> None:
+    table = evaluation_table([share("kept", 900, 1000)], "accuracy")
+    assert "ahead" not in table
+    assert len(table.splitlines()) == 2

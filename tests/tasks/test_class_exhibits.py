@@ -69,7 +69,7 @@ def test_the_mistakes_are_those_that_the_network_was_surest_of() -> None:
     def model(x: torch.Tensor) -> torch.Tensor:
         return torch.stack((x.mean(dim=(1, 2, 3)) * 0, x.mean(dim=(1, 2, 3)) + 10), dim=1)
 
-    matrix, _, pictures = task.evaluate_with_exhibits(model, "test")[1]()
+    matrix, _, pictures = task.evaluate_fully(model, "test").exhibits()
     assert isinstance(matrix, Confusion)
     assert matrix.counts == [[0, 12], [0, 12]]
     assert isinstance(pictures, Pictures)
@@ -87,4 +87,4 @@ def test_without_mistakes_none_are_shown() -> None:
     def model(x: torch.Tensor) -> torch.Tensor:
         return torch.stack((-x.mean(dim=(1, 2, 3)), x.mean(dim=(1, 2, 3))), dim=1)
 
-    assert [each.kind for each in task.evaluate_with_exhibits(model, "test")[1]()] == ["confusion", "table"]
+    assert [each.kind for each in task.evaluate_fully(model, "test").exhibits()] == ["confusion", "table"]

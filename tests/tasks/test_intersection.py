@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datanas.data.types.masks import VOID
-from datanas.tasks.intersection import confusion_matrix, intersection_over_union, pixel_accuracy
+from datanas.tasks.intersection import count_regions, intersection_over_union, pixel_accuracy, share_of_wrong
 
 CLASSES = 4
 PIXELS = st.lists(st.tuples(st.integers(0, CLASSES - 1), st.sampled_from([*range(CLASSES), VOID])), max_size=40)
@@ -18,7 +18,7 @@ PIXELS = st.lists(st.tuples(st.integers(0, CLASSES - 1), st.sampled_from([*range
 
 def table(pixels: list[tuple[int, int]]) -> torch.Tensor:
     predicted, labels = (torch.tensor([pair[side] for pair in pixels], dtype=torch.int64) for side in (0, 1))
-    return confusion_matrix(predicted, labels, CLASSES)
+    return count_regions(predicted[None], labels[None], CLASSES)[0]
 
 
 @given(PIXELS)
@@ -38,6 +38,17 @@ def test_it_is_the_overlap_of_two_sets_of_pixels(pixels: list[tuple[int, int]]) 
 def test_pixel_accuracy_is_the_share_that_is_right(pixels: list[tuple[int, int]]) -> None:
     known = [guess == truth for guess, truth in pixels if truth != VOID]
     assert pixel_accuracy(table(pixels)) == pytest.approx(sum(known) / max(len(known), 1))
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0, 2, VOID])), min_size=6, max_size=6)))
+def test_images_are_counted_each_by_itself(images: list[list[tuple[int, int]]]) -> None:
+    pixels = torch.tensor(images, dtype=torch.int64).view(-1, 2, 3, 2)
+    counted = count_regions(pixels[..., 0], pixels[..., 1], CLASSES)
+    assert counted.shape == (len(images), 3, CLASSES)
+    for image, found, wrong in zip(images, counted, share_of_wrong(counted), strict=True):
+        assert torch.equal(found, table(image))
+        known = [guess != truth for guess, truth in image if truth != VOID]
+        assert wrong == pytest.approx(sum(known) / max(1, len(known)))
 
 
 @given(PIXELS, PIXELS)

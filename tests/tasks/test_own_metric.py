@@ -113,7 +113,7 @@ def test_numbers_are_told_in_their_units() -> None:
 
 def test_answers_are_not_kept() -> None:
     task = make("multilabel", "count")
-    assert task.evaluate_with_answers(network(task), "validation")[1] == {}
+    assert task.evaluate_fully(network(task), "validation").answers == {}
 
 
 def test_what_it_draws_changes_no_other_draws() -> None:

@@ -241,8 +241,8 @@ def test_counts_of_two_processes_add_up_to_those_of_one() -> None:
     for processes in (alone, *both):
         made = task()
         made.processes = processes
-        made.evaluate_with_exhibits(by_brightness, "test")
-    assert len(alone.given) == 3
+        made.evaluate_fully(by_brightness, "test")
+    assert len(alone.given) == 2
     for one, first, second in zip(alone.given, both[0].given, both[1].given, strict=True):
         torch.testing.assert_close(first + second, one)
     assert not torch.equal(both[0].given[0], alone.given[0])
@@ -250,9 +250,9 @@ def test_counts_of_two_processes_add_up_to_those_of_one() -> None:
 
 def test_the_images_of_which_most_is_wrong_are_shown_first() -> None:
     made = task()
-    figures, make = made.evaluate_with_exhibits(by_brightness, "test")
-    assert figures == made.evaluate(by_brightness, "test")
-    _, pictures = make()
+    found = made.evaluate_fully(by_brightness, "test")
+    assert found.figures == made.evaluate(by_brightness, "test")
+    _, pictures = found.exhibits()
     assert isinstance(pictures, Pictures)
     shares = []
     for image, mask in zip(DATA.test.images, DATA.test.masks, strict=True):

@@ -49,14 +49,6 @@ def interval(
     return float(bounds.low), float(bounds.high)
 
 
-def share_interval(share: float, count: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval of a share of `count` examples (Wilson, 1927)."""
-    from scipy import stats
-
-    bounds = stats.binomtest(round(share * count), count).proportion_ci(confidence, method="wilson")
-    return float(bounds.low), float(bounds.high)
-
-
 @dataclass(frozen=True)
 class Difference:
     """The mean of paired differences and its interval, both in the unit of the score whatever its direction."""

@@ -1,6 +1,6 @@
 """What a task shows of a trained network besides its figures, as plain data that a run folder holds and a report draws.
 
-Tasks make exhibits (`Task.evaluate_with_exhibits`), the engine writes them, reports know the four kinds and no task.
+Tasks make exhibits (`Task.evaluate_fully`), the engine writes them, reports know the four kinds and no task.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from torch import Tensor
 from datanas.codes.architecture import Architecture
 from datanas.core.errors import CheckpointError, ConfigError
 from datanas.core.paths import is_file, is_folder
+from datanas.engine.certainty import TAIL, certainty_of, score_interval
 from datanas.engine.config import Config, resolve
 from datanas.engine.data_record import read_data_record, require_known_data
 from datanas.engine.earlier_run import load_chosen_state, load_run_config
@@ -24,10 +25,9 @@ from datanas.engine.rebuild import network_for, with_network_of
 from datanas.engine.setup import load_task, select_device
 from datanas.kernels.hardware import count_macs, count_parameters, move_to
 from datanas.network import Network
-from datanas.tasks.base import ExhibitMaker, Part, Task
-from datanas.tasks.kind import Answers
+from datanas.tasks.base import FullEvaluation, Part, Task
 
-NETWORK_FILE, ANSWERS_FILE = "network.safetensors", "answers.safetensors"
+NETWORK_FILE = "network.safetensors"
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,9 @@ class Evaluation:
         part: where it was measured: "test", "validation", or "alpha" of a search's parts.
         score_name: what the score is.
         figures: whatever else the task measures, by its names.
+        interval: 95 % of the score, by the choice of examples alone; None where the score does not say how uncertain
+            it is.
+        examples: that it is over, or what else its interval goes by (`Task.answer_units`); None where it has none.
     """
 
     score: float
@@ -53,6 +56,8 @@ class Evaluation:
     part: str = "test"
     score_name: str = "accuracy"
     figures: Mapping[str, float] = field(default_factory=dict)
+    interval: tuple[float, float] | None = None
+    examples: int | None = None
 
 
 @process_kept()
@@ -97,9 +102,9 @@ def evaluate_parts(
     validation = measure(network, task, "validation") if task.has_validation else None
     if checkpoint is not None:
         return measure(network, task), validation
-    evaluation, make = measure_with_exhibits(network, task)
+    evaluation, found = measure_fully(network, task)
     with evaluating(network):
-        keep_exhibits(Path(run), network, task, "test", make, named=bool(overrides))
+        keep_exhibits(Path(run), network, task, "test", found.exhibits, named=bool(overrides))
     return evaluation, validation
 
 
@@ -116,9 +121,9 @@ def compare_trained(
         ConfigError: they are of different tasks, or were measured on different examples.
         CheckpointError, DataError: as for `evaluate`.
     """
-    measured: list[dict[str, Any]] = []
+    measured, answers = [], {}
     first: tuple[str, str] | None = None
-    for run in runs:
+    for number, run in enumerate(runs):
         network, task, settings = restore(run, overrides, checkpoint)
         same = settings.task.name, task.sum_of_examples()
         if first is None:
@@ -126,19 +131,29 @@ def compare_trained(
         elif same != first:
             what = "task" if same[0] != first[0] else "examples"
             raise ConfigError(f"{run}: another {what} than that of {runs[0]}; scores on different ones say nothing")
-        evaluation = measure(network, task)
-        count = len(task.chosen()["test"]) if task.metric.counts_examples else None
-        measured.append(
+        evaluation, found = measure_fully(network, task)
+        measured.append(evaluation)
+        answers[number] = found.answers
+    scores = {number: each.score for number, each in enumerate(measured)}
+    certainty = certainty_of(scores, type(task), measured[0].examples or 0, answers)
+    metric = task.metric
+    rows = []
+    for number, (run, each) in enumerate(zip(runs, measured, strict=True)):
+        ahead = certainty.difference(number, 0, TAIL) if number and certainty is not None else None
+        rows.append(
             {
                 "name": Path(run).name or str(run),
-                "score": task.metric.show(evaluation.score),
-                "value": evaluation.score,
-                "parameters": evaluation.parameters,
-                "macs": evaluation.macs,
-                "examples": count,
+                "score": metric.show(each.score),
+                "value": each.score,
+                "parameters": each.parameters,
+                "macs": each.macs,
+                "interval": each.interval,
+                "ahead": ahead,
+                "interval_shown": "" if each.interval is None else metric.show_range(*each.interval),
+                "ahead_shown": "" if ahead is None else metric.show_interval(*ahead),
             }
         )
-    return measured, task.metric.name
+    return rows, metric.name
 
 
 def restore(
@@ -202,29 +217,23 @@ def trained_weights(run: Path, checkpoint: Literal["last", "best"] | None) -> tu
 
 def measure(network: torch.nn.Module, task: Task[Any], part: Part = "test") -> Evaluation:
     """Figures on a part, and costs."""
-    return _evaluation(score(network, task, part), network, task, part)
+    return measure_fully(network, task, part)[0]
 
 
-def measure_with_exhibits(
-    network: torch.nn.Module, task: Task[Any], part: Part = "test"
-) -> tuple[Evaluation, ExhibitMaker]:
-    """The same, and what makes the exhibits of that pass, to be called in evaluation mode."""
+def measure_fully(network: torch.nn.Module, task: Task[Any], part: Part = "test") -> tuple[Evaluation, FullEvaluation]:
+    """The same, and what else is kept or shown of that pass; exhibits are to be made in evaluation mode."""
     with evaluating(network):
-        figures, make = task.evaluate_with_exhibits(network, part)
-    return _evaluation(figures, network, task, part), make
+        found = task.evaluate_fully(network, part)
+    return _evaluation(found, network, task, part), found
 
 
-def measure_with_answers(network: torch.nn.Module, task: Task[Any], part: Part) -> tuple[Evaluation, Answers]:
-    """The same, and what the network says of each example, where the task keeps that."""
-    with evaluating(network):
-        figures, answers = task.evaluate_with_answers(network, part)
-    return _evaluation(figures, network, task, part), answers
-
-
-def _evaluation(figures: Mapping[str, float], network: torch.nn.Module, task: Task[Any], part: Part) -> Evaluation:
+def _evaluation(found: FullEvaluation, network: torch.nn.Module, task: Task[Any], part: Part) -> Evaluation:
+    figures = found.figures
     auxiliary = getattr(network.head, "auxiliary", None)
     extra = 0 if auxiliary is None else count_parameters(auxiliary)
     value = figures[task.metric.name]
+    examples = len(next(iter(found.answers.values()))) if found.answers else len(task.chosen().get(part, ()))
+    interval = score_interval(type(task), value, found.answers, examples) if examples else None
     return Evaluation(
         score=value,
         error=1 - value if task.metric.is_share else None,
@@ -234,6 +243,8 @@ def _evaluation(figures: Mapping[str, float], network: torch.nn.Module, task: Ta
         part=part,
         score_name=task.metric.name,
         figures={name: number for name, number in figures.items() if name not in (task.metric.name, "loss")},
+        interval=interval,
+        examples=None if interval is None else examples,
     )
 
 

@@ -32,7 +32,7 @@ def exhibits_text(network: nn.Module, task: Task[Any], part: Part, make: Exhibit
 
     Args:
         network: trained, in evaluation mode.
-        make: what `Task.evaluate_with_exhibits` gave.
+        make: what `Task.evaluate_fully` gave.
     """
     example = task.example()
     shown = _made(f"what a report shows of task {task.config.name}", make)

@@ -11,15 +11,8 @@ import torch
 from safetensors.torch import save
 
 from datanas.engine.budget_kept import within_text
-from datanas.engine.evaluation import (
-    ANSWERS_FILE,
-    NETWORK_FILE,
-    Evaluation,
-    evaluating,
-    measure,
-    measure_with_answers,
-    measure_with_exhibits,
-)
+from datanas.engine.certainty import ANSWERS_FILE
+from datanas.engine.evaluation import NETWORK_FILE, Evaluation, evaluating, measure, measure_fully
 from datanas.engine.exhibits import EXHIBITS_FILE, exhibits_text
 from datanas.engine.rebuild import dead_parts
 from datanas.engine.run import Run
@@ -62,25 +55,24 @@ def write_result(job: TrainJob, run: Run, costs: Mapping[str, float]) -> TrainRe
     run.write_bytes(NETWORK_FILE, save(weights))
     part = "test" if run.config.train.test else job.held_out
     assert part is not None
-    make = None  # of a candidate that is only judged nobody asks for exhibits
-    if run.config.train.test:
-        evaluation, make = measure_with_exhibits(network, task, part)
-    else:
-        evaluation, answers = measure_with_answers(network, task, part)
-        if answers:
-            run.write_bytes(ANSWERS_FILE, save(dict(answers)))
+    evaluation, found = measure_fully(network, task, part)
+    if found.answers and not run.config.train.test:  # a race compares them
+        run.write_bytes(ANSWERS_FILE, save(dict(found.answers)))
     figures = {**evaluation.figures, evaluation.score_name: evaluation.score, "loss": evaluation.loss}
     written = {**asdict(evaluation), "channels": channels, "preference": task.selection_score(figures)}
-    written["shown"] = task.metric.show(evaluation.score)
+    written |= {"shown": task.metric.show(evaluation.score), "metric": asdict(task.metric)}
+    if evaluation.interval is not None:
+        written["interval_shown"] = task.metric.show_range(*evaluation.interval)
+        written["examples_are"] = task.answer_units
     if costs:
         written["costs"] = dict(costs)
     validation = None
     if task.has_validation:
         validation = evaluation if part == "validation" else measure(network, task, "validation")
         written["validation"] = asdict(validation)
-    if make is not None and run.is_first:
+    if run.config.train.test and run.is_first:  # of a candidate that is only judged nobody asks for exhibits
         with evaluating(network):
-            run.write_text(EXHIBITS_FILE, exhibits_text(network, task, part, make))
+            run.write_text(EXHIBITS_FILE, exhibits_text(network, task, part, found.exhibits))
     is_first_time = not run.has("evaluation.json")
     run.write_json("evaluation.json", written)
     if run.is_first and is_first_time:

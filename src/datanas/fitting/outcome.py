@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from datanas.comparison.statistics import share_interval
+from datanas.core.shares import share_interval
 from datanas.core.text_table import plain_table
 from datanas.engine.evaluation import restore
 from datanas.kernels.hardware import median_seconds
@@ -49,7 +49,7 @@ class Outcome:
     Attributes:
         task: its name.
         score, score_name, shown: on the test examples, measured once; as people read it.
-        interval: 95 % (Wilson), where the score is a share of examples.
+        interval: 95 % of the score; None where it does not say how uncertain it is.
         examples: that were tested on; None where the score counts no examples.
         macs, parameters: of the network.
         latency: seconds of one example on `device`, the median of ten.
@@ -57,6 +57,7 @@ class Outcome:
         compared: all of the last rung of the race, the kept one first; none without a race.
         sentence: which network to take, for people.
         further: other figures of the test examples by their names, as people read them.
+        interval_shown: that, as people read it.
     """
 
     task: str
@@ -73,6 +74,7 @@ class Outcome:
     compared: tuple[Compared, ...]
     sentence: str
     further: Mapping[str, str] = field(default_factory=dict)
+    interval_shown: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -91,7 +93,7 @@ class Outcome:
         """One screen for people."""
         interval = ""
         if self.interval is not None:
-            interval = " [{:.1%}, {:.1%}]".format(*self.interval)
+            interval = f" [{self.interval_shown or '{:.1%}, {:.1%}'.format(*self.interval)}]"
         on = "" if self.examples is None else f" on {self.examples:,} test examples"
         lines = [
             ", ".join(
@@ -126,7 +128,9 @@ def measure_outcome(run: Path, race: Path | None) -> Outcome:
     with torch.inference_mode():
         latency = median_seconds(lambda: network(example), task.device)
     counts = len(task.chosen()["test"]) if task.metric.counts_examples else None
-    interval = None if counts is None else share_interval(score, counts)
+    interval = evaluation.get("interval")
+    if interval is None and counts is not None:  # an earlier version measured it
+        interval = share_interval(score, counts)
     compared = () if race is None else _compared(race, type(task))
     source = json.loads((run / "architecture.json").read_bytes()).get("source") or {}
     origin = source.get("origin", "the likeliest of the search")
@@ -135,7 +139,7 @@ def measure_outcome(run: Path, race: Path | None) -> Outcome:
         score,
         evaluation["score_name"],
         task.metric.show(score),
-        interval,
+        interval and tuple(interval),
         counts,
         evaluation["macs"],
         evaluation["parameters"],
@@ -150,6 +154,7 @@ def measure_outcome(run: Path, race: Path | None) -> Outcome:
             for name, value in evaluation["figures"].items()
             if "/" not in name
         },
+        "" if interval is None else ", ".join(map(task.metric.show, interval)),
     )
 
 

@@ -93,7 +93,7 @@ def make_plan(
         planner.choose({"train": {"max_macs": size.macs}})
         config = planner.config if size.macs is None else at_macs(planner.config, size.macs)
         race = None
-        if races and (task.tells_chance() or _may_race(size, for_race)):
+        if races and (_races_briefly(task) or _may_race(size, for_race)):
             usual = compared_in({config.task.name, task.compared_as})
             requested = [name for name in dict.fromkeys(others) if name not in usual]
             turns = sum(_slowness(name, planner, size, max_macs) for name in requested)
@@ -131,6 +131,10 @@ def _less_than_a_pass(size: Size, examples: int, unit: str) -> str:
         f"one pass over all {size.examples:,} {unit}s takes about {show_seconds(size.steps * size.step)}: the training "
         f"reads about {examples:,} of them, once (--train.examples); settled when it begins"
     )
+
+
+def _races_briefly(task: Task[Any]) -> bool:
+    return task.races_briefly and task.tells_chance()
 
 
 def _may_race(size: Size, seconds: float) -> bool:
@@ -242,7 +246,7 @@ def _race(
     try:
         plan = plan_of_race(pace, seconds, references=count)
     except ConfigError:
-        return _heat(pace, config, others, count, seconds) if task.tells_chance() else None
+        return _heat(pace, config, others, count, seconds) if _races_briefly(task) else None
     first = plan.rungs[0]
     return Race(first.candidates, first.epochs, None, others, plan.seconds or seconds)
 

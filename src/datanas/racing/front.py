@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from datanas.budgets.units import show
-from datanas.comparison.statistics import paired, share_interval
+from datanas.comparison.statistics import paired
+from datanas.core.shares import share_interval
 from datanas.racing.outcome import CONFIDENCE, Trained
 from datanas.tasks.base import Task
 
@@ -48,9 +49,14 @@ def front(points: Sequence[Point]) -> list[Point]:
     return undominated
 
 
-def score_interval(score: float, examples: int, task: type[Task[Any]]) -> tuple[float, float] | None:
-    """Wilson's 95 % interval of a share of so many examples; None of a score that is no such share."""
-    return share_interval(score, examples) if task.metric.counts_examples else None
+def interval_of(trained: Trained, examples: int, task: type[Task[Any]]) -> tuple[float, float] | None:
+    """The 95 % interval of a score; None of one that does not say how uncertain it is.
+
+    Of a share that an earlier version measured Wilson's, of so many examples.
+    """
+    if trained.interval is None and task.metric.counts_examples:
+        return share_interval(trained.score, examples)
+    return trained.interval
 
 
 def table(
@@ -63,7 +69,7 @@ def table(
     best = {point.number for point in front(points)}
     rows = [["bound", "origin", "costs", "parameters", "multiply-adds", task.metric.name, "95 %", "front"]]
     for point in sorted(points, key=lambda each: (each.bound, each.origin != SEARCHED, each.origin, each.number)):
-        ends = score_interval(point.trained.score, examples, task)
+        ends = interval_of(point.trained, examples, task)
         rows.append(
             [
                 show(point.bound, unit),
@@ -72,7 +78,7 @@ def table(
                 f"{point.trained.parameters:,}",
                 f"{point.trained.macs / 1e6:.2f} M",
                 task.metric.show(point.trained.score),
-                "" if ends is None else f"{task.metric.scale * ends[0]:.1f} to {task.metric.scale * ends[1]:.1f}",
+                "" if ends is None else task.metric.show_range(*ends),
                 "*" if point.number in best else "",
             ]
         )

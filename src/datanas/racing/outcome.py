@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from datanas.comparison.statistics import NOT_SHOWN
+from datanas.engine.certainty import Certainty, Interval
 from datanas.racing.candidates import Candidate
-from datanas.racing.certainty import Certainty, Interval
 from datanas.tasks.base import Task
 
 CONFIDENCE = 0.95
@@ -25,6 +25,7 @@ class Trained:
         score: as the task measures it.
         selection_score: by which candidates are compared, the higher the better.
         parameters, macs, channels: of its network.
+        interval: 95 % of the score; None where it does not say how uncertain it is, or an earlier version measured it.
     """
 
     score: float
@@ -32,6 +33,7 @@ class Trained:
     parameters: int
     macs: int
     channels: int
+    interval: tuple[float, float] | None = None
 
 
 Results = Sequence[dict[int, Trained]]
@@ -76,7 +78,7 @@ def guarantee(rung: dict[int, Trained], task: type[Task[Any]], certainty: Certai
     bound = max([0.0, *(each[2] for each in behind if each is not None)])
     return bound, (
         f"with 95 % probability the winner is within {task.metric.show_difference(bound).lstrip('+')} of the best "
-        f"finalist, as trained in the last rung, on examples such as the judge's {certainty.examples:,}"
+        f"finalist, as trained in the last rung, on {task.answer_units} such as the judge's {certainty.examples:,}"
     )
 
 

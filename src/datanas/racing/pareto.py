@@ -22,7 +22,7 @@ from datanas.engine.earlier_run import load_run_config
 from datanas.engine.process import process_kept
 from datanas.engine.setup import memory_errors
 from datanas.engine.width import config_at_width
-from datanas.racing.front import SEARCHED, Point, front, gain, score_interval, table
+from datanas.racing.front import SEARCHED, Point, front, gain, interval_of, table
 from datanas.racing.judged import REQUEST_FILE, Settings, load_judged, open_or_create, recipe_of
 from datanas.racing.plan import measure_pace, trainings_at_a_time
 from datanas.racing.trainings import train_all, training_of
@@ -219,8 +219,7 @@ class _Front:
             "examples": plan["examples"],
             "epochs": plan["epochs"],
             "points": [
-                {**asdict(point), "interval": score_interval(point.trained.score, plan["examples"], task)}
-                for point in points
+                {**asdict(point), "interval": interval_of(point.trained, plan["examples"], task)} for point in points
             ],
             "front": [point.number for point in best],
             "gains": {origin: figures for origin, (figures, _) in gains.items()},
@@ -238,7 +237,7 @@ def _csv(points: Sequence[Point], best: Sequence[Point], examples: int, task: ty
     write.writerow(["bound", "origin", "cost", "parameters", "multiply_adds", "score", "low", "high", "on_front"])
     numbers = {point.number for point in best}
     for point in points:
-        ends = score_interval(point.trained.score, examples, task)
+        ends = interval_of(point.trained, examples, task)
         reached = point.trained
         write.writerow(
             [

@@ -15,6 +15,7 @@ from datanas.codes.architecture import Architecture
 from datanas.core.console import say, silent
 from datanas.core.errors import CheckpointError, ConfigError
 from datanas.core.text_table import markdown_table
+from datanas.engine.certainty import certainty_of, kept_answers
 from datanas.engine.config import Config, resolve
 from datanas.engine.data_record import DATA_FILE
 from datanas.engine.earlier_run import load_run_config
@@ -23,7 +24,6 @@ from datanas.engine.search_result import RESULT_FILE
 from datanas.engine.sections import RaceConfig
 from datanas.engine.setup import memory_errors
 from datanas.racing.candidates import Candidate, gather, random_candidates
-from datanas.racing.certainty import certainty_of
 from datanas.racing.judged import Settings, load_judged, open_or_create, recipe_of
 from datanas.racing.outcome import Results, Trained, guarantee, leads, order, searched_against_random, table
 from datanas.racing.plan import MEASURED, SIZES, Pace, Plan, make_plan, measure_pace, rungs_of, trainings_at_a_time
@@ -211,7 +211,8 @@ class _Race:
         number = order(results[-1])[0]
         last = results[-1]
         folders = {each: candidate_folder(path, f"rung-{len(results)}", each) for each in last}
-        certainty = certainty_of({each: trained.score for each, trained in last.items()}, task, examples, folders)
+        scores = {each: trained.score for each, trained in last.items()}
+        certainty = certainty_of(scores, task, examples, kept_answers(task, folders))
         bound, promise = guarantee(last, task, certainty)
         against, comparison = searched_against_random(results[0], candidates, task)
         rows = table(candidates, results, task)

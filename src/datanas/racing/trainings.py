@@ -102,4 +102,5 @@ def _trained(run: Path) -> Trained | None:
         evaluation["parameters"],
         evaluation["macs"],
         evaluation["channels"],
+        evaluation.get("interval") and tuple(evaluation["interval"]),
     )

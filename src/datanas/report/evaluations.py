@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from datanas.core.text_table import plain_table
-
-Z = 1.959964
-"""Standard deviations that hold 95 % of a normal distribution on both sides."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +16,12 @@ class Measured:
     Attributes:
         name: for people.
         score: as it is shown, such as "91.2%".
-        value: the score; a share in 0..1 where `examples` is given.
+        value: the score.
         parameters, macs: its costs.
-        examples: on how many independent examples the share was counted; None where it was not counted so.
+        interval: 95 % of the score; None where it does not say how uncertain it is.
+        ahead: how much better it is than the first of a table, and the ends of that interval, where both were measured
+            on the same examples and that was made use of.
+        interval_shown, ahead_shown: these, as people read them.
     """
 
     name: str
@@ -30,17 +29,10 @@ class Measured:
     value: float
     parameters: int
     macs: int
-    examples: int | None = None
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """The share's 95 % interval (Wilson, 1927)."""
-        if not self.examples:
-            return None
-        n, p = self.examples, self.value
-        middle = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
-        half = Z / (1 + Z**2 / n) * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
-        return middle - half, middle + half
+    interval: tuple[float, float] | None = None
+    ahead: tuple[float, float, float] | None = None
+    interval_shown: str = ""
+    ahead_shown: str = ""
 
 
 def score_text(score: float, *, is_share: bool) -> str:
@@ -48,48 +40,50 @@ def score_text(score: float, *, is_share: bool) -> str:
     return f"{score:.1%}" if is_share else f"{score:.4g}"
 
 
-def difference(first: Measured, second: Measured) -> tuple[float, float] | None:
-    """The 95 % interval of the second share less the first (Newcombe, 1998, method 10); None where one has none.
+def ahead_of(first: Measured, second: Measured, *, higher_is_better: bool = True) -> tuple[float, float] | None:
+    """The 95 % interval of how much better the second is than the first; None where a score has none.
 
-    The networks are measured on the same examples, which it does not make use of: it is rather too wide.
+    Where nothing is known of single examples it is made of the intervals of both (Newcombe, 1998, method 10), as if
+    they were measured on other examples: of the same ones it is too wide.
     """
+    if second.ahead is not None:
+        return second.ahead[1:]
     if first.interval is None or second.interval is None:
         return None
     (low_1, high_1), (low_2, high_2) = first.interval, second.interval
     gap = second.value - first.value
     down = math.hypot(second.value - low_2, high_1 - first.value)
     up = math.hypot(high_2 - second.value, first.value - low_1)
-    return gap - down, gap + up
+    return (gap - down, gap + up) if higher_is_better else (-gap - up, -gap + down)
 
 
 def evaluation_table(rows: Sequence[Measured], score_name: str) -> str:
-    """A line for each network; where shares were counted, with 95 % intervals, also of the difference to the first."""
-    counted = all(row.interval is not None for row in rows)
-    header = ["", score_name, *(["95 %", "to the first"] if counted else []), "parameters", "multiply-adds"]
-    lines = [header, *(_line(row, rows[0], counted=counted) for row in rows)]
-    return "\n".join([plain_table(lines), *([evaluation_verdict(rows)] if counted and len(rows) > 1 else [])])
+    """A line for each network; with 95 % intervals, also of how much better it is than the first, where all have them.
+
+    Args:
+        rows: with what is shown of their intervals.
+    """
+    are_certain = all(row.interval is not None for row in rows)
+    is_compared = are_certain and len(rows) > 1 and all(row.ahead is not None for row in rows[1:])
+    heads = ["", score_name, *(["95 %"] if are_certain else []), *(["ahead of the first by"] if is_compared else [])]
+    lines = [[*heads, "parameters", "multiply-adds"]]
+    for row in rows:
+        shown = [*([row.interval_shown] if are_certain else []), *([row.ahead_shown] if is_compared else [])]
+        lines.append([row.name, row.score, *shown, f"{row.parameters:,}", f"{row.macs / 1e6:,.1f} M"])
+    return "\n".join([plain_table(lines), *([evaluation_verdict(rows)] if is_compared else [])])
 
 
-def _line(row: Measured, first: Measured, *, counted: bool) -> list[str]:
-    costs = [f"{row.parameters:,}", f"{row.macs / 1e6:,.1f} M"]
-    own, to_first = row.interval, difference(first, row)
-    if not counted or own is None or to_first is None:
-        return [row.name, row.score, *costs]
-    gap = "" if row is first else f"{100 * to_first[0]:+.1f}..{100 * to_first[1]:+.1f}"
-    return [row.name, row.score, f"{100 * own[0]:.1f}..{100 * own[1]:.1f}", gap, *costs]
-
-
-def evaluation_verdict(rows: Sequence[Measured]) -> str:
+def evaluation_verdict(rows: Sequence[Measured], *, higher_is_better: bool = True) -> str:
     """Between which of the networks and the first a difference is shown, in words; all of them have intervals."""
     first, *others = rows
-    gaps: Mapping[str, Any] = {row.name: difference(first, row) for row in others}
-    better = [name for name, gap in gaps.items() if gap[0] > 0]
-    worse = [name for name, gap in gaps.items() if gap[1] < 0]
+    ends = {row.name: ahead_of(first, row, higher_is_better=higher_is_better) or (0.0, 0.0) for row in others}
+    better = [name for name, (low, _) in ends.items() if low > 0]
+    worse = [name for name, (_, high) in ends.items() if high < 0]
     parts = []
     if better:
         parts.append(f"{' and '.join(better)} better than {first.name}")
     if worse:
         parts.append(f"{first.name} better than {' and '.join(worse)}")
-    if equal := [name for name in gaps if name not in (*better, *worse)]:
+    if equal := [name for name in ends if name not in (*better, *worse)]:
         parts.append(f"no difference shown to {' and '.join(equal)}")
     return "; ".join(parts)

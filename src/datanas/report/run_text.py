@@ -103,8 +103,10 @@ def _of_front(run: Overview, _: Architecture | None) -> list[str]:
 
 def _of_training(run: Overview, _: Architecture | None) -> list[str]:
     evaluation = _json(run.path / "evaluation.json")
+    ends = evaluation.get("interval_shown")
+    interval = f", 95 % interval {ends}," if ends else ""
     return [
-        f"{run.score} on the part {evaluation.get('part', 'test')}, measured once at the end; "
+        f"{run.score}{interval} on the part {evaluation.get('part', 'test')}, measured once at the end; "
         f"{evaluation['parameters']:,} parameters, {evaluation['macs'] / 1e6:,.1f} M multiply-adds",
         f"what it predicts: datanas predict {run.path} INPUT",
     ]
@@ -112,8 +114,9 @@ def _of_training(run: Overview, _: Architecture | None) -> list[str]:
 
 def _of_fit(run: Overview, _: Architecture | None) -> list[str]:
     outcome = _json(run.path / "fit.json")
+    interval = f", 95 % interval {outcome['interval_shown']}" if outcome.get("interval_shown") else ""
     return [
-        f"{run.score}; {outcome['parameters']:,} parameters, {outcome['macs'] / 1e6:.1f} M multiply-adds",
+        f"{run.score}{interval}; {outcome['parameters']:,} parameters, {outcome['macs'] / 1e6:.1f} M multiply-adds",
         str(outcome.get("sentence", "")),
         f"what it predicts: datanas predict {run.path} INPUT",
     ]

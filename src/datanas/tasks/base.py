@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -30,6 +31,23 @@ Part = Literal["weights", "alpha", "train", "validation", "test"]
 BatchT = TypeVar("BatchT")
 
 ExhibitMaker = Callable[[], Sequence[Exhibit]]
+
+
+@dataclass(frozen=True)
+class FullEvaluation:
+    """What one pass over a part has found.
+
+    Attributes:
+        figures: as of `Task.evaluate`.
+        exhibits: makes what a report shows besides. The first process alone calls it, so it must not wait for others;
+            the network is then in the same mode.
+        answers: what the network says of each example, on the CPU, in one order whatever the network; empty where the
+            task keeps none.
+    """
+
+    figures: dict[str, float]
+    exhibits: ExhibitMaker
+    answers: Answers = field(default_factory=dict)
 
 
 class Task(TaskKind, Generic[BatchT]):
@@ -285,19 +303,9 @@ class Task(TaskKind, Generic[BatchT]):
         """Figures to follow a training by, named as those of `evaluate`; cheaper than these where the task can."""
         return self.evaluate(model, part)
 
-    def evaluate_with_answers(self, model: Model, part: Part) -> tuple[dict[str, float], Answers]:
-        """Figures as `evaluate` gives them, and of the same pass what the network says of each example, on the CPU.
-
-        Examples are in one order, whatever the network. Nothing where the task keeps no answers.
-        """
-        return self.evaluate(model, part), {}
-
-    def evaluate_with_exhibits(self, model: Model, part: Part) -> tuple[dict[str, float], ExhibitMaker]:
-        """Figures as `evaluate` gives them, and what makes of the same pass that which a report shows besides them.
-
-        The first process alone calls the maker, which must not wait for others; the network is then in the same mode.
-        """
-        return self.evaluate(model, part), lambda: self.exhibits(model, part)
+    def evaluate_fully(self, model: Model, part: Part) -> FullEvaluation:
+        """Figures as `evaluate` gives them, and of the same pass what else is kept or shown of it."""
+        return FullEvaluation(self.evaluate(model, part), lambda: self.exhibits(model, part))
 
     def exhibits(self, model: Model, part: Part) -> Sequence[Exhibit]:
         """What is shown besides figures, where that takes the network alone; nothing by default."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32, Float64, Int64
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
@@ -21,7 +21,7 @@ from datanas.data.augment import Augment, normalise
 from datanas.data.batches import sequential
 from datanas.kernels.hardware import widest_float
 from datanas.tasks import register_task
-from datanas.tasks.base import ExhibitMaker, Model, Part
+from datanas.tasks.base import FullEvaluation, Model, Part
 from datanas.tasks.class_balance import (
     CLASS_WEIGHTS,
     ClassWeights,
@@ -32,6 +32,7 @@ from datanas.tasks.class_balance import (
     range_text,
 )
 from datanas.tasks.class_exhibits import WORST, class_exhibits, confusion_counts, mistakes
+from datanas.tasks.kind import Answers
 from datanas.tasks.metric import Metric
 from datanas.tasks.own_loss import OWN_LOSS, OwnLoss
 from datanas.tasks.pooled_task import PooledTask
@@ -78,6 +79,8 @@ class Classification(PooledTask[ImageBatch]):
             return self
 
     metric: ClassVar[Metric] = Metric("accuracy", counts_examples=True, has_error=True)
+    keeps_answers: ClassVar[bool] = True
+    races_briefly: ClassVar[bool] = True
     config: Config
 
     def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None:
@@ -184,7 +187,7 @@ class Classification(PooledTask[ImageBatch]):
         labels = self._images(part).labels
         return own.among(figures, self.processes.total(scores).cpu(), labels[indices.to(labels.device)].cpu())
 
-    def evaluate_with_exhibits(self, model: Model, part: Part) -> tuple[dict[str, float], ExhibitMaker]:
+    def evaluate_fully(self, model: Model, part: Part) -> FullEvaluation:
         """With the confusion matrix, figures of each class, and the mistakes of which the network is surest."""
         dtype = widest_float(self.device)
         self._answers = torch.zeros(2, len(self._chosen[part]), device=self.device, dtype=dtype)
@@ -193,21 +196,30 @@ class Classification(PooledTask[ImageBatch]):
             predictions = self.processes.total(self._answers).cpu()
         finally:
             self._answers = None
-        return figures, lambda: self._shown(part, predictions)
-
-    def _shown(self, part: Part, predictions: Float[Tensor, "2 n"]) -> Sequence[Exhibit]:
         indices, order = self._shuffled(self._chosen[part]).sort()
-        source = self._images(part)
-        labels, answers, sure = source.labels.cpu()[indices], predictions[0, order].long(), predictions[1, order]
+        predicted, sure = predictions[0, order].long(), predictions[1, order]
         if not sure.all():  # a class built on this one measures otherwise
-            return ()
-        counts = confusion_counts(labels, answers, self.num_classes)
+            return FullEvaluation(figures, tuple)
+        right = predicted == self._images(part).labels.cpu()[indices]
+        answers = {"right": right.to(torch.uint8)} if self.keeps_answers else {}
+        return FullEvaluation(figures, lambda: self._shown(part, indices, predicted, sure), answers)
+
+    @classmethod
+    def resampled_scores(cls, answers: Answers, counts: Float64[Tensor, "b n"]) -> Float64[Tensor, " b"]:
+        return counts @ answers["right"].to(counts) / counts.sum(dim=1)
+
+    def _shown(
+        self, part: Part, indices: Int64[Tensor, " n"], predicted: Int64[Tensor, " n"], sure: Float[Tensor, " n"]
+    ) -> Sequence[Exhibit]:
+        source = self._images(part)
+        labels = source.labels.cpu()[indices]
+        counts = confusion_counts(labels, predicted, self.num_classes)
         shown = class_exhibits(counts, self.data.classes)
-        wrong = (labels != answers).nonzero()[:, 0]
+        wrong = (labels != predicted).nonzero()[:, 0]
         worst = wrong[sure[wrong].argsort(descending=True, stable=True)[:WORST]]
         if len(worst):
             images, _ = next(sequential(source, indices[worst], len(worst)))
-            truth, taken, shares = (column[worst].tolist() for column in (labels, answers, sure))
+            truth, taken, shares = (column[worst].tolist() for column in (labels, predicted, sure))
             shown.append(mistakes(list(images), truth, taken, shares, self.data.classes))
         return shown
 

@@ -28,7 +28,7 @@ from datanas.data.types.file_set import ImageFileData
 from datanas.data.types.source import ImageSource
 from datanas.tasks import register_task
 from datanas.tasks.adaptive_pairs import LabelFeatures, pair_loss, raised, relations, similarities, thresholds
-from datanas.tasks.base import ExhibitMaker, Model, Part, Task
+from datanas.tasks.base import FullEvaluation, Model, Part, Task
 from datanas.tasks.cluster_exhibits import SAMPLES, cluster_exhibits
 from datanas.tasks.cluster_head import Assignment, ClusterHead
 from datanas.tasks.cluster_tally import ClusterTally
@@ -237,7 +237,7 @@ class Clustering(ImageTask[ViewBatch]):
         classes = self._images(part).labels.cpu()[indices]
         return {**(agreement(tally.clusters, classes) if self._has_classes else {}), **tally.figures()}
 
-    def evaluate_with_exhibits(self, model: Model, part: Part) -> tuple[dict[str, float], ExhibitMaker]:
+    def evaluate_fully(self, model: Model, part: Part) -> FullEvaluation:
         """With what each cluster holds: how many images, of which class most, and those that are surest of it."""
         tallies: list[tuple[Tensor, ClusterTally]] = []
         self._tallies = tallies
@@ -245,7 +245,7 @@ class Clustering(ImageTask[ViewBatch]):
             figures = self.evaluate(model, part)
         finally:
             self._tallies = None
-        return figures, lambda: self._shown(part, *tallies[0])
+        return FullEvaluation(figures, lambda: self._shown(part, *tallies[0]))
 
     def _shown(self, part: Part, indices: Int64[Tensor, " n"], tally: ClusterTally) -> Sequence[Exhibit]:
         indices, order = indices.sort()

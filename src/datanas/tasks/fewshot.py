@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -18,10 +18,11 @@ from datanas.data.augment import normalise
 from datanas.data.episodes import EpisodeShape
 from datanas.kernels.hardware import widest_float
 from datanas.tasks import register_task
-from datanas.tasks.base import Model, Part
+from datanas.tasks.base import FullEvaluation, Model, Part
 from datanas.tasks.embedding import EmbeddingHead, FlatHead
 from datanas.tasks.episode_exhibits import episode_exhibits
 from datanas.tasks.episode_task import SEARCH_PARTS, EpisodeBatch, EpisodeTask
+from datanas.tasks.kind import Answers
 from datanas.tasks.metric import Metric
 from datanas.tasks.prototypes import accuracies, half_width, log_probs, of_own_class
 
@@ -46,6 +47,9 @@ class FewShot(EpisodeTask):
         )
 
     metric: ClassVar[Metric] = Metric("accuracy", has_error=True)
+    keeps_answers: ClassVar[bool] = True
+    shared_answers: ClassVar[Sequence[str]] = ("episodes",)
+    answer_units: ClassVar[str] = "episodes"
     example_call: ClassVar[str] = 'with_examples("examples").predict("picture.jpg")  # a folder of class folders'
     default_classes: ClassVar[int] = 64
     defaults: ClassVar[Mapping[str, Any]] = {
@@ -109,12 +113,25 @@ class FewShot(EpisodeTask):
         the batch. Elsewhere the model is one network in evaluation mode, and embeds each image once for all episodes.
         """
         measure = self._in_turn if part in SEARCH_PARTS else self._embedded
-        return self._measure(measure, model, part, limit)
+        return _over_episodes(self._measure(measure, model, part, limit))
+
+    @torch.inference_mode()
+    def evaluate_fully(self, model: Model, part: Part) -> FullEvaluation:
+        """With the answers `accuracy`, of each episode, and `episodes`, which tells these from others."""
+        measure = self._in_turn if part in SEARCH_PARTS else self._embedded
+        episodes = self._measure(measure, model, part, None)
+        drawn = torch.cat(self._blocks(part, self.config.test.episodes)).flatten(1).cpu()
+        answers = {"accuracy": episodes[0].clone(), "episodes": drawn @ torch.arange(1, drawn.shape[1] + 1)}
+        return FullEvaluation(_over_episodes(episodes), lambda: self.exhibits(model, part), answers)
+
+    @classmethod
+    def resampled_scores(cls, answers: Answers, counts: Float64[Tensor, "b n"]) -> Float64[Tensor, " b"]:
+        return counts @ answers["accuracy"].to(counts) / counts.sum(dim=1)
 
     @torch.inference_mode()
     def monitor(self, model: Model, part: Part) -> dict[str, float]:
         """The same, with each image embedded once on every part: what is followed is the training of one network."""
-        return self._measure(self._embedded, model, part, None)
+        return _over_episodes(self._measure(self._embedded, model, part, None))
 
     @torch.inference_mode()
     def exhibits(self, model: Model, part: Part) -> Sequence[Exhibit]:
@@ -128,17 +145,21 @@ class FewShot(EpisodeTask):
         names = [source.classes[int(source.images.labels[row[0]])] for row in indices[0]]
         return episode_exhibits([self._images(part, row) for row in indices[0]], answers, sampler.shape.shot, names)
 
-    def _measure(self, measure: _Measure, model: Model, part: str, limit: int | None) -> dict[str, float]:
-        """Figures over the episodes of a part, which are the same each time."""
+    def _measure(self, measure: _Measure, model: Model, part: str, limit: int | None) -> Float[Tensor, "2 e"]:
+        """Accuracy and loss of each episode of a part, which are the same each time; on the CPU."""
         sampler, count = self._samplers[part], self.config.test.episodes
         if limit is not None:
             count = min(count, max(2, -(-limit // sampler.shape.images)))
-        blocks = [
-            sampler.draw(min(BLOCK, count - start), seeding.generator(self._seed, f"evaluate/{part}", start))
+        return torch.cat(list(measure(model, part, self._blocks(part, count))), dim=1).cpu()
+
+    def _blocks(self, part: str, count: int) -> list[Int64[Tensor, "e way each"]]:
+        """The images of so many episodes of a part, some together."""
+        return [
+            self._samplers[part].draw(
+                min(BLOCK, count - start), seeding.generator(self._seed, f"evaluate/{part}", start)
+            )
             for start in range(0, count, BLOCK)
         ]
-        accuracy, loss = torch.cat(list(measure(model, part, blocks)), dim=1).cpu()
-        return {"accuracy": float(accuracy.mean()), "interval": half_width(accuracy), "loss": float(loss.mean())}
 
     def _in_turn(self, model: Model, part: str, blocks: Sequence[Tensor]) -> Iterator[Float[Tensor, "2 e"]]:
         """Accuracy and loss of each episode of each block; every process takes its own episodes."""
@@ -176,3 +197,8 @@ def _figures(scores: Float[Tensor, "e w q w"]) -> Float[Tensor, "2 e"]:
     """Accuracy and mean loss of each episode."""
     accuracy = accuracies(scores)
     return torch.stack((accuracy, -of_own_class(scores).to(accuracy).mean(dim=(-2, -1))))
+
+
+def _over_episodes(episodes: Float[Tensor, "2 e"]) -> dict[str, float]:
+    accuracy, loss = episodes
+    return {"accuracy": float(accuracy.mean()), "interval": half_width(accuracy), "loss": float(loss.mean())}

@@ -26,7 +26,16 @@ class TaskKind(ABC):
     further: ClassVar[Sequence[Metric]] = ()
     """Figures of `evaluate` beside it and `loss` that are not shown like it: no shares although it is one, or so."""
     keeps_answers: ClassVar[bool] = False
-    """Whether the score of any choice of examples follows from what a network says of each (`resampled_scores`)."""
+    """Whether the score of any choice of examples follows from what a network says of each (`resampled_scores`).
+
+    A score that counts examples keeps `right`, of which examples it is: 1 or 0 each."""
+    shared_answers: ClassVar[Sequence[str]] = ()
+    """Those of the answers that are of the examples alone: networks were measured on the same ones where they agree."""
+    races_briefly: ClassVar[bool] = False
+    """Whether trainings on few examples, which are measured fast, tell networks apart: so a fit of little time
+    compares them, where one evaluation says how uncertain its score is."""
+    answer_units: ClassVar[str] = "examples"
+    """What the answers that are kept are of, for people."""
     cells: ClassVar[str] = ""
     """What its networks are made of, for people: "recurrent cells, such as darts_v2_rnn"."""
     compared_as: ClassVar[str] = ""

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any, ClassVar, Literal, cast
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -18,15 +18,18 @@ from datanas.data.batches import parse_ratio
 from datanas.data.token_batches import TokenBatch, TokenStream
 from datanas.data.types.corpus import TextData
 from datanas.tasks import register_task, text_settings
-from datanas.tasks.base import Model, Part, Task
+from datanas.tasks.base import FullEvaluation, Model, Part, Task
+from datanas.tasks.kind import Answers
 from datanas.tasks.metric import Metric
-from datanas.tasks.perplexity import STRETCH, mean_loss, perplexity
+from datanas.tasks.perplexity import LARGEST_EXPONENT, STRETCH, TextLoss, perplexity, text_loss
 from datanas.tasks.sampled_words import word_sampler
 from datanas.tasks.text_exhibits import continued_sentences
 from datanas.tasks.word_model import Dropout, Predictions, WordHead, WordStem, log_frequencies
 
 COLUMNS = 64
 """Of a text that is only followed, not measured."""
+FEWEST_STRETCHES = 50
+"""Of a text that is measured."""
 LOOKS = 8
 """Batches, at least, in which a text is followed: where each has a child of its own, one child says little."""
 
@@ -59,6 +62,9 @@ class Language(Task[TokenBatch]):
         )
 
     metric: ClassVar[Metric] = Metric("perplexity", is_share=False, higher_is_better=False)
+    keeps_answers: ClassVar[bool] = True
+    shared_answers: ClassVar[Sequence[str]] = ("words",)
+    answer_units: ClassVar[str] = "stretches of text"
     example_call: ClassVar[str] = 'predict("text.txt")'
     unit: ClassVar[str] = "word"
     cells: ClassVar[str] = "recurrent cells, such as darts_v2_rnn"
@@ -280,8 +286,22 @@ class Language(Task[TokenBatch]):
         """
         text = self._texts[part]
         if limit is None and part in ("validation", "test"):
-            return self._measure(model, text[None], STRETCH)
+            return perplexity(self._read(model, text).mean)
         return self._follow(model, text[:limit])
+
+    @torch.inference_mode()
+    def evaluate_fully(self, model: Model, part: Part) -> FullEvaluation:
+        """With the answers `nats` and `words`, of each stretch of a text that is read whole."""
+        if part not in ("validation", "test"):
+            return super().evaluate_fully(model, part)
+        read = self._read(model, self._texts[part])
+        answers = {"nats": read.nats, "words": read.words}
+        return FullEvaluation(perplexity(read.mean), lambda: self.exhibits(model, part), answers)
+
+    @classmethod
+    def resampled_scores(cls, answers: Answers, counts: Float64[Tensor, "b n"]) -> Float64[Tensor, " b"]:
+        mean = counts @ answers["nats"].to(counts) / (counts @ answers["words"].to(counts))
+        return mean.where(mean < LARGEST_EXPONENT, torch.inf).exp()
 
     @torch.inference_mode()
     def monitor(self, model: Model, part: Part) -> dict[str, float]:
@@ -293,11 +313,12 @@ class Language(Task[TokenBatch]):
         """How the network goes on with sentences of the part, each word drawn by its probability."""
         return continued_sentences(model, self._texts[part].cpu(), self.data, self.device, self._seed)
 
+    def _read(self, model: Model, text: Int64[Tensor, " n"]) -> TextLoss:
+        """A text as one sequence; of a short one the stretches are shorter, so that there are enough to tell chance."""
+        return text_loss(model, text[None], self.data.eos, max(1, min(STRETCH, len(text) // FEWEST_STRETCHES)))
+
     def _follow(self, model: Model, text: Int64[Tensor, " n"]) -> dict[str, float]:
         count = min(COLUMNS, max(2, len(text) // self.config.sequence))
         rows = max(1, len(text) // count)
-        return self._measure(model, text[: rows * count].view(-1, rows), min(STRETCH, -(-rows // LOOKS)))
-
-    def _measure(self, model: Model, columns: Int64[Tensor, "columns rows"], stretch: int) -> dict[str, float]:
-        """Every word of some columns of text that are read side by side, so many steps at a time."""
-        return perplexity(mean_loss(model, columns, self.data.eos, stretch))
+        columns = text[: rows * count].view(-1, rows)
+        return perplexity(text_loss(model, columns, self.data.eos, min(STRETCH, -(-rows // LOOKS))).mean)

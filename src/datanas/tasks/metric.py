@@ -44,6 +44,11 @@ class Metric:
         digits = 1 if self.is_share else self.digits
         return "{:+.{d}f} [{:+.{d}f}, {:+.{d}f}]".format(*(self.scale * each for each in (mean, low, high)), d=digits)
 
+    def show_range(self, low: float, high: float) -> str:
+        """The ends of an interval of values for people: "88.1 to 91.0", of shares in per cent."""
+        digits = 1 if self.is_share else self.digits
+        return f"{self.scale * low:.{digits}f} to {self.scale * high:.{digits}f}"
+
     def oriented(self, value: float) -> float:
         """The value as a number of which the higher is the better."""
         return value if self.higher_is_better else -value

@@ -29,6 +29,7 @@ class Multilabel(TargetTask):
     target_kind: ClassVar[Kind] = "labels"
     metric: ClassVar[Metric] = Metric("map")
     keeps_answers: ClassVar[bool] = True
+    races_briefly: ClassVar[bool] = True
     config: Config
 
     def distance(self, outputs: Outputs, targets: Outputs) -> Tensor:

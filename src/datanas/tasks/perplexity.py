@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from datanas.kernels.hardware import widest_float
 from datanas.tasks.base import Model
 from datanas.tasks.word_model import Predictions
 
@@ -18,21 +18,41 @@ LARGEST_EXPONENT = 700.0
 """Beyond it a perplexity is shown as infinite."""
 
 
-def mean_loss(model: Model, columns: Int64[Tensor, "columns rows"], eos: int, stretch: int = STRETCH) -> float:
-    """The mean cross-entropy of every word, in nats, of columns that each begin after the end of a sentence.
+@dataclass(frozen=True)
+class TextLoss:
+    """The cross-entropy of a text, stretch by stretch.
+
+    Attributes:
+        nats: sums over the words of each stretch.
+        words: of each.
+    """
+
+    nats: Float64[Tensor, " stretches"]
+    words: Int64[Tensor, " stretches"]
+
+    @property
+    def mean(self) -> float:
+        """In nats a word."""
+        return math.fsum(self.nats.tolist()) / int(self.words.sum())
+
+
+def text_loss(model: Model, columns: Int64[Tensor, "columns rows"], eos: int, stretch: int = STRETCH) -> TextLoss:
+    """The cross-entropy of every word, in nats, of columns that each begin after the end of a sentence; on the CPU.
 
     Args:
         eos: the end of a sentence.
         stretch: steps that are measured at a time.
     """
     before = torch.cat((columns.new_full((len(columns), 1), eos), columns[:, :-1]), dim=1)
-    total = torch.zeros((), dtype=widest_float(columns.device), device=columns.device)
+    losses, words = [], []
     state: Tensor | None = None
     for tokens, targets in zip(torch.split(before.T, stretch), torch.split(columns.T, stretch), strict=True):
         predictions: Predictions = model((tokens, state))
-        total += predictions.cross_entropy(targets).to(total) * targets.numel()
+        losses.append(predictions.cross_entropy(targets))
+        words.append(targets.numel())
         state = predictions.state
-    return float(total) / columns.numel()
+    counts = torch.tensor(words)
+    return TextLoss(torch.stack(losses).cpu().double() * counts, counts)
 
 
 def perplexity(loss: float) -> dict[str, float]:

@@ -14,7 +14,7 @@ from datanas.core.errors import ConfigError, nearest
 from datanas.core.processes import Processes
 from datanas.data.types.masks import VOID
 from datanas.kernels.hardware import widest_float
-from datanas.tasks.intersection import confusion_matrix, intersection_over_union, pixel_accuracy
+from datanas.tasks.intersection import count_regions, intersection_over_union, pixel_accuracy
 
 
 class ScoredClasses:
@@ -45,44 +45,46 @@ class ScoredClasses:
         self._labels = self._labels.to(masks.device)
         return self._labels[masks.long()]
 
-    def share_of_wrong(
-        self, log_probs: Float32[Tensor, "batch classes h w"], masks: UInt8[Tensor, "batch h w"]
-    ) -> Float32[Tensor, " batch"]:
-        """Of each image's pixels of a scored class, the share that is taken for another."""
-        labels = self.labels(masks)
-        counted = labels != VOID
-        return ((log_probs.argmax(dim=1) != labels) & counted).sum(dim=(1, 2)) / counted.sum(dim=(1, 2))
-
 
 class RegionTally:
-    """Confusion and loss of what was added."""
+    """Regions of each of so many images, and the loss of all."""
 
-    def __init__(self, scored: ScoredClasses, device: torch.device) -> None:
+    def __init__(self, scored: ScoredClasses, images: int, device: torch.device) -> None:
         self._scored = scored
-        self._confusion = torch.zeros(scored.count, scored.count, dtype=torch.int64, device=device)
+        self._regions = torch.zeros(images, 3, scored.count, dtype=torch.int64, device=device)
         self._loss = torch.zeros((), dtype=widest_float(device), device=device)
 
-    def add(self, log_probs: Float32[Tensor, "batch classes h w"], masks: UInt8[Tensor, "batch h w"]) -> None:
+    def add(
+        self,
+        images: Sequence[int],
+        log_probs: Float32[Tensor, "batch classes h w"],
+        masks: UInt8[Tensor, "batch h w"],
+    ) -> None:
+        """Count some images, of which the numbers are given."""
         labels = self._scored.labels(masks)
-        self._confusion += confusion_matrix(log_probs.argmax(dim=1), labels, self._scored.count)
+        self._regions[list(images)] = count_regions(log_probs.argmax(dim=1), labels, self._scored.count)
         self._loss += F.nll_loss(by_pixel(log_probs), labels.flatten(), ignore_index=VOID, reduction="sum")
 
-    def figures(self, processes: Processes) -> dict[str, float]:
-        """Of what all processes added: `miou`, `loss`, `pixel_accuracy`, and `iou/<class>` of the classes averaged.
+    def total(self, processes: Processes) -> None:
+        """Take in what the other processes have added, each of images of its own; to be called once."""
+        self._regions, self._loss = processes.total(self._regions), processes.total(self._loss)
+
+    def regions(self) -> Int64[Tensor, "images 3 scored"]:
+        """Of each image, of the scored classes alone; on the CPU."""
+        return self._regions.cpu()[..., list(self._scored.by_number)]
+
+    def figures(self) -> dict[str, float]:
+        """`miou`, `loss`, `pixel_accuracy`, and `iou/<class>` of the classes averaged.
 
         These are the scored ones that some pixel is of or was taken for; there must be such pixels.
         """
-        confusion, loss = processes.total(self._confusion), processes.total(self._loss)
-        overlap = intersection_over_union(confusion).tolist()
-        averaged = {
-            f"iou/{name}": overlap[number]
-            for number, name in self._scored.by_number.items()
-            if not math.isnan(overlap[number])
-        }
+        regions = self.regions().sum(dim=0)
+        overlap = dict(zip(self._scored.names, intersection_over_union(regions).tolist(), strict=True))
+        averaged = {f"iou/{name}": share for name, share in overlap.items() if not math.isnan(share)}
         return {
             "miou": sum(averaged.values()) / len(averaged),
-            "loss": float(loss / confusion.sum()),
-            "pixel_accuracy": pixel_accuracy(confusion),
+            "loss": float(self._loss / self._regions[:, 1].sum()),
+            "pixel_accuracy": pixel_accuracy(self._regions.sum(dim=0)),
             **averaged,
         }
 

@@ -54,6 +54,7 @@ class Regression(TargetTask):
         Metric("mae", is_share=False, digits=4),
     )
     keeps_answers: ClassVar[bool] = True
+    races_briefly: ClassVar[bool] = True
     default_classes: ClassVar[int] = 1
     head_type: ClassVar[type[ClassifierHead]] = NumberHead
     config: Config

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,8 +19,10 @@ from datanas.core.settings import ComponentConfig
 from datanas.data.augment import normalise
 from datanas.data.types.masks import VOID
 from datanas.tasks import register_task
-from datanas.tasks.base import ExhibitMaker, Model, Part
+from datanas.tasks.base import FullEvaluation, Model, Part
 from datanas.tasks.deeplab import SegmentationHead
+from datanas.tasks.intersection import intersection_over_union, share_of_wrong
+from datanas.tasks.kind import Answers
 from datanas.tasks.mask_exhibits import SHOWN, Segmented, mask_exhibits
 from datanas.tasks.mask_task import MaskTask, SegmentationBatch, output_strides
 from datanas.tasks.metric import Metric
@@ -52,6 +54,8 @@ class Segmentation(MaskTask):
         loss: OwnFunction = Field(None, description=OWN_LOSS)
 
     metric: ClassVar[Metric] = Metric("miou")
+    keeps_answers: ClassVar[bool] = True
+    answer_units: ClassVar[str] = "images"
     default_classes: ClassVar[int] = 21
     defaults: ClassVar[Mapping[str, Any]] = {
         "data": {"name": "photo_scenes"},
@@ -74,7 +78,6 @@ class Segmentation(MaskTask):
             masks = torch.arange(2 * 8 * 8).view(2, 8, 8) % self.num_classes
             masks[0, 0, 0] = VOID
             self._own_loss = OwnLoss(self.config.loss, scores, masks, device)
-        self._wrong: Tensor | None = None  # of a pass whose exhibits are wanted: the share of each image's pixels
 
     @classmethod
     def head(cls, config: ComponentConfig, widths: tuple[int, ...], num_classes: int) -> SegmentationHead:
@@ -129,49 +132,58 @@ class Segmentation(MaskTask):
         These are the scored ones that some pixel is of or was taken for. Images are whole, and what is found does not
         depend on how many are measured together. Test and validation images are seen at all scales that are asked for.
         """
+        return self._tally(model, part, limit).figures()
+
+    def monitor(self, model: Model, part: Part) -> dict[str, float]:
+        """The same at the scale of the images alone."""
+        return self._measure(model, part, None, (1.0,), flip=False).figures()
+
+    def _tally(self, model: Model, part: Part, limit: int | None) -> RegionTally:
         final = part in ("test", "validation")
         scales = self.config.test_scales if final else (1.0,)
         return self._measure(model, part, limit, scales, flip=final and self.config.test_flip)
 
-    def monitor(self, model: Model, part: Part) -> dict[str, float]:
-        """The same at the scale of the images alone."""
-        return self._measure(model, part, None, (1.0,), flip=False)
-
     @torch.inference_mode()
     def _measure(
         self, model: Model, part: Part, limit: int | None, scales: Sequence[float], *, flip: bool
-    ) -> dict[str, float]:
+    ) -> RegionTally:
         data, indices = self._examples(part), self._measurable(part)
         if limit is not None and limit < len(indices):
             indices = self._drawn(indices, limit, "evaluate")
-        tally = RegionTally(self._scored, self.device)
+        tally = RegionTally(self._scored, len(indices), self.device)
+        rows = {image: row for row, image in enumerate(indices.tolist())}
         for together in list(_alike(data.sizes, indices))[self.processes.rank :: self.processes.size]:
             # Of an image alone a network that takes its statistics from the batch has none: it comes twice then.
             shown = together if len(together) >= self.smallest_share else 2 * together
             images = normalise(torch.stack([data.images[i] for i in shown]), *self._moments)
             log_probs = log_probabilities(model, images, scales, flip=flip)[: len(together)]
             masks = torch.stack([data.masks[i] for i in together])
-            tally.add(log_probs, masks)
-            if self._wrong is not None:
-                self._wrong[together] = self._scored.share_of_wrong(log_probs, masks)
-        return tally.figures(self.processes)
+            tally.add([rows[image] for image in together], log_probs, masks)
+        tally.total(self.processes)
+        return tally
 
-    def evaluate_with_exhibits(self, model: Model, part: Part) -> tuple[dict[str, float], ExhibitMaker]:
-        """With the overlap of each class, and the images of which most pixels are wrong, with their masks."""
-        self._wrong = torch.zeros(len(self._examples(part)), device=self.device)
-        try:
-            figures = self.evaluate(model, part)
-            wrong = self.processes.total(self._wrong).tolist()
-        finally:
-            self._wrong = None
-        return figures, lambda: self._shown(model, part, figures, wrong)
+    def evaluate_fully(self, model: Model, part: Part) -> FullEvaluation:
+        """With the overlap of each class, and the images of which most pixels are wrong, with their masks.
+
+        Answers are the `regions` of each image (`count_regions`).
+        """
+        tally = self._tally(model, part, None)
+        figures, regions = tally.figures(), tally.regions()
+        return FullEvaluation(figures, lambda: self._shown(model, part, figures, regions), {"regions": regions})
+
+    @classmethod
+    def resampled_scores(cls, answers: Answers, counts: Float64[Tensor, "b n"]) -> Float64[Tensor, " b"]:
+        regions = answers["regions"].to(counts)
+        summed = (counts @ regions.flatten(1)).view(-1, *regions.shape[1:])
+        return intersection_over_union(summed).nanmean(dim=1)
 
     @torch.inference_mode()
     def _shown(
-        self, model: Model, part: Part, figures: Mapping[str, float], wrong: Sequence[float]
+        self, model: Model, part: Part, figures: Mapping[str, float], regions: Int64[Tensor, "images 3 scored"]
     ) -> Sequence[Exhibit]:
         """The few images that are shown pass the network again, since keeping all masks would take much memory."""
-        data = self._examples(part)
+        data, indices = self._examples(part), self._measurable(part).tolist()
+        wrong = dict(zip(indices, share_of_wrong(regions).tolist(), strict=True))
         order = [i for together in _alike(data.sizes, self._measurable(part)) for i in together]
         shown = []
         for i in sorted(order, key=lambda i: -wrong[i])[:SHOWN]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,9 +19,8 @@ from datanas.core.settings import ComponentConfig
 from datanas.data.augment import normalise
 from datanas.data.base import Labels
 from datanas.data.types.targets import Kind, TargetData, strata_of
-from datanas.tasks.base import Model, Part
+from datanas.tasks.base import FullEvaluation, Model, Part
 from datanas.tasks.image_task import Indices
-from datanas.tasks.kind import Answers
 from datanas.tasks.own_loss import OWN_LOSS, OwnLoss
 from datanas.tasks.pooled_task import PooledTask
 
@@ -112,12 +111,14 @@ class TargetTask(PooledTask[TargetBatch]):
         _, outputs, targets = self._answered(model, part, limit)
         return self._measures(outputs, targets)
 
-    def evaluate_with_answers(self, model: Model, part: Part) -> tuple[dict[str, float], Answers]:
-        """With `outputs` and `targets`, (n, k) each."""
+    shared_answers: ClassVar[Sequence[str]] = ("targets",)
+
+    def evaluate_fully(self, model: Model, part: Part) -> FullEvaluation:
+        """With the answers `outputs` and `targets`, (n, k) each."""
         indices, outputs, targets = self._answered(model, part, None)
         order = indices.argsort()
         answers = {"outputs": outputs.cpu()[order], "targets": targets.cpu()[order]} if self.keeps_answers else {}
-        return self._measures(outputs, targets), answers
+        return FullEvaluation(self._measures(outputs, targets), lambda: self.exhibits(model, part), answers)
 
     def _measures(self, outputs: Outputs, targets: Outputs) -> dict[str, float]:
         outputs_here, targets_here = outputs.cpu(), targets.cpu()

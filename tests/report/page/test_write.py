@@ -166,7 +166,21 @@ def test_a_run_without_exhibits_says_what_makes_them(page: Page, copy: Path, sho
     (copy / "trained" / "exhibits.json").unlink()
     made = page(copy / "trained")
     assert f"datanas evaluate {copy / 'trained'}" in shown(made).text
-    assert "95 % interval" not in shown(made).text, "of how many examples is not known"
+    evaluation = json.loads((copy / "trained" / "evaluation.json").read_text())
+    ends = " to ".join(f"{end:.1%}" for end in evaluation["interval"])
+    assert f"95 % interval {ends} ({evaluation['examples']} examples)" in shown(made).text
+
+
+def test_of_an_older_run_the_interval_is_by_the_count_of_its_exhibits(page: Page, copy: Path, shown: Any) -> None:
+    file = copy / "trained" / "evaluation.json"
+    evaluation = json.loads(file.read_text())
+    ends = " to ".join(f"{end:.1%}" for end in evaluation.pop("interval"))
+    for name in ("examples", "examples_are", "interval_shown", "metric"):
+        del evaluation[name]
+    file.write_text(json.dumps(evaluation))
+    assert f"95 % interval {ends} (" in shown(page(copy / "trained")).text
+    (copy / "trained" / "exhibits.json").unlink()
+    assert "95 % interval" not in shown(page(copy / "trained")).text, "of how many examples is not known"
 
 
 def test_a_training_that_stopped_says_so_and_shows_its_curves(page: Page, copy: Path, shown: Any) -> None:

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from datanas.core.shares import share_interval
 from datanas.report.comparison import NONE, comparison_rows
 from datanas.report.evaluations import Measured, score_text
 from datanas.report.page.blocks import Block, Chart, Lacking, Prose, Section, Table, Value
 from datanas.report.page.charts import interval_chart
 from datanas.report.page.folder import Folder, as_number
 from datanas.report.page.terms import Terms
+from datanas.report.page.train_part import ends_of
 
 
 def race_sections(folder: Folder, terms: Terms) -> Iterator[Section]:
@@ -68,7 +70,10 @@ def race_sections(folder: Folder, terms: Terms) -> Iterator[Section]:
 
 def _measured(row: Mapping[str, Any], text: str, examples: int | None) -> Measured:
     name = f"{row['number']}: {row['origin']}"
-    return Measured(name, text, row["score"], row["parameters"], row["macs"], examples)
+    interval = ends_of(row)
+    if interval is None and examples and 0 <= row["score"] <= 1:  # an earlier version measured it
+        interval = share_interval(row["score"], examples)
+    return Measured(name, text, row["score"], row["parameters"], row["macs"], interval)
 
 
 def drawn(row: Measured, group: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from PIL import Image
 
 from datanas.core.exhibits import Confusion, Exhibit, FigureTable, Pictures
+from datanas.core.shares import share_interval
 from datanas.report.evaluations import Measured, score_text
 from datanas.report.page.blocks import Block, Chart, Gallery, Lacking, Prose, Section, Table, Tile, Value
 from datanas.report.page.charts import confusion_chart, line_chart, share_chart
@@ -40,14 +41,26 @@ def train_sections(folder: Folder, terms: Terms, pictures: int) -> Iterator[Sect
 
 
 def measured(folder: Folder) -> Measured | None:
-    """The figures of a finished training, with its interval where its score counts examples."""
+    """The figures of a finished training, with the interval of its score, where that says how uncertain it is."""
     evaluation = folder.json("evaluation.json")
     value, parameters, macs = (as_number(evaluation.get(key)) for key in ("score", "parameters", "macs"))
     if value is None or parameters is None or macs is None:
         return None
     shown = score_text(value, is_share=evaluation.get("error") is not None)
     counted = folder.examples if evaluation.get("part", "test") == folder.part and 0 <= value <= 1 else None
-    return Measured(folder.path.name, shown, value, int(parameters), int(macs), counted)
+    interval = ends_of(evaluation)
+    if interval is None and counted:  # an earlier version measured it
+        interval = share_interval(value, counted)
+    return Measured(folder.path.name, shown, value, int(parameters), int(macs), interval)
+
+
+def ends_of(figures: Mapping[str, object]) -> tuple[float, float] | None:
+    """The interval that stands beside a score."""
+    interval = figures.get("interval")
+    if not isinstance(interval, list) or len(interval) != 2:
+        return None
+    low, high = map(as_number, interval)
+    return None if low is None or high is None else (low, high)
 
 
 def score_lines(folder: Folder, terms: Terms) -> Prose | None:
@@ -60,7 +73,10 @@ def score_lines(folder: Folder, terms: Terms) -> Prose | None:
     notes: tuple[str, ...] = ()
     if row.interval is not None:
         low, high = row.interval
-        line += f", 95 % interval {low:.1%} to {high:.1%} ({row.examples:,} examples)"
+        is_share = evaluation.get("error") is not None
+        line += f", 95 % interval {' to '.join(score_text(end, is_share=is_share) for end in (low, high))}"
+        count = as_number(evaluation.get("examples")) or folder.examples
+        line += f" ({int(count):,} {evaluation.get('examples_are', 'examples')})" if count else ""
         notes = terms.tell("interval")
     figures = evaluation.get("figures")
     others = [f"{key} {number:.4g}" for key, value in _items(figures) if (number := as_number(value)) is not None]

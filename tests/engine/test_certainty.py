@@ -1,4 +1,4 @@
-"""Intervals of differences by the paired bootstrap: against scipy's, against the truth, and from files."""
+"""Intervals of scores and of differences by the bootstrap: against scipy's, against the truth, and from files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,23 @@ from scipy import stats
 from sklearn.metrics import root_mean_squared_error
 from torch import Tensor
 
-from datanas.engine.evaluation import ANSWERS_FILE
-from datanas.racing.certainty import OfResamples, OfShares, certainty_of
+from datanas.core.shares import paired_difference, share_interval
+from datanas.engine.certainty import (
+    ANSWERS_FILE,
+    OfPairs,
+    OfResamples,
+    OfShares,
+    certainty_of,
+    kept_answers,
+    score_interval,
+)
 from datanas.racing.outcome import Trained, guarantee, leads
 from datanas.tasks.classification import Classification
+from datanas.tasks.fewshot import FewShot
 from datanas.tasks.language import Language
 from datanas.tasks.multilabel import Multilabel
 from datanas.tasks.regression import Regression
+from datanas.tasks.segmentation import Segmentation
 
 
 def regression(*errors: Tensor) -> OfResamples:
@@ -115,7 +125,7 @@ def test_answers_are_read_from_the_folders_of_the_trainings(tmp_path: Path) -> N
         outputs = targets * (3 - 2 * number) + torch.randn(50, 3, generator=generator)
         save_file({"outputs": outputs, "targets": targets}, folder / ANSWERS_FILE)
     scores = {0: 0.95, 1: 0.7}
-    found = certainty_of(scores, Multilabel, 50, folders)
+    found = certainty_of(scores, Multilabel, 50, kept_answers(Multilabel, folders))
     assert found is not None
     assert found.examples == 50
     lead = found.difference(0, 1, 0.025)
@@ -123,10 +133,64 @@ def test_answers_are_read_from_the_folders_of_the_trainings(tmp_path: Path) -> N
     assert lead[0] == pytest.approx(0.25)
     assert lead[1] > 0
     (folders[1] / ANSWERS_FILE).unlink()
-    assert certainty_of(scores, Multilabel, 50, folders) is None
+    assert certainty_of(scores, Multilabel, 50, kept_answers(Multilabel, folders)) is None
 
 
-def test_shares_need_no_answers_and_other_scores_say_nothing(tmp_path: Path) -> None:
-    folders = {0: tmp_path, 1: tmp_path}
-    assert certainty_of({0: 0.5, 1: 0.4}, Classification, 9, folders) == OfShares({0: 0.5, 1: 0.4}, 9)
-    assert certainty_of({0: 90.0, 1: 80.0}, Language, 9, folders) is None
+def test_shares_need_no_answers_and_other_scores_say_nothing_without() -> None:
+    assert certainty_of({0: 0.5, 1: 0.4}, Classification, 9, {}) == OfShares({0: 0.5, 1: 0.4}, 9)
+    assert certainty_of({0: 90.0, 1: 80.0}, Language, 9, {0: {}, 1: {}}) is None
+    assert score_interval(Classification, 0.9, {}, 50) == share_interval(0.9, 50)
+    assert score_interval(Language, 90.0, {}, 50) is None
+
+
+def test_shares_of_known_examples_are_compared_pair_by_pair() -> None:
+    right = torch.tensor([[1, 1, 1, 1, 0, 0, 1, 1], [1, 1, 0, 0, 0, 1, 0, 1]], dtype=torch.uint8)
+    found = certainty_of({0: 0.75, 1: 0.5}, Classification, 8, {0: {"right": right[0]}, 1: {"right": right[1]}})
+    assert isinstance(found, OfPairs)
+    assert found.examples == 8
+    assert found.difference(0, 1, 0.025) == pytest.approx((0.25, *paired_difference(3, 1, 8)))
+    assert found.difference(1, 0, 0.1) == pytest.approx((-0.25, *paired_difference(1, 3, 8, 0.1)))
+
+
+def test_networks_of_other_examples_are_not_compared_pair_by_pair() -> None:
+    """Such as episodes that another seed has drawn, or another test set."""
+    one = {"accuracy": torch.tensor([0.5, 0.7]), "episodes": torch.tensor([3, 4])}
+    other = {"accuracy": torch.tensor([0.4, 0.7]), "episodes": torch.tensor([3, 5])}
+    scores = {0: 0.6, 1: 0.55}
+    assert certainty_of(scores, FewShot, 2, {0: one, 1: other}) is None
+    assert certainty_of(scores, FewShot, 2, {0: one, 1: {**other, "episodes": one["episodes"]}}) is not None
+    right = [{"right": torch.ones(count, dtype=torch.uint8)} for count in (4, 5)]
+    assert isinstance(certainty_of({0: 1.0, 1: 1.0}, Classification, 4, dict(enumerate(right))), OfShares)
+
+
+def test_the_interval_of_one_score_is_that_of_scipy() -> None:
+    errors = drawn(200, 1)[0]
+    answers = {"outputs": errors, "targets": torch.zeros_like(errors)}
+    score = float(errors.double().square().mean().sqrt())
+    found = score_interval(Regression, score, answers, 200)
+    assert found is not None
+    assert found[0] < score < found[1]
+    values = errors[:, 0].double().numpy()
+    expected = stats.bootstrap(
+        (values,), lambda x: np.sqrt(np.mean(x**2)), vectorized=False, method="percentile", n_resamples=2000, rng=0
+    ).confidence_interval
+    width = expected.high - expected.low
+    assert found == pytest.approx((expected.low, expected.high), abs=0.1 * width)
+
+
+def test_a_perplexity_is_resampled_by_stretches_of_text() -> None:
+    words = torch.tensor([10, 10, 10, 4])
+    answers = {"nats": torch.tensor([20.0, 30.0, 25.0, 9.0], dtype=torch.float64), "words": words}
+    counts = torch.tensor([[1.0, 1, 1, 1], [2, 0, 0, 1]], dtype=torch.float64)
+    expected = torch.tensor([84 / 34, 49 / 24], dtype=torch.float64).exp()
+    torch.testing.assert_close(Language.resampled_scores(answers, counts), expected)
+    endless = {"nats": torch.tensor([torch.inf, 1.0]), "words": torch.tensor([3, 3])}
+    assert score_interval(Language, float("inf"), endless, 2) is None
+
+
+def test_a_mean_overlap_leaves_out_classes_that_a_choice_has_not() -> None:
+    """As figures of images do, of which the two here have class 0, and the second class 1 besides."""
+    regions = torch.tensor([[[3, 0], [4, 0], [3, 0]], [[1, 2], [2, 3], [2, 3]]])
+    counts = torch.tensor([[1.0, 0], [0, 1], [1, 1]], dtype=torch.float64)
+    found = Segmentation.resampled_scores({"regions": regions}, counts)
+    assert found.tolist() == pytest.approx([3 / 4, (1 / 3 + 2 / 4) / 2, (4 / 7 + 2 / 4) / 2])

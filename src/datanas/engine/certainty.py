@@ -1,14 +1,14 @@
-"""How far two networks that were judged alike are apart by more than chance: intervals of the difference of scores."""
+"""How uncertain a score is, and how far two networks that were measured alike are apart by more than chance."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from jaxtyping import Float64
@@ -16,10 +16,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from datanas.core import seeding
-from datanas.engine.evaluation import ANSWERS_FILE
-from datanas.tasks.base import Task
-from datanas.tasks.kind import Answers
+from datanas.core.shares import paired_difference, share_interval
+from datanas.tasks.kind import Answers, TaskKind
 
+ANSWERS_FILE = "answers.safetensors"
+TAIL = 0.025
+"""Of an interval of 95 %, beyond each end."""
 RESAMPLES = 2000
 _TOGETHER = 1_000_000
 """Numbers of the resamples that are drawn together."""
@@ -67,6 +69,26 @@ class OfShares:
 
 
 @dataclass(frozen=True)
+class OfPairs:
+    """Shares of the same examples, by how many only one of two networks is right of (`paired_difference`).
+
+    Attributes:
+        right: of each network, of which examples it is, in one order.
+    """
+
+    right: Mapping[int, Tensor]
+
+    @property
+    def examples(self) -> int:
+        return len(next(iter(self.right.values())))
+
+    def difference(self, first: int, other: int, tail: float) -> Interval | None:
+        ours, theirs = (self.right[number].bool() for number in (first, other))
+        alone, others = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+        return (alone - others) / self.examples, *paired_difference(alone, others, self.examples, tail)
+
+
+@dataclass(frozen=True)
 class OfResamples:
     """The paired bootstrap over examples: both scores of one resample after another, the same examples for both.
 
@@ -79,7 +101,7 @@ class OfResamples:
         scores: of each, of all examples.
     """
 
-    task: type[Task[Any]]
+    task: type[TaskKind]
     answers: Mapping[int, Answers]
     scores: Mapping[int, float]
 
@@ -95,6 +117,14 @@ class OfResamples:
         low, high = spread.quantile(torch.tensor([tail, 1 - tail], dtype=spread.dtype)).tolist()
         is_rising = self.task.metric.higher_is_better
         return (mean, low, high) if is_rising else (-mean, -high, -low)
+
+    def interval(self, number: int, tail: float) -> tuple[float, float] | None:
+        """Of one score; None where one of a resample is not finite."""
+        spread = self._resampled[number]
+        if not bool(spread.isfinite().all()):
+            return None
+        low, high = spread.quantile(torch.tensor([tail, 1 - tail], dtype=spread.dtype)).tolist()
+        return low, high
 
     @cached_property
     def _resampled(self) -> dict[int, Float64[Tensor, " resamples"]]:
@@ -113,19 +143,58 @@ class OfResamples:
         return {number: torch.cat(parts) for number, parts in scores.items()}
 
 
+def score_interval(
+    task: type[TaskKind], score: float, answers: Answers, examples: int, tail: float = TAIL
+) -> tuple[float, float] | None:
+    """The interval of a score; None where it tells nothing of how uncertain it is.
+
+    Args:
+        task: whose score it is.
+        answers: what the task has kept of each example; empty where it keeps none.
+        examples: that were measured.
+        tail: probability that the truth lies beyond one end; as much for the other.
+
+    Returns:
+        Wilson's interval of a share of examples that are right, else that of the bootstrap.
+    """
+    if task.metric.counts_examples:
+        return share_interval(score, examples, tail)
+    return OfResamples(task, {0: answers}, {0: score}).interval(0, tail) if answers else None
+
+
 def certainty_of(
-    scores: Mapping[int, float], task: type[Task[Any]], examples: int, folders: Mapping[int, Path]
+    scores: Mapping[int, float], task: type[TaskKind], examples: int, answers: Mapping[int, Answers]
 ) -> Certainty | None:
-    """What can be said of differences of these scores; None where the score tells nothing of it.
+    """What can be said of differences of these scores; None where they tell nothing of it.
 
     Args:
         scores: of networks, by number.
-        examples: that the judge counts.
-        folders: of the trainings, in which a task may have kept what they say of each example.
+        examples: that were measured.
+        answers: what each network says of these; of an earlier version's networks nothing is known, and those of other
+            examples do not tell.
     """
+    are_known = scores.keys() <= answers.keys() and _are_of_the_same(task, [answers[number] for number in scores])
     if task.metric.counts_examples:
-        return OfShares(scores, examples)
-    files = {number: folders[number] / ANSWERS_FILE for number in scores}
-    if not task.keeps_answers or not all(file.is_file() for file in files.values()):  # an earlier version kept none
-        return None
-    return OfResamples(task, {number: load_file(file) for number, file in files.items()}, scores)
+        return (
+            OfPairs({number: answers[number]["right"] for number in scores})
+            if are_known
+            else OfShares(scores, examples)
+        )
+    return OfResamples(task, answers, scores) if are_known else None
+
+
+def _are_of_the_same(task: type[TaskKind], answers: Sequence[Answers]) -> bool:
+    """Whether networks answered for the same examples, as far as that can be told."""
+    first = answers[0]
+    lengths = {name: len(value) for name, value in first.items()}
+    return bool(first) and all(
+        {name: len(value) for name, value in each.items()} == lengths
+        and all(torch.equal(each[name], first[name]) for name in task.shared_answers)
+        for each in answers[1:]
+    )
+
+
+def kept_answers(task: type[TaskKind], folders: Mapping[int, Path]) -> dict[int, Answers]:
+    """What networks said of the examples that they were judged by, from the folders of their trainings."""
+    files = {number: folder / ANSWERS_FILE for number, folder in folders.items()}
+    return {number: load_file(file) for number, file in files.items() if task.keeps_answers and file.is_file()}
