@@ -55,9 +55,11 @@ def test_beside_a_score_that_is_no_share_no_figure_is_one() -> None:
     assert figures(Language, found).splitlines()[1:] == ["  bits 1.5000"]
 
 
-def test_the_interval_of_the_score_stands_first_among_them() -> None:
+def test_the_interval_of_the_score_stands_last() -> None:
     found = replace(MORE, interval=(0.9, 0.92), examples=3000)
-    assert figures(Classification, found).splitlines()[1] == "  95 % interval of accuracy 90.0 to 92.0 (3,000 examples)"
+    assert (
+        figures(Classification, found).splitlines()[-1] == "  95 % interval of accuracy 90.0 to 92.0 (3,000 examples)"
+    )
     found = replace(perplexity(82.14, "test"), interval=(80.02, 84.5), examples=320)
     assert figures(Language, found).splitlines()[1:] == [
         "  95 % interval of perplexity 80.0 to 84.5 (320 stretches of text)"

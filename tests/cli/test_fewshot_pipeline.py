@@ -99,7 +99,7 @@ def test_accuracy_and_its_interval_are_printed(pipeline: Pipeline, command: str)
 
 
 def test_evaluate_prints_what_training_printed_and_wrote(pipeline: Pipeline) -> None:
-    assert pipeline.printed["evaluate"].out.splitlines() == pipeline.printed["train"].out.splitlines()[:2]
+    assert pipeline.printed["evaluate"].out.splitlines() == pipeline.printed["train"].out.splitlines()[:3]
     written = json.loads((pipeline.train / "evaluation.json").read_text())
     assert written["score_name"] == "accuracy"
     assert 0 < written["figures"]["interval"] < 0.5

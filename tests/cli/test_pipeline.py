@@ -314,9 +314,10 @@ class TestTrain:
 
 class TestEvaluate:
     def test_twice_gives_what_training_printed(self, chain: Any, cli: Callable[..., Any]) -> None:
-        figures = chain.printed["train"].out.splitlines()[0]
+        figures = chain.printed["train"].out.splitlines()[:2]
         before = files(chain.train)
-        assert chain.printed["evaluate"] == (0, figures + "\n", "")
+        assert chain.printed["evaluate"] == (0, "\n".join([*figures, ""]), "")
+        assert figures[1].startswith("  95 % interval of accuracy ")
         assert cli("evaluate", chain.train) == chain.printed["evaluate"]
         assert files(chain.train) == before
 

@@ -93,7 +93,7 @@ def test_going_on_with_it_keeps_the_width(transfer: Transfer) -> None:
 
 def test_evaluate_measures_the_same_with_top_5(transfer: Transfer) -> None:
     lines = transfer.printed["again"].out.splitlines()
-    assert transfer.printed["evaluate"].out.splitlines() == lines[:2]
+    assert transfer.printed["evaluate"].out.splitlines() == lines[:3]
     assert re.fullmatch(r"  top5 \d+\.\d\d%", lines[1])
     written = json.loads((transfer.root / "train" / "evaluation.json").read_text())
     assert written["score"] <= written["figures"]["top5"] <= 1

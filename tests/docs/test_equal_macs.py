@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from scipy.stats import t as student
 from tests.docs.intervals import is_said
 from tests.pages import ROOT, table, text
 
@@ -50,6 +52,20 @@ def test_multiply_adds_differ_within_the_bound() -> None:
     said = "on average {:.2f} M, {:.2f} M, {:.2f} M and, the random ones, {:.2f} M multiply-adds"
     assert said.format(*(count / 1e6 for count in (*counts, random))) in text(PAGE)
     assert max(count for name in SHARES for count in KEPT["macs"][name]) <= 3_000_000
+
+
+@pytest.mark.parametrize(("data", "row"), [("cifar10", "CIFAR-10, 3 M"), ("omniglot", "Omniglot, 2 M")])
+def test_what_is_said_of_one_search_in_darts_space(data: str, row: str) -> None:
+    """Against a sixth random cell: t standard deviations of the five times sqrt(1 + 1/5)."""
+    kept: Any = json.loads((ROOT / f"docs/results/equal_macs_{data}_small.json").read_text())
+    (random,), order = kept["random"], ("likeliest", "within 60 %", "within 20 %")
+    shown = table(PAGE, "of 60 %").rows[row][1:]
+    assert [float(entry) for entry in shown] == [*(kept["kept"][name][0] for name in order), *random]
+    reach = student.ppf(0.975, len(random) - 1) * statistics.stdev(random) * math.sqrt(1 + 1 / len(random))
+    for name in order:
+        mean = kept["kept"][name][0] - statistics.fmean(random)
+        assert f"{mean:+.2f} [{mean - reach:+.2f}, {mean + reach:+.2f}]" in text(PAGE)
+    assert kept["command"].split(" --out ")[0] in text(PAGE)
 
 
 def test_other_pages_say_the_same() -> None:

@@ -46,7 +46,7 @@ def run(
 def figures(task: type[Task[Any]], evaluation: Evaluation, validation: Evaluation | None = None) -> str:
     """Scores and costs in one line: the test error, where the score is a share.
 
-    The 95 % interval of the score and other figures follow, a line each.
+    Other figures and the 95 % interval of the score follow, a line each.
 
     Whatever is a share is in per cent.
 
@@ -61,7 +61,7 @@ def figures(task: type[Task[Any]], evaluation: Evaluation, validation: Evaluatio
     others = [f"  {name} {task.figure(name).show(value)}" for name, value in evaluation.figures.items()]
     if evaluation.interval is not None:
         ends = task.metric.show_range(*evaluation.interval)
-        others.insert(0, f"  95 % interval of {task.metric.name} {ends} ({evaluation.examples:,} {task.answer_units})")
+        others.append(f"  95 % interval of {task.metric.name} {ends} ({evaluation.examples:,} {task.answer_units})")
     return "\n".join([f"{', '.join(parts)}, {costs}", *others])
 
 

@@ -42,7 +42,8 @@ class Metric:
     def show_interval(self, mean: float, low: float, high: float) -> str:
         """A difference with its interval for people: "+1.2 [-0.3, +2.7]", of shares in points."""
         digits = 1 if self.is_share else self.digits
-        return "{:+.{d}f} [{:+.{d}f}, {:+.{d}f}]".format(*(self.scale * each for each in (mean, low, high)), d=digits)
+        scaled = (self.scale * each for each in (mean, low, high))
+        return "{:+z.{d}f} [{:+z.{d}f}, {:+z.{d}f}]".format(*scaled, d=digits)
 
     def show_range(self, low: float, high: float) -> str:
         """The ends of an interval of values for people: "88.1 to 91.0", of shares in per cent."""
