@@ -18,6 +18,15 @@ def test_the_interval_of_a_share_is_wilsons(right: int, count: int, expected: tu
     assert share_interval(right / count, count) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("first", "other", "expected"),
+    [(20, 10, (-0.00724, 0.20332)), (60, 5, (0.42338, 0.65506)), (0, 0, (-0.0192, 0.0192))],
+)
+def test_the_paired_interval_by_hand(first: int, other: int, expected: tuple[float, float]) -> None:
+    """Of 100: with 1/2 more in each cell d = (b - c) / 102, its variance (b + c + 1 - 102 d^2) / 102^2."""
+    assert paired_difference(first, other, 100) == pytest.approx(expected, abs=2e-5)
+
+
 @pytest.mark.parametrize("shares", [(0.5, 0.5), (0.9, 0.8), (0.98, 0.95)])
 def test_the_paired_interval_holds_as_often_as_it_says_and_is_the_narrower(shares: tuple[float, float]) -> None:
     """Of networks that err on the same examples mostly."""
