@@ -152,8 +152,10 @@ def test_figures_on_the_validation_part_are_written_beside_those_on_the_test_set
     written = json.loads((found.path / "evaluation.json").read_text())
     assert written.pop("preference") == -found.validation.score
     assert written.pop("shown") == f"{found.evaluation.score:.1f}"
+    assert written.pop("metric")["name"] == "perplexity"
     expected = {**asdict(found.evaluation), "validation": asdict(found.validation), "channels": found.channels}
     assert written == expected
+    assert found.evaluation.interval is None, "what its base class keeps is of another measure"
     assert evaluate_parts(found.path) == (found.evaluation, found.validation)
 
 

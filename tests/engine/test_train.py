@@ -26,6 +26,7 @@ from datanas.kernels.hardware import count_macs, count_parameters
 from datanas.lookup import architecture
 from datanas.network import build_network
 from datanas.spaces import network_config
+from datanas.tasks.classification import Classification
 
 Make = Callable[..., dict[str, Any]]
 Read = Callable[[Path], dict[str, Tensor]]
@@ -56,6 +57,10 @@ def test_the_run_folder_holds_the_network_and_its_figures(config: Make) -> None:
     assert Architecture.load(found.path / "architecture.json") == CELL
     expected = {**asdict(found.evaluation), "channels": found.channels, "preference": found.evaluation.score}
     expected["shown"] = f"{found.evaluation.score:.1%}"
+    expected |= {"metric": asdict(Classification.metric), "examples_are": "examples"}
+    assert found.evaluation.interval is not None
+    expected["interval"] = list(found.evaluation.interval)
+    expected["interval_shown"] = "{:.1f} to {:.1f}".format(*(100 * end for end in found.evaluation.interval))
     assert json.loads((found.path / "evaluation.json").read_text()) == expected
     assert not found.network.training
     saved, state = load_file(found.path / NETWORK_FILE), found.network.state_dict()
@@ -239,8 +244,6 @@ def test_the_held_out_share_is_measured_and_not_trained_on(
 
 
 def test_the_test_set_is_measured_once_at_the_end(config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    from datanas.tasks.classification import Classification
-
     parts: list[str] = []
     original = Classification.evaluate
 
@@ -348,6 +351,8 @@ def test_an_evaluation_is_plain_numbers(config: Make) -> None:
         "part": str,
         "score_name": str,
         "figures": dict,
+        "interval": tuple,
+        "examples": int,
     }
 
 
@@ -391,7 +396,6 @@ def test_a_new_share_of_dropped_paths_compiles_nothing_anew(
 def test_a_network_whose_head_shares_the_stem_s_weights_is_kept_and_comes_back(
     config: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from datanas.tasks.classification import Classification
     from datanas.tasks.classifier_head import ClassifierHead
 
     def tied_head(cls: Any, settings: Any, widths: tuple[int, ...], classes: int, stem: Any) -> torch.nn.Module:

@@ -68,6 +68,10 @@ class Task(TaskKind, Generic[BatchT]):
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
         take_older_methods(cls, cls._OLDER_NAMES)
+        if "evaluate" in vars(cls) and "evaluate_fully" not in vars(cls):
+            # What its base keeps and shows is of another measure than its own.
+            cls.evaluate_fully = Task.evaluate_fully  # type: ignore[method-assign]
+            cls.keeps_answers = vars(cls).get("keeps_answers", False)
         if isinstance(name := vars(cls).get("score"), str) and "metric" not in vars(cls):
             warn_renamed(f"{cls.__name__}.score", "metric")
             names = ("is_share", "higher_is_better", "counts_examples")

@@ -198,8 +198,6 @@ class Classification(PooledTask[ImageBatch]):
             self._answers = None
         indices, order = self._shuffled(self._chosen[part]).sort()
         predicted, sure = predictions[0, order].long(), predictions[1, order]
-        if not sure.all():  # a class built on this one measures otherwise
-            return FullEvaluation(figures, tuple)
         right = predicted == self._images(part).labels.cpu()[indices]
         answers = {"right": right.to(torch.uint8)} if self.keeps_answers else {}
         return FullEvaluation(figures, lambda: self._shown(part, indices, predicted, sure), answers)
