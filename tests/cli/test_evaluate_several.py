@@ -21,7 +21,7 @@ PAIRED: dict[str, Mapping[str, Any]] = {
         "train": CELLS,
     },
     "miou": {
-        "data": {"name": "photo_scenes", "size": 32, "train_scenes": 8, "test_scenes": 6},
+        "data": {"name": "photo_scenes", "size": 32, "train_scenes": 8, "test_scenes": 24},
         "task": {"name": "segmentation", "stem": "cifar_half", "crop": 32, "head_channels": 4, "atrous_rates": [1]},
         "train": CELLS,
     },
@@ -61,6 +61,9 @@ def test_each_score_has_an_interval_and_its_lead_over_the_first(
     assert lead, second
     mean, low, high = map(float, lead.groups())
     assert low <= mean <= high
+    scores = [json.loads((runs / each / "evaluation.json").read_text())["score"] for each in ("other", "one")]
+    gap = scores[0] - scores[1] if name != "perplexity" else scores[1] - scores[0]
+    assert mean == pytest.approx(gap * (1 if name == "perplexity" else 100), abs=0.06)
     words = "better than" if low > 0 or high < 0 else "no difference shown to other"
     assert words in verdict
 

@@ -24,13 +24,12 @@ def test_perplexities_are_printed(command: str, text_chain: Any) -> None:
 
 def test_no_share_is_printed(text_chain: Any) -> None:
     for command, outcome in text_chain.printed.items():
-        printed = (outcome.out + outcome.err).replace("95 % interval", "")
-        assert command == "profile" or "%" not in printed  # it has shares of costs
+        assert command == "profile" or "%" not in outcome.out + outcome.err  # it has shares of costs
         assert "error" not in outcome.out + outcome.err
 
 
 def test_evaluate_prints_what_training_printed_and_wrote(text_chain: Any) -> None:
-    assert text_chain.printed["evaluate"].out.splitlines() == text_chain.printed["train"].out.splitlines()[:2]
+    assert text_chain.printed["evaluate"].out.splitlines() == text_chain.printed["train"].out.splitlines()[:1]
     written = json.loads((text_chain.train / "evaluation.json").read_text())
     valid, test = FIGURES.match(text_chain.printed["train"].out).groups()
     assert (f"{written['validation']['score']:.1f}", f"{written['score']:.1f}") == (valid, test)

@@ -163,6 +163,27 @@ def test_networks_of_other_examples_are_not_compared_pair_by_pair() -> None:
     assert isinstance(certainty_of({0: 1.0, 1: 1.0}, Classification, 4, dict(enumerate(right))), OfShares)
 
 
+def test_of_few_examples_the_bootstrap_says_nothing() -> None:
+    few = {number: each[:19] for number, each in enumerate(drawn(200, 0))}
+    certainty = regression(*few.values())
+    assert certainty.difference(0, 1, 0.025) is None
+    assert score_interval(Regression, 1.0, certainty.answers[0], 19) is None
+    assert regression(*(each[:20] for each in drawn(200, 0))).difference(0, 1, 0.025) is not None
+
+
+def test_of_many_numbers_there_are_fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datanas.engine.certainty._WORK", 300 * 2 * 200)
+    found = regression(*drawn(200, 0))
+    assert {len(each) for each in found._resampled.values()} == {300}
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), 1.0000001])
+def test_a_share_that_is_none_is_told_by_no_interval(score: float) -> None:
+    found = score_interval(Classification, score, {}, 50)
+    assert found == (share_interval(1.0, 50) if np.isfinite(score) else None)
+    assert certainty_of({0: 0.5, 1: 0.4}, Classification, 0, {}) is None
+
+
 def test_the_interval_of_one_score_is_that_of_scipy() -> None:
     errors = drawn(200, 1)[0]
     answers = {"outputs": errors, "targets": torch.zeros_like(errors)}

@@ -27,6 +27,7 @@ def run(
 
     datanas evaluate runs/mine runs/random runs/resnet18
     """
+    from datanas.engine.config import resolve
     from datanas.engine.earlier_run import load_run_config
     from datanas.engine.evaluation import evaluate_parts
     from datanas.tasks import task_measuring
@@ -40,7 +41,8 @@ def run(
         print(evaluation_table([Measured(**row) for row in rows], score))
         return
     measured = evaluate_parts(path, settings, checkpoint=checkpoint)
-    print(figures(task_measuring(load_run_config(path, learns=False).task), *measured))
+    config = resolve(load_run_config(path, learns=False), settings)
+    print(figures(task_measuring(config.task), *measured))
 
 
 def figures(task: type[Task[Any]], evaluation: Evaluation, validation: Evaluation | None = None) -> str:

@@ -23,6 +23,11 @@ ANSWERS_FILE = "answers.safetensors"
 TAIL = 0.025
 """Of an interval of 95 %, beyond each end."""
 RESAMPLES = 2000
+FEWEST_RESAMPLES = 200
+LEAST = 20
+"""Examples. Of fewer the bootstrap finds differences where there are none."""
+_WORK = 200_000_000
+"""Numbers in all resamples, about: of large parts there are fewer resamples."""
 _TOGETHER = 1_000_000
 """Numbers of the resamples that are drawn together."""
 
@@ -92,8 +97,8 @@ class OfPairs:
 class OfResamples:
     """The paired bootstrap over examples: both scores of one resample after another, the same examples for both.
 
-    Ends are percentiles of the differences of 2,000 resamples of as many examples, drawn with replacement and keyed
-    (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
+    Ends are percentiles of the differences of 2,000 resamples, of very large parts fewer, each of as many examples,
+    drawn with replacement and keyed (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
 
     Attributes:
         task: whose score it is.
@@ -110,6 +115,8 @@ class OfResamples:
         return len(next(iter(next(iter(self.answers.values())).values())))
 
     def difference(self, first: int, other: int, tail: float) -> Interval | None:
+        if self.examples < LEAST:
+            return None
         spread = self._resampled[first] - self._resampled[other]
         mean = self.scores[first] - self.scores[other]
         if not (math.isfinite(mean) and bool(spread.isfinite().all())):
@@ -119,7 +126,9 @@ class OfResamples:
         return (mean, low, high) if is_rising else (-mean, -high, -low)
 
     def interval(self, number: int, tail: float) -> tuple[float, float] | None:
-        """Of one score; None where one of a resample is not finite."""
+        """Of one score; None of fewer than 20 examples, or where that of a resample is not finite."""
+        if self.examples < LEAST:
+            return None
         spread = self._resampled[number]
         if not bool(spread.isfinite().all()):
             return None
@@ -131,9 +140,11 @@ class OfResamples:
         """The score of each network in each resample."""
         size = self.examples
         step = max(1, _TOGETHER // size)
+        numbers = sum(value.numel() for value in next(iter(self.answers.values())).values())
+        resamples = max(FEWEST_RESAMPLES, min(RESAMPLES, _WORK // numbers))
         scores: dict[int, list[Tensor]] = {number: [] for number in self.answers}
-        for start in range(0, RESAMPLES, step):
-            count = min(step, RESAMPLES - start)
+        for start in range(0, resamples, step):
+            count = min(step, resamples - start)
             drawn = torch.randint(size, (count, size), generator=seeding.generator(0, "resamples", start))
             counts = torch.zeros(count, size, dtype=torch.float64).scatter_add_(
                 1, drawn, torch.ones(1, 1, dtype=torch.float64).expand(count, size)
@@ -157,8 +168,10 @@ def score_interval(
     Returns:
         Wilson's interval of a share of examples that are right, else that of the bootstrap.
     """
+    if not math.isfinite(score):
+        return None
     if task.metric.counts_examples:
-        return share_interval(score, examples, tail)
+        return share_interval(min(1.0, max(0.0, score)), examples, tail) if examples else None
     return OfResamples(task, {0: answers}, {0: score}).interval(0, tail) if answers else None
 
 
@@ -175,22 +188,24 @@ def certainty_of(
     """
     are_known = scores.keys() <= answers.keys() and _are_of_the_same(task, [answers[number] for number in scores])
     if task.metric.counts_examples:
-        return (
-            OfPairs({number: answers[number]["right"] for number in scores})
-            if are_known
-            else OfShares(scores, examples)
-        )
+        if are_known and all("right" in answers[number] for number in scores):
+            return OfPairs({number: answers[number]["right"] for number in scores})
+        return OfShares(scores, examples) if examples else None
     return OfResamples(task, answers, scores) if are_known else None
 
 
 def _are_of_the_same(task: type[TaskKind], answers: Sequence[Answers]) -> bool:
     """Whether networks answered for the same examples, as far as that can be told."""
     first = answers[0]
-    lengths = {name: len(value) for name, value in first.items()}
-    return bool(first) and all(
-        {name: len(value) for name, value in each.items()} == lengths
-        and all(torch.equal(each[name], first[name]) for name in task.shared_answers)
-        for each in answers[1:]
+    shapes = {name: value.shape for name, value in first.items()}
+    return (
+        bool(first)
+        and set(task.shared_answers) <= first.keys()
+        and all(
+            {name: value.shape for name, value in each.items()} == shapes
+            and all(torch.equal(each[name], first[name]) for name in task.shared_answers)
+            for each in answers[1:]
+        )
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,18 +118,18 @@ def compare_trained(
     """The trained networks of several run folders on their test set, as plain data, and the name of the score.
 
     Raises:
-        ConfigError: they are of different tasks, or were measured on different examples.
+        ConfigError: they are of different tasks, or are measured on different examples or by different scores.
         CheckpointError, DataError: as for `evaluate`.
     """
     measured, answers = [], {}
-    first: tuple[str, str] | None = None
+    first: tuple[str, str, str] | None = None
     for number, run in enumerate(runs):
         network, task, settings = restore(run, overrides, checkpoint)
-        same = settings.task.name, task.sum_of_examples()
+        same = settings.task.name, task.sum_of_examples(), task.metric.name
         if first is None:
             first = same
         elif same != first:
-            what = "task" if same[0] != first[0] else "examples"
+            what = next(w for w, a, b in zip(("task", "examples", "score"), same, first, strict=True) if a != b)
             raise ConfigError(f"{run}: another {what} than that of {runs[0]}; scores on different ones say nothing")
         evaluation, found = measure_fully(network, task)
         measured.append(evaluation)
@@ -224,7 +224,17 @@ def measure_fully(network: torch.nn.Module, task: Task[Any], part: Part = "test"
     """The same, and what else is kept or shown of that pass; exhibits are to be made in evaluation mode."""
     with evaluating(network):
         found = task.evaluate_fully(network, part)
+    if found.answers and not _has_the_score(task, found):
+        found = replace(found, answers={})
     return _evaluation(found, network, task, part), found
+
+
+def _has_the_score(task: Task[Any], found: FullEvaluation) -> bool:
+    """Whether answers tell the score; those that a task has from its base may tell another one."""
+    count = len(next(iter(found.answers.values())))
+    whole = float(task.resampled_scores(found.answers, torch.ones(1, count, dtype=torch.float64)))
+    score = found.figures[task.metric.name]
+    return whole == score or abs(whole - score) <= 1e-4 * abs(score)
 
 
 def _evaluation(found: FullEvaluation, network: torch.nn.Module, task: Task[Any], part: Part) -> Evaluation:

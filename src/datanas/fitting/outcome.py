@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -93,7 +94,7 @@ class Outcome:
         """One screen for people."""
         interval = ""
         if self.interval is not None:
-            interval = f" [{self.interval_shown or '{:.1%}, {:.1%}'.format(*self.interval)}]"
+            interval = f" [{self.interval_shown or '{:.1%} to {:.1%}'.format(*self.interval)}]"
         on = "" if self.examples is None else f" on {self.examples:,} test examples"
         lines = [
             ", ".join(
@@ -154,7 +155,7 @@ def measure_outcome(run: Path, race: Path | None) -> Outcome:
             for name, value in evaluation["figures"].items()
             if "/" not in name
         },
-        "" if interval is None else ", ".join(map(task.metric.show, interval)),
+        "" if interval is None else task.metric.show_range(*interval),
     )
 
 
@@ -181,18 +182,22 @@ def _compared(race: Path, task: type[Task[Any]]) -> tuple[Compared, ...]:
     return tuple(compared)
 
 
+def _is_behind(other: Compared) -> bool:
+    """By more than chance; one that has run away is."""
+    return not math.isfinite(other.score) or (other.ahead is not None and other.ahead[1] > 0)
+
+
 def _sentence(compared: tuple[Compared, ...], origin: str, task: type[Task[Any]]) -> str:
     if not compared:
         return "nothing was compared: there was no time for a race, so whether another network is better is not known"
     metric = task.metric
-    if all(each.ahead is None for each in compared[1:]) and not task.tells_chance():
+    if all(each.ahead is None and math.isfinite(each.score) for each in compared[1:]):
         return (
             f"take this one ({origin}): it has the best {metric.name} of the race; {metric.name} has no interval "
             "here, so whether the others are worse by more than chance is not known"
         )
-    is_shown = [each.ahead is not None and each.ahead[1] > 0 for each in compared[1:]]
-    beaten = [each.origin for each, shown in zip(compared[1:], is_shown, strict=True) if shown]
-    undecided = [each.origin for each, shown in zip(compared[1:], is_shown, strict=True) if not shown]
+    beaten = [each.origin for each in compared[1:] if _is_behind(each)]
+    undecided = [each.origin for each in compared[1:] if not _is_behind(each)]
     better = f"it is shown to be better than {', '.join(beaten)}" if beaten else ""
     even = f"no difference to {', '.join(undecided)} is shown" if undecided else ""
     return f"take this one ({origin}): {'; '.join(part for part in (better, even) if part)}, as trained in the race"

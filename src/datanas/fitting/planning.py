@@ -134,7 +134,8 @@ def _less_than_a_pass(size: Size, examples: int, unit: str) -> str:
 
 
 def _races_briefly(task: Task[Any]) -> bool:
-    return task.races_briefly and task.tells_chance()
+    briefly = task.metric.counts_examples if task.races_briefly is None else task.races_briefly
+    return briefly and task.tells_chance()
 
 
 def _may_race(size: Size, seconds: float) -> bool:

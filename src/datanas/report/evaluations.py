@@ -76,14 +76,15 @@ def evaluation_table(rows: Sequence[Measured], score_name: str) -> str:
 def evaluation_verdict(rows: Sequence[Measured], *, higher_is_better: bool = True) -> str:
     """Between which of the networks and the first a difference is shown, in words; all of them have intervals."""
     first, *others = rows
-    ends = {row.name: ahead_of(first, row, higher_is_better=higher_is_better) or (0.0, 0.0) for row in others}
-    better = [name for name, (low, _) in ends.items() if low > 0]
-    worse = [name for name, (_, high) in ends.items() if high < 0]
+    ends = [(row.name, ahead_of(first, row, higher_is_better=higher_is_better) or (0.0, 0.0)) for row in others]
+    better = [name for name, (low, _) in ends if low > 0]
+    worse = [name for name, (_, high) in ends if high < 0]
+    equal = [name for name, (low, high) in ends if low <= 0 <= high]
     parts = []
     if better:
         parts.append(f"{' and '.join(better)} better than {first.name}")
     if worse:
         parts.append(f"{first.name} better than {' and '.join(worse)}")
-    if equal := [name for name in ends if name not in (*better, *worse)]:
+    if equal:
         parts.append(f"no difference shown to {' and '.join(equal)}")
     return "; ".join(parts)

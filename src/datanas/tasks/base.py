@@ -68,15 +68,19 @@ class Task(TaskKind, Generic[BatchT]):
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
         take_older_methods(cls, cls._OLDER_NAMES)
-        if "evaluate" in vars(cls) and "evaluate_fully" not in vars(cls):
-            # What its base keeps and shows is of another measure than its own.
+        own = vars(cls)
+        if "evaluate" in own and "evaluate_fully" not in own and not cls._shows_what_it_evaluates:
             cls.evaluate_fully = Task.evaluate_fully  # type: ignore[method-assign]
-            cls.keeps_answers = vars(cls).get("keeps_answers", False)
+            cls.keeps_answers = own.get("keeps_answers", False)
+        if "metric" in own and not own.keys() & {"resampled_scores", "keeps_answers"}:
+            cls.keeps_answers = False  # its base's are of another score
         if isinstance(name := vars(cls).get("score"), str) and "metric" not in vars(cls):
             warn_renamed(f"{cls.__name__}.score", "metric")
             names = ("is_share", "higher_is_better", "counts_examples")
             cls.metric = Metric(name, **{each: getattr(cls, each) for each in names if hasattr(cls, each)})
 
+    _shows_what_it_evaluates: ClassVar[bool] = False
+    """Whether `evaluate_fully` takes the figures of `evaluate`, so that a class may give others in that alone."""
     config: Any
     device: torch.device
     draws_like_unknown: bool = False

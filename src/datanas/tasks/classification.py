@@ -80,7 +80,7 @@ class Classification(PooledTask[ImageBatch]):
 
     metric: ClassVar[Metric] = Metric("accuracy", counts_examples=True, has_error=True)
     keeps_answers: ClassVar[bool] = True
-    races_briefly: ClassVar[bool] = True
+    _shows_what_it_evaluates: ClassVar[bool] = True
     config: Config
 
     def __init__(self, config: ComponentConfig, data: object, device: torch.device, seed: int) -> None:
@@ -188,7 +188,12 @@ class Classification(PooledTask[ImageBatch]):
         return own.among(figures, self.processes.total(scores).cpu(), labels[indices.to(labels.device)].cpu())
 
     def evaluate_fully(self, model: Model, part: Part) -> FullEvaluation:
-        """With the confusion matrix, figures of each class, and the mistakes of which the network is surest."""
+        """With the confusion matrix, figures of each class, and the mistakes of which the network is surest.
+
+        The answer is `right`.
+        """
+        if part not in self._chosen:  # a class built on this one takes another part for it
+            return super().evaluate_fully(model, part)
         dtype = widest_float(self.device)
         self._answers = torch.zeros(2, len(self._chosen[part]), device=self.device, dtype=dtype)
         try:
@@ -198,6 +203,8 @@ class Classification(PooledTask[ImageBatch]):
             self._answers = None
         indices, order = self._shuffled(self._chosen[part]).sort()
         predicted, sure = predictions[0, order].long(), predictions[1, order]
+        if not sure.all():  # or measures otherwise
+            return FullEvaluation(figures, tuple)
         right = predicted == self._images(part).labels.cpu()[indices]
         answers = {"right": right.to(torch.uint8)} if self.keeps_answers else {}
         return FullEvaluation(figures, lambda: self._shown(part, indices, predicted, sure), answers)

@@ -68,6 +68,7 @@ class Clustering(ImageTask[ViewBatch]):
         joined: bool = Field(False, description="cluster training and test images together, as the papers do")
 
     needs_labels: ClassVar[bool] = False
+    _shows_what_it_evaluates: ClassVar[bool] = True
     _has_classes: ClassVar[bool] = True
     metric: ClassVar[Metric] = Metric("nmi")
     further: ClassVar[Sequence[Metric]] = (

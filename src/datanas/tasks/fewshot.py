@@ -120,8 +120,12 @@ class FewShot(EpisodeTask):
         """With the answers `accuracy`, of each episode, and `episodes`, which tells these from others."""
         measure = self._in_turn if part in SEARCH_PARTS else self._embedded
         episodes = self._measure(measure, model, part, None)
+        shot = self._samplers[part].shape.shot
         drawn = torch.cat(self._blocks(part, self.config.test.episodes)).flatten(1).cpu()
-        answers = {"accuracy": episodes[0].clone(), "episodes": drawn @ torch.arange(1, drawn.shape[1] + 1)}
+        answers = {
+            "accuracy": episodes[0].clone(),
+            "episodes": drawn @ torch.arange(1, drawn.shape[1] + 1) * BLOCK + shot,
+        }
         return FullEvaluation(_over_episodes(episodes), lambda: self.exhibits(model, part), answers)
 
     @classmethod

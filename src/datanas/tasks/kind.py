@@ -31,9 +31,9 @@ class TaskKind(ABC):
     A score that counts examples keeps `right`, of which examples it is: 1 or 0 each."""
     shared_answers: ClassVar[Sequence[str]] = ()
     """Those of the answers that are of the examples alone: networks were measured on the same ones where they agree."""
-    races_briefly: ClassVar[bool] = False
+    races_briefly: ClassVar[bool | None] = None
     """Whether trainings on few examples, which are measured fast, tell networks apart: so a fit of little time
-    compares them, where one evaluation says how uncertain its score is."""
+    compares them, where one evaluation says how uncertain its score is. None: where the score counts examples."""
     answer_units: ClassVar[str] = "examples"
     """What the answers that are kept are of, for people."""
     cells: ClassVar[str] = ""
@@ -79,7 +79,7 @@ class TaskKind(ABC):
         """The score of each of b choices among n examples; of all ones that of `evaluate`.
 
         Args:
-            answers: of the n examples (`Task.evaluate_with_answers`), on the CPU.
+            answers: of the n examples (`Task.evaluate_fully`), on the CPU.
             counts: how often each example stands in a choice.
         """
         raise NotImplementedError(f"{cls.__name__} keeps no answers")

@@ -28,8 +28,10 @@ from datanas.tasks.word_model import Dropout, Predictions, WordHead, WordStem, l
 
 COLUMNS = 64
 """Of a text that is only followed, not measured."""
-FEWEST_STRETCHES = 50
-"""Of a text that is measured."""
+STRETCHES = 50
+"""Of a text that is measured, where they are not shorter for it than `SHORTEST`."""
+SHORTEST = 32
+"""Words of a stretch. Those of shorter ones hang together too much to be taken as independent."""
 LOOKS = 8
 """Batches, at least, in which a text is followed: where each has a child of its own, one child says little."""
 
@@ -314,8 +316,8 @@ class Language(Task[TokenBatch]):
         return continued_sentences(model, self._texts[part].cpu(), self.data, self.device, self._seed)
 
     def _read(self, model: Model, text: Int64[Tensor, " n"]) -> TextLoss:
-        """A text as one sequence; of a short one the stretches are shorter, so that there are enough to tell chance."""
-        return text_loss(model, text[None], self.data.eos, max(1, min(STRETCH, len(text) // FEWEST_STRETCHES)))
+        """A text as one sequence; of a short one the stretches are shorter, so that there are more of them."""
+        return text_loss(model, text[None], self.data.eos, max(SHORTEST, min(STRETCH, len(text) // STRETCHES)))
 
     def _follow(self, model: Model, text: Int64[Tensor, " n"]) -> dict[str, float]:
         count = min(COLUMNS, max(2, len(text) // self.config.sequence))

@@ -56,6 +56,7 @@ class Segmentation(MaskTask):
     metric: ClassVar[Metric] = Metric("miou")
     keeps_answers: ClassVar[bool] = True
     answer_units: ClassVar[str] = "images"
+    shared_answers: ClassVar[Sequence[str]] = ("true",)
     default_classes: ClassVar[int] = 21
     defaults: ClassVar[Mapping[str, Any]] = {
         "data": {"name": "photo_scenes"},
@@ -165,11 +166,12 @@ class Segmentation(MaskTask):
     def evaluate_fully(self, model: Model, part: Part) -> FullEvaluation:
         """With the overlap of each class, and the images of which most pixels are wrong, with their masks.
 
-        Answers are the `regions` of each image (`count_regions`).
+        Answers are the `regions` of each image (`count_regions`), and of these `true` besides.
         """
         tally = self._tally(model, part, None)
         figures, regions = tally.figures(), tally.regions()
-        return FullEvaluation(figures, lambda: self._shown(model, part, figures, regions), {"regions": regions})
+        answers = {"regions": regions, "true": regions[:, 1].clone()}
+        return FullEvaluation(figures, lambda: self._shown(model, part, figures, regions), answers)
 
     @classmethod
     def resampled_scores(cls, answers: Answers, counts: Float64[Tensor, "b n"]) -> Float64[Tensor, " b"]:

@@ -45,6 +45,7 @@ class TargetTask(PooledTask[TargetBatch]):
     takes: ClassVar[tuple[type, ...]] = (TargetData,)
     needs_labels: ClassVar[bool] = False
     compared_as: ClassVar[str] = "classification"
+    shared_answers: ClassVar[Sequence[str]] = ("targets",)
     config: Config
     data: TargetData  # type: ignore[assignment]  # of this kind alone
 
@@ -110,8 +111,6 @@ class TargetTask(PooledTask[TargetBatch]):
         """`figures` and `loss`."""
         _, outputs, targets = self._answered(model, part, limit)
         return self._measures(outputs, targets)
-
-    shared_answers: ClassVar[Sequence[str]] = ("targets",)
 
     def evaluate_fully(self, model: Model, part: Part) -> FullEvaluation:
         """With the answers `outputs` and `targets`, (n, k) each."""

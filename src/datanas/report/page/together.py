@@ -75,8 +75,8 @@ def _scores(runs: Sequence[Named], terms: Terms) -> Iterator[Section]:
     blocks: list[Block] = [Chart(f"{metric} on the test part", interval_chart(shown, metric, share=share), alt)]
     counted = [row for _, row, _ in rows if row.interval is not None]
     if len(counted) == len(rows):
-        metric_known = rows[0][2].json("evaluation.json").get("metric") or {}
-        verdict = evaluation_verdict(counted, higher_is_better=metric_known.get("higher_is_better", True))
+        about = rows[0][2].json("evaluation.json").get("metric") or {}
+        verdict = evaluation_verdict(counted, higher_is_better=about.get("higher_is_better", True))
         blocks.append(Prose([f"By these intervals: {verdict}."], terms.tell("interval")))
     yield Section("Scores side by side", blocks)
 
