@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from scipy import stats
 from sklearn.metrics import root_mean_squared_error
 from torch import Tensor
 
-from datanas.core.shares import paired_difference, share_interval
+from datanas.core.shares import independent_difference, paired_difference, share_interval
 from datanas.engine.certainty import (
     ANSWERS_FILE,
     OfPairs,
@@ -23,10 +24,12 @@ from datanas.engine.certainty import (
     kept_answers,
     score_interval,
 )
+from datanas.engine.evaluation import Evaluation, _ahead_on_others
 from datanas.racing.outcome import Trained, guarantee, leads
 from datanas.tasks.classification import Classification
 from datanas.tasks.fewshot import FewShot
 from datanas.tasks.language import Language
+from datanas.tasks.metric import Metric
 from datanas.tasks.multilabel import Multilabel
 from datanas.tasks.regression import Regression
 from datanas.tasks.segmentation import Segmentation
@@ -161,6 +164,14 @@ def test_networks_of_other_examples_are_not_compared_pair_by_pair() -> None:
     assert certainty_of(scores, FewShot, 2, {0: one, 1: {**other, "episodes": one["episodes"]}}) is not None
     right = [{"right": torch.ones(count, dtype=torch.uint8)} for count in (4, 5)]
     assert isinstance(certainty_of({0: 1.0, 1: 1.0}, Classification, 4, dict(enumerate(right))), OfShares)
+
+
+def test_where_examples_differ_scores_are_compared_as_independent() -> None:
+    first, second = (Evaluation(value, None, 1.0, 1, 1, interval=(value - 2, value + 3)) for value in (90.0, 80.0))
+    low, high = independent_difference(80.0, (78.0, 83.0), 90.0, (88.0, 93.0))
+    assert _ahead_on_others(second, first, Metric("accuracy")) == (-10.0, low, high)
+    assert _ahead_on_others(second, first, Metric("perplexity", higher_is_better=False)) == (10.0, -high, -low)
+    assert _ahead_on_others(replace(second, interval=None), first, Metric("accuracy")) is None
 
 
 def test_of_few_examples_the_bootstrap_says_nothing() -> None:

@@ -55,6 +55,15 @@ def test_scores_that_do_not_say_how_uncertain_they_are_have_no_interval() -> Non
     assert len(table.splitlines()) == 3
 
 
+def test_a_network_of_which_nothing_is_known_hides_nothing_of_the_others() -> None:
+    rows = [share("kept", 900, 1000), share("random", 800, 1000, (-0.1, -0.13, -0.07))]
+    lost = Measured("lost", "inf", float("inf"), 1, 1)
+    *lines, last, claim = evaluation_table([*rows, lost], "perplexity").splitlines()
+    assert "89 to 91" in lines[1]
+    assert last.split() == ["lost", "inf", "1", "0.0", "M"]
+    assert claim == "kept better than random; nothing can be said of lost"
+
+
 def test_one_network_alone_is_compared_with_none() -> None:
     table = evaluation_table([share("kept", 900, 1000)], "accuracy")
     assert "ahead" not in table

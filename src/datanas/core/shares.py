@@ -49,6 +49,17 @@ def paired_difference(first_alone: int, other_alone: int, count: int, tail: floa
     return max(-1.0, gap - half), min(1.0, gap + half)
 
 
+def independent_difference(
+    first: float, interval: tuple[float, float], other: float, other_interval: tuple[float, float]
+) -> tuple[float, float]:
+    """The interval of the first score less the other, from their own (Newcombe, 1998, method 10).
+
+    They are taken as measured on different examples: of the same ones it is too wide.
+    """
+    (low, high), (other_low, other_high), gap = interval, other_interval, first - other
+    return gap - math.hypot(first - low, other_high - other), gap + math.hypot(high - first, other - other_low)
+
+
 def _deviations(tail: float) -> float:
     if not 0 < tail < 0.5:
         raise ValueError(f"tail must lie between 0 and 1/2, got {tail}")

@@ -15,7 +15,8 @@ from torch import Tensor
 from datanas.codes.architecture import Architecture
 from datanas.core.errors import CheckpointError, ConfigError
 from datanas.core.paths import is_file, is_folder
-from datanas.engine.certainty import TAIL, certainty_of, score_interval
+from datanas.core.shares import independent_difference
+from datanas.engine.certainty import TAIL, Interval, certainty_of, score_interval
 from datanas.engine.config import Config, resolve
 from datanas.engine.data_record import read_data_record, require_known_data
 from datanas.engine.earlier_run import load_chosen_state, load_run_config
@@ -26,6 +27,7 @@ from datanas.engine.setup import load_task, select_device
 from datanas.kernels.hardware import count_macs, count_parameters, move_to
 from datanas.network import Network
 from datanas.tasks.base import FullEvaluation, Part, Task
+from datanas.tasks.metric import Metric
 
 NETWORK_FILE = "network.safetensors"
 
@@ -140,6 +142,8 @@ def compare_trained(
     rows = []
     for number, (run, each) in enumerate(zip(runs, measured, strict=True)):
         ahead = certainty.difference(number, 0, TAIL) if number and certainty is not None else None
+        if number and ahead is None:
+            ahead = _ahead_on_others(each, measured[0], metric)
         rows.append(
             {
                 "name": Path(run).name or str(run),
@@ -154,6 +158,15 @@ def compare_trained(
             }
         )
     return rows, metric.name
+
+
+def _ahead_on_others(one: Evaluation, first: Evaluation, metric: Metric) -> Interval | None:
+    """How much better a network is than the first, which was measured on others, such as other episodes."""
+    if one.interval is None or first.interval is None:
+        return None
+    low, high = independent_difference(one.score, one.interval, first.score, first.interval)
+    gap = one.score - first.score
+    return (gap, low, high) if metric.higher_is_better else (-gap, -high, -low)
 
 
 def restore(

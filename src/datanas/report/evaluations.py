@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from datanas.core.shares import independent_difference
 from datanas.core.text_table import plain_table
 
 
@@ -43,48 +43,52 @@ def score_text(score: float, *, is_share: bool) -> str:
 def ahead_of(first: Measured, second: Measured, *, higher_is_better: bool = True) -> tuple[float, float] | None:
     """The 95 % interval of how much better the second is than the first; None where a score has none.
 
-    Where nothing is known of single examples it is made of the intervals of both (Newcombe, 1998, method 10), as if
-    they were measured on other examples: of the same ones it is too wide.
+    Where nothing is known of single examples it is made of the intervals of both (`independent_difference`).
     """
     if second.ahead is not None:
         return second.ahead[1:]
     if first.interval is None or second.interval is None:
         return None
-    (low_1, high_1), (low_2, high_2) = first.interval, second.interval
-    gap = second.value - first.value
-    down = math.hypot(second.value - low_2, high_1 - first.value)
-    up = math.hypot(high_2 - second.value, first.value - low_1)
-    return (gap - down, gap + up) if higher_is_better else (-gap - up, -gap + down)
+    low, high = independent_difference(second.value, second.interval, first.value, first.interval)
+    return (low, high) if higher_is_better else (-high, -low)
 
 
 def evaluation_table(rows: Sequence[Measured], score_name: str) -> str:
-    """A line for each network; with 95 % intervals, also of how much better it is than the first, where all have them.
+    """A line for each network, with 95 % intervals, also of how much better it is than the first, as far as known.
 
     Args:
         rows: with what is shown of their intervals.
     """
-    are_certain = all(row.interval is not None for row in rows)
-    is_compared = are_certain and len(rows) > 1 and all(row.ahead is not None for row in rows[1:])
-    heads = ["", score_name, *(["95 %"] if are_certain else []), *(["ahead of the first by"] if is_compared else [])]
-    lines = [[*heads, "parameters", "multiply-adds"]]
-    for row in rows:
-        shown = [*([row.interval_shown] if are_certain else []), *([row.ahead_shown] if is_compared else [])]
-        lines.append([row.name, row.score, *shown, f"{row.parameters:,}", f"{row.macs / 1e6:,.1f} M"])
+    columns: list[tuple[str, Callable[[Measured], str]]] = [
+        ("", lambda row: row.name),
+        (score_name, lambda row: row.score),
+    ]
+    if any(row.interval_shown for row in rows):
+        columns.append(("95 %", lambda row: row.interval_shown))
+    is_compared = any(row.ahead is not None for row in rows[1:])
+    if is_compared:
+        columns.append(("ahead of the first by", lambda row: row.ahead_shown))
+    columns.append(("parameters", lambda row: f"{row.parameters:,}"))
+    columns.append(("multiply-adds", lambda row: f"{row.macs / 1e6:,.1f} M"))
+    lines = [[head for head, _ in columns], *([of(row) for _, of in columns] for row in rows)]
     return "\n".join([plain_table(lines), *([evaluation_verdict(rows)] if is_compared else [])])
 
 
 def evaluation_verdict(rows: Sequence[Measured], *, higher_is_better: bool = True) -> str:
-    """Between which of the networks and the first a difference is shown, in words; all of them have intervals."""
+    """Between which of the networks and the first a difference is shown, in words."""
     first, *others = rows
-    ends = [(row.name, ahead_of(first, row, higher_is_better=higher_is_better) or (0.0, 0.0)) for row in others]
-    better = [name for name, (low, _) in ends if low > 0]
-    worse = [name for name, (_, high) in ends if high < 0]
-    equal = [name for name, (low, high) in ends if low <= 0 <= high]
+    words: dict[str, list[str]] = {"better": [], "worse": [], "equal": [], "unknown": []}
+    for row in others:
+        ends = ahead_of(first, row, higher_is_better=higher_is_better)
+        kind = "unknown" if ends is None else "better" if ends[0] > 0 else "worse" if ends[1] < 0 else "equal"
+        words[kind].append(row.name)
     parts = []
-    if better:
-        parts.append(f"{' and '.join(better)} better than {first.name}")
-    if worse:
-        parts.append(f"{first.name} better than {' and '.join(worse)}")
-    if equal:
-        parts.append(f"no difference shown to {' and '.join(equal)}")
+    if words["better"]:
+        parts.append(f"{' and '.join(words['better'])} better than {first.name}")
+    if words["worse"]:
+        parts.append(f"{first.name} better than {' and '.join(words['worse'])}")
+    if words["equal"]:
+        parts.append(f"no difference shown to {' and '.join(words['equal'])}")
+    if words["unknown"]:
+        parts.append(f"nothing can be said of {' and '.join(words['unknown'])}")
     return "; ".join(parts)
