@@ -89,7 +89,11 @@ def test_a_comparison_has_its_controls_and_intervals(
     assert [row["name"] for row in names["comparison"].data["rows"]] == ["egs", "random", "random cells"]
     assert re.search(r"^random cells +\d", said, re.MULTILINE)
     assert "points of the best finalist" in said
-    assert names["low"] < names["rows"][1].value - names["rows"][0].value < names["high"]
+    first, second = names["rows"]
+    difference, low, high = second["ahead"]
+    assert difference == pytest.approx(second["value"] - first["value"])
+    assert low < difference < high
+    assert second["ahead_shown"] in said
 
 
 def test_every_notebook_is_run_here() -> None:

@@ -119,7 +119,7 @@ def test_they_race_against_the_references_of_classification(tmp_path: Path, monk
     monkeypatch.setattr(fitting, "make_plan", plan_for)
     monkeypatch.setattr(pool, "_start", Inside().start)
     monkeypatch.setattr(pool, "_POLL", 0.0)
-    own = merge(config(), {"run": {"root": str(tmp_path), "name": "raced"}})
+    own = merge(config(), {"run": {"root": str(tmp_path), "name": "raced"}, "search": {"judge": 0.4}})
     outcome = datanas.fit((X, BRIGHTNESS), "30s", config=own, quiet=True).outcome
     kinds = {each.origin.partition(" within ")[0] for each in outcome.compared}
     assert kinds == {"searched: likeliest", "random", "reference: resnet18"}

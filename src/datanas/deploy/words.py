@@ -19,7 +19,7 @@ from datanas.deploy.predictions import TextPrediction
 from datanas.deploy.predictor import BATCH_SIZE, Predictor
 from datanas.deploy.trained import Trained
 from datanas.tasks.continuation import continuation
-from datanas.tasks.perplexity import perplexity, text_loss
+from datanas.tasks.perplexity import perplexity, whole_text_loss
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class TextPredictor(Predictor[tuple[TextPrediction, ...]]):
     @torch.inference_mode()
     def _measured(self, source: Source) -> TextPrediction:
         ids, unknown = encode_known(source, self.vocabulary)
-        loss = text_loss(self.network, ids[None].to(self.device), self._eos).mean
+        loss = whole_text_loss(self.network, ids.to(self.device), self._eos).mean
         return TextPrediction(source.where, perplexity(loss)["perplexity"], len(ids), unknown)
 
     @torch.inference_mode()

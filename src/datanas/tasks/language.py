@@ -21,17 +21,13 @@ from datanas.tasks import register_task, text_settings
 from datanas.tasks.base import FullEvaluation, Model, Part, Task
 from datanas.tasks.kind import Answers
 from datanas.tasks.metric import Metric
-from datanas.tasks.perplexity import LARGEST_EXPONENT, STRETCH, TextLoss, perplexity, text_loss
+from datanas.tasks.perplexity import LARGEST_EXPONENT, STRETCH, perplexity, text_loss, whole_text_loss
 from datanas.tasks.sampled_words import word_sampler
 from datanas.tasks.text_exhibits import continued_sentences
 from datanas.tasks.word_model import Dropout, Predictions, WordHead, WordStem, log_frequencies
 
 COLUMNS = 64
 """Of a text that is only followed, not measured."""
-STRETCHES = 50
-"""Of a text that is measured, where they are not shorter for it than `SHORTEST`."""
-SHORTEST = 32
-"""Words of a stretch. Those of shorter ones hang together too much to be taken as independent."""
 LOOKS = 8
 """Batches, at least, in which a text is followed: where each has a child of its own, one child says little."""
 
@@ -288,7 +284,7 @@ class Language(Task[TokenBatch]):
         """
         text = self._texts[part]
         if limit is None and part in ("validation", "test"):
-            return perplexity(self._read(model, text).mean)
+            return perplexity(whole_text_loss(model, text, self.data.eos).mean)
         return self._follow(model, text[:limit])
 
     @torch.inference_mode()
@@ -296,7 +292,7 @@ class Language(Task[TokenBatch]):
         """With the answers `nats` and `words`, of each stretch of a text that is read whole."""
         if part not in ("validation", "test"):
             return super().evaluate_fully(model, part)
-        read = self._read(model, self._texts[part])
+        read = whole_text_loss(model, self._texts[part], self.data.eos)
         answers = {"nats": read.nats, "words": read.words}
         return FullEvaluation(perplexity(read.mean), lambda: self.exhibits(model, part), answers)
 
@@ -314,10 +310,6 @@ class Language(Task[TokenBatch]):
     def exhibits(self, model: Model, part: Part) -> Sequence[Exhibit]:
         """How the network goes on with sentences of the part, each word drawn by its probability."""
         return continued_sentences(model, self._texts[part].cpu(), self.data, self.device, self._seed)
-
-    def _read(self, model: Model, text: Int64[Tensor, " n"]) -> TextLoss:
-        """A text as one sequence; of a short one the stretches are shorter, so that there are more of them."""
-        return text_loss(model, text[None], self.data.eos, max(SHORTEST, min(STRETCH, len(text) // STRETCHES)))
 
     def _follow(self, model: Model, text: Int64[Tensor, " n"]) -> dict[str, float]:
         count = min(COLUMNS, max(2, len(text) // self.config.sequence))

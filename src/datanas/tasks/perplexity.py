@@ -14,6 +14,10 @@ from datanas.tasks.word_model import Predictions
 
 STRETCH = 256
 """Steps that are measured at a time."""
+STRETCHES = 50
+"""Of a text that is read whole, where they are not shorter for it than `SHORTEST`."""
+SHORTEST = 32
+"""Words of a stretch. Those of shorter ones hang together too much to be taken as independent."""
 LARGEST_EXPONENT = 700.0
 """Beyond it a perplexity is shown as infinite."""
 
@@ -53,6 +57,11 @@ def text_loss(model: Model, columns: Int64[Tensor, "columns rows"], eos: int, st
         state = predictions.state
     counts = torch.tensor(words)
     return TextLoss(torch.stack(losses).cpu().double() * counts, counts)
+
+
+def whole_text_loss(model: Model, text: Int64[Tensor, " n"], eos: int) -> TextLoss:
+    """That of a text as one sequence; of a short one the stretches are shorter, so that there are more of them."""
+    return text_loss(model, text[None], eos, max(SHORTEST, min(STRETCH, len(text) // STRETCHES)))
 
 
 def perplexity(loss: float) -> dict[str, float]:
