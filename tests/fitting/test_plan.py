@@ -87,6 +87,21 @@ def test_more_time_makes_larger_networks_and_larger_races(given: dict[str, Any],
     assert "with resnet18" in long.text()
 
 
+def test_a_short_fit_searches_with_a_part_of_many_images(
+    given: dict[str, Any], steps_of_a_tenth: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = np.random.default_rng(0).integers(0, 255, (3000, 8, 8, 3)).astype(np.uint8)
+    np.savez(tmp_path / "many.npz", train_x=x, train_y=np.arange(3000) % 3, test_x=x[:9], test_y=np.arange(9) % 3)
+    given["data"]["root"], given["search"]["batch_size"] = str(tmp_path / "many.npz"), 4
+    monkeypatch.setattr(racing, "measure_job", lambda *_: (0.2, 0.1))
+    short, long = make_plan(given, 300.0), make_plan(given, 900.0)
+    assert long.config["search"]["examples"] is None
+    assert 200 * 8 <= short.config["search"]["examples"] < 2_700
+    assert short.config["search"]["epochs"] == 1
+    assert short.search_seconds <= planning.FOR_SEARCH * 300
+    assert any("the search reads" in note for note in short.notes)
+
+
 def test_a_network_that_is_asked_for_takes_part_where_there_is_time(
     given: dict[str, Any], steps_of_a_tenth: None
 ) -> None:

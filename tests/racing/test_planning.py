@@ -85,6 +85,39 @@ def test_search_and_race_share_the_time(photographs: Path, pace: Measure) -> Non
     assert found.search.race.time == pytest.approx(600 - (200 + 4) / 0.85, abs=5)
 
 
+@pytest.fixture
+def many(tmp_path: Path) -> dict[str, Any]:
+    """1,800 tiny images of three classes in batches of 2: a pass has 450 steps, or 405 where a tenth is the judge's."""
+    x = np.random.default_rng(0).integers(0, 255, (1800, 8, 8, 3)).astype(np.uint8)
+    np.savez(tmp_path / "many.npz", train_x=x, train_y=np.arange(1800) % 3, test_x=x[:9], test_y=np.arange(9) % 3)
+    data = {"name": "npz", "root": str(tmp_path / "many.npz")}
+    return {"data": data, "device": "cpu", "threads": 1, "search": {"batch_size": 2, "choice": "derive"}}
+
+
+@pytest.mark.parametrize(("budget", "examples"), [("9m", 1800), ("6m", 1200), ("5m", 1012)])
+def test_fewer_images_are_read_where_not_one_pass_fits(
+    many: dict[str, Any], pace: Measure, budget: str, examples: int
+) -> None:
+    pace(step=lambda side: 1.0)
+    found = chosen(many, budget=budget)
+    assert found.search.epochs == 1
+    assert (found.search.examples or 1800) == pytest.approx(examples, abs=20)  # reading takes its time
+
+
+def test_no_fewer_than_tell_something_are_read_and_what_is_given_stays(
+    many: dict[str, Any], pace: Measure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pace(step=lambda side: 1.0)
+    with pytest.raises(ConfigError, match="180 s are too few: 1 epoch of 200 steps, the fewest"):
+        chosen(many, budget="3m")
+    many["search"]["examples"] = 1700
+    with pytest.raises(ConfigError, match="5 min are too few: 1 epoch of 425 steps"):
+        chosen(many, budget="5m")
+    del many["search"]["examples"]
+    planned(many, budget="5m")
+    assert "one pass over all 1,800 images takes about 8 min: the search reads 1," in capsys.readouterr().err
+
+
 def test_smaller_images_are_taken_where_large_ones_are_too_slow(photographs: Path, pace: Measure) -> None:
     pace(step=lambda side: 10.0 if side == 64 else 0.01)
     assert chosen(folder(photographs), budget="5m").data.model_dump()["resize"] == 32

@@ -9,6 +9,7 @@ from typing import Any
 from datanas.core.durations import show_seconds
 from datanas.engine.config import resolve
 from datanas.engine.passes import Change
+from datanas.racing.costs import epochs_text
 from datanas.racing.plan import rungs_of
 
 
@@ -97,8 +98,3 @@ class Plan:
         passes = epochs_text(train.epochs)
         lines.append(f"  train   about {show_seconds(self.train_seconds)}: {passes} at {size}{settled}")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
-
-
-def epochs_text(count: int) -> str:
-    """So many, for people."""
-    return "1 epoch" if count == 1 else f"{count} epochs"

@@ -22,10 +22,11 @@ from datanas.fitting.sizing import Size, at_macs, fitting_size, measured
 from datanas.kernels.hardware import count_macs
 from datanas.lookup import architecture
 from datanas.racing.candidates import random_candidates
+from datanas.racing.costs import Costs, epochs_text
 from datanas.racing.plan import FEWEST_EPOCHS as LEAST_OF_A_RUNG
 from datanas.racing.plan import SIZES, Pace
 from datanas.racing.plan import make_plan as plan_of_race
-from datanas.racing.planning import Costs, Planner, cheaper
+from datanas.racing.planning import Planner, cheaper
 from datanas.references import compared_in
 from datanas.spaces import spaces
 from datanas.tasks import tasks
@@ -83,7 +84,7 @@ def make_plan(
         if left < 0.3 * seconds:
             needed = 1.5 * (seconds - left)
             raise ConfigError(
-                f"time: {show_seconds(seconds)} are too few: a search of {epochs} epochs takes about "
+                f"time: {show_seconds(seconds)} are too few: a search of {epochs_text(epochs)} takes about "
                 f"{show_seconds(for_search)} here and its training as long at least; allow {show_seconds(needed)}, or "
                 f"{cheaper(config)}"
             )
@@ -191,7 +192,8 @@ def _search(given: Mapping[str, Any], seconds: float) -> tuple[Planner, Task[Any
     made = [f"--{name} {value}" for name, value in flat(lighter) if dict(flat(chosen)).get(name) == value]
     if made:
         notes.append(f"made lighter for want of time: {' '.join(made)}")
-    return planner, task, costs, [*notes, *task.notes()]
+    task, costs = planner.shorten(task, costs, FOR_SEARCH * seconds)
+    return planner, task, costs, [*notes, *planner.notes, *task.notes()]
 
 
 def _has_time(costs: Costs, seconds: float) -> bool:

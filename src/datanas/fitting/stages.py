@@ -26,10 +26,11 @@ from datanas.engine.setup import build_space, load_task, memory_errors, select_d
 from datanas.engine.train import train
 from datanas.fitting.deadline import Deadline
 from datanas.fitting.outcome import Outcome, measure_outcome
-from datanas.fitting.plan import Plan, epochs_text
+from datanas.fitting.plan import Plan
 from datanas.fitting.planning import FEW_EPOCHS, FOR_REST
 from datanas.fitting.sizing import MOST_EPOCHS, at_width, measured, settled_size
 from datanas.racing.candidates import most_promising
+from datanas.racing.costs import epochs_text
 from datanas.racing.race import race
 from datanas.runs.folder import RunFolder, read_json
 

@@ -6,7 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -28,6 +28,7 @@ from datanas.engine.process import process_kept
 from datanas.engine.search import SearchJob
 from datanas.engine.setup import load_table, load_task, memory_errors, select_device
 from datanas.racing.candidates import random_candidates
+from datanas.racing.costs import FEWEST_STEPS, MEASURED, Costs, epochs_text
 from datanas.racing.plan import SIZES, Pace, make_plan, measure_pace, trainings_at_a_time
 from datanas.racing.trainings import training_of
 from datanas.spaces import spaces
@@ -37,37 +38,11 @@ from datanas.tasks.image_task import ImageTask
 
 DEFAULT_BUDGET = "20m"
 """What a search may take of which nothing but the data is given."""
-FEWEST_STEPS, MOST_EPOCHS = 200, 50
-"""Of a search: fewer steps tell nothing, and more passes only learn the images by heart (docs/default.md)."""
 _LARGE = 10_000  # images, from which on networks are twice as wide
 _TRAVEL = 8.0  # alpha.lr times alpha steps, as in recipes/small/nasbench201.yaml
-_FOR_STEPS = 0.85  # of a search's time: the rest is for what a machine does besides
-_MEASURED = 3  # gaps of a search
 _TRIED = 3  # cells whose training is timed
 _LEAST_TRAINING, _MOST_TRAINING = 10, 100  # epochs of the training of what was found; half of the time between them
 _SIDES = (64, 32)
-
-
-@dataclass(frozen=True)
-class Costs:
-    """Seconds: of a step and of a measurement of the gap, how long both were measured, and steps of an epoch."""
-
-    step: float
-    measure: float
-    load: float
-    steps: int
-
-    def epochs_in(self, seconds: float) -> int:
-        free = seconds * _FOR_STEPS - (_MEASURED + 1) * self.measure - self.load
-        return min(max(MOST_EPOCHS, self.fewest_epochs), max(0, int(free / (self.steps * self.step))))
-
-    def seconds_of(self, epochs: int) -> float:
-        steps = epochs * self.steps * self.step
-        return (steps + (_MEASURED + 1) * self.measure + self.load) / _FOR_STEPS
-
-    @property
-    def fewest_epochs(self) -> int:
-        return max(1, math.ceil(FEWEST_STEPS / self.steps))
 
 
 def is_plain(given: Mapping[str, Any]) -> bool:
@@ -139,6 +114,11 @@ def cheaper(config: Config) -> str:
     return f"make it smaller ({settings})" if settings else "search a smaller network"
 
 
+def _searched(task: Task[Any]) -> int:
+    """Examples of both parts of a search."""
+    return len(task.chosen()["weights"]) + len(task.chosen()["alpha"])
+
+
 def _seconds(budget: object) -> float:
     try:
         return read_seconds(budget)
@@ -175,7 +155,7 @@ class Planner:
         self.chosen: dict[str, Any] = {}
         self._began = time.monotonic()
         self.device = select_device(resolve(given))
-        self._notes: list[str] = []
+        self.notes: list[str] = []
 
     @property
     def config(self) -> Config:
@@ -208,11 +188,13 @@ class Planner:
         if fault is not None:
             if self.is_given("search", "choice"):
                 raise ConfigError(fault)
-            self._notes.append("no race, for which this is too short")
+            self.notes.append("no race, for which this is too short")
             self.choose({"search": {"choice": "derive"}})
             races = False
             task, costs = self.measure(side, by_data=classifies)
-        line = self._fix(task, costs, races=races)
+        left = self._left(races=races)
+        task, costs = self.shorten(task, costs, left)
+        line = self._fix(task, costs, left, races=races)
         return self.chosen, line
 
     def _left(self, *, races: bool) -> float:
@@ -261,6 +243,29 @@ class Planner:
         task = self._again(task)
         return task, self._timed(task, load)
 
+    def shorten(self, task: Task[Any], costs: Costs, seconds: float) -> tuple[Task[Any], Costs]:
+        """Choose so few examples that one pass over them takes this long, where one over all takes longer.
+
+        Where that changes nothing, or the number of examples is given, they stay as they are.
+        """
+        if costs.epochs_in(seconds) or self.is_given("search", "examples") or costs.steps <= FEWEST_STEPS:
+            return task, costs
+        available = _searched(task)
+        examples = math.ceil(available * costs.steps_in(seconds) / costs.steps)
+        before = self.chosen
+        self.choose({"search": {"examples": examples}})
+        fewer = self._again(task)
+        steps = SearchJob(self.config, fewer, self.device).steps_per_epoch
+        if steps >= costs.steps:
+            self.chosen = before
+            return task, costs
+        whole = show_seconds(costs.steps * costs.step)
+        self.notes.append(
+            f"one pass over all {available:,} {task.unit}s takes about {whole}: the search reads {examples:,} of them, "
+            "once (--search.examples)"
+        )
+        return fewer, replace(costs, steps=steps)
+
     def _again(self, task: Task[Any]) -> Task[Any]:
         """The task of the same data as it is chosen now."""
         return type(task)(self.config.task, task.data, self.device, self.config.seed)  # type: ignore[attr-defined]
@@ -299,17 +304,20 @@ class Planner:
             return str(error)
         return None
 
-    def _fix(self, task: Task[Any], costs: Costs, *, races: bool) -> str:
+    def _fix(self, task: Task[Any], costs: Costs, left: float, *, races: bool) -> str:
         """Choose the epochs and what hangs on them; returns the line that tells of it all.
+
+        Args:
+            left: seconds for the search.
 
         Raises:
             ConfigError: the time is too short for the fewest that tell anything.
         """
-        epochs, fewest = costs.epochs_in(self._left(races=races)), costs.fewest_epochs
+        epochs, fewest = costs.epochs_in(left), costs.fewest_epochs
         if epochs < fewest:
             needed = costs.seconds_of(fewest) * (2 if races else 1) * 1.1 + time.monotonic() - self._began
             raise ConfigError(
-                f"budget: {show_seconds(self._seconds)} are too few: {fewest} epochs of {costs.steps} steps, the "
+                f"budget: {show_seconds(self._seconds)} are too few: {epochs_text(fewest)} of {costs.steps} steps, the "
                 f"fewest that tell operations apart, and what goes with them take about {show_seconds(needed)}; allow "
                 f"as much, or {cheaper(self.config)}"
             )
@@ -318,21 +326,22 @@ class Planner:
             search["race"] = {"time": self._seconds - min(expected, 0.5 * self._seconds)}
             self.choose({"search": search})
         config = self.config
-        count, size = len(task.chosen()["weights"]) + len(task.chosen()["alpha"]), ""
+        count, size = _searched(task), ""
         if isinstance(task, ImageTask):
             size = f" of {task.data.image_shape[2]}x{task.data.image_shape[1]}"
         race = f", then a race of {show_seconds(search['race']['time'])}" if races else ""
-        notes = "".join(f"; {note}" for note in self._notes)
+        length = f"{epochs_text(epochs)} of {costs.steps} steps"
+        notes = "".join(f"; {note}" for note in self.notes)
         return (
             f"planned for {show_seconds(self._seconds)}: {count} {task.unit}s{size} to search with, batch "
-            f"{config.search.batch_size}, {epochs} epochs of {costs.steps} steps in about {show_seconds(expected)}"
+            f"{config.search.batch_size}, {length} in about {show_seconds(expected)}"
             f"{race}{notes}; every number is in the config.yaml of the run"
         )
 
     def settle_epochs(self, costs: Costs, epochs: int) -> dict[str, Any]:
         """Choose so many epochs of a search, and what hangs on them: alpha's rate, and when the gap is measured."""
         rate = min(0.05, max(0.003, _TRAVEL / (0.9 * epochs * costs.steps)))
-        gap = {"every": max(1, -(-epochs // _MEASURED))}
+        gap = {"every": max(1, -(-epochs // MEASURED))}
         search: dict[str, Any] = {"epochs": epochs, "alpha": {"lr": float(f"{rate:.2g}")}, "gap": gap}
         self.choose({"search": search})
         return search
