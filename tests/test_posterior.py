@@ -282,6 +282,15 @@ def test_top_orders_ties_by_indices_not_by_probability() -> None:
     assert members == [(2, 3), (0, 2), (0, 3), (1, 2), (1, 3)]
 
 
+def test_inclusion_does_not_pass_one_by_rounding_and_keeps_its_slope() -> None:
+    probs = torch.tensor([0.9988048672676086, 0.9527381062507629], requires_grad=True)
+    for samples in (3, 7):
+        included = inclusion_probs(probs, samples)
+        assert included.max() == 1  # one that rounding would take beyond
+        (slopes,) = torch.autograd.grad(included.sum(), probs)
+        torch.testing.assert_close(slopes, samples * (1 - probs.detach()) ** (samples - 1), rtol=1e-3, atol=1e-6)
+
+
 @pytest.mark.parametrize("operations", range(3, 12))
 def test_rounding_errors_of_ties_do_not_show(operations: int) -> None:
     _, log_probs = top(torch.full((operations,), 1 / operations, dtype=torch.float64), 3, 1000)
@@ -297,6 +306,22 @@ def test_top_is_the_sorted_enumeration(operations: int, samples: int, seed: int)
         possible = int((expected > 0).sum())
         for n in (1, 5, possible, possible + 10):
             codes, log_probs = top(probs, samples, n, null=null)
+            count = min(n, possible)
+            assert torch.equal(codes, all_codes(operations)[row[:count]])
+            torch.testing.assert_close(log_probs.exp(), expected[:count])
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("operations", "samples"), SIZES)
+def test_top_of_codes_that_hold_one_of_some_operations(operations: int, samples: int, seed: int) -> None:
+    probs, bits = random_probs(operations, seed=seed), all_codes(operations).bool()
+    wanted = torch.rand(operations, generator=torch.Generator().manual_seed(seed)) < 0.5
+    for null in nulls(operations):
+        expected = enumerate_draws(probs, samples, null).where((bits & wanted).any(-1), 0.0)
+        expected, row = expected.sort(descending=True, stable=True)
+        possible = int((expected > 0).sum())
+        for n in (1, 5, possible + 10):
+            codes, log_probs = top(probs, samples, n, null=null, any_of=wanted)
             count = min(n, possible)
             assert torch.equal(codes, all_codes(operations)[row[:count]])
             torch.testing.assert_close(log_probs.exp(), expected[:count])
@@ -387,6 +412,12 @@ def test_sample_draws_each_vector_by_its_own_probabilities() -> None:
     codes = sample(probs, 2, 4)
     assert torch.equal(codes, probs.expand(4, 3, 1, 3))
     assert torch.equal(sample(probs, 2), probs)
+
+
+def test_one_code_is_the_first_of_one() -> None:
+    probs = random_probs(20, 5)
+    one, first = (sample(probs, 3, n, generator=torch.Generator().manual_seed(0)) for n in (None, 1))
+    assert torch.equal(one, first[0])
 
 
 def test_sample_repeats_with_its_generator() -> None:

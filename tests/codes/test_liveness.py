@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from datanas.codes.cell import Cell
-from datanas.codes.liveness import live_cell, live_stack
+from datanas.codes.liveness import LiveCount, lets_through, live_cell, live_edges, live_stack
 from datanas.lookup import architecture, architectures
 
 EDGES = ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3), (0, 4), (1, 4), (2, 4), (3, 4))
@@ -89,3 +89,29 @@ def test_published_cells_are_live_throughout(name: str) -> None:
         count = live_stack([published.cells[group] for group in order]).count
         assert count.operations == count.chosen
         assert count.text() == ""
+
+
+def test_edges_may_stand_in_any_order() -> None:
+    edges, is_open = [(2, 3), (1, 2), (0, 1), (0, 3)], [True, True, True, False]
+    live = live_edges(edges, is_open, outputs=(3,), inputs=1)
+    assert live.edges == (True, True, True, False)
+    assert (live.outputs, live.reads) == ((3,), (True,))
+
+
+def test_a_cell_lets_through_what_has_a_path() -> None:
+    assert lets_through(cell((0, 2), (2, 4), outputs=(4,)))
+    assert not lets_through(cell((2, 4), outputs=(4,)))
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (LiveCount(5, 5, 2, 2), ""),
+        (LiveCount(0, 5, 0, 2), "no operation leads from the input to the output: the network cannot learn from what"),
+        (LiveCount(3, 5, 2, 2), "2 of 5 operations cannot reach the output, or are not reached by the input"),
+        (LiveCount(1, 6, 1, 4), "5 of 6 operations and 3 of 4 cells whole cannot reach the output, or are not reached"),
+    ],
+)
+def test_what_is_left_out_is_said(count: LiveCount, text: str) -> None:
+    assert count.text().startswith(text)
+    assert bool(count.text()) == bool(text)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from datanas.core.errors import NonFiniteError
-from datanas.engine.steps import UNSHARED, autocast, update, update_alpha
+from datanas.core.processes import Processes
+from datanas.engine.steps import UNSHARED, Averaging, autocast, update, update_alpha
 from datanas.kernels.frozen import frozen
 
 LARGE = 1e9
@@ -91,6 +92,59 @@ def test_gradients_do_not_add_up() -> None:
     for _ in range(2):
         update(w.sum(), [w], optimizer, LARGE, "step")
     assert w.tolist() == pytest.approx([2.8, -0.2])
+
+
+def test_a_weight_that_the_loss_does_not_see_is_not_stepped() -> None:
+    """Neither by what decays weights nor by what is left of earlier gradients: its operation was closed."""
+    w, closed = weights(), weights()
+    optimizer = torch.optim.SGD([w, closed], 0.1, momentum=0.9, weight_decay=0.1)
+    update((w + closed).sum(), [w, closed], optimizer, LARGE, "step")
+    before = closed.tolist()
+    update(w.sum(), [w, closed], optimizer, LARGE, "step")
+    assert closed.tolist() == before
+
+
+def test_a_loss_that_sees_no_alpha_steps_none() -> None:
+    alpha = weights()
+    assert update_alpha(torch.tensor(2.0), [alpha], sgd(alpha), "step", UNSHARED) == 2.0
+    assert alpha.tolist() == [3.0, 0.0]
+
+
+class BesideZeros(Processes):
+    """One of two, where the other one's tensors are all 0."""
+
+    size = 2
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        for tensor in tensors:
+            tensor.div_(2)
+
+
+def test_loss_gradients_and_statistics_are_averaged_over_processes() -> None:
+    network, w = nn.BatchNorm1d(2), weights()
+    optimizer = sgd(w, momentum=0.0)
+    mean = update((2 * w).sum(), [w], optimizer, LARGE, "step", Averaging(BesideZeros(), network))
+    assert mean == 3.0  # half of 6
+    assert w.tolist() == pytest.approx([2.9, -0.1])
+    assert network.running_var is not None
+    assert network.running_var.tolist() == [0.5, 0.5]
+    assert network.num_batches_tracked == 0  # a count, which all have alike
+
+
+def test_an_alphas_gradient_is_averaged_and_one_without_is_left_out() -> None:
+    alpha, unseen = weights(), weights()
+    optimizer = torch.optim.SGD([alpha, unseen], 0.1)
+    assert update_alpha((2 * alpha).sum(), [alpha, unseen], optimizer, "step", Averaging(BesideZeros())) == 3.0
+    assert alpha.tolist() == pytest.approx([2.9, -0.1])
+    assert unseen.tolist() == [3.0, 0.0]
+
+
+def test_one_process_alone_averages_nothing() -> None:
+    network = nn.BatchNorm1d(2)
+    gradient = torch.ones(2)
+    average = Averaging(Processes(), network)
+    assert average(torch.tensor(4.0), [gradient]) == 4.0
+    assert gradient.tolist() == [1.0, 1.0]
 
 
 def test_an_alpha_step_gives_the_weights_no_gradient() -> None:
