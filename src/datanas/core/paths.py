@@ -8,6 +8,7 @@ that the exit code tells what the path was for (DESIGN, "Exit codes").
 from __future__ import annotations
 
 import codecs
+import errno
 import json
 import os
 import stat
@@ -16,11 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from datanas.core.errors import DatanasError
+from datanas.core.errors import ConfigError, DatanasError, StorageError
 
 LONGEST = 120
 """Characters of a path that a message shows."""
 
+_NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP)
 _OTHER_TEXTS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -50,16 +52,44 @@ def path_errors(path: str | Path, error: type[DatanasError]) -> Iterator[None]:
         raise error(f"{shown(path)!r}: no path: {fault}") from None
 
 
+def exists(path: str | Path, error: type[DatanasError]) -> bool:
+    """Whether anything is there; raises `error` where the system cannot tell."""
+    return _mode_of(path, error) is not None
+
+
 def is_file(path: str | Path, error: type[DatanasError]) -> bool:
     """Whether a file is there; raises `error` where the system cannot tell."""
-    with path_errors(path, error):
-        return Path(path).is_file()
+    mode = _mode_of(path, error)
+    return mode is not None and stat.S_ISREG(mode)
 
 
 def is_folder(path: str | Path, error: type[DatanasError]) -> bool:
     """Whether a folder is there; raises `error` where the system cannot tell."""
+    mode = _mode_of(path, error)
+    return mode is not None and stat.S_ISDIR(mode)
+
+
+def _mode_of(path: str | Path, error: type[DatanasError]) -> int | None:
+    """None where nothing is there. pathlib's own questions say no, from Python 3.14 on, whatever went wrong."""
     with path_errors(path, error):
-        return Path(path).is_dir()
+        try:
+            return os.stat(path).st_mode
+        except OSError as fault:
+            if fault.errno in _NOTHING_THERE:
+                return None
+            raise
+
+
+def require_unused(folder: Path) -> None:
+    """Refuse what cannot become a new folder.
+
+    Raises:
+        ConfigError: there is a file, or a folder that is not empty.
+        StorageError: the system cannot tell.
+    """
+    with path_errors(folder, StorageError):
+        if exists(folder, StorageError) and (not is_folder(folder, StorageError) or any(folder.iterdir())):
+            raise ConfigError(f"{shown(folder)}: exists and is not empty; choose another folder")
 
 
 def require_folder(path: str | Path, error: type[DatanasError], where: str = "") -> None:

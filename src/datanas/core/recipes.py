@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from datanas.core.errors import ConfigError, nearest
-from datanas.core.paths import path_errors, shown
+from datanas.core.paths import exists, shown
 
 _PACKAGE = Path(__file__).parent.parent
 FOLDERS = (_PACKAGE / "recipes", _PACKAGE.parent.parent / "recipes")
@@ -26,9 +26,7 @@ def find_recipe(given: Path) -> Path:
     Raises:
         ConfigError: there is neither.
     """
-    with path_errors(given, ConfigError):
-        is_file = given.exists()
-    if is_file or given.suffix:
+    if exists(given, ConfigError) or given.suffix:
         return given  # told by whoever reads it, where it is missing
     known = recipes()
     if given.as_posix() in known:

@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from datanas.core.errors import ConfigError, nearest
-from datanas.core.paths import path_errors, shown
+from datanas.core.paths import is_file, shown
 
 T = TypeVar("T")
 _plugins_loaded = False
@@ -124,10 +124,9 @@ def load_plugin(path: str | Path) -> None:
     Raises:
         ConfigError: the file does not exist or fails to import.
     """
-    with path_errors(path, ConfigError):
-        if not Path(path).is_file():
-            raise ConfigError(f"plugin {shown(path)}: no such file")
-        file = Path(path).resolve()
+    if not is_file(path, ConfigError):
+        raise ConfigError(f"plugin {shown(path)}: no such file")
+    file = Path(path).resolve()
     name = f"{_PLUGIN}{file.stem}_{blake2b(str(file).encode(), digest_size=4).hexdigest()}"
     if name in sys.modules:
         return

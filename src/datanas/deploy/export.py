@@ -14,8 +14,8 @@ from torch import Tensor
 from datanas import __version__
 from datanas.codes.architecture import Architecture
 from datanas.core.atomic import write_atomic
-from datanas.core.errors import CheckpointError, ConfigError, StorageError
-from datanas.core.paths import is_file, is_folder, path_errors, shown
+from datanas.core.errors import CheckpointError, ConfigError
+from datanas.core.paths import is_file, is_folder, require_unused
 from datanas.deploy.card import model_card
 from datanas.deploy.load import CONFIG_FILE, WEIGHTS_FILE, Description, rebuild, weights_without_auxiliary
 from datanas.deploy.trained import channels_of, describe_network
@@ -53,9 +53,7 @@ def export(
         StorageError: the folder cannot be written.
     """
     run, folder = Path(run), Path(folder)
-    with path_errors(folder, StorageError):
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ConfigError(f"{shown(folder)}: exists and is not empty; choose another folder")
+    require_unused(folder)
     figures = _figures(run)
     network, task, config = restore(run, overrides)
     architecture = Architecture.load(run / "architecture.json")

@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from datanas.core.atomic import write_atomic
-from datanas.core.errors import ConfigError, DataError, StorageError
-from datanas.core.paths import path_errors, shown
+from datanas.core.errors import DataError
+from datanas.core.paths import require_unused
 from datanas.data.augment import normalise
 from datanas.data.decode.masks import reduced_size
 from datanas.data.sets.mask_folder import NAMES_FILE
@@ -82,9 +82,7 @@ class MaskFolder:
     """
 
     def __init__(self, folder: Path, classes: Sequence[str]) -> None:
-        with path_errors(folder, StorageError):
-            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-                raise ConfigError(f"{shown(folder)}: exists and is not empty; choose another folder")
+        require_unused(folder)
         self._folder = folder
         self._names = "".join(f"{name}\n" for name in classes)
         self._taken: set[str] = set()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from datanas.core.errors import CheckpointError, ConfigError, StorageError
-from datanas.core.paths import path_errors, shown
+from datanas.core.paths import exists, shown
 from datanas.data.augment import to_unit
 from datanas.data.decode.image_form import as_given
 from datanas.deploy.network_file import FileUse, is_network_file
@@ -135,9 +135,8 @@ def require_free(file: Path) -> None:
         ConfigError: it is.
         StorageError: its folder cannot be looked at.
     """
-    with path_errors(file, StorageError):
-        if file.exists():
-            raise ConfigError(f"{shown(file)}: exists; choose another file")
+    if exists(file, StorageError):
+        raise ConfigError(f"{shown(file)}: exists; choose another file")
 
 
 def relative_difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:

@@ -16,7 +16,7 @@ from datanas.core.console import say
 from datanas.core.durations import read_seconds, show_seconds
 from datanas.core.errors import ConfigError, StorageError
 from datanas.core.joining import is_first
-from datanas.core.paths import path_errors
+from datanas.core.paths import is_folder
 from datanas.core.settings import merge
 from datanas.data import datasets
 from datanas.engine.components import with_overrides
@@ -135,8 +135,7 @@ def _require_startable(config: Config) -> None:
     """
     require_search(config)
     load_table(config)
-    with path_errors(config.run.root, StorageError):
-        config.run.root.is_dir()
+    is_folder(config.run.root, StorageError)
 
 
 def _of_earlier_run(config: Config) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from datanas import __version__
 from datanas.core.atomic import write_atomic
 from datanas.core.errors import ConfigError, StorageError
-from datanas.core.paths import path_errors, shown
+from datanas.core.paths import exists, is_folder, path_errors, shown
 from datanas.report.page.blocks import Part
 from datanas.report.page.charts import CONFIG
 from datanas.report.page.folder import Folder
@@ -117,9 +117,9 @@ def _target(runs: Sequence[Path], target: Path | None) -> Path:
             raise ConfigError("report: of several runs it needs a name: -o report.html")
         return runs[0] / NAME
     with path_errors(target, StorageError):
-        if target.is_dir():
+        if is_folder(target, StorageError):
             raise ConfigError(f"--output: {shown(target)} is a folder; give the name of a file, such as {NAME}")
-        if target.exists():
+        if exists(target, StorageError):
             with open(target, "rb") as file:
                 if _MARK not in file.read(4096):
                     raise ConfigError(
