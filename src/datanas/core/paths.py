@@ -78,6 +78,8 @@ def _mode_of(path: str | Path, error: type[DatanasError]) -> int | None:
             if fault.errno in _NOTHING_THERE:
                 return None
             raise
+        except ValueError:  # a null character, which no name has
+            return None
 
 
 def require_unused(folder: Path) -> None:
