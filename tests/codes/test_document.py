@@ -155,10 +155,17 @@ def test_refuses_other_text(text: str, message: str) -> None:
         Architecture.from_json(text)
 
 
-def test_refuses_deep_notes() -> None:
+@pytest.mark.parametrize("depth", [101, 900])
+def test_refuses_deep_notes(depth: int) -> None:
     plain = json.dumps({**document(), "source": {"a": 0}})
     with pytest.raises(ArchitectureError, match="nested too deeply"):
-        Architecture.from_json(plain.replace('{"a": 0}', '{"a": ' + "[" * 900 + "]" * 900 + "}"))
+        Architecture.from_json(plain.replace('{"a": 0}', '{"a": ' + "[" * depth + "]" * depth + "}"))
+
+
+def test_notes_may_be_nested() -> None:
+    plain = json.dumps({**document(), "source": {"a": 0}})
+    read = Architecture.from_json(plain.replace('{"a": 0}', '{"a": ' + "[" * 90 + "]" * 90 + "}"))
+    assert Architecture.from_json(read.to_json()).source == read.source
 
 
 @patient

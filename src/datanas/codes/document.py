@@ -17,6 +17,8 @@ from datanas.core.errors import ArchitectureError
 
 SCHEMA = "datanas.architecture"
 VERSION = 1
+_DEEPEST = 100
+"""Objects and lists of notes inside each other. What Python's own limit allows differs from version to version."""
 
 
 def plain_document(cells: Mapping[str, Cell], **choice: str) -> dict[str, Any]:
@@ -35,14 +37,20 @@ def plain_document(cells: Mapping[str, Cell], **choice: str) -> dict[str, Any]:
     return {"schema": SCHEMA, "version": VERSION, **choice, "cells": plain}
 
 
-def plain_notes(value: Any, where: str) -> Any:
-    """`value` as JSON gives it back: lists for tuples, Python's numbers for numpy's, None for what is not finite."""
+def plain_notes(value: Any, where: str, depth: int = 0) -> Any:
+    """`value` as JSON gives it back: lists for tuples, Python's numbers for numpy's, None for what is not finite.
+
+    Raises:
+        ArchitectureError: it is no JSON, or nested too deeply.
+    """
+    if depth > _DEEPEST:
+        raise ArchitectureError(f"{where.partition('.')[0]}: nested too deeply")
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, Mapping):
-        return {read_name(key, where): plain_notes(item, f"{where}.{key}") for key, item in value.items()}
+        return {read_name(key, where): plain_notes(item, f"{where}.{key}", depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain_notes(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        return [plain_notes(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (str, int)):
