@@ -20,6 +20,9 @@ from datanas import architecture
     [
         (["--sampler.sampels", "5"], "sampler.sampels: unknown key; did you mean 'samples'?"),
         (["--serach.epochs", "5"], "serach: unknown key; did you mean 'search'?"),
+        (["--resum", "runs/first"], "resum: unknown key; did you mean --resume?"),
+        (["--print_confg", "1"], "print_confg: unknown key; did you mean --print-config?"),
+        (["--xyz", "1"], "xyz: unknown key; known: budget, "),
         (["--search.weights.leraning_rate", "1"], "search.weights.leraning_rate: unknown key; "),
         (["--sampler.constraint.gama", "1"], "sampler.constraint.gama: unknown key; did you mean 'gamma'?"),
         (["--sampler.samples", "0"], "sampler.samples: must be at least 1, got 0"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 
 from cyclopts import App, CycloptsError
@@ -66,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         if isinstance(error, Interrupted) and not _is_first():
             return _quiet_code(error.exit_code)  # the first process says it
-        return _report(str(error), error.exit_code)
+        return _report(_with_option_meant(str(error), tokens), error.exit_code)
     except KeyboardInterrupt as error:
         return _report("interrupted", 128 + getattr(error, "signum", signal.SIGINT))
     except BrokenPipeError:
@@ -76,6 +78,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         return _report(f"internal error: {type(error).__name__}: {error}\nplease report it, with what --debug shows", 1)
+
+
+def _with_option_meant(message: str, tokens: Sequence[str]) -> str:
+    """A message of a setting that there is not, with the command's own option that is spelt much like it."""
+    unknown = re.match(r"([a-z_]+): unknown key; known: ", message)
+    if unknown is None or not tokens or tokens[0] not in COMMANDS:
+        return message
+    options = [name for each in app[tokens[0]].assemble_argument_collection() for name in each.names]
+    close = get_close_matches(f"--{unknown[1].replace('_', '-')}", options, n=1, cutoff=0.7)
+    return f"{unknown[1]}: unknown key; did you mean {close[0]}?" if close else message
 
 
 def _is_first() -> bool:
