@@ -16,6 +16,7 @@ from datanas.core.errors import ConfigError
 from datanas.engine.config import Config, resolve
 from datanas.racing import planning
 from datanas.racing import search as search_module
+from datanas.racing.costs import FEWEST_STEPS
 from datanas.racing.plan import Pace
 from datanas.racing.planning import is_plain, planned
 
@@ -81,7 +82,7 @@ def test_what_is_given_stays(photographs: Path, pace: Measure) -> None:
 def test_search_and_race_share_the_time(photographs: Path, pace: Measure) -> None:
     pace(step=lambda side: 1.0)
     found = chosen(folder(photographs), budget="10m")
-    assert found.search.epochs == planning.FEWEST_STEPS  # batches of 8 make one step an epoch
+    assert found.search.epochs == FEWEST_STEPS  # batches of 8 make one step an epoch
     assert found.search.race.time == pytest.approx(600 - (200 + 4) / 0.85, abs=5)
 
 
