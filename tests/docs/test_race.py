@@ -81,11 +81,14 @@ class TestRaceWithoutSearch:
 class TestRaceOnPhotographs:
     table = table(RACE, "ResNet-18")
 
-    @pytest.mark.parametrize("seed", ["0", "1", "2"])
-    @pytest.mark.parametrize("other", ["random", "ResNet-18"])
-    def test_differences_have_newcombes_interval(self, seed: str, other: str) -> None:
+    @pytest.mark.parametrize("seed", [str(seed) for seed in range(10)])
+    @pytest.mark.parametrize("other", ["race of nine, no search", "random", "ResNet-18"])
+    def test_intervals_of_pairs_hold_the_difference_and_are_narrower_than_newcombes(
+        self, seed: str, other: str
+    ) -> None:
         kept = self.table.entry(seed, "kept")[0].value
         score, *ends = (each.value for each in self.table.entry(seed, other))
         (low_1, high_1), (low_2, high_2) = wilson(round(10 * kept), 1000), wilson(round(10 * score), 1000)
         down, up = math.hypot(score - low_2, high_1 - kept), math.hypot(high_2 - score, kept - low_1)
-        assert (score - kept - down, score - kept + up) == pytest.approx(ends, abs=0.051)
+        assert score - kept - down < ends[0] < score - kept < ends[1] < score - kept + up
+        assert sum(ends) / 2 == pytest.approx(score - kept, abs=0.15)
