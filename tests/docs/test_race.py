@@ -83,7 +83,7 @@ class TestRaceOnPhotographs:
 
     @pytest.mark.parametrize("seed", [str(seed) for seed in range(10)])
     @pytest.mark.parametrize("other", ["race of nine, no search", "random", "ResNet-18"])
-    def test_intervals_of_pairs_hold_the_difference_and_are_narrower_than_newcombes(
+    def test_intervals_of_pairs_hold_the_difference_and_are_the_narrower(
         self, seed: str, other: str
     ) -> None:
         kept = self.table.entry(seed, "kept")[0].value
