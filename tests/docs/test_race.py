@@ -83,9 +83,7 @@ class TestRaceOnPhotographs:
 
     @pytest.mark.parametrize("seed", [str(seed) for seed in range(10)])
     @pytest.mark.parametrize("other", ["race of nine, no search", "random", "ResNet-18"])
-    def test_intervals_of_pairs_hold_the_difference_and_are_the_narrower(
-        self, seed: str, other: str
-    ) -> None:
+    def test_intervals_of_pairs_hold_the_difference_and_are_the_narrower(self, seed: str, other: str) -> None:
         kept = self.table.entry(seed, "kept")[0].value
         score, *ends = (each.value for each in self.table.entry(seed, other))
         (low_1, high_1), (low_2, high_2) = wilson(round(10 * kept), 1000), wilson(round(10 * score), 1000)
