@@ -12,8 +12,9 @@ from PIL import Image
 
 from datanas import search
 from datanas.cli import main
-from datanas.core.errors import ConfigError
+from datanas.core.errors import ConfigError, DataError
 from datanas.engine.config import Config, resolve
+from datanas.engine.search import SearchJob
 from datanas.racing import planning
 from datanas.racing import search as search_module
 from datanas.racing.costs import FEWEST_STEPS
@@ -117,6 +118,21 @@ def test_no_fewer_than_tell_something_are_read_and_what_is_given_stays(
     del many["search"]["examples"]
     planned(many, budget="5m")
     assert "one pass over all 1,800 images takes about 8 min: the search reads 1," in capsys.readouterr().err
+
+
+def test_all_are_read_where_so_few_make_no_parts(
+    many: dict[str, Any], pace: Measure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OfAllAlone(SearchJob):
+        def __init__(self, config: Config, *rest: Any) -> None:
+            if config.search.examples is not None:
+                raise DataError("too few")
+            super().__init__(config, *rest)
+
+    monkeypatch.setattr(planning, "SearchJob", OfAllAlone)
+    pace(step=lambda side: 1.0)
+    with pytest.raises(ConfigError, match="5 min are too few: 1 epoch of 450 steps"):
+        chosen(many, budget="5m")
 
 
 def test_smaller_images_are_taken_where_large_ones_are_too_slow(photographs: Path, pace: Measure) -> None:

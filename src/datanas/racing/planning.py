@@ -6,6 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 
 from datanas.core.console import say
 from datanas.core.durations import read_seconds, show_seconds
-from datanas.core.errors import ConfigError, StorageError
+from datanas.core.errors import ConfigError, DataError, StorageError
 from datanas.core.joining import is_first
 from datanas.core.paths import is_folder
 from datanas.core.settings import merge
@@ -253,8 +254,9 @@ class Planner:
         examples = math.ceil(available * costs.steps_in(seconds) / costs.steps)
         before = self.chosen
         self.choose({"search": {"examples": examples}})
-        fewer = self._again(task)
-        steps = SearchJob(self.config, fewer, self.device).steps_per_epoch
+        fewer, steps = self._again(task), costs.steps
+        with suppress(ConfigError, DataError):  # so few do not make two parts
+            steps = SearchJob(self.config, fewer, self.device).steps_per_epoch
         if steps >= costs.steps:
             self.chosen = before
             return task, costs
