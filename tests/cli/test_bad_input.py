@@ -21,6 +21,7 @@ from datanas import architecture
         (["--sampler.sampels", "5"], "sampler.sampels: unknown key; did you mean 'samples'?"),
         (["--serach.epochs", "5"], "serach: unknown key; did you mean 'search'?"),
         (["--resum", "runs/first"], "resum: unknown key; did you mean --resume?"),
+        (["--devic", "cpu"], "devic: unknown key; did you mean 'device'?"),
         (["--print_confg", "1"], "print_confg: unknown key; did you mean --print-config?"),
         (["--xyz", "1"], "xyz: unknown key; known: budget, "),
         (["--search.weights.leraning_rate", "1"], "search.weights.leraning_rate: unknown key; "),
