@@ -120,6 +120,15 @@ def test_no_fewer_than_tell_something_are_read_and_what_is_given_stays(
     assert "one pass over all 1,800 images takes about 8 min: the search reads 1," in capsys.readouterr().err
 
 
+def test_images_in_groups_are_planned_for(many: dict[str, Any], pace: Measure, tmp_path: Path) -> None:
+    with np.load(tmp_path / "many.npz") as arrays:
+        np.savez(tmp_path / "many.npz", **dict(arrays), train_groups=np.arange(1800) // 6)
+    many["search"]["choice"] = "race"
+    found = chosen(many, budget="40m")
+    assert found.search.choice == "race"
+    assert found.search.epochs >= 1
+
+
 def test_all_are_read_where_so_few_make_no_parts(
     many: dict[str, Any], pace: Measure, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,7 +121,8 @@ class ImageTask(StemmedTask[BatchT]):
         return (f"the images for training are in {len(torch.unique(groups)):,} groups, which no split parts",)
 
     def _set_aside(self, share: float | None) -> None:
-        held, self._pool = left_to_judge(self._strata(), share, self._groups(self._pool))
+        all_images = torch.arange(len(self.data.train))  # however often something is set aside
+        held, self._pool = left_to_judge(self._strata(), share, self._groups(all_images))
         self._choose("validation", held)
 
     def limit(self, examples: int) -> None:
