@@ -104,7 +104,7 @@ def test_a_short_fit_searches_with_a_part_of_many_images(
 
 def test_a_fit_of_images_in_groups_is_planned(given: dict[str, Any], steps_of_a_tenth: None, tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 255, (300, 8, 8, 3)).astype(np.uint8)
-    arrays = {"train_x": x, "train_y": np.arange(300) % 3, "train_groups": np.arange(300) // 4}
+    arrays: dict[str, Any] = {"train_x": x, "train_y": np.arange(300) % 3, "train_groups": np.arange(300) // 4}
     np.savez(tmp_path / "grouped.npz", **arrays, test_x=x[:9], test_y=np.arange(9) % 3)
     given["data"]["root"] = str(tmp_path / "grouped.npz")
     plan = make_plan(given, 600.0)
