@@ -27,6 +27,7 @@ from datanas.engine.setup import build_space, load_task, select_device
 from datanas.racing import candidates
 from datanas.racing import race as race_module
 from datanas.racing.candidates import Candidate, _Chosen, gather, most_promising, network_key
+from datanas.racing.judged import free_sizes, recipe_of
 from datanas.racing.plan import Pace
 from datanas.racing.search import search
 from datanas.samplers.derivation import Derivation
@@ -307,6 +308,24 @@ def test_too_short_a_time_is_refused_and_leaves_nothing(
     assert main(["race", str(searched), "--time", "1s", "--run.root", str(tmp_path), "--run.name", "race"]) == 2
     assert "allow as much with --time" in capsys.readouterr().err
     assert not (tmp_path / "race").exists()
+
+
+def test_a_time_that_is_said_frees_the_sizes_of_a_recipe() -> None:
+    recipe: dict[str, Any] = {"search": {"race": {"candidates": 6, "epochs": 3, "processes": 1}}}
+    free_sizes(recipe, {"search.race.time", "search.race.epochs"})
+    assert recipe == {"search": {"race": {"epochs": 3, "processes": 1}}}
+    free_sizes({"search": {}}, {"search.race.time"})  # nothing to free
+
+
+def test_a_said_time_is_kept_to_whatever_the_recipe_of_the_search(searched: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(searched, tmp_path / "run")
+    raw = yaml.safe_load((run / "config.yaml").read_text())
+    raw["search"]["race"] |= {"candidates": 6, "epochs": 3}
+    (run / "config.yaml").write_text(yaml.safe_dump(raw))
+    assert recipe_of([run], []).search.race.epochs == 3
+    for settings in ([("search.race.time", "20m")], {"search": {"race": {"time": "20m"}}}):
+        given = recipe_of([run], settings).search.race
+        assert (given.time, given.candidates, given.epochs) == (1200.0, None, None)
 
 
 @pytest.mark.parametrize("time", ["5", "0s", "-1m", "soon"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -53,10 +53,16 @@ def run(
     from datanas.core.console import telling
     from datanas.core.text_table import plain_table
     from datanas.engine.components import with_overrides
+    from datanas.racing.judged import free_sizes
     from datanas.racing.race import race
     from datanas.report.cells import cell_text, draw_cells
 
-    settings = pairs if config is None else with_overrides(read_yaml(find_recipe(config)), pairs)
+    settings: Any = pairs
+    if config is not None:
+        recipe = read_yaml(find_recipe(config))
+        if time is not None:
+            free_sizes(recipe, [name for name, _ in pairs])
+        settings = with_overrides(recipe, pairs)
     result = race(*paths, settings=settings, resume=resume, quiet=quiet)
     with telling(f"the race is complete in {result.path}"):
         print(plain_table(result.rows, left=(1,)))

@@ -26,11 +26,15 @@ def find_recipe(given: Path) -> Path:
     Raises:
         ConfigError: there is neither.
     """
-    if exists(given, ConfigError) or given.suffix:
-        return given  # told by whoever reads it, where it is missing
+    if exists(given, ConfigError):
+        return given
     known = recipes()
-    if given.as_posix() in known:
-        return known[given.as_posix()]
+    name = given.with_suffix("") if given.suffix in (".yaml", ".yml") else given
+    short = name.as_posix().removeprefix("recipes/")
+    if short in known:
+        return known[short]
+    if given.suffix:
+        return given  # told by whoever reads it, where it is missing
     raise ConfigError(
         f"--config: no file {shown(given)}, and no recipe of that name; {nearest(given.as_posix(), known)}"
     )

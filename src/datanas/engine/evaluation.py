@@ -220,6 +220,10 @@ def trained_weights(run: Path, checkpoint: Literal["last", "best"] | None) -> tu
     is_there = is_file(file, CheckpointError)
     if not is_there and is_folder(run / "genotypes", CheckpointError):
         raise CheckpointError(f"{run}: a search has no trained network; train its cell: datanas train {run}")
+    if not is_there and is_folder(run / "train", CheckpointError):
+        raise CheckpointError(
+            f"{run}: a fit has its network in {run / 'train'}; give that, or finish it with datanas fit --resume {run}"
+        )
     if not is_there:
         raise CheckpointError(f"no trained network in {run}: {NETWORK_FILE} is missing; finish it with train --resume")
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from datanas.core.errors import CheckpointError, ConfigError
 from datanas.core.paths import is_file, shown
 from datanas.core.settings import merge
+from datanas.engine.changes import flat
 from datanas.engine.config import Config, resolve
 from datanas.engine.earlier_run import load_run_config
 from datanas.engine.search_result import RESULT_FILE
@@ -26,6 +27,14 @@ _NOTHING_LEFT = (
     "{run}: the search has used all training examples, so none are left to judge by; search again with "
     "--search.choice race, or with --search.judge 0.1"
 )
+
+
+def free_sizes(recipe: Mapping[str, Any], said: Collection[str]) -> None:
+    """Leave the sizes of a recipe's race to a time that somebody says, but for those said along with it."""
+    race = (recipe.get("search") or {}).get("race")
+    if isinstance(race, dict):
+        for name in {"candidates", "epochs"} - {each.removeprefix("search.race.") for each in said}:
+            race.pop(name, None)
 
 
 def recipe_of(runs: Sequence[Path], settings: Settings) -> Config:
@@ -44,6 +53,9 @@ def recipe_of(runs: Sequence[Path], settings: Settings) -> Config:
     raw = recipes[0].model_dump(mode="json")
     raw["run"] |= {"name": None}
     raw["truth"] = {}
+    said = {name for name, _ in (flat(settings) if isinstance(settings, Mapping) else settings)}
+    if "search.race.time" in said:
+        free_sizes(raw, said)
     if isinstance(settings, Mapping):
         raw, settings = merge(raw, settings), ()
     config = resolve(raw, list(settings))
