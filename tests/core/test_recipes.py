@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from datanas.core.errors import CheckpointError, ConfigError
+from datanas.core.errors import ConfigError
 from datanas.core.recipes import find_recipe, recipes
-from datanas.engine.evaluation import evaluate
 
 
 @pytest.fixture(autouse=True)
@@ -30,10 +29,3 @@ def test_a_file_comes_before_a_recipe_of_its_name() -> None:
 def test_another_name_is_told_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'small/photos'"):
         find_recipe(Path("small/foto"))
-
-
-def test_the_folder_of_a_fit_says_where_its_network_is() -> None:
-    Path("mine/train").mkdir(parents=True)
-    Path("mine/config.yaml").write_text("data: {name: photos}\n")
-    with pytest.raises(CheckpointError, match=r"a fit has its network in mine/train.*datanas fit --resume mine"):
-        evaluate("mine")

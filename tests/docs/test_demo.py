@@ -54,8 +54,10 @@ def test_what_is_not_shown_is_called_so() -> None:
 
 
 def test_what_is_said_of_the_first_run() -> None:
-    for name in ("kept", "random"):
+    for name in ("kept", "random", "resnet18"):
         assert ", ".join(map(str, FIRST[name])) in text(PAGE)
+    apart = [abs(one - other) for one, other in zip(FIRST["resnet18"], KEPT["resnet18"], strict=False)]
+    assert f"up to {max(apart):.1f} points from the table" in text(PAGE)
     assert is_said(PAGE, FIRST["searched_ahead"])
 
 

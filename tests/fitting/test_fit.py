@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +18,11 @@ from tests.inside import Inside
 
 from datanas.cli import main
 from datanas.comparison import pool
-from datanas.core.errors import ConfigError, Interrupted
+from datanas.core.errors import CheckpointError, ConfigError, Interrupted
+from datanas.deploy.export import export
 from datanas.engine.config import resolve
 from datanas.engine.earlier_run import load_run_config
+from datanas.engine.evaluation import compare_trained, evaluate
 from datanas.engine.setup import build_space
 from datanas.fitting import fit as fitting
 from datanas.fitting import stages
@@ -101,6 +104,28 @@ def quick() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def done(tiny_images: Path, tmp_path_factory: pytest.TempPathFactory) -> FitResult:
     return fit(tiny_images, 30.0, config=settings(tmp_path_factory.mktemp("runs")), quiet=True)
+
+
+def test_a_fit_is_evaluated_by_its_own_folder(done: FitResult, tmp_path: Path) -> None:
+    assert evaluate(done.path) == evaluate(done.path / "train")
+    rows, _ = compare_trained([done.path / "train", done.path])
+    assert [row["name"] for row in rows] == ["train", done.path.name]
+    assert rows[0]["value"] == rows[1]["value"]
+    other = shutil.copytree(done.path, tmp_path / "other")
+    rows, _ = compare_trained([done.path / "train", other / "train"])
+    assert [row["name"] for row in rows] == [str(done.path / "train"), str(other / "train")]
+    assert export(done.path, tmp_path / "exported").is_dir()
+
+
+@pytest.mark.parametrize("missing", ["train", "train/network.safetensors"])
+def test_a_fit_without_a_network_says_how_to_finish(done: FitResult, tmp_path: Path, missing: str) -> None:
+    killed = shutil.copytree(done.path, tmp_path / "killed")
+    if missing == "train":
+        shutil.rmtree(killed / missing)
+    else:
+        (killed / missing).unlink()
+    with pytest.raises(CheckpointError, match=rf"finish it with datanas fit --resume {re.escape(str(killed))[:60]}"):
+        evaluate(killed)
 
 
 def network(result: FitResult) -> bytes:

@@ -85,12 +85,11 @@ def _with_option_meant(message: str, tokens: Sequence[str]) -> str:
     unknown = re.match(r"([a-z_]+): unknown key; (?:did you mean '(\w+)'|known: )", message)
     if unknown is None or not tokens or tokens[0] not in COMMANDS:
         return message
-    given = unknown[1].replace("_", "-")
-    options = [name for each in app[tokens[0]].assemble_argument_collection() for name in each.names]
-    close = get_close_matches(f"--{given}", options, n=1, cutoff=0.7)
-    settings = [unknown[2]] if unknown[2] else []
-    best = get_close_matches(given, [*settings, *(each.removeprefix("--") for each in close)], n=1, cutoff=0.0)
-    return f"{unknown[1]}: unknown key; did you mean {close[0]}?" if close and best != settings else message
+    known = app[tokens[0]].assemble_argument_collection()
+    options = {name.removeprefix("--"): name for each in known for name in each.names}
+    setting = [unknown[2]] if unknown[2] else []
+    close = get_close_matches(unknown[1].replace("_", "-"), [*setting, *options], n=1, cutoff=0.7)
+    return f"{unknown[1]}: unknown key; did you mean {options[close[0]]}?" if close and close != setting else message
 
 
 def _is_first() -> bool:

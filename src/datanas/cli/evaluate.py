@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    path: Annotated[Path, Parameter(name="RUN", help="Run folder of a training, or several to compare.")],
+    path: Annotated[Path, Parameter(name="RUN", help="Run folder of a training or a fit, or several to compare.")],
     /,
     *overrides: Overrides,
     checkpoint: Annotated[
@@ -28,7 +28,7 @@ def run(
     datanas evaluate runs/mine runs/random runs/resnet18
     """
     from datanas.engine.config import resolve
-    from datanas.engine.earlier_run import load_run_config
+    from datanas.engine.earlier_run import load_run_config, trained_run
     from datanas.engine.evaluation import evaluate_parts
     from datanas.tasks import task_measuring
 
@@ -41,7 +41,7 @@ def run(
         print(evaluation_table([Measured(**row) for row in rows], score))
         return
     measured = evaluate_parts(path, settings, checkpoint=checkpoint)
-    config = resolve(load_run_config(path, learns=False), settings)
+    config = resolve(load_run_config(trained_run(path), learns=False), settings)
     print(figures(task_measuring(config.task), *measured))
 
 

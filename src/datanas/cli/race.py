@@ -60,8 +60,7 @@ def run(
     settings: Any = pairs
     if config is not None:
         recipe = read_yaml(find_recipe(config))
-        if time is not None:
-            free_sizes(recipe, [name for name, _ in pairs])
+        free_sizes(recipe, [name for name, _ in pairs])
         settings = with_overrides(recipe, pairs)
     result = race(*paths, settings=settings, resume=resume, quiet=quiet)
     with telling(f"the race is complete in {result.path}"):

@@ -1,8 +1,8 @@
 """What a user's path leads to: whatever the system answers becomes a message that names the path.
 
 A path comes from people. It may be a name of 300 characters, a genotype that was pasted in the wrong place, a folder
-that may not be read, a loop of links. Every function here but `json_object` raises the error that the caller names, so
-that the exit code tells what the path was for (DESIGN, "Exit codes").
+that may not be read, a loop of links. Every function here but `json_object` and `require_unused` raises the error that
+the caller names, so that the exit code tells what the path was for (DESIGN, "Exit codes").
 """
 
 from __future__ import annotations
@@ -54,22 +54,22 @@ def path_errors(path: str | Path, error: type[DatanasError]) -> Iterator[None]:
 
 def exists(path: str | Path, error: type[DatanasError]) -> bool:
     """Whether anything is there; raises `error` where the system cannot tell."""
-    return _mode_of(path, error) is not None
+    return _mode_if_there(path, error) is not None
 
 
 def is_file(path: str | Path, error: type[DatanasError]) -> bool:
     """Whether a file is there; raises `error` where the system cannot tell."""
-    mode = _mode_of(path, error)
+    mode = _mode_if_there(path, error)
     return mode is not None and stat.S_ISREG(mode)
 
 
 def is_folder(path: str | Path, error: type[DatanasError]) -> bool:
     """Whether a folder is there; raises `error` where the system cannot tell."""
-    mode = _mode_of(path, error)
+    mode = _mode_if_there(path, error)
     return mode is not None and stat.S_ISDIR(mode)
 
 
-def _mode_of(path: str | Path, error: type[DatanasError]) -> int | None:
+def _mode_if_there(path: str | Path, error: type[DatanasError]) -> int | None:
     """None where nothing is there. pathlib's own questions say no, from Python 3.14 on, whatever went wrong."""
     with path_errors(path, error):
         try:
@@ -89,9 +89,8 @@ def require_unused(folder: Path) -> None:
         ConfigError: there is a file, or a folder that is not empty.
         StorageError: the system cannot tell.
     """
-    with path_errors(folder, StorageError):
-        if exists(folder, StorageError) and (not is_folder(folder, StorageError) or any(folder.iterdir())):
-            raise ConfigError(f"{shown(folder)}: exists and is not empty; choose another folder")
+    if exists(folder, StorageError) and (not is_folder(folder, StorageError) or folder_entries(folder, StorageError)):
+        raise ConfigError(f"{shown(folder)}: exists and is not empty; choose another folder")
 
 
 def require_folder(path: str | Path, error: type[DatanasError], where: str = "") -> None:

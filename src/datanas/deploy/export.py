@@ -20,6 +20,7 @@ from datanas.deploy.card import model_card
 from datanas.deploy.load import CONFIG_FILE, WEIGHTS_FILE, Description, rebuild, weights_without_auxiliary
 from datanas.deploy.trained import channels_of, describe_network
 from datanas.engine.data_record import VOCABULARY_FILE, read_data_record, use_record, vocabulary_text
+from datanas.engine.earlier_run import to_finish, trained_run
 from datanas.engine.evaluation import NETWORK_FILE, restore
 from datanas.engine.process import process_kept
 from datanas.tasks.base import Task
@@ -52,7 +53,7 @@ def export(
         CheckpointError: no finished training there, or a network that cannot be rebuilt without its run.
         StorageError: the folder cannot be written.
     """
-    run, folder = Path(run), Path(folder)
+    run, folder = trained_run(run), Path(folder)
     require_unused(folder)
     figures = _figures(run)
     network, task, config = restore(run, overrides)
@@ -108,7 +109,7 @@ def _figures(run: Path) -> Mapping[str, Any]:
         figures = json.loads(file.read_bytes())
     except (OSError, ValueError):
         raise CheckpointError(
-            f"no finished training in {run}: {file.name} is missing or damaged; finish it with train --resume"
+            f"no finished training in {run}: {file.name} is missing or damaged; {to_finish(run)}"
         ) from None
     if not isinstance(figures, dict) or not {"score", "score_name", "parameters", "macs"} <= figures.keys():
         raise CheckpointError(f"{file}: holds no evaluation of a training")

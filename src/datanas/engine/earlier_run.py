@@ -10,7 +10,7 @@ from typing import Any, Literal
 from datanas.codes.architecture import Architecture
 from datanas.core.errors import CheckpointError, ConfigError
 from datanas.core.own_function import find_function
-from datanas.core.paths import is_file, shown
+from datanas.core.paths import is_file, json_object, shown
 from datanas.core.settings import read_yaml
 from datanas.engine.components import lay_over
 from datanas.engine.config import Config, resolve
@@ -18,7 +18,27 @@ from datanas.engine.earlier import with_unsaid
 from datanas.lookup import run_folder
 from datanas.runs.checkpoint import load_checkpoint
 
+TRAIN = "train"
+"""In the folder of a fit, that of its training."""
+
 _log = logging.getLogger(__name__)
+
+
+def trained_run(run: str | Path) -> Path:
+    """The run folder of a training: that inside, of the folder of a fit.
+
+    Raises:
+        CheckpointError: the system cannot tell what is there.
+    """
+    inner = Path(run) / TRAIN
+    return inner if is_file(inner / "config.yaml", CheckpointError) else Path(run)
+
+
+def to_finish(run: Path) -> str:
+    """What goes on with a training that has no network yet, for people."""
+    fits = (folder for folder in (run, run.parent) if json_object(folder / "env.json").get("kind") == "fit")
+    fit = next(fits, None)
+    return "finish it with train --resume" if fit is None else f"finish it with datanas fit --resume {shown(fit)}"
 
 
 def load_run_config(run: str | Path, *, learns: bool = True) -> Config:

@@ -19,7 +19,7 @@ from datanas.core.shares import independent_difference
 from datanas.engine.certainty import TAIL, Interval, certainty_of, score_interval
 from datanas.engine.config import Config, resolve
 from datanas.engine.data_record import read_data_record, require_known_data
-from datanas.engine.earlier_run import load_chosen_state, load_run_config
+from datanas.engine.earlier_run import load_chosen_state, load_run_config, to_finish, trained_run
 from datanas.engine.exhibits import keep_exhibits
 from datanas.engine.process import process_kept
 from datanas.engine.rebuild import network_for, with_network_of
@@ -72,7 +72,7 @@ def evaluate(
     """Measure the trained network of a run folder on its test set again.
 
     Args:
-        run: a run folder of `train`.
+        run: a run folder of `train`, or of `fit`, whose training it is then.
         overrides: settings that differ here, such as ("data.root", path).
         checkpoint: measure what the last checkpoint holds, or that after the epoch with the best validation score,
             instead of the network that the training ended with.
@@ -106,7 +106,7 @@ def evaluate_parts(
         return measure(network, task), validation
     evaluation, found = measure_fully(network, task)
     with evaluating(network):
-        keep_exhibits(Path(run), network, task, "test", found.exhibits, named=bool(overrides))
+        keep_exhibits(trained_run(run), network, task, "test", found.exhibits, named=bool(overrides))
     return evaluation, validation
 
 
@@ -140,13 +140,13 @@ def compare_trained(
     certainty = certainty_of(scores, type(task), measured[0].examples or 0, answers)
     metric = task.metric
     rows = []
-    for number, (run, each) in enumerate(zip(runs, measured, strict=True)):
+    for number, (name, each) in enumerate(zip(_names(runs), measured, strict=True)):
         ahead = certainty.difference(number, 0, TAIL) if number and certainty is not None else None
         if number and ahead is None:
             ahead = _ahead_on_others(each, measured[0], metric)
         rows.append(
             {
-                "name": Path(run).name or str(run),
+                "name": name,
                 "score": metric.show(each.score),
                 "value": each.score,
                 "parameters": each.parameters,
@@ -169,6 +169,12 @@ def _ahead_on_others(one: Evaluation, first: Evaluation, metric: Metric) -> Inte
     return (gap, low, high) if metric.higher_is_better else (-gap, -high, -low)
 
 
+def _names(runs: Sequence[str | Path]) -> list[str]:
+    """What runs are called side by side: their folders' names, or whole paths where these do not tell them apart."""
+    names = [Path(run).name or str(run) for run in runs]
+    return names if len(set(names)) == len({str(run) for run in runs}) else [str(run) for run in runs]
+
+
 def restore(
     run: str | Path,
     overrides: list[tuple[str, object]] | None = None,
@@ -178,12 +184,13 @@ def restore(
 
     Args, raises: as for `evaluate`.
     """
+    run = trained_run(run)
     settings = resolve(load_run_config(run, learns=False), overrides or [])
     device = select_device(settings)
-    weights, source = trained_weights(Path(run), checkpoint)
-    task = load_task(resolve(settings, _range_of(Path(run), settings)), device)
-    require_known_data(Path(run), settings, task, named=any(key.startswith("data.") for key, _ in overrides or []))
-    architecture = Architecture.load(Path(run) / "architecture.json")
+    weights, source = trained_weights(run, checkpoint)
+    task = load_task(resolve(settings, _range_of(run, settings)), device)
+    require_known_data(run, settings, task, named=any(key.startswith("data.") for key, _ in overrides or []))
+    architecture = Architecture.load(run / "architecture.json")
     settings = with_network_of(settings, architecture)
     network = network_for(architecture, settings, task)
     try:
@@ -220,12 +227,8 @@ def trained_weights(run: Path, checkpoint: Literal["last", "best"] | None) -> tu
     is_there = is_file(file, CheckpointError)
     if not is_there and is_folder(run / "genotypes", CheckpointError):
         raise CheckpointError(f"{run}: a search has no trained network; train its cell: datanas train {run}")
-    if not is_there and is_folder(run / "train", CheckpointError):
-        raise CheckpointError(
-            f"{run}: a fit has its network in {run / 'train'}; give that, or finish it with datanas fit --resume {run}"
-        )
     if not is_there:
-        raise CheckpointError(f"no trained network in {run}: {NETWORK_FILE} is missing; finish it with train --resume")
+        raise CheckpointError(f"no trained network in {run}: {NETWORK_FILE} is missing; {to_finish(run)}")
     try:
         return load_file(file), file
     except Exception as error:

@@ -16,7 +16,7 @@ from datanas.core.own_function import Function
 from datanas.core.settings import merge, validate
 from datanas.engine.components import lay_over, with_overrides
 from datanas.engine.config import Config, resolve
-from datanas.engine.earlier_run import load_run_config
+from datanas.engine.earlier_run import TRAIN, load_run_config
 from datanas.engine.process import process_kept
 from datanas.engine.sections import RunConfig
 from datanas.fitting.in_memory import is_in_memory, write_in_memory
@@ -24,7 +24,7 @@ from datanas.fitting.own_functions import names_of, settings_of_own
 from datanas.fitting.plan import Plan
 from datanas.fitting.planning import make_plan
 from datanas.fitting.recognise import recognise, tell
-from datanas.fitting.stages import CLOCK_FILE, PLAN_FILE, REQUEST_FILE, TRAIN, FitResult, Stages
+from datanas.fitting.stages import CLOCK_FILE, PLAN_FILE, REQUEST_FILE, FitResult, Stages
 from datanas.lookup import variant_name
 from datanas.runs.folder import RunFolder, read_json
 from datanas.tasks import tasks

@@ -19,7 +19,7 @@ from datanas.core.settings import merge
 from datanas.deploy.export import export
 from datanas.deploy.load import CONFIG_FILE
 from datanas.engine.config import Config, resolve
-from datanas.engine.earlier_run import load_run_config
+from datanas.engine.earlier_run import TRAIN, load_run_config
 from datanas.engine.rebuild import with_network_of
 from datanas.engine.search import search
 from datanas.engine.setup import build_space, load_task, memory_errors, select_device
@@ -35,7 +35,7 @@ from datanas.racing.race import race
 from datanas.runs.folder import RunFolder, read_json
 
 REQUEST_FILE, PLAN_FILE, CLOCK_FILE, RESULT_FILE = "request.json", "plan.json", "clock.json", "fit.json"
-SEARCH, RACE, TRAIN, EXPORT = "search", "race", "train", "export"
+SEARCH, RACE, EXPORT = "search", "race", "export"
 """Folders of the stages, in that of the fit."""
 
 

@@ -30,9 +30,14 @@ _NOTHING_LEFT = (
 
 
 def free_sizes(recipe: Mapping[str, Any], said: Collection[str]) -> None:
-    """Leave the sizes of a recipe's race to a time that somebody says, but for those said along with it."""
-    race = (recipe.get("search") or {}).get("race")
-    if isinstance(race, dict):
+    """Leave the sizes of a recipe's race to the time where somebody says one, but for those said along with it.
+
+    Args:
+        said: dotted names of what somebody says besides the recipe, which is changed.
+    """
+    search = recipe.get("search")
+    race = search.get("race") if isinstance(search, Mapping) else None
+    if "search.race.time" in said and isinstance(race, dict):
         for name in {"candidates", "epochs"} - {each.removeprefix("search.race.") for each in said}:
             race.pop(name, None)
 
@@ -53,9 +58,7 @@ def recipe_of(runs: Sequence[Path], settings: Settings) -> Config:
     raw = recipes[0].model_dump(mode="json")
     raw["run"] |= {"name": None}
     raw["truth"] = {}
-    said = {name for name, _ in (flat(settings) if isinstance(settings, Mapping) else settings)}
-    if "search.race.time" in said:
-        free_sizes(raw, said)
+    free_sizes(raw, {name for name, _ in (flat(settings) if isinstance(settings, Mapping) else settings)})
     if isinstance(settings, Mapping):
         raw, settings = merge(raw, settings), ()
     config = resolve(raw, list(settings))
